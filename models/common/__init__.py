@@ -1,0 +1,1 @@
+"""What several rooms share: heat maps, position codes, checkpoint loading."""
