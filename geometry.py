@@ -1,0 +1,240 @@
+"""Boxes, points and masks: the one place that knows the conventions.
+
+Conventions, valid everywhere outside `models/`:
+  box    (x1, y1, x2, y2) float pixels of the original picture, continuous coordinates: pixel i
+         covers [i, i + 1), so a box that covers the first pixel only is (0, 0, 1, 1)
+  point  (x, y) in pixels; a point that was read off a map is the integer index of a pixel
+  size   (height, width) in pixels; x runs to the right, y down
+  mask   (H, W) bool; True inside
+Annotation files mostly hold (x, y, width, height), models mostly (centre x, centre y, width,
+height) in [0, 1]; both are converted here and nowhere else.
+
+What a system does not give itself is derived here too: a point from a box, a box or a mask from
+a heat map, a box from a mask, a mask from boxes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike
+
+Box = tuple[float, float, float, float]
+Point = tuple[float, float]
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Grounding:
+    """Where a phrase is in a picture, as far as a system can tell.
+
+    phrase: the words; point: (x, y); boxes: (n, 4) xyxy, best first; scores: (n,) of the boxes;
+    mask: (H, W) bool or None; heatmap: (h, w) float32 on the system's own grid or None;
+    size: (H, W) of the original picture; derived: which of "point", "box", "mask" the system did
+    not give itself.
+    """
+
+    phrase: str
+    point: Point
+    boxes: np.ndarray
+    scores: np.ndarray
+    mask: np.ndarray | None
+    heatmap: np.ndarray | None
+    size: Size
+    derived: frozenset[str] = field(default_factory=frozenset)
+
+    def __post_init__(self) -> None:
+        if len(self.boxes) != len(self.scores):
+            raise ValueError(
+                f"{len(self.boxes)} boxes but {len(self.scores)} scores for {self.phrase!r}"
+            )
+        if self.mask is not None and self.mask.shape != tuple(self.size):
+            raise ValueError(
+                f"mask of {self.mask.shape} for a picture of {tuple(self.size)}: {self.phrase!r}"
+            )
+        unknown = self.derived - {"point", "box", "mask"}
+        if unknown:
+            raise ValueError(f'derived may hold "point", "box", "mask", not {sorted(unknown)}')
+
+
+def as_boxes(boxes: ArrayLike) -> np.ndarray:
+    """Boxes as a checked (n, 4) float64 array; one box or none is accepted.
+
+    Raises:
+        ValueError: not four numbers each, not finite, or x2 < x1 or y2 < y1 (which is what
+            xywh boxes taken for xyxy usually look like).
+    """
+    array = np.asarray(boxes, dtype=np.float64)
+    array = array.reshape(0, 4) if array.size == 0 else np.atleast_2d(array)
+    if array.ndim != 2 or array.shape[1] != 4:
+        raise ValueError(f"boxes must be (n, 4), got shape {array.shape}")
+    wrong = ~np.isfinite(array).all(axis=1) | (array[:, 2:] < array[:, :2]).any(axis=1)
+    if wrong.any():
+        first = array[wrong][0].tolist()
+        raise ValueError(f"not an xyxy box: {first}; xywh boxes go through xywh_to_xyxy first")
+    return array
+
+
+def xywh_to_xyxy(boxes: ArrayLike) -> np.ndarray:
+    """(..., 4) corner, width and height -> (..., 4) two corners, in the same unit."""
+    array = np.asarray(boxes, dtype=np.float64)
+    return np.concatenate([array[..., :2], array[..., :2] + array[..., 2:]], axis=-1)
+
+
+def xyxy_to_xywh(boxes: ArrayLike) -> np.ndarray:
+    """(..., 4) two corners -> (..., 4) corner, width and height, in the same unit."""
+    array = np.asarray(boxes, dtype=np.float64)
+    return np.concatenate([array[..., :2], array[..., 2:] - array[..., :2]], axis=-1)
+
+
+def xyxy_to_cxcywh01(boxes: ArrayLike, size: Size) -> np.ndarray:
+    """(..., 4) xyxy pixels -> centre, width and height as fractions of the picture's size."""
+    array = np.asarray(boxes, dtype=np.float64)
+    low, high = array[..., :2], array[..., 2:]
+    return np.concatenate([(low + high) / 2, high - low], axis=-1) / _scale(size)
+
+
+def cxcywh01_to_xyxy(boxes: ArrayLike, size: Size) -> np.ndarray:
+    """(..., 4) centre, width and height as fractions -> xyxy pixels of a picture of this size."""
+    array = np.asarray(boxes, dtype=np.float64) * _scale(size)
+    centre, half = array[..., :2], array[..., 2:] / 2
+    return np.concatenate([centre - half, centre + half], axis=-1)
+
+
+def scale_boxes(boxes: ArrayLike, old: Size, new: Size) -> np.ndarray:
+    """(..., 4) xyxy boxes of a picture of size `old` after it was resized to `new`."""
+    return np.asarray(boxes, dtype=np.float64) * (_scale(new) / _scale(old))
+
+
+def flip_boxes(boxes: ArrayLike, width: float) -> np.ndarray:
+    """(..., 4) xyxy boxes after the picture was mirrored left to right."""
+    array = np.asarray(boxes, dtype=np.float64)
+    return np.stack(
+        [width - array[..., 2], array[..., 1], width - array[..., 0], array[..., 3]], axis=-1
+    )
+
+
+def clip_boxes(boxes: ArrayLike, size: Size) -> np.ndarray:
+    """(..., 4) xyxy boxes cut to the picture; a box outside becomes one without area."""
+    array = np.asarray(boxes, dtype=np.float64)
+    return np.clip(array, 0, _scale(size))
+
+
+def area(boxes: ArrayLike) -> np.ndarray:
+    """(..., 4) xyxy boxes -> (...) areas in square pixels; 0 where a side is not positive."""
+    array = np.asarray(boxes, dtype=np.float64)
+    return np.clip(array[..., 2:] - array[..., :2], 0, None).prod(axis=-1)
+
+
+def iou(first: ArrayLike, second: ArrayLike) -> np.ndarray:
+    """Intersection over union of every pair: (n, 4) and (m, 4) xyxy -> (n, m).
+
+    A pair of which neither box has any area has IoU 0.
+    """
+    one, two = as_boxes(first), as_boxes(second)
+    low = np.maximum(one[:, None, :2], two[None, :, :2])
+    high = np.minimum(one[:, None, 2:], two[None, :, 2:])
+    overlap = np.clip(high - low, 0, None).prod(axis=-1)
+    union = area(one)[:, None] + area(two)[None, :] - overlap
+    return np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
+
+
+def point_in_box(point: Point, box: ArrayLike) -> bool:
+    """Is the point strictly inside the xyxy box? A point on the edge is not."""
+    x, y = point
+    x1, y1, x2, y2 = as_boxes(box)[0]
+    return bool(x1 < x < x2 and y1 < y < y2)
+
+
+def points_in_boxes(point: Point, boxes: ArrayLike) -> np.ndarray:
+    """(n,) bool: which of the (n, 4) boxes have the point strictly inside."""
+    array, where = as_boxes(boxes), np.asarray(point, dtype=np.float64)
+    return ((array[:, :2] < where) & (where < array[:, 2:])).all(axis=1)
+
+
+def union_area(boxes: ArrayLike) -> float:
+    """Area in square pixels that (n, 4) xyxy boxes cover together, overlaps counted once."""
+    array = as_boxes(boxes)
+    xs, ys = np.unique(array[:, [0, 2]]), np.unique(array[:, [1, 3]])
+    if len(xs) < 2 or len(ys) < 2:
+        return 0.0
+    # The boxes' edges cut the plane into cells; a cell lies in a box wholly or not at all.
+    across = (array[:, :1] <= xs[:-1]) & (xs[1:] <= array[:, 2:3])
+    down = (array[:, 1:2] <= ys[:-1]) & (ys[1:] <= array[:, 3:])
+    covered = (down[:, :, None] & across[:, None, :]).any(axis=0)
+    return float((np.diff(ys)[:, None] * np.diff(xs)[None, :] * covered).sum())
+
+
+def box_to_point(box: ArrayLike) -> Point:
+    """The centre of an xyxy box; not rounded, so that it is inside however small the box is."""
+    x1, y1, x2, y2 = as_boxes(box)[0]
+    return (float(x1 + x2) / 2, float(y1 + y2) / 2)
+
+
+def box_to_mask(box: ArrayLike, size: Size) -> np.ndarray:
+    """(H, W) bool, True in [y1:y2, x1:x2] with corners cut to integers, clipped to the picture."""
+    return boxes_to_mask(as_boxes(box)[:1], size)
+
+
+def boxes_to_mask(boxes: ArrayLike, size: Size) -> np.ndarray:
+    """(H, W) bool, True where any of the (n, 4) xyxy boxes is; all False without boxes."""
+    mask = np.zeros(size, dtype=bool)
+    for x1, y1, x2, y2 in integer_corners(boxes, size):
+        mask[y1:y2, x1:x2] = True
+    return mask
+
+
+def integer_corners(boxes: ArrayLike, size: Size) -> np.ndarray:
+    """(n, 4) int64: corners cut to integers towards zero (the released rule), then clipped."""
+    height, width = size
+    corners = as_boxes(boxes).astype(np.int64)
+    return np.clip(corners, 0, [width, height, width, height])
+
+
+def mask_to_box(mask: np.ndarray) -> Box | None:
+    """The smallest xyxy box around the True pixels of an (H, W) mask; None if there are none."""
+    if mask.ndim != 2:
+        raise ValueError(f"a mask is (H, W), got shape {mask.shape}")
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return None
+    return (float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))
+
+
+def heatmap_to_mask(heatmap: np.ndarray, fraction: float = 0.5) -> np.ndarray:
+    """A mask from a heat map: where it reaches `fraction` of its maximum, largest blob only.
+
+    Args:
+        heatmap: (H, W) finite values, already enlarged to the picture; values below 0 count as 0.
+        fraction: of the maximum, in (0, 1].
+
+    Returns:
+        (H, W) bool, one 8-connected component (the first in row-major order of the largest);
+        all False for a map without a positive value.
+    """
+    if heatmap.ndim != 2 or not np.isfinite(heatmap).all():
+        raise ValueError(f"a heat map is (H, W) and finite, got shape {heatmap.shape}")
+    if not 0 < fraction <= 1:
+        raise ValueError(f"fraction must be in (0, 1], got {fraction}")
+    peak = heatmap.max(initial=0)
+    if peak <= 0:
+        return np.zeros(heatmap.shape, dtype=bool)
+    above = (heatmap >= fraction * peak).astype(np.uint8)
+    _, labels, statistics, _ = cv2.connectedComponentsWithStats(above, connectivity=8)
+    largest = 1 + int(statistics[1:, cv2.CC_STAT_AREA].argmax())
+    return labels == largest
+
+
+def heatmap_to_box(heatmap: np.ndarray, fraction: float = 0.5) -> Box | None:
+    """The box around `heatmap_to_mask`; None for a map without a positive value."""
+    return mask_to_box(heatmap_to_mask(heatmap, fraction))
+
+
+def _scale(size: Sequence[int]) -> np.ndarray:
+    height, width = size
+    if height < 1 or width < 1:
+        raise ValueError(f"size must be a positive (height, width), got {tuple(size)}")
+    return np.array([width, height, width, height], dtype=np.float64)
