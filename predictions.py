@@ -1,0 +1,249 @@
+"""The predictions of an evaluation, one per expression, and their files.
+
+Files of one evaluation, `<benchmark>` with "/" written as "_":
+  predictions_<benchmark>.jsonl   first line {"run": ...}, then one prediction per line
+  heatmaps_<benchmark>.npz        the maps in the order of the predictions, float16, compressed
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+import metrics
+from geometry import Box, Point, Size
+
+
+@dataclass(frozen=True)
+class Run:
+    """What was evaluated on what; the columns that all rows of an evaluation share.
+
+    derived: which of "point", "box", "mask" the system does not give itself.
+    splits: the splits to report, in order; empty for those that occur.
+    image_root: folder that `Prediction.image` is relative to, for the picture sheet.
+    seed: of the bootstrap.
+    """
+
+    system: str
+    objective: str
+    checkpoint: str
+    benchmark: str
+    derived: tuple[str, ...] = ()
+    splits: tuple[str, ...] = ()
+    image_root: str = ""
+    note: str = ""
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One expression, its truth and what a system made of it.
+
+    boxes: true boxes xyxy, at least one; point: the predicted (x, y); score: match score;
+    box: predicted box; proposal and proposal_index: the chosen one of the given proposals,
+    (None, -1) when none scored, (None, None) when there were no proposals to choose from;
+    paraphrase, paraphrase_point, correlation: the same object in other words, the point predicted
+    for it and the correlation of the two maps; objects: boxes of all objects of the picture;
+    heatmap: (h, w), kept in the .npz file.
+    """
+
+    id: str
+    image: str
+    split: str
+    phrase: str
+    size: Size
+    point: Point
+    boxes: tuple[Box, ...]
+    score: float | None = None
+    box: Box | None = None
+    proposal: Box | None = None
+    proposal_index: int | None = None
+    paraphrase: str | None = None
+    paraphrase_point: Point | None = None
+    correlation: float | None = None
+    objects: tuple[Box, ...] = ()
+    heatmap: np.ndarray | None = field(default=None, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.boxes:
+            raise ValueError(
+                f"{self.id}: the phrase {self.phrase!r} has no true box, so no prediction for it "
+                "can be right or wrong; leave it out of this evaluation"
+            )
+
+    @property
+    def hit(self) -> bool:
+        """The pointing game: strictly inside any true box."""
+        return metrics.pointing_any(self.point, self.boxes)
+
+    @property
+    def paraphrase_hit(self) -> bool:
+        """The pointing game for the paraphrase."""
+        return self.paraphrase_point is not None and metrics.pointing_any(
+            self.paraphrase_point, self.boxes
+        )
+
+    @property
+    def proposal_iou(self) -> float:
+        """IoU of the chosen proposal with the best true box; 0 without one."""
+        if self.proposal is None:
+            return 0.0
+        return max(metrics.proposal_iou(self.proposal, box) for box in self.boxes)
+
+    @property
+    def proposal_correct(self) -> bool:
+        """Does the chosen proposal reach IoU 0.5 with any true box?"""
+        return any(metrics.proposal_correct(self.proposal, box) for box in self.boxes)
+
+    @property
+    def same_object(self) -> bool:
+        """Do phrase and paraphrase point into one object? Without `objects`: into a true box."""
+        return self.paraphrase_point is not None and metrics.same_object(
+            self.point, self.paraphrase_point, self.objects or self.boxes
+        )
+
+
+def file_name(benchmark: str) -> str:
+    """The part of a file name that stands for a benchmark such as embedded/refcoco+."""
+    return benchmark.replace("/", "_").replace("\\", "_").replace(" ", "_")
+
+
+def write_predictions(
+    folder: Path | str, run: Run, predictions: Sequence[Prediction], *, heatmaps: bool = True
+) -> Path:
+    """Save predictions (and, if they have any, their heat maps); returns the .jsonl path.
+
+    Raises:
+        ValueError: a number is not finite, which JSON cannot hold.
+    """
+    path = Path(folder) / f"predictions_{file_name(run.benchmark)}.jsonl"
+    lines = [_dump({"run": asdict(run)}, "the run")]
+    lines += [_dump(_prediction_line(item), item.id) for item in predictions]
+    maps = [prediction.heatmap for prediction in predictions]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if heatmaps and any(heatmap is not None for heatmap in maps):
+        _write_heatmaps(_heatmap_path(path), maps)
+    else:
+        _heatmap_path(path).unlink(missing_ok=True)
+    write_text(path, "\n".join(lines) + "\n")
+    return path
+
+
+def read_predictions(path: Path | str, *, heatmaps: bool = True) -> tuple[Run, list[Prediction]]:
+    """Read what `write_predictions` saved; heat maps come back as float32 where they were saved.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a line that is not a prediction, named by file and number.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no predictions file {path}; run the evaluation that writes it")
+    # Not splitlines(): a phrase may hold other characters that count as line ends.
+    lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
+    run = _parse(path, 1, lines[0], _run_of)
+    predictions = [
+        _parse(path, number, line, _prediction_of) for number, line in enumerate(lines[1:], 2)
+    ]
+    maps_path = _heatmap_path(path)
+    if heatmaps and maps_path.is_file():
+        maps = _read_heatmaps(maps_path)
+        if len(maps) != len(predictions):
+            raise ValueError(
+                f"{maps_path} holds {len(maps)} maps, {path} {len(predictions)} predictions; "
+                "they are not of the same evaluation, evaluate again"
+            )
+        pairs = zip(predictions, maps, strict=True)
+        predictions = [replace(prediction, heatmap=heatmap) for prediction, heatmap in pairs]
+    return run, predictions
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that a reader sees the old or the new content, never half of it."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def _prediction_line(prediction: Prediction) -> dict[str, object]:
+    # Verdicts are written for people and other programs; reading ignores them.
+    names = [name for name in Prediction.__dataclass_fields__ if name != "heatmap"]
+    line = {name: getattr(prediction, name) for name in names}
+    line = {name: value for name, value in line.items() if value is not None and value != ()}
+    line["hit"] = prediction.hit
+    if prediction.proposal is not None:
+        line["proposal_iou"] = prediction.proposal_iou
+    if prediction.paraphrase_point is not None:
+        line["paraphrase_hit"] = prediction.paraphrase_hit
+    return line
+
+
+def _prediction_of(line: Mapping[str, object]) -> Prediction:
+    names = set(Prediction.__dataclass_fields__) - {"heatmap"}
+    values = {name: value for name, value in line.items() if name in names}
+    return Prediction(**{name: _tuples(value) for name, value in values.items()})
+
+
+def _run_of(line: Mapping[str, object]) -> Run:
+    return Run(**{name: _tuples(value) for name, value in line["run"].items()})
+
+
+def _tuples(value: object) -> object:
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+def _dump(line: dict[str, object], name: str) -> str:
+    try:
+        return json.dumps(line, ensure_ascii=False, allow_nan=False, default=_plain)
+    except ValueError as error:
+        raise ValueError(f"prediction {name} cannot be saved: {error}") from error
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"cannot save a {type(value).__name__} in a predictions file")
+
+
+def _parse(path: Path, number: int, line: str, build: Callable) -> Run | Prediction:
+    try:
+        return build(json.loads(line))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{path}:{number} is not a line of a predictions file ({error}); evaluate again"
+        ) from error
+
+
+def _heatmap_path(path: Path) -> Path:
+    return path.with_name("heatmaps_" + path.stem.removeprefix("predictions_") + ".npz")
+
+
+def _write_heatmaps(path: Path, maps: Sequence[np.ndarray | None]) -> None:
+    arrays = [np.zeros((0, 0)) if heatmap is None else np.asarray(heatmap) for heatmap in maps]
+    # Gradients make maps of any magnitude; divided by their largest value they fit float16.
+    scales = np.array([np.abs(array).max(initial=0) for array in arrays], dtype=np.float32)
+    values = [array / (scale or 1) for array, scale in zip(arrays, scales, strict=True)]
+    partial = path.with_name(f".{path.name}.{os.getpid()}.npz")
+    np.savez_compressed(
+        partial,
+        values=np.concatenate([value.ravel() for value in values]).astype(np.float16),
+        shapes=np.array([array.shape for array in arrays], dtype=np.int64),
+        scales=scales,
+    )
+    partial.replace(path)
+
+
+def _read_heatmaps(path: Path) -> list[np.ndarray | None]:
+    with np.load(path) as data:
+        values, shapes, scales = data["values"], data["shapes"], data["scales"]
+    ends = shapes.prod(axis=1).cumsum()
+    maps: list[np.ndarray | None] = []
+    for end, shape, scale in zip(ends, shapes, scales, strict=True):
+        part = values[end - shape.prod() : end].astype(np.float32) * scale
+        maps.append(part.reshape(shape) if part.size else None)
+    return maps
