@@ -1,0 +1,97 @@
+"""Samples to batches; the keys are listed in `dataset/__init__.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from dataset.grounding import EvalSample, TrainSample
+
+
+def tokenize(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_tokens: int | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids and mask (1 = token, 0 = padding) of `texts`, both (n, L) int64, padded to the longest.
+
+    Args:
+        max_tokens: longer texts are cut to this many tokens, [CLS] and [SEP] included; None: no limit.
+            No text at all gives two (0, 1) tensors.
+    """
+    if not texts:
+        return torch.zeros(0, 1, dtype=torch.int64), torch.zeros(0, 1, dtype=torch.int64)
+    encoded = tokenizer(
+        list(texts),
+        padding="longest",
+        truncation=max_tokens is not None,
+        max_length=max_tokens,
+        return_tensors="pt",
+    )
+    return encoded["input_ids"], encoded["attention_mask"]
+
+
+class TrainCollate:
+    """Makes a training batch of `TrainSample`s.
+
+    Args:
+        tokenizer: words to ids.
+        max_tokens: limit of a phrase, special tokens included.
+        mask_size: side of the region masks; gives an empty batch of regions its shape.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, max_tokens: int, mask_size: int) -> None:
+        self.tokenizer = tokenizer
+        self.max_tokens = max_tokens
+        self.mask_size = mask_size
+
+    def __call__(self, samples: Sequence[TrainSample]) -> dict[str, Any]:
+        phrases = [sample.phrase for sample in samples]
+        paraphrases = [sample.paraphrase for sample in samples]
+        present = [text for text in paraphrases if text is not None]
+        regions = [sample.region_mask for sample in samples if sample.region_mask is not None]
+        text_ids, text_mask = tokenize(self.tokenizer, phrases, self.max_tokens)
+        paraphrase_ids, paraphrase_mask = tokenize(self.tokenizer, present, self.max_tokens)
+        return {
+            "image": torch.stack([sample.image for sample in samples]),
+            "text_ids": text_ids,
+            "text_mask": text_mask,
+            "has_paraphrase": torch.tensor([text is not None for text in paraphrases]),
+            "paraphrase_ids": paraphrase_ids,
+            "paraphrase_mask": paraphrase_mask,
+            "has_region": torch.tensor([sample.region_mask is not None for sample in samples]),
+            "region_mask": torch.stack(regions)
+            if regions
+            else torch.zeros(0, self.mask_size, self.mask_size),
+            "phrase": phrases,
+            "paraphrase": paraphrases,
+            "image_path": [sample.image_path for sample in samples],
+            "corrupt": sum(sample.corrupt for sample in samples),
+        }
+
+
+class EvalCollate:
+    """Makes an evaluation batch of `EvalSample`s; phrases have no token limit."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.tokenizer = tokenizer
+
+    def __call__(self, samples: Sequence[EvalSample]) -> dict[str, Any]:
+        phrases = [text for sample in samples for text in sample.phrase]
+        text_ids, text_mask = tokenize(self.tokenizer, phrases)
+        counts = torch.tensor([len(sample.phrase) for sample in samples])
+        return {
+            "image": torch.stack([sample.image for sample in samples]),
+            "text_ids": text_ids,
+            "text_mask": text_mask,
+            "phrase_image": torch.repeat_interleave(torch.arange(len(samples)), counts),
+            "phrase": phrases,
+            "phrase_ids": [value for sample in samples for value in sample.phrase_ids],
+            "boxes": [value for sample in samples for value in sample.boxes],
+            "splits": [value for sample in samples for value in sample.splits],
+            "record_ids": [value for sample in samples for value in sample.record_ids],
+            "size": [sample.size for sample in samples],
+            "image_path": [sample.image_path for sample in samples],
+            "image_index": [sample.image_index for sample in samples],
+        }

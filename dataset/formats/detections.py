@@ -1,0 +1,33 @@
+"""Region proposals of a detector: dets.json, {image_id: [[x, y, w, h, ...], ...]}."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+
+from dataset.formats import entries
+from geometry import xywh_to_xyxy
+
+
+def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """{image_id: (n, 4) float64 xyxy pixels}, in the file's order; numbers after the first four are not boxes.
+
+    The image id is that of `Record.record_id` for RefCOCO+.
+
+    Raises:
+        FileNotFoundError, ValueError: naming file, image and what is wrong.
+    """
+    detections = entries.load_json(path, "det_file")
+    if not isinstance(detections, dict):
+        raise ValueError(
+            f"{path}: expected {{image_id: [[x, y, w, h], ...]}}, got a {type(detections).__name__}"
+        )
+    proposals = {}
+    for image_id, rows in detections.items():
+        source = f"{os.fspath(path)}[{image_id}]"
+        if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
+            raise ValueError(f"{source}: proposals must be a list of [x, y, w, h]")
+        boxes = entries.boxes([row[:4] for row in rows], "proposals", source)
+        proposals[image_id] = xywh_to_xyxy(np.asarray(boxes, dtype=np.float64).reshape(-1, 4))
+    return proposals

@@ -1,0 +1,31 @@
+"""Visual Genome lists of AMC and SelfEQ.
+
+train_file: [{image, caption: str | [str], bbox: [[x1, y1, x2, y2], ...]}]
+relation_file: the same plus relation: {group: str, synonym: [str], ...}
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from dataset.formats import entries
+from dataset.record import Phrase, Record
+
+
+def read(path: str | os.PathLike[str]) -> Iterator[Record]:
+    """One record per entry, one phrase per caption; every caption shares the entry's boxes and relation.
+
+    Raises:
+        FileNotFoundError, ValueError: naming file, entry and key.
+    """
+    for source, entry in entries.load_entries(path):
+        captions = entries.texts(entries.need(entry, "caption", source), "caption", source)
+        boxes = entries.boxes(entry.get("bbox") or [], "bbox", source)
+        group, synonyms = entries.relation(entry.get("relation"), source)
+        phrases = tuple(
+            Phrase(text=caption, boxes=boxes, synonyms=synonyms, group=group)
+            for caption in captions
+        )
+        image = str(entries.need(entry, "image", source))
+        yield Record(image, None, None, phrases, split="train", source=source)

@@ -1,0 +1,224 @@
+"""The two data sets: training draws one phrase of a record per visit, evaluation goes through all phrases of an image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from dataset.images import CorruptImageError, load_image, resolve_image
+from dataset.record import Box, Phrase, Record
+from dataset.text import clean_caption, paraphrase, swap_left_right
+from dataset.transforms import EvalTransform, TrainTransform
+from geometry import integer_corners
+
+
+@dataclass(slots=True)
+class TrainSample:
+    """One drawn phrase with its picture; keys, units and shapes as in `dataset/__init__.py`."""
+
+    image: torch.Tensor
+    phrase: str
+    paraphrase: str | None
+    region_mask: torch.Tensor | None
+    image_path: str
+    corrupt: int
+
+
+@dataclass(slots=True)
+class EvalSample:
+    """One picture with all its phrases; the lists run over the phrases."""
+
+    image: torch.Tensor
+    size: tuple[int, int]
+    image_path: str
+    image_index: int
+    phrase: list[str]
+    phrase_ids: list[str]
+    boxes: list[np.ndarray]
+    splits: list[str]
+    record_ids: list[str]
+
+
+def _clean(phrase: Phrase, record: Record, max_words: int) -> str:
+    text = clean_caption(phrase.text, max_words)
+    if not text:
+        raise ValueError(
+            f"{record.source}: phrase {phrase.text!r} has no word left after cleaning;"
+            " correct or remove it in the annotation file"
+        )
+    return text
+
+
+def _check_size(record: Record, size: tuple[int, int]) -> None:
+    if record.width and record.height and (record.height, record.width) != size:
+        raise ValueError(
+            f"{record.source}: boxes are for {record.image} of {record.width}x{record.height} pixels, the file has"
+            f" {size[1]}x{size[0]}; use the original picture or scale the boxes to the pictures you have"
+            " (tools/prepare_flickr30k.py --scale-to-images)"
+        )
+
+
+def usable_boxes(boxes: Sequence[Box], size: tuple[int, int]) -> np.ndarray:
+    """The (m, 4) xyxy boxes of `boxes`, clipped to the picture of `size`, that cover at least one of its pixels.
+
+    A box with a corner that is not a number, with crossed corners, or outside the picture is left out.
+    """
+    height, width = size
+    array = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+    ordered = np.isfinite(array).all(axis=1) & (array[:, :2] <= array[:, 2:]).all(axis=1)
+    clipped = np.clip(array[ordered], 0, [width, height, width, height])
+    corners = integer_corners(clipped, size)
+    return clipped[(corners[:, 0] < corners[:, 2]) & (corners[:, 1] < corners[:, 3])]
+
+
+def _require_boxes(phrase: Phrase, record: Record, size: tuple[int, int]) -> np.ndarray:
+    usable = usable_boxes(phrase.boxes, size)
+    if not len(usable):
+        raise ValueError(
+            f"{record.source}: no box of {phrase.text!r} covers a pixel of {record.image} ({size[1]}x{size[0]}):"
+            f" {[list(box) for box in phrase.boxes]}; boxes are x1, y1, x2, y2 in pixels, correct or remove them"
+        )
+    return usable
+
+
+class TrainDataset(Dataset[TrainSample]):
+    """Training samples; the index is (epoch, i), see `EpochSampler`.
+
+    All randomness of a sample comes from a generator seeded with (seed, epoch, i): whichever worker, rank or resumed
+    run visits it draws the same phrase, box and augmentation.
+
+    Args:
+        records: the records, e.g. a `RecordTable`.
+        image_root: folder that the records' image paths are relative to.
+        transform: picture and region to tensors.
+        max_words: phrases are cut to this many words after cleaning.
+        seed: of the run.
+        flip_swaps_words: exchange "left" and "right" in the words of a mirrored picture.
+        tolerate_corrupt: put the next record with a good picture in the place of one that cannot be decoded, and
+            count it in `corrupt`; otherwise that is an error.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        image_root: str,
+        transform: TrainTransform,
+        max_words: int = 50,
+        seed: int = 42,
+        *,
+        flip_swaps_words: bool = True,
+        tolerate_corrupt: bool = False,
+    ) -> None:
+        if not len(records):
+            raise ValueError("no training records; check train_file")
+        self.records = records
+        self.image_root = str(image_root)
+        self.transform = transform
+        self.max_words = max_words
+        self.seed = seed
+        self.flip_swaps_words = flip_swaps_words
+        self.tolerate_corrupt = tolerate_corrupt
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: tuple[int, int]) -> TrainSample:
+        epoch, i = index
+        rng = np.random.default_rng((self.seed, epoch, i))
+        record, image, path, corrupt = self._next_good(i)
+        phrase = record.phrases[rng.integers(len(record.phrases))]
+        text = _clean(phrase, record, self.max_words)
+        alternative = self._paraphrase(phrase, rng)
+        box = self._draw_box(phrase, record, image.shape[:2], rng)
+        tensor, region, flipped = self.transform(image, box, rng)
+        if flipped and self.flip_swaps_words:
+            text = swap_left_right(text)
+            alternative = swap_left_right(alternative) if alternative is not None else None
+        return TrainSample(tensor, text, alternative, region, path, corrupt)
+
+    def _next_good(self, i: int) -> tuple[Record, np.ndarray, str, int]:
+        corrupt = 0
+        while True:
+            record = self.records[(i + corrupt) % len(self)]
+            path = resolve_image(self.image_root, record.image, record.source)
+            try:
+                return record, load_image(path, record.source), str(path), corrupt
+            except CorruptImageError:
+                corrupt += 1
+                if not self.tolerate_corrupt or corrupt == len(self):
+                    raise
+
+    def _paraphrase(self, phrase: Phrase, rng: np.random.Generator) -> str | None:
+        candidates = [paraphrase(phrase, word, self.max_words) for word in phrase.synonyms]
+        usable = [candidate for candidate in candidates if candidate is not None]
+        return usable[rng.integers(len(usable))] if usable else None
+
+    @staticmethod
+    def _draw_box(
+        phrase: Phrase, record: Record, size: tuple[int, int], rng: np.random.Generator
+    ) -> Box | None:
+        if not phrase.boxes:
+            return None
+        _check_size(record, size)
+        usable = _require_boxes(phrase, record, size)
+        return tuple(usable[rng.integers(len(usable))].tolist())
+
+
+class EvalDataset(Dataset[EvalSample]):
+    """Every phrase of every image: one item is one image, so that it is decoded and encoded once.
+
+    Args:
+        records: records with boxes; those of one image are merged, in order.
+        image_root: folder that the records' image paths are relative to.
+        transform: picture to tensor.
+        max_words: phrases are cut to this many words after cleaning (RefCOCO+, RefCLEF: 30; Flickr30k: 50).
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        image_root: str,
+        transform: EvalTransform,
+        max_words: int,
+    ) -> None:
+        self.image_root = str(image_root)
+        self.transform = transform
+        self.max_words = max_words
+        by_image: dict[str, list[Record]] = {}
+        for record in records:
+            by_image.setdefault(record.image, []).append(record)
+        if not by_image:
+            raise ValueError("no evaluation records; check test_file and the splits asked for")
+        self._images = list(by_image.values())
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self._images)
+
+    @property
+    def phrase_count(self) -> int:
+        """Number of phrases of all images."""
+        return sum(len(record.phrases) for group in self._images for record in group)
+
+    def __getitem__(self, index: int) -> EvalSample:
+        group = self._images[index]
+        first = group[0]
+        path = resolve_image(self.image_root, first.image, first.source)
+        image = load_image(path, first.source)
+        size = (image.shape[0], image.shape[1])
+        sample = EvalSample(self.transform(image), size, str(path), index, [], [], [], [], [])
+        for record in group:
+            _check_size(record, size)
+            for phrase in record.phrases:
+                _require_boxes(phrase, record, size)
+                sample.phrase.append(_clean(phrase, record, self.max_words))
+                sample.phrase_ids.append(phrase.phrase_id)
+                # As annotated, not clipped: clipping would move the edges that pointing is judged by.
+                sample.boxes.append(np.asarray(phrase.boxes, dtype=np.float64).reshape(-1, 4))
+                sample.splits.append(record.split)
+                sample.record_ids.append(record.record_id)
+        return sample

@@ -1,0 +1,137 @@
+"""Loaders whose order is a function of seed and epoch alone, so that any step of any run can be repeated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Sampler
+from transformers import PreTrainedTokenizerBase
+
+from dataset.collate import EvalCollate, TrainCollate
+from dataset.grounding import EvalDataset, TrainDataset
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """Yields (epoch, index) for one rank.
+
+    The order of an epoch is a permutation drawn from (seed, epoch). Global batch k is rows k*W*b ... of it, and rank r
+    of W takes its rows r*b ... (r+1)*b, so the global batches do not depend on how many ranks share them as long as
+    W*b stays the same. The rest that does not fill a global batch is dropped.
+
+    Args:
+        length: number of records.
+        batch_size: rows per rank, b.
+        world_size, rank: number of processes W and which of them this is.
+        seed: of the run.
+    """
+
+    def __init__(
+        self, length: int, batch_size: int, *, world_size: int = 1, rank: int = 0, seed: int = 42
+    ) -> None:
+        if length < batch_size * world_size:
+            raise ValueError(
+                f"{length} training records do not fill one global batch of {world_size} x {batch_size};"
+                " lower batch_size or the number of processes"
+            )
+        if not 0 <= rank < world_size:
+            raise ValueError(f"rank {rank} is not one of {world_size} processes")
+        self.length, self.batch_size, self.seed = length, batch_size, seed
+        self.world_size, self.rank = world_size, rank
+        self.epoch, self.start_step = 0, 0
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches of a whole epoch, skipped ones included."""
+        return self.length // (self.batch_size * self.world_size)
+
+    def set_epoch(self, epoch: int, start_step: int = 0) -> None:
+        """The next iteration goes through `epoch` from batch `start_step` on; nothing before it is loaded."""
+        if not 0 <= start_step <= self.steps_per_epoch:
+            raise ValueError(
+                f"step {start_step} is not within the {self.steps_per_epoch} of an epoch"
+            )
+        self.epoch, self.start_step = epoch, start_step
+
+    def __len__(self) -> int:
+        return (self.steps_per_epoch - self.start_step) * self.batch_size
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
+        rows = order[: self.steps_per_epoch * self.world_size * self.batch_size]
+        mine = rows.reshape(self.steps_per_epoch, self.world_size, self.batch_size)[:, self.rank]
+        epoch = self.epoch
+        for index in mine[self.start_step :].ravel():
+            yield epoch, int(index)
+
+
+def _start_worker(_worker: int) -> None:
+    # One process per core already; OpenCV's own threads would only fight over them.
+    cv2.setNumThreads(0)
+
+
+def _options(workers: int) -> dict[str, Any]:
+    options: dict[str, Any] = {"num_workers": workers, "pin_memory": torch.cuda.is_available()}
+    if workers:
+        options |= {
+            "persistent_workers": True,
+            "prefetch_factor": 4,
+            "worker_init_fn": _start_worker,
+        }
+    return options
+
+
+def make_train_loader(
+    dataset: TrainDataset,
+    tokenizer: PreTrainedTokenizerBase,
+    batch_size: int,
+    max_tokens: int = 25,
+    *,
+    world_size: int = 1,
+    rank: int = 0,
+    seed: int = 42,
+    workers: int = 4,
+    start_epoch: int = 0,
+    start_step: int = 0,
+) -> DataLoader[Any]:
+    """Batches of `batch_size` samples for one rank, in `EpochSampler`'s order.
+
+    Call `loader.sampler.set_epoch(epoch, start_step)` before every pass. `len(loader)` is what is left of the epoch,
+    `loader.sampler.steps_per_epoch` the whole.
+
+    Raises:
+        ValueError: fewer records than one global batch.
+    """
+    sampler = EpochSampler(len(dataset), batch_size, world_size=world_size, rank=rank, seed=seed)
+    sampler.set_epoch(start_epoch, start_step)
+    collate = TrainCollate(tokenizer, max_tokens, dataset.transform.mask_size)
+    return DataLoader(
+        dataset,
+        batch_size=batch_size,
+        sampler=sampler,
+        drop_last=True,
+        collate_fn=collate,
+        **_options(workers),
+    )
+
+
+def make_eval_loader(
+    dataset: EvalDataset,
+    tokenizer: PreTrainedTokenizerBase,
+    batch_size: int,
+    *,
+    world_size: int = 1,
+    rank: int = 0,
+    workers: int = 4,
+) -> DataLoader[Any]:
+    """Batches of `batch_size` images in order; rank r takes images r, r + W, ..., so none is evaluated twice."""
+    return DataLoader(
+        dataset,
+        batch_size=batch_size,
+        sampler=range(rank, len(dataset), world_size),
+        collate_fn=EvalCollate(tokenizer),
+        **_options(workers),
+    )

@@ -1,0 +1,189 @@
+"""Records: one image with its phrases and boxes, held outside Python objects.
+
+A training list has up to five million regions. As Python objects they would be copied into every worker process by
+reference counting; an Arrow table is one read-only buffer that all workers share.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+Box = tuple[float, float, float, float]
+
+_PHRASE = pa.struct(
+    [
+        ("text", pa.string()),
+        ("phrase_id", pa.string()),
+        ("boxes", pa.list_(pa.float64())),
+        ("synonyms", pa.list_(pa.string())),
+        ("group", pa.string()),
+    ]
+)
+_SCHEMA = pa.schema(
+    [
+        ("image", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("phrases", pa.list_(_PHRASE)),
+        ("split", pa.string()),
+        ("record_id", pa.string()),
+        ("source", pa.string()),
+    ]
+)
+_ROWS_PER_BATCH = 16384
+
+
+@dataclass(frozen=True, slots=True)
+class Phrase:
+    """Words that refer to something in an image.
+
+    Attributes:
+        text: as annotated, not cleaned.
+        phrase_id: the annotation's own id of the phrase (RefCOCO+: ref_id, Flickr30k: chain id).
+        boxes: every annotated box of the phrase, xyxy pixels of the original image.
+        synonyms: words that may stand in for `group`.
+        group: the words of `text` that a synonym may replace.
+    """
+
+    text: str
+    phrase_id: str = ""
+    boxes: tuple[Box, ...] = ()
+    synonyms: tuple[str, ...] = ()
+    group: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One annotated image (an image may have several records).
+
+    Attributes:
+        image: path relative to the image root.
+        width, height: original size in pixels where the annotation states it.
+        phrases: at least one for a record that is used.
+        split: "train", "val", "testA", ...
+        record_id: the annotation's own id (RefCOCO+, RefCLEF: image_id; Flickr30k: image#sentence).
+        source: where it was read, for messages: "train.json[17]".
+    """
+
+    image: str
+    width: int | None
+    height: int | None
+    phrases: tuple[Phrase, ...]
+    split: str = ""
+    record_id: str = ""
+    source: str = ""
+
+
+def _to_row(record: Record) -> dict[str, Any]:
+    return {
+        "image": record.image,
+        "width": record.width,
+        "height": record.height,
+        "phrases": [
+            {
+                "text": phrase.text,
+                "phrase_id": phrase.phrase_id,
+                "boxes": np.asarray(phrase.boxes, dtype=np.float64).ravel(),
+                "synonyms": phrase.synonyms,
+                "group": phrase.group,
+            }
+            for phrase in record.phrases
+        ],
+        "split": record.split,
+        "record_id": record.record_id,
+        "source": record.source,
+    }
+
+
+def _to_record(row: dict[str, Any]) -> Record:
+    phrases = tuple(
+        Phrase(
+            text=phrase["text"],
+            phrase_id=phrase["phrase_id"],
+            boxes=tuple(zip(*[iter(phrase["boxes"])] * 4, strict=True)),
+            synonyms=tuple(phrase["synonyms"]),
+            group=phrase["group"],
+        )
+        for phrase in row.pop("phrases")
+    )
+    return Record(phrases=phrases, **row)
+
+
+class RecordTable:
+    """A read-only sequence of records in one Arrow table; a `Record` exists only while it is looked at."""
+
+    def __init__(self, table: pa.Table, path: str | None = None) -> None:
+        self._table = table
+        self._path = path
+
+    @classmethod
+    def from_records(cls, records: Iterable[Record]) -> RecordTable:
+        """Pack `records`; the iterable is consumed in blocks, never held as a whole."""
+        rows = (_to_row(record) for record in records)
+        batches = []
+        while block := list(islice(rows, _ROWS_PER_BATCH)):
+            batches.append(pa.RecordBatch.from_pylist(block, schema=_SCHEMA))
+        return cls(pa.Table.from_batches(batches, schema=_SCHEMA))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the table as an Arrow IPC file that `open` can map; the file appears complete or not at all."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".partial")
+        try:
+            with os.fdopen(handle, "wb") as sink, pa.ipc.new_file(sink, _SCHEMA) as writer:
+                writer.write_table(self._table)
+            os.replace(partial, path)
+        finally:
+            Path(partial).unlink(missing_ok=True)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> RecordTable:
+        """Map a saved table into memory.
+
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: the file is not a table of records (written by another version, or damaged).
+        """
+        if not os.path.exists(path):
+            raise FileNotFoundError(
+                f"record table {path} does not exist; read the annotations and save it"
+            )
+        try:
+            table = pa.ipc.open_file(pa.memory_map(os.fspath(path))).read_all()
+        except pa.ArrowInvalid as error:
+            raise ValueError(
+                f"{path} is not a record table ({error}); delete it to have it rebuilt"
+            ) from error
+        if table.schema != _SCHEMA:
+            raise ValueError(
+                f"{path} holds other columns than this version; delete it to have it rebuilt"
+            )
+        return cls(table, os.fspath(path))
+
+    def __len__(self) -> int:
+        return self._table.num_rows
+
+    def __getitem__(self, index: int) -> Record:
+        if not 0 <= index < len(self):
+            raise IndexError(f"record {index} of {len(self)}")
+        return _to_record(self._table.slice(index, 1).to_pylist()[0])
+
+    def __iter__(self) -> Iterator[Record]:
+        for batch in self._table.to_batches(max_chunksize=1024):
+            yield from map(_to_record, batch.to_pylist())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A mapped table travels to a spawned worker as its path, not as a copy of its content.
+        if self._path is not None:
+            return RecordTable.open, (self._path,)
+        return RecordTable, (self._table,)

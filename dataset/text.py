@@ -1,0 +1,96 @@
+"""Phrases as text: cleaning, paraphrases, left and right, the tokenizer."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from tokenizers import Tokenizer
+from tokenizers.implementations import BertWordPieceTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from dataset.record import Phrase
+
+# Cleaning as ALBEF, AMC and SelfEQ were trained with.
+_CLEANING = str.maketrans({**dict.fromkeys(",.'!?\"()*#:;~", ""), "-": " ", "/": " "})
+_PERSON = re.compile(r"<+person>+")
+_SIDE = re.compile(r"\b(left|right)(most|ward|wards|hand|side)?\b")
+_SPECIAL = {
+    "pad_token": "[PAD]",
+    "unk_token": "[UNK]",
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+    "mask_token": "[MASK]",
+}
+_OTHER_SIDE = {"left": "right", "right": "left"}
+
+
+def clean_caption(text: str, max_words: int) -> str:
+    """Lower-case `text`, drop punctuation, squeeze white space, keep the first `max_words` words.
+
+    Returns "" if nothing is left; the caller knows the record and reports it.
+    """
+    text = _PERSON.sub("person", text.lower().translate(_CLEANING))
+    return " ".join(text.split()[:max_words])
+
+
+def paraphrase(phrase: Phrase, synonym: str, max_words: int = 50) -> str | None:
+    """The cleaned text with every whole-word occurrence of the cleaned `phrase.group` replaced by the cleaned synonym.
+
+    Returns None where there is nothing to say differently: no group, a group that is not in the text, a synonym that
+    cleans to nothing or to the group itself.
+    """
+    text = clean_caption(phrase.text, max_words)
+    group = clean_caption(phrase.group, max_words)
+    synonym = clean_caption(synonym, max_words)
+    if not group or not synonym or group == synonym:
+        return None
+    # Words of cleaned text are parted by single spaces; \b would split at apostrophe-like characters that stay.
+    replaced, count = re.subn(rf"(?<!\S){re.escape(group)}(?!\S)", lambda _: synonym, text)
+    return clean_caption(replaced, max_words) if count else None
+
+
+def swap_left_right(text: str) -> str:
+    """Exchange "left" and "right" (and leftmost, rightmost, ...) in cleaned text, as a mirrored picture demands."""
+    return _SIDE.sub(lambda match: _OTHER_SIDE[match[1]] + (match[2] or ""), text)
+
+
+def load_tokenizer(name_or_folder: str | os.PathLike[str]) -> PreTrainedTokenizerBase:
+    """A BERT WordPiece tokenizer from a folder with `vocab.txt`, from a vocabulary file, or by its hub name.
+
+    Raises:
+        FileNotFoundError: the path has no vocabulary, or the name is neither a path nor to be had from the hub.
+        ValueError: the vocabulary lacks a special token.
+    """
+    path = Path(name_or_folder)
+    vocabulary = path / "vocab.txt" if path.is_dir() else path
+    if vocabulary.is_file():
+        return _from_vocabulary(vocabulary)
+    if path.is_dir():
+        raise FileNotFoundError(
+            f"text_encoder folder {path} holds no vocab.txt; put the WordPiece vocabulary there"
+        )
+    try:
+        return AutoTokenizer.from_pretrained(os.fspath(name_or_folder))
+    except (OSError, ValueError) as error:
+        raise FileNotFoundError(
+            f"text_encoder {name_or_folder!s} is neither a vocab.txt, nor a folder with one, nor to be had from the"
+            " hub; download the vocabulary of bert-base-uncased once and give its path"
+        ) from error
+
+
+def _from_vocabulary(vocabulary: Path) -> PreTrainedTokenizerBase:
+    words = vocabulary.read_text(encoding="utf-8").rstrip("\n").split("\n")
+    missing = [token for token in _SPECIAL.values() if token not in words]
+    if missing:
+        raise ValueError(
+            f"{vocabulary} lacks {' '.join(missing)}; it is not a BERT WordPiece vocabulary"
+        )
+    # BertTokenizerFast takes its vocabulary under different names in transformers 4 and 5 and ignores the wrong one.
+    word_pieces = BertWordPieceTokenizer(
+        {word: index for index, word in enumerate(words)}, lowercase=True
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(word_pieces.to_str()), **_SPECIAL
+    )
