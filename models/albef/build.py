@@ -1,0 +1,106 @@
+"""ALBEF from a config: the only file of this room that reads one."""
+
+from __future__ import annotations
+
+from models.albef.bert import FusionBertForMaskedLM
+from models.albef.criterion import ObjectiveList
+from models.albef.explainer import Explainer
+from models.albef.model import ALBEF, MomentumALBEF
+from models.albef.objectives import (
+    AttentionMaskConsistency,
+    ImageTextLosses,
+    SelfConsistency,
+    TokenMasker,
+)
+from models.albef.postprocess import heatmaps_to_groundings
+from models.albef.vision import vision_transformer
+
+
+def build_model(config, *, momentum: bool) -> ALBEF:
+    """ALBEF of the sizes in a `ModelConfig`, randomly initialised; with twin and queues if `momentum`."""
+
+    def image_encoder():
+        return vision_transformer(
+            image_size=config.image_size,
+            patch_size=config.patch_size,
+            width=config.vision_width,
+            depth=config.vision_depth,
+            heads=config.vision_heads,
+        )
+
+    def text_encoder():
+        return FusionBertForMaskedLM(config.text, config.vision_width)
+
+    common = {
+        "embed_dim": config.embed_dim,
+        "temperature": config.temperature,
+        "explanation_layer": config.explanation_layer,
+    }
+    if not momentum:
+        return ALBEF(image_encoder(), text_encoder(), **common)
+    return MomentumALBEF(
+        image_encoder(),
+        text_encoder(),
+        visual_encoder_m=image_encoder(),
+        text_encoder_m=text_encoder(),
+        queue_size=config.queue_size,
+        momentum=config.momentum,
+        **common,
+    )
+
+
+def build_criterion(config, stage, tokenizer) -> ObjectiveList:
+    """The objectives of a stage.
+
+    Args:
+        config: an `ObjectivesConfig`.
+        stage: its `objective` names, in the order in which they run.
+        tokenizer: gives the ids that masked-language modelling needs, and the vocabulary's size.
+    """
+    masker = TokenMasker(
+        vocab_size=len(tokenizer),
+        pad_id=tokenizer.pad_token_id,
+        cls_id=tokenizer.cls_token_id,
+        mask_id=tokenizer.mask_token_id,
+        probability=config.itc_itm_mlm.mlm_probability,
+    )
+    settings = config.itc_itm_mlm
+    image_text = ImageTextLosses(
+        masker, alpha=settings.alpha, mlm_distill_over=settings.mlm_distill_over
+    )
+    text_weights, amc, selfeq = settings.weights, config.amc, config.selfeq
+    known = {
+        "itc_itm_mlm": (
+            image_text,
+            {f"loss_{name}": text_weights[name] for name in ("mlm", "ita", "itm")},
+        ),
+        "amc": (
+            AttentionMaskConsistency(
+                mean_margin=amc.mean_margin, max_margin=amc.max_margin, mean_over=amc.amc_mean_over
+            ),
+            {"loss_amc_mean": amc.weights["mean"], "loss_amc_max": amc.weights["max"]},
+        ),
+        "selfeq": (
+            SelfConsistency(image_text, threshold=selfeq.threshold),
+            {f"loss_syn_{name}": text_weights[name] for name in ("mlm", "ita", "itm")}
+            | {
+                "loss_sim_syn": selfeq.weights["similarity"],
+                "loss_cst_syn": selfeq.weights["consistency"],
+            },
+        ),
+    }
+    objectives = {name: known[name][0] for name in stage.objective}
+    weights = {loss: w for name in stage.objective for loss, w in known[name][1].items()}
+    return ObjectiveList(objectives, weights)
+
+
+def build(config, tokenizer) -> tuple[MomentumALBEF, list[ObjectiveList]]:
+    """From a `PretrainConfig`: the model to train and one criterion per stage."""
+    model = build_model(config.model, momentum=True)
+    return model, [build_criterion(config.objectives, stage, tokenizer) for stage in config.stages]
+
+
+def build_grounding(config, *, mode: str = "itm", layer: int | None = None):
+    """From a `GroundingConfig`: (explainer, postprocess); load a checkpoint into `explainer.model`."""
+    explainer = Explainer(build_model(config.model, momentum=False), mode=mode, layer=layer)
+    return explainer.eval(), heatmaps_to_groundings

@@ -1,0 +1,93 @@
+"""Published ALBEF, AMC and SelfEQ checkpoints in and out of our models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from models.albef.model import ALBEF, MOMENTUM_PAIRS, MomentumALBEF
+from models.albef.vision import resize_position_embedding
+from models.common.checkpoint import LoadReport, load_strictly, read_checkpoint
+
+TWIN = tuple(f"{name}_m." for name in MOMENTUM_PAIRS)
+QUEUES = ("image_queue", "text_queue", "queue_ptr")
+# The masked-language head plays no part in an explanation, and fine-tuned files may come without it.
+WORD_HEAD = ("text_encoder.cls.",)
+
+
+def load(model: ALBEF, path: str | Path) -> LoadReport:
+    """Fill `model` from a published or own checkpoint file.
+
+    Evaluation models take the online encoders only. Training models also take the momentum twin and the queues;
+    where a file has no twin, it starts as a copy, and where its queue has another length, a fresh one is kept.
+
+    Returns:
+        What was loaded, renamed, resized, left out; `str()` of it is one paragraph.
+
+    Raises:
+        FileNotFoundError, CheckpointError: see `models.common.checkpoint`.
+    """
+    content = read_checkpoint(path)
+    report = LoadReport(source=str(path))
+    if "epoch" in content:
+        report.notes.append(f"Written after epoch {content['epoch']}.")
+    fill(model, content["model"], report)
+    return report
+
+
+def fill(model: ALBEF, published: dict[str, Tensor], report: LoadReport) -> None:
+    """`load` for a state dict that is already in memory."""
+    state = _rename(published, report)
+    for key in ("visual_encoder.pos_embed", "visual_encoder_m.pos_embed"):
+        if key in state:
+            before = state[key].shape[1]
+            state[key] = resize_position_embedding(state[key], model.grid)
+            if state[key].shape[1] != before:
+                report.notes.append(f"{key} resized from {before - 1} to {state[key].shape[1] - 1} patches.")
+    if not isinstance(model, MomentumALBEF):
+        load_strictly(model, state, report=report, may_be_missing=WORD_HEAD, ignored=TWIN + QUEUES)
+        return
+    for key in ("image_queue", "text_queue"):
+        if key in state and state[key].shape != getattr(model, key).shape:
+            report.notes.append(
+                f"{key} of {state[key].shape[1]} columns not taken, the model's has {getattr(model, key).shape[1]}."
+            )
+            # Pointers into a queue of another length mean nothing.
+            state = {k: v for k, v in state.items() if k != key and not k.startswith("queue_ptr")}
+    has_twin = any(key.startswith(TWIN) for key in state)
+    load_strictly(
+        model, state, report=report, may_be_missing=QUEUES if has_twin else QUEUES + TWIN
+    )
+    if not has_twin:
+        model.copy_to_twin()
+        report.notes.append("The momentum twin starts as a copy of the online encoders.")
+
+
+def _rename(published: dict[str, Tensor], report: LoadReport) -> dict[str, Tensor]:
+    """Published key names -> ours."""
+    state = {}
+    for key, value in published.items():
+        name = key.removeprefix("module.")  # saved from inside a DistributedDataParallel wrapper
+        if name.endswith("embeddings.position_ids"):
+            continue  # 0, 1, 2, ...: implied by the length of a text
+        for encoder in ("text_encoder.", "text_encoder_m."):
+            # ALBEF's grounding models hold the BERT without its head, one level higher.
+            if name.startswith((f"{encoder}embeddings.", f"{encoder}encoder.")):
+                name = f"{encoder}bert.{name.removeprefix(encoder)}"
+        state[name] = value
+    if "queue_ptr" in state:  # the first ALBEF release had one pointer for both queues
+        pointer = state.pop("queue_ptr")
+        state["queue_ptr_img"], state["queue_ptr_txt"] = pointer, pointer.clone()
+        report.notes.append("Its single queue_ptr serves both queues.")
+    return state
+
+
+def published_state(model: MomentumALBEF) -> dict[str, Tensor]:
+    """The model's state in the published layout, which the released scripts can read."""
+    state = dict(model.state_dict())
+    for encoder in ("text_encoder", "text_encoder_m"):
+        positions = model.get_submodule(encoder).bert.embeddings.position_embeddings.num_embeddings
+        state[f"{encoder}.bert.embeddings.position_ids"] = torch.arange(positions)[None]
+    return state

@@ -1,0 +1,128 @@
+"""ALBEF at evaluation: one image encoded once, every one of its phrases explained.
+
+Shapes: B images, T phrases of all of them, L tokens, N = h * w patches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from models.albef.bert import KeysValues
+from models.albef.model import ALBEF
+from models.common.attention import AttentionRecorder
+from models.common.heatmap import explanation
+
+
+class Explainer(nn.Module):
+    """Heat maps of phrases; freezes the model, since only the explained attention needs a gradient.
+
+    Args:
+        model: ALBEF.
+        mode: "itm": cross-attention of text layer `layer`, explained through the matching logit. "itc":
+            self-attention of image block `layer`, [CLS] row, explained through the contrastive similarity.
+        layer: which layer or block; the model's explanation layer if None.
+    """
+
+    def __init__(self, model: ALBEF, *, mode: str = "itm", layer: int | None = None):
+        super().__init__()
+        self.model = model.requires_grad_(False)
+        self.layer = model.explanation_layer if layer is None else layer
+        self.explain = {"itm": self._by_matching, "itc": self._by_similarity}[mode]
+        depth = len(model.text_encoder.bert.encoder.layer if mode == "itm" else model.visual_encoder.blocks)
+        first = model.text_encoder.bert.fusion_layer if mode == "itm" else 0
+        if not first <= self.layer < depth:
+            raise ValueError(
+                f"layer {self.layer} has no attention that mode {mode!r} could explain: "
+                f"choose one of {first}..{depth - 1} (--block_num)"
+            )
+
+    def forward(self, batch: dict) -> dict[str, Tensor]:
+        """Explain the phrases of an evaluation batch.
+
+        Args:
+            batch: `image` (B, 3, H, W); `text_ids`, `text_mask` (T, L); `phrase_image` (T,), which image a
+                phrase belongs to, not decreasing.
+
+        Returns:
+            `heatmaps` (T, h, w), not negative, not scaled; `score` (T,): the match logit, or the similarity over
+            temperature.
+        """
+        with torch.enable_grad():
+            return self.explain(batch)
+
+    def _by_matching(self, batch: dict) -> dict[str, Tensor]:
+        model, bert = self.model, self.model.text_encoder.bert
+        images = bert.image_keys_values(model.visual_encoder(batch["image"]))
+        mask = batch["text_mask"]
+        states = bert.text(batch["text_ids"], mask)
+        heatmaps = states.new_zeros((len(states), *model.grid), dtype=torch.float32)
+        scores = states.new_zeros(len(states), dtype=torch.float32)
+        recorded = bert.encoder.layer[self.layer].crossattention.self
+        for image_index, rows, real in phrase_rounds(batch["phrase_image"], len(batch["image"])):
+            with AttentionRecorder(recorded, leaf=True) as recorder:
+                views = [KeysValues(*(part[image_index] for part in layer)) for layer in images]
+                logits = model.match_logits(bert.fuse(states[rows], mask[rows], views))
+            # An image's phrases stood in one row of queries; give each its own maps again.
+            gradient = recorder.gradient(logits[:, 1].sum())
+            attention, gradient = (
+                _per_phrase(tensor.float(), rows) for tensor in (recorder.probabilities, gradient)
+            )
+            maps = explanation(attention, gradient, mask[rows], model.grid)
+            heatmaps[rows[real]] = maps[real].detach()
+            scores[rows[real]] = logits[real, 1].detach().float()
+        return {"heatmaps": heatmaps, "score": scores}
+
+    def _by_similarity(self, batch: dict) -> dict[str, Tensor]:
+        model, owner = self.model, batch["phrase_image"]
+        texts = model.embed_text(model.text_encoder.bert.text(batch["text_ids"], batch["text_mask"]))
+        with AttentionRecorder(model.visual_encoder.blocks[self.layer].attn, leaf=True) as recorder:
+            tokens = model.visual_encoder(batch["image"])
+        scores = (model.embed_image(tokens)[owner] * texts).sum(-1) / model.temp
+        heatmaps = tokens.new_zeros((len(texts), *model.grid), dtype=torch.float32)
+        place = place_in_image(owner)
+        for turn in range(int(place.max()) + 1):
+            rows = (place == turn).nonzero().flatten()
+            (gradient,) = torch.autograd.grad(
+                scores[rows].sum(), recorder.probabilities, retain_graph=True
+            )
+            # Row [CLS] of the self-attention, without its look at itself: the cells of the picture.
+            support = (recorder.probabilities * gradient.relu())[owner[rows], :, 0, 1:]
+            heatmaps[rows] = support.mean(dim=1).detach().float().unflatten(-1, model.grid)
+        return {"heatmaps": heatmaps, "score": scores.detach().float()}
+
+
+def _per_phrase(attention: Tensor, rows: Tensor) -> Tensor:
+    """(b, heads, c * L, keys) of b images with c phrases each -> (b * c, heads, L, keys)."""
+    phrases = len(rows) // len(attention)
+    return attention.unflatten(2, (phrases, -1)).transpose(1, 2).flatten(0, 1)
+
+
+def place_in_image(phrase_image: Tensor) -> Tensor:
+    """(T,) not decreasing image numbers -> (T,) how many phrases of the same image come before each."""
+    first = torch.searchsorted(phrase_image, phrase_image)
+    return torch.arange(len(phrase_image), device=phrase_image.device) - first
+
+
+def phrase_rounds(
+    phrase_image: Tensor, images: int
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Arrange phrases so that images with few and with many of them can be fused together.
+
+    Each round takes the next c phrases of every image that has some left; c is the mean number of phrases.
+
+    Yields:
+        image_index (b,): the images of this round; rows (b * c,): their phrases, c per image, an image with fewer
+        left repeats one; real (b * c,) bool: false for the repetitions.
+    """
+    counts = torch.bincount(phrase_image, minlength=images)
+    firsts = counts.cumsum(0) - counts
+    chunk = max(1, -(-len(phrase_image) // images))
+    for start in range(0, int(counts.max()), chunk):
+        image_index = (counts > start).nonzero().flatten()
+        offset = start + torch.arange(chunk, device=counts.device)
+        real = offset < counts[image_index, None]
+        offset = torch.minimum(offset.expand_as(real), counts[image_index, None] - 1)
+        yield image_index, (firsts[image_index, None] + offset).flatten(), real.flatten()

@@ -1,0 +1,7 @@
+"""The objectives ALBEF can be trained with. Each is a small module: lazy passes and batch in, named losses out."""
+
+from models.albef.objectives.amc import AttentionMaskConsistency
+from models.albef.objectives.itc_itm_mlm import ImageTextLosses, TokenMasker
+from models.albef.objectives.selfeq import SelfConsistency
+
+__all__ = ["AttentionMaskConsistency", "ImageTextLosses", "SelfConsistency", "TokenMasker"]

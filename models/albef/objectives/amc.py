@@ -1,0 +1,58 @@
+"""Attention Mask Consistency (Yang et al., CVPR 2023, section 3.2): the explanation must lie inside the region.
+
+Shapes: B samples, R samples with a region, M side of the region masks.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.albef.passes import TrainingPasses
+
+
+class AttentionMaskConsistency(nn.Module):
+    """Two margins between the explanation inside and outside the annotated region.
+
+    Args:
+        mean_margin: by how much the mean inside must exceed the mean outside.
+        max_margin: by how much the maximum inside must exceed the maximum outside.
+        mean_over: "sample", or "batch": the released code takes both means over all pixels of the batch.
+    """
+
+    uses_heatmaps = True
+    uses_queue = False
+
+    def __init__(
+        self, *, mean_margin: float = 0.1, max_margin: float = 0.5, mean_over: str = "sample"
+    ):
+        super().__init__()
+        self.mean_margin = mean_margin
+        self.max_margin = max_margin
+        self.mean_over = mean_over
+
+    def forward(self, passes: TrainingPasses, batch: dict) -> dict[str, Tensor]:
+        """Scalars `loss_amc_mean` and `loss_amc_max`; both 0 if no sample of the batch has a region.
+
+        Args:
+            batch: `has_region` (B,) bool and `region_mask` (R, M, M) with values in [0, 1].
+        """
+        masks = batch["region_mask"]
+        heatmaps = passes.phrase.heatmaps[batch["has_region"]]
+        if len(masks) == 0:
+            nothing = heatmaps.sum()
+            return {"loss_amc_mean": nothing, "loss_amc_max": nothing}
+        heatmaps = F.interpolate(
+            heatmaps[:, None], size=masks.shape[-2:], mode="bilinear", align_corners=False
+        )[:, 0]
+        inside, outside = heatmaps * masks, heatmaps * (1 - masks)
+        over = (0, 1, 2) if self.mean_over == "batch" else (1, 2)
+        # A region that fills the picture leaves no outside: its mean is then 0, as is its maximum.
+        mean_inside = inside.sum(over) / masks.sum(over).clamp(min=1e-7)
+        mean_outside = outside.sum(over) / (1 - masks).sum(over).clamp(min=1e-7)
+        max_gap = outside.amax((1, 2)) - inside.amax((1, 2))
+        return {
+            "loss_amc_mean": torch.relu(mean_outside - mean_inside + self.mean_margin).mean(),
+            "loss_amc_max": torch.relu(max_gap + self.max_margin).mean(),
+        }

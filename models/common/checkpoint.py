@@ -1,0 +1,136 @@
+"""Reading checkpoint files of any system, and filling a model strictly from a state dict."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+# A key prefix that gives a system away, for the message when a file belongs to another one.
+SIGNATURES = {
+    "visual_encoder.blocks": "ALBEF, AMC or SelfEQ",
+    "vl_transformer.": "RefTR",
+    "lang_backbone.": "RefTR",
+    "lang_encoder.": "RefCLIP or SimREC",
+    "beit3.": "BEiT-3",
+    "vis_enc.": "ALVG",
+    "transformer.encoder.layers": "DETR",
+}
+
+
+class CheckpointError(ValueError):
+    """A checkpoint file cannot be read, or does not fit the model; the message names file, keys and remedy."""
+
+
+def read_checkpoint(path: str | Path) -> dict:
+    """Read a `.pth` file without running any code from it.
+
+    Returns:
+        The dictionary that was saved; `model` holds the state dict (a bare state dict is wrapped as `model`).
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        CheckpointError: the file is truncated, is no checkpoint, or contains objects other than tensors and
+            plain values.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"checkpoint not found: {path}")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path}: not loaded, because it holds more than tensors and plain values, or is no checkpoint at all "
+            f"({str(error).splitlines()[0]}). Re-save it with only its state dict."
+        ) from error
+    except (RuntimeError, EOFError, OSError, KeyError) as error:
+        raise CheckpointError(
+            f"{path}: truncated or damaged ({str(error).splitlines()[0]}). Copy or download it again."
+        ) from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: holds a {type(content).__name__}, not a dictionary with a state dict")
+    if "model" not in content and all(isinstance(value, Tensor) for value in content.values()):
+        content = {"model": content}
+    if not isinstance(content.get("model"), dict):
+        raise CheckpointError(f"{path}: no entry 'model' (its entries: {', '.join(map(str, content))})")
+    return content
+
+
+def recognise(state: dict[str, Tensor]) -> str:
+    """Which published system these keys belong to, or "an unknown system"."""
+    for prefix, system in SIGNATURES.items():
+        if any(key.startswith(prefix) for key in state):
+            return system
+    return "an unknown system"
+
+
+@dataclass
+class LoadReport:
+    """What happened to the entries of a checkpoint, for one paragraph in the log."""
+
+    source: str
+    used: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return f"Loaded {self.source}: {self.used} entries used. " + " ".join(self.notes)
+
+
+def load_strictly(
+    model: nn.Module,
+    state: dict[str, Tensor],
+    *,
+    report: LoadReport,
+    may_be_missing: tuple[str, ...] = (),
+    ignored: tuple[str, ...] = (),
+) -> None:
+    """Copy `state` into `model`; every key must be accounted for.
+
+    Args:
+        state: already renamed to the model's keys.
+        may_be_missing, ignored: key prefixes. A missing key keeps the model's own value; an ignored one is an
+            entry of the file that this model has no use for. Both are noted in `report`.
+
+    Raises:
+        CheckpointError: other keys are missing or left over, or shapes differ; names up to five of each.
+    """
+    target = model.state_dict()
+    missing = [key for key in target if key not in state]
+    extra = [key for key in state if key not in target]
+    unexplained = [key for key in missing if not key.startswith(may_be_missing or ("\0",))]
+    unknown = [key for key in extra if not key.startswith(ignored or ("\0",))]
+    shared = [key for key in target if key in state]
+    shapes = [
+        f"{key} {tuple(state[key].shape)} in the file, {tuple(target[key].shape)} in the model"
+        for key in shared
+        if state[key].shape != target[key].shape
+    ]
+    problems = [
+        f"{title}: {'; '.join(found[:5])}" + (f" and {len(found) - 5} more" if len(found) > 5 else "")
+        for title, found in (("missing", unexplained), ("unknown", unknown), ("other shapes", shapes))
+        if found
+    ]
+    if problems:
+        raise CheckpointError(
+            f"{report.source} does not fit the model. It looks like a checkpoint of {recognise(state)}. "
+            f"{'. '.join(problems)}. Give the file of the configured system, or set the config's `model` section "
+            "to the sizes of the file."
+        )
+    with torch.no_grad():
+        for key in shared:
+            target[key].copy_(state[key])
+    report.used = len(shared)
+    for title, keys in (("Kept as initialised (not in the file)", missing), ("Not used", extra)):
+        if keys:
+            report.notes.append(f"{title}: {summarise(keys)}.")
+
+
+def summarise(keys: list[str]) -> str:
+    """Keys counted by their first part: `visual_encoder_m (152), temp (1)`."""
+    counts: dict[str, int] = {}
+    for key in keys:
+        counts[key.split(".")[0]] = counts.get(key.split(".")[0], 0) + 1
+    return ", ".join(f"{name} ({count})" for name, count in counts.items())

@@ -1,0 +1,53 @@
+"""Options and fixtures for the whole suite."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+torch.set_num_threads(max(1, torch.get_num_threads() // 2))
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def pytest_addoption(parser):
+    parser.addoption("--golden-dir", type=Path, default=GOLDEN, help="folder of golden .npz files")
+
+
+def golden_meta(file: Path) -> dict:
+    with np.load(file) as arrays:
+        return json.loads(str(arrays["meta"]))
+
+
+def pytest_generate_tests(metafunc):
+    """One run per golden file of the system that a test asks for; test ids hold the file's stem."""
+    files = sorted(metafunc.config.getoption("--golden-dir").glob("*.npz"))
+    if "golden_files" in metafunc.fixturenames:
+        metafunc.parametrize("golden_files", [files], ids=["all"], scope="module")
+    for fixture, system in (("albef_golden", "albef"), ("evaluation_golden", "evaluation")):
+        if fixture in metafunc.fixturenames:
+            mine = [file for file in files if golden_meta(file)["system"] == system]
+            metafunc.parametrize(fixture, mine, ids=[f.stem for f in mine], indirect=True, scope="module")
+
+
+def load_golden(file: Path) -> tuple[dict[str, np.ndarray], dict]:
+    with np.load(file) as arrays:
+        return {name: arrays[name] for name in arrays.files}, golden_meta(file)
+
+
+@pytest.fixture(scope="module")
+def albef_golden(request):
+    """(arrays, meta, state-dict layout) of one ALBEF file; both objectives share a layout per size."""
+    arrays, meta = load_golden(request.param)
+    names = (f"amc_{meta['size']}_keys.json", f"{request.param.stem}_keys.json")
+    folders = (request.param.parent, GOLDEN)
+    layout = next(f / name for f in folders for name in names if (f / name).is_file())
+    return arrays, meta, json.loads(layout.read_text())
+
+
+@pytest.fixture(scope="module")
+def evaluation_golden(request):
+    return load_golden(request.param)[0]

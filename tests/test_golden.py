@@ -1,0 +1,99 @@
+"""Every golden file is repeated: the numbers of the published implementations, with weights made from key names.
+
+    pytest tests/test_golden.py --golden-dir DIR -k amc_tiny
+
+runs over the `.npz` files of DIR (default: tests/golden); each describes itself in its `meta`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from tests.golden_albef import GoldenALBEF, assert_close, assert_scalar
+from tests.golden_evaluation import check_pointing
+
+OBJECTIVES = {"amc": ("itc_itm_mlm", "amc"), "selfeq": ("selfeq",)}
+
+
+@pytest.fixture(scope="module")
+def albef(albef_golden) -> GoldenALBEF:
+    return GoldenALBEF(*albef_golden)
+
+
+@pytest.fixture(scope="module")
+def trained(albef):
+    return albef.train_once(OBJECTIVES[albef.meta["objective"]])
+
+
+def test_image_and_text_features_are_the_published_ones(albef):
+    model = albef.training_model()
+    ids, mask = albef.tensor("text_ids"), albef.tensor("text_mask")
+    with torch.no_grad():
+        tokens = model.visual_encoder(albef.image)
+        states = model.text_encoder.bert.text(ids, mask)
+        assert_close("vit_256", tokens[:, ::9], albef.arrays["vit_256"])
+        assert_close("text_embeds", states, albef.arrays["text_embeds"])
+        assert_close("image_feat", model.embed_image(tokens), albef.arrays["image_feat"])
+        assert_close("text_feat", model.embed_text(states), albef.arrays["text_feat"])
+
+
+def test_every_loss_is_the_published_one(albef, trained):
+    _, losses = trained
+    named = [name for name in albef.arrays if name.startswith("loss_") and name != "loss_syn"]
+    assert "loss_total" in named
+    for name in named:
+        assert_scalar(name, losses[name], float(albef.arrays[name]))
+
+
+def test_gradients_have_the_published_norms(albef, trained):
+    model, _ = trained
+    check_gradients(albef, model, "gradnorm/")
+
+
+def test_the_explanation_loss_alone_has_the_published_second_order_gradients(albef):
+    if any(name.startswith("gradnorm_amc_only/") for name in albef.arrays):
+        model, _ = albef.train_once(("amc",))
+        check_gradients(albef, model, "gradnorm_amc_only/")
+    else:
+        assert albef.meta["objective"] != "amc"
+
+
+def check_gradients(albef, model, prefix):
+    parameters = dict(model.named_parameters())
+    named = [name for name in albef.arrays if name.startswith(prefix)]
+    assert named
+    for name in named:
+        gradient = parameters[name.removeprefix(prefix)].grad
+        golden = float(albef.arrays[name])
+        if golden == -1:
+            assert gradient is None, f"{name} has a gradient, the published model has none"
+        else:
+            assert_scalar(name, gradient.norm().item(), golden)
+
+
+def test_queues_and_momentum_twin_move_as_published(albef, trained):
+    model, _ = trained
+    assert model.queue_ptr_img.item() == model.queue_ptr_txt.item() == int(albef.arrays["queue_ptr_img"])
+    assert_close("image_queue", model.image_queue[:, :6], albef.arrays["image_queue_after"])
+    assert_close("text_queue", model.text_queue[:, :6], albef.arrays["text_queue_after"])
+    name = "vision_proj_m.weight"
+    assert_close(name, model.vision_proj_m.weight, albef.arrays[f"momentum_after/{name}"])
+
+
+@pytest.mark.parametrize("side", [384, 256])
+@pytest.mark.parametrize("mode", ["itm", "itc"])
+def test_evaluation_heat_maps_and_scores_are_the_published_ones(albef, mode, side):
+    heatmaps, scores = albef.evaluate(mode, side)
+    assert_close("heat maps", heatmaps, albef.arrays[f"gradcam_{mode}_{side}"])
+    assert_close("scores", scores, albef.arrays[f"score_{mode}_{side}"])
+
+
+def test_pointing_and_proposals_are_decided_as_published(evaluation_golden):
+    check_pointing(evaluation_golden)
+
+
+def test_the_golden_folder_is_not_empty(golden_files):
+    assert golden_files, "no .npz file in the golden folder: see --golden-dir"
+    assert all(isinstance(np.load(file)["meta"].item(), str) for file in golden_files)
