@@ -1,29 +1,34 @@
-"""The embedded data set: drawn scenes with referring expressions, written in the published file formats.
+"""The embedded data set: drawn scenes with referring expressions, written in the published file
+formats.
 
-A scene shows one to five shaped, coloured, textured objects of two sizes on a cluttered, noisy background.
-Everything that is said about it is evaluated against its geometry, so every expression has known targets:
-exactly one object for the referring expressions, none or several for those kept for generalised grounding.
+A scene shows one to five shaped, coloured, textured objects of two sizes on a cluttered, noisy
+background. Everything that is said about it is evaluated against its geometry, so every expression
+has known targets: exactly one object for the referring expressions, none or several for those kept
+for generalised grounding.
 
-Words. Every base word of `vocabulary.SYNONYMS` has one *seen* and one *held-out* synonym. The texts of the
-training lists (`vg/train.json`, `vg/captions*.json`) use a synonym, seen or held-out alike, in place of a
-base word at a low rate (`synonym_rate`), as rare words occur in real captions: a model learns both kinds
-equally well from them, and less well than the base words. The relation files (`vg/relation.json`,
-`coco/relation.json`) pair phrases of base words with *seen* synonyms only. `paraphrases_seen.json` and
-`paraphrases_heldout.json` therefore separate what self-consistency taught about the words of its list from
-what carried over to words that it never paired. Validation and test expressions use base words only.
+Words. Every base word of `vocabulary.SYNONYMS` has one *seen* and one *held-out* synonym. The texts
+of the training lists (`vg/train.json`, `vg/captions*.json`) use a synonym, seen or held-out alike,
+in place of a base word at a low rate (`synonym_rate`), as rare words occur in real captions: a
+model learns both kinds equally well from them, and less well than the base words. The relation
+files (`vg/relation.json`, `coco/relation.json`) pair phrases of base words with *seen* synonyms
+only. `paraphrases_seen.json` and `paraphrases_heldout.json` therefore separate what self-
+consistency taught about the words of its list from what carried over to words that it never paired.
+Validation and test expressions use base words only.
 
-Folder (`IMAGE_ROOT` = `<folder>/images`; paths in the VG, COCO, RefCOCO+ and RefCLEF files are relative to it):
+Folder (`IMAGE_ROOT` = `<folder>/images`; paths in the VG, COCO, RefCOCO+ and RefCLEF files are
+relative to it):
 
     images/{train,val,test}/000001.jpg
-    vg/train.json               region phrases (one box each) and whole-scene captions (the box around all)
-    vg/train_{1..5}.json        the same, scenes of that many objects
-    vg/captions.json            whole-scene captions alone; vg/captions_{1..5}.json by number of objects
-    vg/relation.json            region phrases with their paraphrases; coco/relation.json without boxes
-    refcoco+/refs(unc).p, instances.json, test.json, dets.json
-                                train, val; testA = attribute phrases, testB = positions and relations
-    refclef/refs(berkeley).p, instances.json, test.json            val, test
-    flickr30k/{val,test}.txt, bounding_boxes_{val,test}.json, sentences_{val,test}.json, images/<id>.jpg
-    tokenizer/vocab.txt         WordPiece vocabulary, special tokens first
+    vg/train.json           region phrases (one box each) and whole-scene captions (box around all)
+    vg/train_{1..5}.json    the same, scenes of that many objects
+    vg/captions.json        whole-scene captions; vg/captions_{1..5}.json by number of objects
+    vg/relation.json        region phrases with paraphrases; coco/relation.json: without boxes
+    refcoco+/               refs(unc).p, instances.json, test.json, dets.json; splits train, val,
+                            testA (attribute phrases), testB (positions and relations)
+    refclef/                refs(berkeley).p, instances.json, test.json; splits val, test
+    flickr30k/              {val,test}.txt, bounding_boxes_{val,test}.json,
+                            sentences_{val,test}.json, images/<id>.jpg
+    tokenizer/vocab.txt     WordPiece vocabulary, special tokens first
     synonyms.json, paraphrases_{seen,heldout}.json, scenes.jsonl (the truth), summary.json
 """
 

@@ -1,4 +1,7 @@
-"""Draws the embedded data set: `python -m dataset.synthetic --out FOLDER --scenes 2000 --seed 0`."""
+"""Draws the embedded data set.
+
+python -m dataset.synthetic --out FOLDER --scenes 2000 --seed 0
+"""
 
 import argparse
 import time
@@ -9,7 +12,7 @@ from dataset.synthetic.write import write_dataset
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Writes the data set and prints its summary."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description="draws the embedded data set")
     parser.add_argument("--out", required=True, help="folder to write into")
     parser.add_argument("--scenes", type=int, default=2000, help="scenes of all splits together")
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same data set")

@@ -1,4 +1,6 @@
-"""Writers of the published annotation formats. Pixels of the original image; each docstring says xyxy or xywh."""
+"""Writers of the published annotation formats. Pixels of the original image; each docstring says
+xyxy or xywh.
+"""
 
 import json
 import pickle
@@ -54,7 +56,9 @@ def relation(group: str, synonyms: list[str]) -> dict[str, Any]:
 
 
 class ReferFiles:
-    """`refs(x).p` and `instances.json` of one REFER data set, collected scene by scene (boxes xywh)."""
+    """`refs(x).p` and `instances.json` of one REFER data set, collected scene by scene (boxes
+    xywh).
+    """
 
     def __init__(self, *, split_in_tests: bool) -> None:
         self.split_in_tests = (
@@ -99,7 +103,9 @@ class ReferFiles:
     def add_ref(
         self, image_id: int, file_name: str, split: str, ann_id: int, texts: list[str]
     ) -> None:
-        """Adds one referred object with its expressions; every sentence of a test split becomes a test_file entry."""
+        """Adds one referred object with its expressions; every sentence of a test split becomes a
+        test_file entry.
+        """
         sentences = []
         for text in texts:
             self._sentences += 1
@@ -141,7 +147,9 @@ class ReferFiles:
 
 
 class FlickrFiles:
-    """info-ground's files of one Flickr30k split: image ids, boxes (xyxy) and sentences with their phrases."""
+    """info-ground's files of one Flickr30k split: image ids, boxes (xyxy) and sentences with their
+    phrases.
+    """
 
     def __init__(self) -> None:
         self.ids: list[str] = []

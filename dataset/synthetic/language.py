@@ -1,11 +1,13 @@
-"""What is said about a scene: descriptions with known targets, their texts, captions and paraphrases.
+"""What is said about a scene: descriptions with known targets, their texts, captions and
+paraphrases.
 
-A description is evaluated with a margin: an object that fulfils it only just (a circle hardly left of the
-middle) is neither a match nor excluded, and an expression is kept only if its targets are the same under the
-strict and under the generous reading.
+A description is evaluated with a margin: an object that fulfils it only just (a circle hardly left
+of the middle) is neither a match nor excluded, and an expression is kept only if its targets are
+the same under the strict and under the generous reading.
 """
 
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -22,7 +24,9 @@ _MAX_WORDS = 22  # with [CLS] and [SEP] below the 25 tokens of the published con
 
 @dataclass(frozen=True)
 class Description:
-    """Meaning of an expression: attributes of the target and at most one of position, extreme, relation to an anchor."""
+    """Meaning of an expression: attributes of the target and at most one of position, extreme,
+    relation to an anchor.
+    """
 
     attributes: tuple[tuple[str, str], ...]
     position: str = ""
@@ -51,7 +55,9 @@ def _having(things: tuple[Thing, ...], attributes: tuple[tuple[str, str], ...]) 
 
 
 def _along(scene: Scene, index: int, side: str) -> float:
-    """Signed distance of an object's centre from the picture's middle towards a side, in picture extents."""
+    """Signed distance of an object's centre from the picture's middle towards a side, in picture
+    extents.
+    """
     x, y = scene.things[index].centre
     dx, dy = _DIRECTION[side]
     return dx * (x / scene.width - 0.5) + dy * (y / scene.height - 0.5)
@@ -118,7 +124,9 @@ def _subset(
 def unique_attributes(
     rng: np.random.Generator, scene: Scene, index: int
 ) -> tuple[tuple[str, str], ...]:
-    """Attributes that only this object has, mostly few: full ones always are, no two objects agree in all four."""
+    """Attributes that only this object has, mostly few: full ones always are, no two objects agree
+    in all four.
+    """
     thing = scene.things[index]
     for rates in ((0.15, 0.15, 0.85), (0.15, 0.15, 1.0), (0.5, 0.5, 1.0), (0.5, 0.5, 1.0)):
         attributes = _subset(rng, thing, rates)
@@ -148,7 +156,9 @@ def _proposal(rng: np.random.Generator, scene: Scene, index: int, kind: str) -> 
 
 
 def refer(rng: np.random.Generator, scene: Scene, index: int, kind: str) -> Expression | None:
-    """An expression of a kind (attribute, position, extreme, relation) that means this object alone; None if none was found."""
+    """An expression of a kind (attribute, position, extreme, relation) that means this object
+    alone; None if none was found.
+    """
     for _ in range(1 if kind == "attribute" else 12):
         description = _proposal(rng, scene, index, kind)
         if description is not None and evaluate(scene, description) == ({index}, {index}):
@@ -186,29 +196,38 @@ def caption(rng: np.random.Generator, scene: Scene) -> str:
         attributes = _subset(rng, scene.things[index], rates)
         spare -= len(attributes) - 2
         names.append(f"a {noun(attributes)}")
-    links = [_caption_link(rng, scene, a, b, spare) for a, b in zip(order, order[1:], strict=False)]
+    links = [_caption_link(rng, scene, a, b, spare) for a, b in pairwise(order)]
     body = names[0] + "".join(f"{link}{name}" for link, name in zip(links, names[1:], strict=True))
     return f"there is {body}" if spare >= 8 and rng.random() < 0.2 else body
 
 
 def _caption_link(rng: np.random.Generator, scene: Scene, a: int, b: int, spare: int) -> str:
-    """` and ` between two objects, or their relation where it is clear and there is room for the words."""
-    if len(scene.things) <= 3 and spare >= 3 and rng.random() < 0.3:
-        relation = str(rng.choice(RELATIONS))
-        side = _RELATION_SIDE[relation]
-        if _along(scene, a, side) - _along(scene, b, side) > _MARGIN:
-            return f" {relation} "
+    """` and ` between two objects, or their relation where it is clear and there is room for the
+    words.
+    """
+    if len(scene.things) <= 3 and spare >= 3 and rng.random() < 0.25:
+        clear = [
+            relation
+            for relation, side in _RELATION_SIDE.items()
+            if _along(scene, a, side) - _along(scene, b, side) > _MARGIN
+        ]
+        if clear:
+            return f" {clear[int(rng.integers(len(clear)))]} "
     return " and "
 
 
 def with_synonyms(
     rng: np.random.Generator, text: str, rate: float, columns: tuple[int, ...] = (0, 1)
 ) -> str:
-    """The text with each base word replaced, at `rate`, by one of its synonyms (column 0 = seen, 1 = held-out)."""
+    """The text with each base word replaced, at `rate`, by one of its synonyms (column 0 = seen, 1
+    = held-out).
+    """
     words = text.split(" ")
     for i, word in enumerate(words):
         if word in SYNONYMS and rng.random() < rate:
             words[i] = SYNONYMS[word][columns[int(rng.integers(len(columns)))]]
+            if i and words[i - 1] == "a" and words[i][0] in "aei":
+                words[i - 1] = "an"
     return " ".join(words)
 
 

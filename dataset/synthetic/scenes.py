@@ -1,4 +1,4 @@
-"""Scenes: where the objects are and how they are drawn. Boxes are xyxy in pixels, x right, y down."""
+"""Scenes: where the objects are and how they are drawn. Boxes are xyxy in pixels."""
 
 from dataclasses import dataclass
 
@@ -9,12 +9,15 @@ from dataset.synthetic.vocabulary import COLOURS, SHAPES, SIZES, TEXTURES
 
 DIAMETERS = {"small": (17.0, 21.0), "large": (27.0, 32.0)}
 MAX_OBJECTS = 5
+_FINE = 8  # masks are drawn this much larger and then thresholded
 _SHIFT = 4  # cv2.fillPoly takes fixed-point coordinates with this many fractional bits
 
 
 @dataclass(frozen=True)
 class Thing:
-    """One object: attributes, tight box (x1, y1, x2, y2) and outline polygons (the second one, if any, is a hole)."""
+    """One object: attributes, tight box (x1, y1, x2, y2) and outline polygons (the second one, if
+    any, is a hole).
+    """
 
     shape: str
     colour: str
@@ -79,21 +82,30 @@ UNIT_OUTLINES = {
 
 
 def fill(outlines: tuple[np.ndarray, ...], height: int, width: int) -> np.ndarray:
-    """Mask (height, width) uint8 of the area between the outlines; a point (x, y) is the centre of pixel (x, y)."""
-    mask = np.zeros((height, width), np.uint8)
-    fixed = [np.round(outline * (1 << _SHIFT)).astype(np.int32) for outline in outlines]
-    cv2.fillPoly(mask, fixed, 1, lineType=cv2.LINE_8, shift=_SHIFT)
-    return mask
+    """Mask (height, width) uint8: 1 where at least half of a pixel lies between the outlines.
+
+    A point (x, y) of an outline is the centre of pixel (x, y).
+    """
+    fine = np.zeros((height * _FINE, width * _FINE), np.uint8)
+    scaled = ((outline + 0.5) * _FINE - 0.5 for outline in outlines)
+    fixed = [np.round(outline * (1 << _SHIFT)).astype(np.int32) for outline in scaled]
+    cv2.fillPoly(fine, fixed, 255, lineType=cv2.LINE_8, shift=_SHIFT)
+    covered = cv2.resize(fine, (width, height), interpolation=cv2.INTER_AREA)
+    return (covered >= 128).astype(np.uint8)
 
 
 def tight_box(mask: np.ndarray) -> tuple[int, int, int, int]:
-    """Smallest xyxy box that holds every pixel of the mask (its right and lower edges are exclusive)."""
+    """Smallest xyxy box that holds every pixel of the mask (its right and lower edges are
+    exclusive).
+    """
     columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
 def _attributes(rng: np.random.Generator, taken: list[dict[str, str]]) -> dict[str, str]:
-    """Attributes unlike those of any other object; colour or shape are often shared, so that one word is not enough."""
+    """Attributes unlike those of any other object; colour or shape are often shared, so that one
+    word is not enough.
+    """
     while True:
         new = {
             "shape": str(rng.choice(SHAPES)),
@@ -208,7 +220,7 @@ def draw(rng: np.random.Generator, scene: Scene) -> np.ndarray:
 
 
 def run_lengths(mask: np.ndarray) -> dict[str, list[int]]:
-    """Uncompressed COCO run-length code of a mask: column-major runs, the first one counts zeros."""
+    """Uncompressed COCO run-length code of a mask: column-major, the first run counts zeros."""
     flat = mask.astype(np.uint8).flatten(order="F")
     changes = np.flatnonzero(np.diff(flat)) + 1
     runs = np.diff(np.concatenate([[0], changes, [flat.size]])).tolist()

@@ -1,4 +1,6 @@
-"""Words of the embedded data set: attributes, positions, relations, synonyms, and the tokeniser's vocabulary."""
+"""Words of the embedded data set: attributes, positions, relations, synonyms, and the tokeniser's
+vocabulary.
+"""
 
 import string
 
@@ -39,8 +41,8 @@ SYNONYMS = {
     "below": ("under", "beneath"),
 }
 FUNCTION_WORDS = (
-    *("a", "an", "the", "and", "with", "of", "on", "in", "at", "to", "is", "are", "there", "every"),
-    *("side", "picture", "object", "leftmost", "rightmost", "topmost", "lowest", "next"),
+    *("a", "an", "the", "every", "and", "of", "on", "in", "at", "to", "there", "is"),
+    *("side", "picture", "leftmost", "rightmost", "topmost", "lowest"),
 )
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
@@ -53,7 +55,9 @@ def words() -> list[str]:
 
 
 def wordpiece_vocabulary() -> list[str]:
-    """Tokens of `vocab.txt`: special tokens first (`[PAD]` is 0), then words, then the letters that spell any other word."""
+    """Tokens of `vocab.txt`: special tokens first (`[PAD]` is 0), then words, then the letters that
+    spell any other word.
+    """
     characters = string.ascii_lowercase + string.digits
     pieces = [*characters, *(f"##{c}" for c in characters)]
     return list(dict.fromkeys((*SPECIAL_TOKENS, *words(), *pieces)))

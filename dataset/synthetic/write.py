@@ -14,7 +14,8 @@ from dataset.synthetic.scenes import Scene, draw, fill, make_scene, run_lengths
 from dataset.synthetic.vocabulary import SYNONYMS, synonym_table, wordpiece_vocabulary
 
 SPLITS = {"train": 0.8, "val": 0.1, "test": 0.1}
-# probability of 1, 2, ... objects: training has easy scenes for a curriculum, the other splits test among distractors
+# probability of 1, 2, ... objects: training has easy scenes for a curriculum, the other splits test
+# among distractors
 OBJECT_RATES = {
     "train": (0.22, 0.22, 0.22, 0.22, 0.12),
     "val": (0.0, 0.0, 0.3, 0.5, 0.2),
@@ -196,7 +197,9 @@ def _write_bytes(path: Path, content: bytes) -> None:
 def _expressions(
     rng: np.random.Generator, scene: Scene, index: int, kinds: tuple[str, ...], count: int
 ) -> list[Expression]:
-    """Up to `count` different expressions for one object; where no spatial one is found, an attribute phrase if allowed."""
+    """Up to `count` different expressions for one object; where no spatial one is found, an
+    attribute phrase if allowed.
+    """
     found: dict[str, Expression] = {}
     for _ in range(count):
         expression = language.refer(rng, scene, index, str(rng.choice(kinds)))
@@ -208,7 +211,9 @@ def _expressions(
 
 
 def _relation(rng: np.random.Generator, expression: Expression) -> tuple[str, dict[str, Any]]:
-    """A phrase of base words and its relation: the target's words, or one of them, and what may replace them."""
+    """A phrase of base words and its relation: the target's words, or one of them, and what may
+    replace them.
+    """
     group = language.noun(expression.description.attributes)
     if rng.random() < 0.5:
         group = str(rng.choice([word for word in group.split() if word in SYNONYMS]))
@@ -223,7 +228,9 @@ def _refer_splits(split: str, is_refclef: bool) -> list[tuple[str, tuple[str, ..
 
 
 def _proposals(rng: np.random.Generator, scene: Scene) -> list[list[float]]:
-    """Noisy detections as x, y, width, height, score: every object twice, jittered, and six boxes of anything."""
+    """Noisy detections as x, y, width, height, score: every object twice, jittered, and six boxes
+    of anything.
+    """
     proposals = []
     for thing in scene.things:
         x, y, w, h = formats.xywh(thing)
@@ -238,7 +245,9 @@ def _proposals(rng: np.random.Generator, scene: Scene) -> list[list[float]]:
 
 
 def _chance(scene: Scene) -> list[tuple[float, float]]:
-    """For each object whether the picture's centre is strictly inside its box, and the share of the picture it covers."""
+    """For each object whether the picture's centre is strictly inside its box, and the share of the
+    picture it covers.
+    """
     cx, cy = scene.width / 2, scene.height / 2
     rows = []
     for thing in scene.things:
@@ -249,7 +258,9 @@ def _chance(scene: Scene) -> list[tuple[float, float]]:
 
 
 def _truth(image_id: int, scene: Scene, spoken: list[Expression]) -> dict[str, Any]:
-    """One line of `scenes.jsonl`: objects with xyxy box and mask (COCO run lengths), expressions with target indices."""
+    """One line of `scenes.jsonl`: objects with xyxy box and mask (COCO run lengths), expressions
+    with target indices.
+    """
     objects = [
         {
             **thing.attributes(),
@@ -290,13 +301,14 @@ def write_dataset(
     Args:
         folder: made if it does not exist; files of the same names are replaced.
         scenes: at least 20, so that every split has some.
-        seed: the same seed gives the same annotations byte for byte, and scene i does not depend on `scenes`.
+        seed: the same seed gives the same annotations byte for byte; scene i of a split does not
+            depend on `scenes`.
         synonym_rate: how often a training text uses a synonym where a base word could stand.
         captions_per_scene: differently worded captions per training scene.
 
     Returns:
-        The summary that is also written to `summary.json`: counts and the hit rates (in percent) of the
-        picture's centre and of a random point over the objects of the val and test scenes.
+        The summary that is also written to `summary.json`: counts and the hit rates (in percent)
+        of the picture's centre and of a random point over the objects of the val and test scenes.
 
     Raises:
         ValueError: for fewer than 20 scenes.
