@@ -1,0 +1,254 @@
+"""Tables, picture sheets and one page, made from rows and predictions and from nothing else.
+
+    python -m report runs/quickstart --out runs/quickstart/report
+
+scores every predictions file of a folder anew, without any model, and writes the report.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import html
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from predictions import Prediction, Run, file_name, read_predictions
+from results import Row, predictions_files, rescore, update_rows
+from sheet import draw_sheet
+
+# Pointing-game accuracy in percent as published: (model, benchmark, split) -> value. The AMC paper
+# evaluates one checkpoint per benchmark, SelfEQ one for all. Its RefCLEF value for AMC is given in
+# later papers and was not verified.
+PUBLISHED = {
+    ("ALBEF", "flickr30k", "test"): "79.38",
+    ("ALBEF", "refclef", "test"): "59.72",
+    ("ALBEF", "refcoco+", "testA"): "69.35",
+    ("ALBEF", "refcoco+", "testB"): "53.77",
+    ("SelfEQ", "flickr30k", "test"): "84.07",
+    ("SelfEQ", "refclef", "test"): "67.40",
+    ("SelfEQ", "refcoco+", "testA"): "75.10",
+    ("SelfEQ", "refcoco+", "testB"): "55.49",
+    ("AMC", "flickr30k", "test"): "86.49",
+    ("AMC", "refclef", "test"): "73.17 (not verified)",
+    ("AMC", "refcoco+", "testA"): "80.34",
+    ("AMC", "refcoco+", "testB"): "64.55",
+}
+CHANCE = ("centre", "random")
+COLUMNS = (
+    "system", "objective", "checkpoint", "split", "value", "95 % interval", "n", "published", "note"
+)  # fmt: skip
+NUMBERS = ("value", "95 % interval", "n", "published")
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Predictions of one evaluation to be shown on a picture sheet.
+
+    image_root: folder of their pictures; that of the run if None.
+    """
+
+    run: Run
+    predictions: Sequence[Prediction]
+    image_root: Path | None = None
+
+
+def published_value(row: Mapping[str, object]) -> str:
+    """The published number that a row can be compared with; "" where none is known.
+
+    Numbers on the embedded data set have no published counterpart, nor has a model that was
+    trained with AMC and SelfEQ at once.
+    """
+    objective = str(row["objective"]).lower()
+    found = [name for name in ("AMC", "SelfEQ") if name.lower() in objective]
+    if row["metric"] != "pointing" or row["system"] in CHANCE or len(found) > 1:
+        return ""
+    model = found[0] if found else "ALBEF"
+    if str(row["system"]).lower() not in ("albef", model.lower()):
+        return ""
+    return PUBLISHED.get((model, str(row["benchmark"]), str(row["split"])), "")
+
+
+def tables(rows: Iterable[Mapping[str, object]]) -> dict[str, list[dict[str, str]]]:
+    """Rows as text: {"benchmark: metric": [{column: cell}]}; chance first, empty columns gone."""
+    grouped: dict[str, list[Mapping[str, object]]] = {}
+    for row in rows:
+        grouped.setdefault(f"{row['benchmark']}: {row['metric']}", []).append(row)
+    return {title: _table(group) for title, group in grouped.items()}
+
+
+def _table(rows: Sequence[Mapping[str, object]]) -> list[dict[str, str]]:
+    splits = list(dict.fromkeys(row["split"] for row in rows))
+    models = list(dict.fromkeys(_model(row) for row in rows))
+    ordered = sorted(
+        rows,
+        key=lambda row: (
+            splits.index(row["split"]),
+            row["system"] not in CHANCE,
+            models.index(_model(row)),
+        ),
+    )
+    cells = [_cells(row) for row in ordered]
+    kept = [column for column in COLUMNS if any(line[column] for line in cells)]
+    return [{column: line[column] for column in kept} for line in cells]
+
+
+def _model(row: Mapping[str, object]) -> tuple[object, ...]:
+    return (row["system"], row["objective"], row["checkpoint"])
+
+
+def _cells(row: Mapping[str, object]) -> dict[str, str]:
+    # Correlations live in [-1, 1] and need one digit more than percent.
+    digits = 3 if row["metric"] == "map correlation" else 2
+    notes = [str(row["note"])] if row["note"] else []
+    if row["derived"]:
+        notes.insert(0, "derived")
+    measured = row["value"] is not None
+    return {
+        "system": str(row["system"]),
+        "objective": str(row["objective"]),
+        "checkpoint": "/".join(Path(str(row["checkpoint"])).parts[-2:]),
+        "split": str(row["split"]),
+        "value": f"{row['value']:.{digits}f}" if measured else "n/a",
+        "95 % interval": f"{row['low']:.{digits}f} to {row['high']:.{digits}f}" if measured else "",
+        "n": str(row["n"]),
+        "published": published_value(row),
+        "note": ", ".join(notes),
+    }
+
+
+def markdown(rows: Iterable[Mapping[str, object]]) -> str:
+    """All rows as Markdown tables, one per benchmark and metric."""
+    parts = []
+    for title, lines in tables(rows).items():
+        columns = list(lines[0])
+        widths = [max(len(column), *(len(line[column]) for line in lines)) for column in columns]
+        parts.append(f"### {title}\n")
+        parts.append(_line(columns, columns, widths))
+        rule = [
+            "-" * (width - 1) + (":" if column in NUMBERS else "-")
+            for column, width in zip(columns, widths, strict=True)
+        ]
+        parts.append(_line(rule, columns, widths))
+        for line in lines:
+            cells = [line[column].replace("|", "\\|") for column in columns]
+            parts.append(_line(cells, columns, widths))
+        parts.append("")
+    return "\n".join(parts)
+
+
+def _line(cells: Sequence[str], columns: Sequence[str], widths: Sequence[int]) -> str:
+    padded = [
+        cell.rjust(width) if column in NUMBERS else cell.ljust(width)
+        for cell, column, width in zip(cells, columns, widths, strict=True)
+    ]
+    return "| " + " | ".join(padded) + " |"
+
+
+EXPLANATION = (
+    "Values in percent unless the metric has a unit of its own; intervals are 95 % bootstrap "
+    "intervals that draw whole pictures; n is the number of expressions; rows of centre and random "
+    "are what the centre of the picture and a random point would score; derived means that the "
+    "system does not give the output itself that the metric needs."
+)
+
+
+def write_report(
+    folder: Path | str,
+    rows: Iterable[Mapping[str, object]],
+    samples: Sequence[Samples] = (),
+    *,
+    title: str = "Grounding results",
+    seed: int = 0,
+) -> Path:
+    """Write results.json, results.md, a picture sheet per item of `samples`, and index.html.
+
+    Args:
+        folder: made if needed; rows of a results.json in it are kept unless replaced.
+        rows: of results.json's schema.
+        samples: what to draw; an item without predictions is left out, as nothing can be drawn.
+        title: of the page.
+        seed: of the choice of pictures.
+
+    Returns:
+        The path of index.html, which contains the sheets and needs no other file.
+
+    Raises:
+        FileNotFoundError: a picture of a sheet is absent.
+    """
+    folder = Path(folder)
+    merged = update_rows(folder / "results.json", rows)
+    sheets: list[Path] = []
+    for item in samples:
+        if item.predictions:
+            path = folder / _sheet_name(item.run, [sheet.name for sheet in sheets])
+            root = item.image_root
+            sheets.append(draw_sheet(path, item.run, item.predictions, image_root=root, seed=seed))
+    text = f"# {title}\n\n{markdown(merged)}\n{EXPLANATION}\n"
+    text += "".join(f"\n![{sheet.stem}]({sheet.name})\n" for sheet in sheets)
+    (folder / "results.md").write_text(text, encoding="utf-8")
+    page = folder / "index.html"
+    page.write_text(_page(title, merged, sheets), encoding="utf-8")
+    return page
+
+
+def _sheet_name(run: Run, taken: Sequence[str]) -> str:
+    name = "sheet_" + file_name("_".join(filter(None, (run.system, run.objective, run.benchmark))))
+    number = sum(other.startswith(name) for other in taken)
+    return f"{name}_{number + 1}.png" if number else f"{name}.png"
+
+
+STYLE = """
+body{font:15px/1.5 system-ui,sans-serif;color:#222;max-width:1080px;margin:2rem auto;padding:0 1rem}
+h1{font-size:1.6rem}h2{font-size:1.1rem;margin:2rem 0 .4rem}
+table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
+th,td{text-align:left;padding:.28rem .7rem;border-bottom:1px solid #ddd}
+th{border-bottom:2px solid #222;font-weight:600}.number{text-align:right;white-space:nowrap}
+.chance{color:#777}img{max-width:100%;margin:1.5rem 0}p{color:#555}
+"""
+
+
+def _page(title: str, rows: Sequence[Row], sheets: Sequence[Path]) -> str:
+    body = [f"<h1>{html.escape(title)}</h1>"]
+    for name, lines in tables(rows).items():
+        head = "".join(_html_cell("th", column, column) for column in lines[0])
+        body.append(f"<h2>{html.escape(name)}</h2><table><tr>{head}</tr>")
+        for line in lines:
+            kind = ' class="chance"' if line["system"] in CHANCE else ""
+            cells = "".join(_html_cell("td", column, cell) for column, cell in line.items())
+            body.append(f"<tr{kind}>{cells}</tr>")
+        body.append("</table>")
+    body.append(f"<p>{html.escape(EXPLANATION)}</p>")
+    for sheet in sheets:
+        data = base64.b64encode(sheet.read_bytes()).decode()
+        alternative = html.escape(sheet.stem.replace("_", " "))
+        body.append(f'<img alt="{alternative}" src="data:image/png;base64,{data}">')
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
+        f"<style>{STYLE}</style><body>{''.join(body)}</body></html>\n"
+    )
+
+
+def _html_cell(tag: str, column: str, text: str) -> str:
+    kind = ' class="number"' if column in NUMBERS else ""
+    return f"<{tag}{kind}>{html.escape(text)}</{tag}>"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Score the predictions under a folder anew and write the report."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("predictions", type=Path, help="predictions file, or a folder of them")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the report")
+    parser.add_argument("--image_root", type=Path, help="folder of the pictures, if they moved")
+    parser.add_argument("--seed", type=int, default=0, help="of the choice of pictures")
+    options = parser.parse_args(arguments)
+    rows = rescore(options.predictions)
+    evaluations = [read_predictions(path) for path in predictions_files(options.predictions)]
+    samples = [Samples(run, found, options.image_root) for run, found in evaluations]
+    page = write_report(options.out, rows, samples, seed=options.seed)
+    print(f"{markdown(rows)}\n{page}")
+
+
+if __name__ == "__main__":
+    main()

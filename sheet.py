@@ -1,0 +1,241 @@
+"""A picture sheet: seeded random hits and misses of an evaluation, drawn to be read in print."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Rectangle
+from matplotlib.patheffects import Normal, Stroke
+from PIL import Image
+
+from models.common.heatmap import enlarge
+from predictions import Prediction, Run
+
+COLOURS = "inferno"
+HIT, MISS, TRUTH, INK, PALE = "#1a9850", "#d73027", "#ffffff", "#222222", "#777777"
+WIDTH = 10.0  # inches, of the sheet
+TALLEST = 2.4  # inches, of a row of pictures
+GAP = 0.16  # inches, between samples
+ABOVE, BELOW = 0.36, 0.16  # inches, for the phrase and the file name
+LONGEST = 480  # pixels of a picture on the sheet; more would only make the file larger
+DPI = 160
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """One sample on the sheet; left, top, width, height of its panels in inches."""
+
+    prediction: Prediction
+    picture: np.ndarray
+    panels: int
+    left: float = 0.0
+    top: float = 0.0
+    width: float = 0.0
+    height: float = 0.0
+
+
+def choose(predictions: Sequence[Prediction], count: int, seed: int) -> list[Prediction]:
+    """`count` predictions drawn without replacement by seed, in their original order."""
+    random = np.random.default_rng(seed)
+    drawn = random.choice(len(predictions), size=min(count, len(predictions)), replace=False)
+    return [predictions[index] for index in sorted(drawn)]
+
+
+def draw_sheet(
+    path: Path | str,
+    run: Run,
+    predictions: Sequence[Prediction],
+    *,
+    image_root: Path | str | None = None,
+    hits: int = 9,
+    misses: int = 9,
+    columns: int = 3,
+    seed: int = 0,
+) -> Path:
+    """Draw hits, then misses, into one PNG.
+
+    A sample is its picture and, if there is a heat map, the picture again under the heat map; with
+    its phrase, the true boxes in white, the predicted point in green (hit) or red (miss) and a
+    frame of the same colour. The counts in the headings are those of all predictions, not of the
+    sheet.
+
+    Args:
+        path: of the PNG.
+        run: whose predictions these are; names the sheet.
+        predictions: at least one; heat maps are optional.
+        image_root: folder of the pictures; `run.image_root` if not given.
+        hits, misses: how many of each to draw, if there are as many.
+        columns: samples per row.
+        seed: of the choice.
+
+    Raises:
+        ValueError: no predictions.
+        FileNotFoundError: a picture is absent.
+    """
+    if not predictions:
+        raise ValueError(f"no predictions of {run.benchmark} to draw")
+    root = Path(run.image_root if image_root is None else image_root)
+    groups = []
+    for name, colour, wanted, count in (("Hits", HIT, True, hits), ("Misses", MISS, False, misses)):
+        of_kind = [prediction for prediction in predictions if prediction.hit is wanted]
+        shown = choose(of_kind, count, seed)
+        if shown:
+            share = f"{name}: {len(of_kind)} of {len(predictions)}, {len(shown)} drawn at random"
+            groups.append((share, colour, shown))
+    figure = _draw(run, groups, root, columns)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=DPI, facecolor="white")
+    return path
+
+
+def _draw(
+    run: Run, groups: Sequence[tuple[str, str, list[Prediction]]], root: Path, columns: int
+) -> Figure:
+    top = 0.95
+    headings: list[tuple[float, str, str]] = []
+    cells: list[_Cell] = []
+    for heading, colour, shown in groups:
+        headings.append((top, heading, colour))
+        top += 0.06
+        for start in range(0, len(shown), columns):
+            row, top = _row([_load(root, item) for item in shown[start : start + columns]], top)
+            cells += row
+        top += 0.3
+    figure = Figure(figsize=(WIDTH, top))
+    FigureCanvasAgg(figure)
+    figure.text(GAP / WIDTH, 1 - 0.27 / top, _title(run), size=13, weight="bold", color=INK)
+    _legend(figure, top)
+    for below, heading, colour in headings:
+        figure.text(GAP / WIDTH, 1 - below / top, heading, size=10, weight="bold", color=colour)
+    for cell in cells:
+        _draw_cell(figure, cell)
+    return figure
+
+
+def _row(cells: Sequence[_Cell], top: float) -> tuple[list[_Cell], float]:
+    """Place samples side by side at one height, as wide as the sheet unless that is too tall."""
+    ratios = [cell.panels * cell.picture.shape[1] / cell.picture.shape[0] for cell in cells]
+    room = WIDTH - GAP * (len(cells) + 1)
+    height = min(room / sum(ratios), TALLEST)
+    placed, left = [], GAP
+    for cell, ratio in zip(cells, ratios, strict=True):
+        width = ratio * height
+        placed.append(replace(cell, left=left, top=top + ABOVE, width=width, height=height))
+        left += width + GAP
+    return placed, top + ABOVE + height + BELOW
+
+
+def _title(run: Run) -> str:
+    model = " ".join(part for part in (run.system, run.objective) if part)
+    return f"{model} on {run.benchmark}"
+
+
+def _legend(figure: Figure, total: float) -> None:
+    marker = {"marker": "o", "linestyle": "none", "markersize": 8, "markeredgecolor": "white"}
+    box = {"facecolor": "#999999", "edgecolor": TRUTH, "linewidth": 1.6}
+    handles = [
+        Line2D([], [], color=HIT, label="predicted point: hit", **marker),
+        Line2D([], [], color=MISS, label="predicted point: miss", **marker),
+        Patch(label="true box", **box, path_effects=_outline(1.6)),
+        Patch(facecolor=colormaps[COLOURS](0.75), label="heat map, up to its maximum"),
+    ]
+    figure.legend(
+        handles=handles, loc="center left", bbox_to_anchor=(0.005, 1 - 0.52 / total), ncols=4,
+        frameon=False, fontsize=8.5, handletextpad=0.5, columnspacing=1.8,
+    )  # fmt: skip
+
+
+def _load(root: Path, prediction: Prediction) -> _Cell:
+    path = root / prediction.image
+    if not path.is_file():
+        raise FileNotFoundError(f"no picture {path} for the picture sheet; check image_root")
+    with Image.open(path) as image:
+        picture = image.convert("RGB")
+    scale = LONGEST / max(picture.size)
+    side = [max(1, round(length * scale)) for length in picture.size]
+    array = np.asarray(picture.resize(side, Image.Resampling.BICUBIC))
+    return _Cell(prediction, array, panels=1 if prediction.heatmap is None else 2)
+
+
+def overlay(picture: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
+    """Lay a heat map over a picture: (H, W, 3) uint8 and (h, w) -> (H, W, 3) uint8.
+
+    The picture fades to grey and the colour grows with the heat, so that a cold region still shows
+    what is there. A map without a positive value leaves the picture as it is.
+    """
+    peak = float(np.max(heatmap, initial=0))
+    if peak <= 0:
+        return picture
+    map01 = torch.from_numpy(np.ascontiguousarray(heatmap, dtype=np.float32)) / peak
+    heat = enlarge(map01[None], picture.shape[:2])[0].clamp(0, 1).numpy()
+    colour = colormaps[COLOURS](0.25 + 0.7 * heat)[..., :3] * 255
+    weight = 0.75 * heat[..., None] ** 0.8
+    grey = picture.mean(axis=2, keepdims=True)
+    muted = 0.65 * picture + 0.35 * grey
+    return np.clip((1 - weight) * muted + weight * colour, 0, 255).astype(np.uint8)
+
+
+def _draw_cell(figure: Figure, cell: _Cell) -> None:
+    prediction, picture = cell.prediction, cell.picture
+    width, height = figure.get_size_inches()
+    panels = [picture]
+    if prediction.heatmap is not None:
+        panels.append(overlay(picture, prediction.heatmap))
+    step = cell.width / cell.panels
+    for index, panel in enumerate(panels):
+        left, bottom = cell.left + index * step, height - cell.top - cell.height
+        axes = figure.add_axes(
+            (left / width, bottom / height, step / width, cell.height / height),
+            xticks=[],
+            yticks=[],
+        )
+        if index:
+            axes.axvline(0, color="white", linewidth=2)
+        _draw_panel(axes, panel, prediction, point=index == len(panels) - 1)
+    corner = (cell.left / width, 1 - (cell.top + cell.height) / height)
+    figure.add_artist(
+        Rectangle(corner, cell.width / width, cell.height / height, fill=False, linewidth=2,
+                  edgecolor=HIT if prediction.hit else MISS, transform=figure.transFigure)
+    )  # fmt: skip
+    letters = max(12, int(cell.width * 15))
+    phrase = textwrap.shorten(prediction.phrase, 2 * letters - 6, placeholder=" …")
+    middle = (cell.left + cell.width / 2) / width
+    figure.text(middle, 1 - (cell.top - 0.05) / height, textwrap.fill(phrase, letters), size=8,
+                color=INK, ha="center", va="bottom", linespacing=1.1)  # fmt: skip
+    figure.text(middle, 1 - (cell.top + cell.height + 0.05) / height, Path(prediction.image).name,
+                size=6, color=PALE, ha="center", va="top")  # fmt: skip
+
+
+def _draw_panel(axes: Axes, panel: np.ndarray, prediction: Prediction, *, point: bool) -> None:
+    height, width = panel.shape[:2]
+    scale = np.array([width / prediction.size[1], height / prediction.size[0]])
+    axes.imshow(panel, extent=(0, width, height, 0), interpolation="antialiased", aspect="auto")
+    axes.set(xlim=(0, width), ylim=(height, 0))
+    axes.axis("off")
+    for box in prediction.boxes:
+        low, high = np.array(box[:2]) * scale, np.array(box[2:]) * scale
+        axes.add_patch(
+            Rectangle(low, *(high - low), fill=False, edgecolor=TRUTH, linewidth=1.5,
+                      path_effects=_outline(1.5))
+        )  # fmt: skip
+    if point:
+        # The centre of the pixel that the point names.
+        x, y = (np.array(prediction.point) + 0.5) * scale
+        colour = HIT if prediction.hit else MISS
+        axes.plot(x, y, "o", markersize=8, color=colour, markeredgecolor="white",
+                  markeredgewidth=1.3, clip_on=False)  # fmt: skip
+
+
+def _outline(width: float) -> list[Stroke | Normal]:
+    return [Stroke(linewidth=width + 1.6, foreground="black", alpha=0.7), Normal()]
