@@ -1,0 +1,17 @@
+"""Configuration: YAML files, the typed schema they must satisfy, and the table of benchmarks."""
+
+from configs.benchmarks import BENCHMARKS, Benchmark
+from configs.load import load_config
+from configs.mapping import dump_yaml, from_mapping, to_dict
+from configs.schema import GroundingConfig, PretrainConfig
+
+__all__ = [
+    "BENCHMARKS",
+    "Benchmark",
+    "GroundingConfig",
+    "PretrainConfig",
+    "dump_yaml",
+    "from_mapping",
+    "load_config",
+    "to_dict",
+]

@@ -1,0 +1,94 @@
+"""The grounding benchmarks, one row each: how a data set is read, resized, scored, and what has been published.
+
+`embedded/NAME` is the same benchmark on the embedded data set: the same reader, rules and metrics, another picture.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Benchmark:
+    """One row.
+
+    name: as in the `benchmark` column of results.json.
+    reader: module of dataset/formats that reads the annotation files.
+    resize: how an image is brought to the network's size (a rule of dataset/transforms.py).
+    image_size: side of the network input in the published evaluation, in pixels.
+    max_words: a cleaned phrase is cut to this many words.
+    splits: reported splits, in the order of the table. A split of the data belongs to the reported one of the same
+        name, or, with `split_by_prefix`, to the one that its name begins with.
+    metrics: what is scored: "pointing" (the point lies inside any box of the phrase), "proposals" (IoU >= 0.5 of the
+        best proposal).
+    needs: keys of `data` in the evaluation config that must not be empty.
+    published: {(system, split): pointing accuracy in %}.
+    """
+
+    name: str
+    reader: str
+    resize: Literal["pil_bicubic", "opencv_bilinear"]
+    image_size: int
+    max_words: int
+    splits: tuple[str, ...]
+    metrics: tuple[str, ...]
+    needs: tuple[str, ...]
+    split_by_prefix: bool = False
+    published: dict[tuple[str, str], float] = field(default_factory=dict)
+
+
+_ROWS = (
+    Benchmark(
+        name="refcoco+",
+        reader="refer",
+        resize="pil_bicubic",
+        image_size=384,
+        max_words=30,
+        splits=("val", "testA", "testB"),
+        metrics=("pointing", "proposals"),
+        needs=("test_file", "refcoco_data"),
+        published={
+            ("ALBEF", "testA"): 69.35,
+            ("ALBEF", "testB"): 53.77,
+            ("SelfEQ (VG)", "testA"): 75.10,
+            ("SelfEQ (VG)", "testB"): 55.49,
+            ("AMC", "testA"): 80.34,
+            ("AMC", "testB"): 64.55,
+        },
+    ),
+    Benchmark(
+        name="refclef",
+        reader="refer",
+        resize="pil_bicubic",
+        image_size=384,
+        max_words=30,
+        splits=("val", "test"),
+        metrics=("pointing",),
+        needs=("test_file", "refcoco_data"),
+        split_by_prefix=True,
+        published={
+            ("ALBEF", "test"): 59.72,
+            ("SelfEQ (VG)", "test"): 67.40,
+            ("AMC", "test"): 73.17,
+        },
+    ),
+    Benchmark(
+        name="flickr30k",
+        reader="flickr30k",
+        resize="opencv_bilinear",
+        image_size=256,
+        max_words=50,
+        splits=("val", "test"),
+        metrics=("pointing",),
+        needs=("flickr_data",),
+        published={
+            ("ALBEF", "test"): 79.38,
+            ("SelfEQ (VG)", "test"): 84.07,
+            ("AMC", "test"): 86.49,
+        },
+    ),
+)
+
+BENCHMARKS: dict[str, Benchmark] = {row.name: row for row in _ROWS} | {
+    f"embedded/{row.name}": replace(row, name=f"embedded/{row.name}", published={}) for row in _ROWS
+}
+"""Every benchmark by name."""

@@ -1,0 +1,87 @@
+"""The shape of the ALBEF network: sizes only, so that a model can be built without any training configuration."""
+
+from dataclasses import dataclass, field
+
+from configs.checks import require, require_positive, require_rate
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TextConfig:
+    """The text and fusion BERT; names and meaning as in a transformers BERT config file.
+
+    fusion_layer: index of the first layer with cross-attention; the layers before it see text only.
+    """
+
+    vocab_size: int = 30522
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    fusion_layer: int = 6
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 2
+    hidden_dropout_prob: float = 0.1
+    attention_probs_dropout_prob: float = 0.1
+    layer_norm_eps: float = 1e-12
+    pad_token_id: int = 0
+
+    def __post_init__(self) -> None:
+        names = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads")
+        sizes = ("intermediate_size", "max_position_embeddings", "type_vocab_size")
+        require_positive(self, *names, *sizes, "layer_norm_eps")
+        require(
+            self.hidden_size % self.num_attention_heads == 0,
+            f"hidden_size {self.hidden_size} is not divisible by num_attention_heads {self.num_attention_heads}",
+        )
+        require(
+            0 < self.fusion_layer < self.num_hidden_layers,
+            f"fusion_layer {self.fusion_layer} must lie in 1..{self.num_hidden_layers - 1}, so that text layers come "
+            "before it and fusion layers from it on",
+        )
+        require(0 <= self.pad_token_id < self.vocab_size, "pad_token_id must be below vocab_size")
+        require_rate("hidden_dropout_prob", self.hidden_dropout_prob)
+        require_rate("attention_probs_dropout_prob", self.attention_probs_dropout_prob)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelConfig:
+    """ALBEF: vision transformer, fusion BERT, projections, momentum twin and queues.
+
+    image_size, patch_size: sides of the square network input and of one patch, in pixels.
+    vision_width, vision_depth, vision_heads: the vision transformer.
+    embed_dim: width of the contrastive embeddings.
+    queue_size: columns of each queue of momentum embeddings.
+    momentum: share that the momentum twin keeps at every update.
+    temperature: start value of the contrastive temperature.
+    explanation_layer: index of the text layer whose cross-attention explains a match.
+    """
+
+    image_size: int = 256
+    patch_size: int = 16
+    vision_width: int = 768
+    vision_depth: int = 12
+    vision_heads: int = 12
+    text: TextConfig = field(default_factory=TextConfig)
+    embed_dim: int = 256
+    queue_size: int = 65536
+    momentum: float = 0.995
+    temperature: float = 0.07
+    explanation_layer: int = 8
+
+    def __post_init__(self) -> None:
+        require_positive(self, "image_size", "patch_size", "vision_width", "vision_depth")
+        require_positive(self, "vision_heads", "embed_dim", "queue_size", "temperature")
+        require_rate("momentum", self.momentum)
+        require(
+            self.image_size % self.patch_size == 0,
+            f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}",
+        )
+        require(
+            self.vision_width % self.vision_heads == 0,
+            f"vision_width {self.vision_width} is not divisible by vision_heads {self.vision_heads}",
+        )
+        first, end = self.text.fusion_layer, self.text.num_hidden_layers
+        require(
+            first <= self.explanation_layer < end,
+            f"explanation_layer {self.explanation_layer} has no cross-attention; choose one of {first}..{end - 1}",
+        )

@@ -1,0 +1,234 @@
+"""The flat YAML files of the released ALBEF, AMC and SelfEQ repositories, translated to the schema of this project.
+
+One table (`ALIASES`) names every released key. A file is a released one if it has a key that only they have. Reading
+it also turns on the released quirks, so that it trains what it trained there.
+"""
+
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path, PurePath
+from typing import Any, Literal
+
+from configs.mapping import join, set_by_path, unknown_key
+from configs.model import TextConfig
+from configs.schema import GroundingConfig, PretrainConfig
+
+Kind = Literal["pretrain", "grounding"]
+
+logger = logging.getLogger(__name__)
+
+NO_EFFECT = "no effect: "
+"""Begins the entry of a released key that is accepted and changes nothing, followed by the reason."""
+
+_ONE_RATE = NO_EFFECT + "the peak learning rate is the optimizer's lr"
+
+_OPTIMIZER = {
+    "opt": "name",
+    "lr": "lr",
+    "weight_decay": "weight_decay",
+    "opt_betas": "betas",
+    "opt_eps": "eps",
+    "momentum": NO_EFFECT + "AdamW has betas instead",
+}
+_SCHEDULE = {
+    "sched": "name",
+    "lr": _ONE_RATE,
+    "epochs": "epochs",
+    "min_lr": "min_lr",
+    "warmup_lr": "warmup_lr",
+    "warmup_epochs": "warmup_epochs",
+    "decay_rate": NO_EFFECT + "there is one cosine cycle, so nothing decays between cycles",
+    "cooldown_epochs": NO_EFFECT + "the stages say how many epochs are trained",
+}
+_MODEL = {
+    "image_res": "model.image_size",
+    "vision_width": "model.vision_width",
+    "embed_dim": "model.embed_dim",
+    "queue_size": "model.queue_size",
+    "momentum": "model.momentum",
+    "temp": "model.temperature",
+    "bert_config": "model.text",
+}
+_DISTILL = NO_EFFECT + "alpha says how much is distilled; 0 is none"
+_WARM_UP = NO_EFFECT + "the schedule says how long the warm-up is"
+_COCO_FILE = NO_EFFECT + "image sizes come from instances.json or the images themselves"
+
+ALIASES: dict[Kind, dict[str, Any]] = {
+    "pretrain": {
+        **_MODEL,
+        "train_file": "data.train_file",
+        "relation_file": "data.relation_file",
+        "image_root": "data.image_root",
+        "max_words": "data.max_words",
+        "alpha": "objectives.itc_itm_mlm.alpha",
+        "mlm_probability": "objectives.itc_itm_mlm.mlm_probability",
+        "batch_size": "batch_size",
+        "optimizer": ("optimizer", _OPTIMIZER),
+        "schedular": ("schedule", _SCHEDULE),
+        "relation_optimizer": ("relation.optimizer", _OPTIMIZER),
+        "relation_schedular": ("relation.schedule", _SCHEDULE),
+        "distill": _DISTILL,
+        "warm_up": _WARM_UP,
+        "coco_file": _COCO_FILE,
+        "test_file": NO_EFFECT + "training evaluates nothing",
+        "refcoco_data": NO_EFFECT + "training evaluates nothing",
+        "det_file": NO_EFFECT + "training evaluates nothing",
+    },
+    "grounding": {
+        **_MODEL,
+        "test_file": "data.test_file",
+        "image_root": "data.image_root",
+        "refcoco_data": "data.refcoco_data",
+        "det_file": "data.det_file",
+        "flickr_data": "data.flickr_data",
+        "max_words": "data.max_words",
+        "batch_size": "batch_size",
+        "coco_file": _COCO_FILE,
+        "distill": _DISTILL,
+        "warm_up": _WARM_UP,
+        "train_file": NO_EFFECT + "evaluation trains nothing",
+        "alpha": NO_EFFECT + "evaluation trains nothing",
+        "mlm_probability": NO_EFFECT + "evaluation trains nothing",
+        "optimizer": NO_EFFECT + "evaluation trains nothing",
+        "schedular": NO_EFFECT + "evaluation trains nothing",
+    },
+}
+"""Released key -> path in our schema, or (path, table of the keys below it), or NO_EFFECT and the reason."""
+
+_SHARED = ("batch_size", "optimizer")
+_QUIRKS = {
+    "objectives.itc_itm_mlm.mlm_distill_over": "tokens",
+    "objectives.amc.amc_mean_over": "batch",
+    "data.flip_swaps_words": False,
+}
+_ALBEF_CHECKPOINT_BERT = "config_bert.json"
+
+
+def is_released(raw: dict, kind: Kind) -> bool:
+    """Whether a parsed YAML file is one of the released, flat ones."""
+    return any(key in ALIASES[kind] and key not in _SHARED for key in raw)
+
+
+def translate(raw: dict, kind: Kind, path: Path, defaults: dict[str, Any]) -> dict:
+    """The nested mapping that says what a released file says.
+
+    Keys of this project's schema may stand beside the released ones and win over them.
+
+    Args:
+        raw: the parsed file. path: where it lies; `bert_config` is looked up relative to it.
+        defaults: dotted path -> value for what the file leaves open.
+
+    Raises:
+        ValueError: a key that neither the released files nor the schema know.
+        FileNotFoundError: `bert_config` names a file that does not exist.
+    """
+    where, table = str(path), ALIASES[kind]
+    own = _own_keys(kind)
+    nested: dict = {}
+    silent: list[str] = []
+    for key, value in raw.items():
+        if key in table:
+            silent += _place(nested, table[key], key, value, where)
+        elif key not in own:
+            raise unknown_key(join(where, str(key)), str(key), [*table, *own])
+    _read_bert_config(nested, path)
+    for dotted, value in defaults.items():
+        set_by_path(nested, dotted, value, where, replace=False)
+    if kind == "pretrain":
+        _add_released_training(nested, where)
+    else:
+        _add_released_evaluation(nested)
+    for key in own:
+        if key in raw and key not in table:
+            _merge(nested, key, raw[key])
+    if silent:
+        logger.info("%s: accepted without effect: %s", path, "; ".join(silent))
+    return nested
+
+
+def _own_keys(kind: Kind) -> tuple[str, ...]:
+    return tuple(f.name for f in fields(PretrainConfig if kind == "pretrain" else GroundingConfig))
+
+
+def _place(nested: dict, target: Any, key: str, value: Any, where: str) -> Iterator[str]:
+    """Puts one released value where it belongs; yields a text for each that has no effect."""
+    if isinstance(target, tuple):
+        prefix, table = target
+        set_by_path(nested, prefix, {}, where)
+        for inner, inner_value in (value or {}).items():
+            if inner not in table:
+                raise unknown_key(join(where, f"{key}.{inner}"), inner, table)
+            goal = table[inner]
+            goal = goal if goal.startswith(NO_EFFECT) else f"{prefix}.{goal}"
+            yield from _place(nested, goal, f"{key}.{inner}", inner_value, where)
+    elif target.startswith(NO_EFFECT):
+        yield f"{key} ({target.removeprefix(NO_EFFECT)})"
+    elif value is not None:
+        name = _NAMES.get(str(value).lower()) if target.endswith(".name") else None
+        set_by_path(nested, target, name or value, where)
+
+
+_NAMES = {"adamw": "adamw", "cosine": "cosine_epochs"}
+"""Released names of optimisers and schedules."""
+
+
+def _add_released_training(nested: dict, where: str) -> None:
+    """Stages and quirks: with a relation file as SelfEQ was released, without as AMC was."""
+    for dotted, value in _QUIRKS.items():
+        set_by_path(nested, dotted, value, where)
+    own = nested.pop("relation", {})
+    total = nested.get("schedule", {}).get("epochs", 30)
+    if not nested.get("data", {}).get("relation_file"):
+        nested["stages"] = [{"objective": ["itc_itm_mlm", "amc"], "epochs": total}]
+        return
+    # The released first epoch only resizes its images.
+    first = {"objective": "selfeq", "epochs": 1, "augment": False, **own}
+    second = {"objective": "itc_itm_mlm", "epochs": total - 1}
+    nested["stages"] = [first, second] if total > 1 else [first]
+
+
+def _add_released_evaluation(nested: dict) -> None:
+    """The released Flickr30k script has its own image size and takes the folder of its file list."""
+    if not str(nested.get("benchmark", "")).endswith("flickr30k"):
+        return
+    data = nested.setdefault("data", {})
+    nested.setdefault("model", {})["image_size"] = 256
+    files = data.get("test_file") or []
+    first = PurePath(files if isinstance(files, str) else files[0]) if files else None
+    if first is not None and "flickr_data" not in data:
+        data["flickr_data"] = str(first.parent if first.suffix else first)
+
+
+def _read_bert_config(nested: dict, path: Path) -> None:
+    """Replaces the name of a BERT config file by the sizes it holds."""
+    model = nested.get("model", {})
+    name = model.pop("text", None)
+    if name is None:
+        return
+    candidates = [folder / name for folder in (path.parent, path.parent.parent, Path.cwd())]
+    found = next((candidate for candidate in candidates if candidate.is_file()), None)
+    if found is None:
+        if PurePath(name).name == _ALBEF_CHECKPOINT_BERT:
+            return  # the released file of this name is BERT-base, which is the default
+        tried = ", ".join(str(candidate) for candidate in candidates)
+        raise FileNotFoundError(f"{path}: bert_config: {name} does not exist; tried {tried}")
+    bert = json.loads(found.read_text())
+    if bert.get("hidden_act", "gelu") != "gelu":
+        raise ValueError(f"{found}: hidden_act is {bert['hidden_act']!r}; only gelu is supported")
+    width = model.setdefault("vision_width", bert.get("encoder_width", 768))
+    if bert.get("encoder_width", width) != width:
+        raise ValueError(
+            f"{found}: encoder_width {bert['encoder_width']} differs from vision_width {width} in {path}"
+        )
+    known = {field.name for field in fields(TextConfig)}
+    model["text"] = {key: value for key, value in bert.items() if key in known}
+
+
+def _merge(target: dict, key: str, value: Any) -> None:
+    if isinstance(value, dict) and isinstance(target.get(key), dict):
+        for inner, inner_value in value.items():
+            _merge(target[key], inner, inner_value)
+    else:
+        target[key] = value

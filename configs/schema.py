@@ -1,0 +1,381 @@
+"""What a configuration may say: frozen dataclasses that check themselves.
+
+The YAML files in this folder hold exactly these keys. `configs.load_config` reads them; the flat files of the
+released AMC and SelfEQ repositories are translated first (`configs/released.py`).
+Sizes in pixels, rates in [0, 1], learning rates per optimiser step, paths relative to the working directory.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from configs.benchmarks import BENCHMARKS
+from configs.checks import complete_weights, require, require_positive, require_rate
+from configs.model import ModelConfig, TextConfig
+
+__all__ = [
+    "OBJECTIVES",
+    "AmcConfig",
+    "DataConfig",
+    "EvalDataConfig",
+    "ExplanationConfig",
+    "GroundingConfig",
+    "ItcItmMlmConfig",
+    "ModelConfig",
+    "ObjectivesConfig",
+    "OptimizerConfig",
+    "PretrainConfig",
+    "ScheduleConfig",
+    "SelfEqConfig",
+    "StageConfig",
+    "TextConfig",
+]
+
+OBJECTIVES = ("itc_itm_mlm", "amc", "selfeq")
+"""The training objectives that a stage may name."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataConfig:
+    """Training data.
+
+    train_file: annotation files of the stages with `data: train`; several are joined.
+    relation_file: annotation files with paraphrases (`relation`), for the stages with `data: relation`.
+    image_root: folder that the image paths in the annotation files are relative to ("" = they stand alone).
+    format: "vg" (captions with boxes) or "coco" (phrases without boxes).
+    max_words: a cleaned caption is cut to this many words.
+    max_tokens: then to this many tokens, [CLS] and [SEP] included.
+    mask_size: side of the square region masks, in mask pixels.
+    workers: loading processes per training process; 0 loads in the training process.
+    flip_swaps_words: a mirrored image also swaps "left" and "right" in its text (released: false).
+    augment: flip, grayscale and colour jitter (a stage may say otherwise); false only resizes.
+    tolerate_corrupt: replace images that cannot be decoded by another sample and count them in the log.
+    text_encoder: tokeniser: name on the hub, or a folder with vocab.txt, or that file.
+    cache_dir: folder for the memory-mapped record tables; None = beside the run's output.
+    """
+
+    train_file: tuple[str, ...] = ()
+    relation_file: tuple[str, ...] = ()
+    image_root: str = ""
+    format: Literal["vg", "coco"] = "vg"
+    max_words: int = 50
+    max_tokens: int = 25
+    mask_size: int = 256
+    workers: int = 4
+    flip_swaps_words: bool = True
+    augment: bool = True
+    tolerate_corrupt: bool = False
+    text_encoder: str = "bert-base-uncased"
+    cache_dir: str | None = None
+
+    def __post_init__(self) -> None:
+        require_positive(self, "max_words", "mask_size")
+        require(self.max_tokens >= 3, "max_tokens must leave room for [CLS], a token and [SEP]")
+        require(self.workers >= 0, f"workers is {self.workers}; use 0 to load in the main process")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ItcItmMlmConfig:
+    """Image-text contrast (ita), matching (itm) and masked words (mlm).
+
+    alpha: weight of the momentum twin's soft targets against the hard ones.
+    mlm_probability: share of the tokens that are masked.
+    mlm_distill_over: axis of the distillation's log-softmax; "tokens" is what the released code does.
+    weights: factor of each loss in the total.
+    """
+
+    alpha: float = 0.4
+    mlm_probability: float = 0.15
+    mlm_distill_over: Literal["tokens", "vocabulary"] = "vocabulary"
+    weights: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        require_rate("alpha", self.alpha)
+        require_rate("mlm_probability", self.mlm_probability)
+        complete_weights(self, {"mlm": 1.0, "ita": 1.0, "itm": 1.0})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AmcConfig:
+    """Attention mask consistency: the explanation must be higher inside the annotated region than outside.
+
+    mean_margin, max_margin: by how much, for the mean and for the maximum of a map in [0, 1].
+    amc_mean_over: means per "sample", or over the whole "batch" at once as the released code does.
+    weights: factor of each term in the total.
+    """
+
+    mean_margin: float = 0.1
+    max_margin: float = 0.5
+    amc_mean_over: Literal["batch", "sample"] = "sample"
+    weights: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        complete_weights(self, {"mean": 0.2, "max": 0.8})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SelfEqConfig:
+    """Self-consistency: a phrase and its paraphrase must be explained alike.
+
+    threshold: a cell belongs to the region where the two maps (each in [0, 1]) add up to at least this.
+    weights: factor of each term in the total.
+    """
+
+    threshold: float = 0.8
+    weights: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        require(0 < self.threshold <= 2, f"threshold is {self.threshold}; it must lie in (0, 2]")
+        complete_weights(self, {"similarity": 1.0, "consistency": 0.5})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ObjectivesConfig:
+    """The settings of every objective; a stage chooses which of them are trained."""
+
+    itc_itm_mlm: ItcItmMlmConfig = field(default_factory=ItcItmMlmConfig)
+    amc: AmcConfig = field(default_factory=AmcConfig)
+    selfeq: SelfEqConfig = field(default_factory=SelfEqConfig)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OptimizerConfig:
+    """AdamW. lr: peak learning rate. weight_decay: on weight matrices only, never on biases and 1-d weights."""
+
+    name: Literal["adamw"] = "adamw"
+    lr: float = 1e-5
+    weight_decay: float = 0.02
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+
+    def __post_init__(self) -> None:
+        require_positive(self, "lr", "eps")
+        require(
+            self.weight_decay >= 0, f"weight_decay is {self.weight_decay}; it must not be negative"
+        )
+        require(all(0 <= b < 1 for b in self.betas), f"betas {self.betas} must lie in [0, 1)")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScheduleConfig:
+    """Learning rate over time (see `scheduler.learning_rate`).
+
+    name: "cosine_epochs" changes per epoch (the released rule); "cosine_steps" with every step.
+    min_lr, warmup_lr: last and first learning rate.
+    warmup_epochs, step_size: cosine_epochs: epoch 0 warms up for warmup_epochs * step_size iterations.
+    warmup_steps: cosine_steps: length of the linear warm-up in optimiser steps.
+    epochs: length of the cosine in epochs; None = all epochs of the run.
+    """
+
+    name: Literal["cosine_epochs", "cosine_steps"] = "cosine_epochs"
+    min_lr: float = 1e-6
+    warmup_lr: float = 1e-6
+    warmup_epochs: int = 20
+    warmup_steps: int = 0
+    step_size: int = 100
+    epochs: int | None = None
+
+    def __post_init__(self) -> None:
+        require_positive(self, "step_size", "epochs")
+        for name in ("min_lr", "warmup_lr", "warmup_epochs", "warmup_steps"):
+            value = getattr(self, name)
+            require(value >= 0, f"{name} is {value}; it must not be negative")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StageConfig:
+    """Some epochs of the run with the same objectives.
+
+    objective: one or several of OBJECTIVES. epochs: how many epochs.
+    data: which files: "train" or "relation"; None = relation if selfeq is trained, else train.
+    augment: overrides data.augment; None keeps it.
+    optimizer, schedule: a second optimiser of this stage with its schedule; None = the run's.
+    steps: at most this many optimiser steps per epoch; None = all data.
+    train_file: overrides the annotation files of this stage; None keeps them.
+    """
+
+    objective: tuple[str, ...]
+    epochs: int
+    data: Literal["train", "relation"] | None = None
+    augment: bool | None = None
+    optimizer: OptimizerConfig | None = None
+    schedule: ScheduleConfig | None = None
+    steps: int | None = None
+    train_file: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        legal = ", ".join(OBJECTIVES)
+        require(bool(self.objective), f"objective is empty; name one or several of {legal}")
+        for name in self.objective:
+            require(name in OBJECTIVES, f"objective {name!r} does not exist; legal: {legal}")
+        require(len(set(self.objective)) == len(self.objective), "objective names one twice")
+        require_positive(self, "epochs", "steps")
+        with_paraphrases = "selfeq" in self.objective
+        if self.data is None:
+            object.__setattr__(self, "data", "relation" if with_paraphrases else "train")
+        require(
+            self.data == "relation" or not with_paraphrases,
+            "selfeq needs paraphrases, which only relation files hold; set data: relation",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PretrainConfig:
+    """One training run of ALBEF.
+
+    stages: what is trained, in this order. batch_size: samples per process and forward.
+    accumulate: forwards per optimiser step. clip_norm: largest gradient norm; None = no clipping.
+    precision: of the forward pass (weights stay fp32). seed: of everything random; rank r uses seed + r.
+    log_every: steps between log lines. save_every_steps: steps between extra checkpoints; None = at epoch ends only.
+    keep: epoch checkpoints that stay on disk, the newest ones; None = all.
+    """
+
+    data: DataConfig
+    stages: tuple[StageConfig, ...]
+    model: ModelConfig = field(default_factory=ModelConfig)
+    objectives: ObjectivesConfig = field(default_factory=ObjectivesConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    batch_size: int = 64
+    accumulate: int = 1
+    clip_norm: float | None = None
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    seed: int = 42
+    log_every: int = 50
+    save_every_steps: int | None = None
+    keep: int | None = None
+
+    def __post_init__(self) -> None:
+        require_positive(self, "batch_size", "accumulate", "clip_norm", "log_every")
+        require_positive(self, "save_every_steps", "keep")
+        require(bool(self.stages), "stages is empty; add one such as {objective: amc, epochs: 30}")
+        for index, stage in enumerate(self.stages):
+            self._check_stage(f"stages.{index}", stage)
+        positions = self.model.text.max_position_embeddings
+        require(
+            self.data.max_tokens <= positions,
+            f"data.max_tokens {self.data.max_tokens} exceeds model.text.max_position_embeddings {positions}",
+        )
+        self._fill_schedule_lengths()
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of all stages together."""
+        return sum(stage.epochs for stage in self.stages)
+
+    def _check_stage(self, where: str, stage: StageConfig) -> None:
+        files = {"train": self.data.train_file, "relation": self.data.relation_file}
+        require(
+            bool(stage.train_file or files[str(stage.data)]),
+            f"{where} trains {' + '.join(stage.objective)} on {stage.data} data, but data.{stage.data}_file is empty; "
+            "name the annotation files there",
+        )
+        require(
+            "amc" not in stage.objective or self.data.format != "coco",
+            f"{where}: amc needs boxes, and files of data.format coco have none; use selfeq, or data.format: vg",
+        )
+
+    def _fill_schedule_lengths(self) -> None:
+        def fill(schedule: ScheduleConfig) -> ScheduleConfig:
+            return schedule if schedule.epochs else replace(schedule, epochs=self.epochs)
+
+        stages = tuple(
+            stage if stage.schedule is None else replace(stage, schedule=fill(stage.schedule))
+            for stage in self.stages
+        )
+        object.__setattr__(self, "schedule", fill(self.schedule))
+        object.__setattr__(self, "stages", stages)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvalDataConfig:
+    """Evaluation data; which keys are needed depends on the reader of the benchmark.
+
+    test_file: RefCOCO+, RefCLEF: lists of image, text and ref_id. Flickr30k: {split}.txt files, optional.
+    refcoco_data: RefCOCO+, RefCLEF: REFER root, such that refcoco+/refs(unc).p lies below it.
+    det_file: RefCOCO+: proposals per image; None leaves the proposal metric out.
+    flickr_data: Flickr30k: folder with {split}.txt, bounding_boxes_{split}.json and sentences_{split}.json.
+    image_root: folder that image names are relative to.
+    splits: which splits; empty = all that the benchmark reports.
+    max_words: phrases are cut to this many words; None = the benchmark's rule.
+    text_encoder, workers, tolerate_corrupt, cache_dir: as in training.
+    """
+
+    test_file: tuple[str, ...] = ()
+    refcoco_data: str | None = None
+    det_file: str | None = None
+    flickr_data: str | None = None
+    image_root: str = ""
+    splits: tuple[str, ...] = ()
+    max_words: int | None = None
+    text_encoder: str = "bert-base-uncased"
+    workers: int = 4
+    tolerate_corrupt: bool = False
+    cache_dir: str | None = None
+
+    def __post_init__(self) -> None:
+        require_positive(self, "max_words")
+        require(self.workers >= 0, f"workers is {self.workers}; use 0 to load in the main process")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExplanationConfig:
+    """Which heat map is evaluated.
+
+    mode: "itm" explains the match logit by cross-attention, "itc" the similarity by vision self-attention.
+    block: text layer (itm) or vision block (itc), counted from 0; None = model.explanation_layer.
+    """
+
+    mode: Literal["itm", "itc"] = "itm"
+    block: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GroundingConfig:
+    """One evaluation by heat maps.
+
+    benchmark: a row of configs/benchmarks.py. batch_size: images per forward, each with all its phrases.
+    seed: of the bootstrap intervals and of the choice of pictures in the report.
+    """
+
+    benchmark: str
+    data: EvalDataConfig
+    model: ModelConfig = field(default_factory=lambda: ModelConfig(image_size=384))
+    explanation: ExplanationConfig = field(default_factory=ExplanationConfig)
+    batch_size: int = 32
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    seed: int = 42
+
+    def __post_init__(self) -> None:
+        require_positive(self, "batch_size")
+        self._check_benchmark()
+        block, mode = self.explanation.block, self.explanation.mode
+        if block is None:
+            return
+        text = self.model.text
+        legal = (
+            range(text.fusion_layer, text.num_hidden_layers)
+            if mode == "itm"
+            else range(self.model.vision_depth)
+        )
+        require(
+            block in legal,
+            f"explanation.block {block} does not exist for {mode} maps; choose {legal.start}..{legal.stop - 1}",
+        )
+
+    def _check_benchmark(self) -> None:
+        require(
+            self.benchmark in BENCHMARKS,
+            f"benchmark {self.benchmark!r} does not exist; legal: {', '.join(BENCHMARKS)}",
+        )
+        row = BENCHMARKS[self.benchmark]
+        for key in row.needs:
+            require(
+                bool(getattr(self.data, key)),
+                f"benchmark {self.benchmark} needs data.{key}, which is empty",
+            )
+        for split in self.data.splits:
+            require(
+                split in row.splits,
+                f"data.splits: {self.benchmark} has no split {split!r}; legal: "
+                f"{', '.join(row.splits)}",
+            )
