@@ -1,25 +1,28 @@
 """From annotation files to batches.
 
-annotation file -> `formats.X.read()` -> `Record`s (`record.py`) -> `TrainDataset` / `EvalDataset` (`grounding.py`)
--> `TrainCollate` / `EvalCollate` (`collate.py`) -> batch. This is the one list of a batch's keys.
+annotation file -> `formats.X.read()` -> `Record`s (`record.py`) -> `TrainDataset` / `EvalDataset`
+(`grounding.py`) -> `TrainCollate` / `EvalCollate` (`collate.py`) -> batch. This is the one list of
+a batch's keys.
 
-B samples (or images), T phrases of all images of an evaluation batch, L tokens of the longest phrase, S image_size,
-M mask_size, P samples that have a paraphrase, R samples that have a region. Boxes are xyxy float pixels of the
-original image, sizes (height, width).
+B samples (or images), T phrases of all images of an evaluation batch, L tokens of the longest
+phrase, S image_size, M mask_size, P samples that have a paraphrase, R samples that have a region.
+Boxes are xyxy float pixels of the original image, sizes (height, width).
 
 Training batch:
     image            (B, 3, S, S) float32, CLIP mean and deviation
     text_ids         (B, L) int64
     text_mask        (B, L) int64, 1 = token, 0 = padding
     has_paraphrase   (B,) bool
-    paraphrase_ids   (P, L') int64, rows of the samples with a paraphrase in their order; (0, 1) without any
+    paraphrase_ids   (P, L') int64, rows of the samples with a paraphrase in their order; (0, 1)
+                     without any
     paraphrase_mask  (P, L') int64
     has_region       (B,) bool
     region_mask      (R, M, M) float32 in [0, 1], rows of the samples with a region in their order
     phrase           list of B str, cleaned; left and right exchanged if the picture was mirrored
     paraphrase       list of B str or None
     image_path       list of B str
-    corrupt          int, pictures that could not be decoded and were replaced (0 unless tolerate_corrupt)
+    corrupt          int, pictures that could not be decoded and were replaced (0 unless
+                     tolerate_corrupt)
 
 Evaluation batch:
     image            (B, 3, S, S) float32

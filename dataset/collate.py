@@ -14,11 +14,12 @@ from dataset.grounding import EvalSample, TrainSample
 def tokenize(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_tokens: int | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids and mask (1 = token, 0 = padding) of `texts`, both (n, L) int64, padded to the longest.
+    """Token ids and mask (1 = token, 0 = padding) of `texts`, both (n, L) int64, padded to the
+    longest.
 
     Args:
-        max_tokens: longer texts are cut to this many tokens, [CLS] and [SEP] included; None: no limit.
-            No text at all gives two (0, 1) tensors.
+        max_tokens: longer texts are cut to this many tokens, [CLS] and [SEP] included; None: no
+            limit. No text at all gives two (0, 1) tensors.
     """
     if not texts:
         return torch.zeros(0, 1, dtype=torch.int64), torch.zeros(0, 1, dtype=torch.int64)

@@ -1,4 +1,4 @@
-"""The two data sets: training draws one phrase of a record per visit, evaluation goes through all phrases of an image."""
+"""The data sets: training draws one phrase per visit, evaluation takes all phrases of an image."""
 
 from __future__ import annotations
 
@@ -56,31 +56,37 @@ def _clean(phrase: Phrase, record: Record, max_words: int) -> str:
 def _check_size(record: Record, size: tuple[int, int]) -> None:
     if record.width and record.height and (record.height, record.width) != size:
         raise ValueError(
-            f"{record.source}: boxes are for {record.image} of {record.width}x{record.height} pixels, the file has"
-            f" {size[1]}x{size[0]}; use the original picture or scale the boxes to the pictures you have"
-            " (tools/prepare_flickr30k.py --scale-to-images)"
+            f"{record.source}: boxes are for {record.image} of {record.width}x{record.height} "
+            f" pixels, the file has {size[1]}x{size[0]}; use the original picture or scale the boxes to the"
+            " pictures you have (tools/prepare_flickr30k.py --scale-to-images)"
         )
 
 
-def usable_boxes(boxes: Sequence[Box], size: tuple[int, int]) -> np.ndarray:
-    """The (m, 4) xyxy boxes of `boxes`, clipped to the picture of `size`, that cover at least one of its pixels.
+def usable_boxes(
+    boxes: Sequence[Box], size: tuple[int, int], *, whole_pixels: bool = True
+) -> np.ndarray:
+    """The (m, 4) xyxy boxes of `boxes` that lie in the picture of `size`, clipped to it.
 
-    A box with a corner that is not a number, with crossed corners, or outside the picture is left out.
+    Left out: a corner that is not a number, crossed corners, no area inside the picture, and, with
+    `whole_pixels`, less than one pixel after the corners are cut to integers, as masks are drawn.
     """
     height, width = size
     array = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
     ordered = np.isfinite(array).all(axis=1) & (array[:, :2] <= array[:, 2:]).all(axis=1)
     clipped = np.clip(array[ordered], 0, [width, height, width, height])
-    corners = integer_corners(clipped, size)
-    return clipped[(corners[:, 0] < corners[:, 2]) & (corners[:, 1] < corners[:, 3])]
+    corners = integer_corners(clipped, size) if whole_pixels else clipped
+    return clipped[(corners[:, :2] < corners[:, 2:]).all(axis=1)]
 
 
-def _require_boxes(phrase: Phrase, record: Record, size: tuple[int, int]) -> np.ndarray:
-    usable = usable_boxes(phrase.boxes, size)
+def _require_boxes(
+    phrase: Phrase, record: Record, size: tuple[int, int], *, whole_pixels: bool
+) -> np.ndarray:
+    usable = usable_boxes(phrase.boxes, size, whole_pixels=whole_pixels)
     if not len(usable):
         raise ValueError(
-            f"{record.source}: no box of {phrase.text!r} covers a pixel of {record.image} ({size[1]}x{size[0]}):"
-            f" {[list(box) for box in phrase.boxes]}; boxes are x1, y1, x2, y2 in pixels, correct or remove them"
+            f"{record.source}: no box of {phrase.text!r} covers a pixel of {record.image}"
+            f" ({size[1]}x{size[0]}): {[list(box) for box in phrase.boxes]}; boxes are x1, y1, x2,"
+            " y2 in pixels, correct or remove them"
         )
     return usable
 
@@ -88,8 +94,8 @@ def _require_boxes(phrase: Phrase, record: Record, size: tuple[int, int]) -> np.
 class TrainDataset(Dataset[TrainSample]):
     """Training samples; the index is (epoch, i), see `EpochSampler`.
 
-    All randomness of a sample comes from a generator seeded with (seed, epoch, i): whichever worker, rank or resumed
-    run visits it draws the same phrase, box and augmentation.
+    All randomness of a sample comes from a generator seeded with (seed, epoch, i): whichever
+    worker, rank or resumed run visits it draws the same phrase, box and augmentation.
 
     Args:
         records: the records, e.g. a `RecordTable`.
@@ -98,8 +104,8 @@ class TrainDataset(Dataset[TrainSample]):
         max_words: phrases are cut to this many words after cleaning.
         seed: of the run.
         flip_swaps_words: exchange "left" and "right" in the words of a mirrored picture.
-        tolerate_corrupt: put the next record with a good picture in the place of one that cannot be decoded, and
-            count it in `corrupt`; otherwise that is an error.
+        tolerate_corrupt: put the next record with a good picture in the place of one that cannot be
+            decoded, and count it in `corrupt`; otherwise that is an error.
     """
 
     def __init__(
@@ -164,7 +170,7 @@ class TrainDataset(Dataset[TrainSample]):
         if not phrase.boxes:
             return None
         _check_size(record, size)
-        usable = _require_boxes(phrase, record, size)
+        usable = _require_boxes(phrase, record, size, whole_pixels=True)
         return tuple(usable[rng.integers(len(usable))].tolist())
 
 
@@ -175,7 +181,8 @@ class EvalDataset(Dataset[EvalSample]):
         records: records with boxes; those of one image are merged, in order.
         image_root: folder that the records' image paths are relative to.
         transform: picture to tensor.
-        max_words: phrases are cut to this many words after cleaning (RefCOCO+, RefCLEF: 30; Flickr30k: 50).
+        max_words: phrases are cut to this many words after cleaning (RefCOCO+, RefCLEF: 30;
+            Flickr30k: 50).
     """
 
     def __init__(
@@ -214,10 +221,10 @@ class EvalDataset(Dataset[EvalSample]):
         for record in group:
             _check_size(record, size)
             for phrase in record.phrases:
-                _require_boxes(phrase, record, size)
+                _require_boxes(phrase, record, size, whole_pixels=False)
                 sample.phrase.append(_clean(phrase, record, self.max_words))
                 sample.phrase_ids.append(phrase.phrase_id)
-                # As annotated, not clipped: clipping would move the edges that pointing is judged by.
+                # Not clipped: clipping would move the edges that pointing is judged by.
                 sample.boxes.append(np.asarray(phrase.boxes, dtype=np.float64).reshape(-1, 4))
                 sample.splits.append(record.split)
                 sample.record_ids.append(record.record_id)

@@ -15,9 +15,9 @@ class CorruptImageError(ValueError):
 def resolve_image(image_root: str, image: str, source: str = "") -> Path:
     """Where the picture `image` of an annotation file is.
 
-    Published annotation files hold absolute paths of their authors' machines. In this order: the path as it is, if
-    absolute; `image_root` joined with the path; `image_root` joined with the path less its first, its first two, ...
-    folders, down to the bare file name.
+    Published annotation files hold absolute paths of their authors' machines. In this order: the
+    path as it is, if absolute; `image_root` joined with the path; `image_root` joined with the path
+    less its first, its first two, ... folders, down to the bare file name.
 
     Raises:
         FileNotFoundError: none of these exists.
@@ -31,8 +31,8 @@ def resolve_image(image_root: str, image: str, source: str = "") -> Path:
         if candidate.is_file():
             return candidate
     raise FileNotFoundError(
-        f"{source or 'record'}: image {image!r} is neither under image_root {image_root!r} nor at its own path;"
-        " set image_root to the folder that holds the pictures"
+        f"{source or 'record'}: image {image!r} is neither under image_root {image_root!r} nor at"
+        " its own path; set image_root to the folder that holds the pictures"
     )
 
 
@@ -47,6 +47,6 @@ def load_image(path: Path, source: str = "") -> np.ndarray:
             return np.asarray(picture.convert("RGB"))
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise CorruptImageError(
-            f"{source or 'record'}: image {path} cannot be decoded ({error}); fetch the file again, or set"
-            " tolerate_corrupt: true to train without it"
+            f"{source or 'record'}: image {path} cannot be decoded ({error}); fetch the file again,"
+            " or set tolerate_corrupt: true to train without it"
         ) from error

@@ -1,4 +1,4 @@
-"""Loaders whose order is a function of seed and epoch alone, so that any step of any run can be repeated."""
+"""Loaders whose order depends on seed and epoch alone, so that any step can be repeated."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from dataset.grounding import EvalDataset, TrainDataset
 class EpochSampler(Sampler[tuple[int, int]]):
     """Yields (epoch, index) for one rank.
 
-    The order of an epoch is a permutation drawn from (seed, epoch). Global batch k is rows k*W*b ... of it, and rank r
-    of W takes its rows r*b ... (r+1)*b, so the global batches do not depend on how many ranks share them as long as
-    W*b stays the same. The rest that does not fill a global batch is dropped.
+    The order of an epoch is a permutation drawn from (seed, epoch). Global batch k is rows k*W*b
+    ... of it, and rank r of W takes its rows r*b ... (r+1)*b, so the global batches do not depend
+    on how many ranks share them as long as W*b stays the same. The rest that does not fill a global
+    batch is dropped.
 
     Args:
         length: number of records.
@@ -34,8 +35,8 @@ class EpochSampler(Sampler[tuple[int, int]]):
     ) -> None:
         if length < batch_size * world_size:
             raise ValueError(
-                f"{length} training records do not fill one global batch of {world_size} x {batch_size};"
-                " lower batch_size or the number of processes"
+                f"{length} training records do not fill one global batch of {world_size} x"
+                f" {batch_size}; lower batch_size or the number of processes"
             )
         if not 0 <= rank < world_size:
             raise ValueError(f"rank {rank} is not one of {world_size} processes")
@@ -49,7 +50,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
         return self.length // (self.batch_size * self.world_size)
 
     def set_epoch(self, epoch: int, start_step: int = 0) -> None:
-        """The next iteration goes through `epoch` from batch `start_step` on; nothing before it is loaded."""
+        """The next pass is `epoch` from batch `start_step` on; nothing before it is loaded."""
         if not 0 <= start_step <= self.steps_per_epoch:
             raise ValueError(
                 f"step {start_step} is not within the {self.steps_per_epoch} of an epoch"
@@ -99,8 +100,8 @@ def make_train_loader(
 ) -> DataLoader[Any]:
     """Batches of `batch_size` samples for one rank, in `EpochSampler`'s order.
 
-    Call `loader.sampler.set_epoch(epoch, start_step)` before every pass. `len(loader)` is what is left of the epoch,
-    `loader.sampler.steps_per_epoch` the whole.
+    Call `loader.sampler.set_epoch(epoch, start_step)` before every pass. `len(loader)` is what is
+    left of the epoch, `loader.sampler.steps_per_epoch` the whole.
 
     Raises:
         ValueError: fewer records than one global batch.
@@ -127,7 +128,7 @@ def make_eval_loader(
     rank: int = 0,
     workers: int = 4,
 ) -> DataLoader[Any]:
-    """Batches of `batch_size` images in order; rank r takes images r, r + W, ..., so none is evaluated twice."""
+    """Batches of images in order; rank r takes images r, r + W, ..., none comes twice."""
     return DataLoader(
         dataset,
         batch_size=batch_size,

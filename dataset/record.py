@@ -1,7 +1,7 @@
 """Records: one image with its phrases and boxes, held outside Python objects.
 
-A training list has up to five million regions. As Python objects they would be copied into every worker process by
-reference counting; an Arrow table is one read-only buffer that all workers share.
+A training list has up to five million regions. As Python objects they would be copied into every
+worker process by reference counting; an Arrow table is one read-only buffer that all workers share.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def _to_record(row: dict[str, Any]) -> Record:
 
 
 class RecordTable:
-    """A read-only sequence of records in one Arrow table; a `Record` exists only while it is looked at."""
+    """A read-only sequence of records in one Arrow table; a `Record` is made when asked for."""
 
     def __init__(self, table: pa.Table, path: str | None = None) -> None:
         self._table = table
@@ -135,7 +135,7 @@ class RecordTable:
         return cls(pa.Table.from_batches(batches, schema=_SCHEMA))
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the table as an Arrow IPC file that `open` can map; the file appears complete or not at all."""
+        """Write an Arrow IPC file that `open` can map; it appears complete or not at all."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, partial = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".partial")

@@ -36,31 +36,35 @@ def clean_caption(text: str, max_words: int) -> str:
 
 
 def paraphrase(phrase: Phrase, synonym: str, max_words: int = 50) -> str | None:
-    """The cleaned text with every whole-word occurrence of the cleaned `phrase.group` replaced by the cleaned synonym.
+    """The cleaned text with every whole-word occurrence of the cleaned `phrase.group` replaced by
+    the cleaned synonym.
 
-    Returns None where there is nothing to say differently: no group, a group that is not in the text, a synonym that
-    cleans to nothing or to the group itself.
+    Returns None where there is nothing to say differently: no group, a group that is not in the
+    text, a synonym that cleans to nothing or to the group itself.
     """
     text = clean_caption(phrase.text, max_words)
     group = clean_caption(phrase.group, max_words)
     synonym = clean_caption(synonym, max_words)
     if not group or not synonym or group == synonym:
         return None
-    # Words of cleaned text are parted by single spaces; \b would split at apostrophe-like characters that stay.
+    # Words of cleaned text are parted by single spaces; \b would split at apostrophe-like
+    # characters that stay.
     replaced, count = re.subn(rf"(?<!\S){re.escape(group)}(?!\S)", lambda _: synonym, text)
     return clean_caption(replaced, max_words) if count else None
 
 
 def swap_left_right(text: str) -> str:
-    """Exchange "left" and "right" (and leftmost, rightmost, ...) in cleaned text, as a mirrored picture demands."""
+    """Exchange left and right (leftmost, ...) in cleaned text, as a mirrored picture demands."""
     return _SIDE.sub(lambda match: _OTHER_SIDE[match[1]] + (match[2] or ""), text)
 
 
 def load_tokenizer(name_or_folder: str | os.PathLike[str]) -> PreTrainedTokenizerBase:
-    """A BERT WordPiece tokenizer from a folder with `vocab.txt`, from a vocabulary file, or by its hub name.
+    """A BERT WordPiece tokenizer from a folder with `vocab.txt`, from a vocabulary file, or by its
+    hub name.
 
     Raises:
-        FileNotFoundError: the path has no vocabulary, or the name is neither a path nor to be had from the hub.
+        FileNotFoundError: the path has no vocabulary, or the name is neither a path nor to be had
+            from the hub.
         ValueError: the vocabulary lacks a special token.
     """
     path = Path(name_or_folder)
@@ -75,8 +79,8 @@ def load_tokenizer(name_or_folder: str | os.PathLike[str]) -> PreTrainedTokenize
         return AutoTokenizer.from_pretrained(os.fspath(name_or_folder))
     except (OSError, ValueError) as error:
         raise FileNotFoundError(
-            f"text_encoder {name_or_folder!s} is neither a vocab.txt, nor a folder with one, nor to be had from the"
-            " hub; download the vocabulary of bert-base-uncased once and give its path"
+            f"text_encoder {name_or_folder!s} is neither a vocab.txt, nor a folder with one, nor to"
+            " be had from the hub; download the vocabulary of bert-base-uncased and give its path"
         ) from error
 
 
@@ -87,7 +91,8 @@ def _from_vocabulary(vocabulary: Path) -> PreTrainedTokenizerBase:
         raise ValueError(
             f"{vocabulary} lacks {' '.join(missing)}; it is not a BERT WordPiece vocabulary"
         )
-    # BertTokenizerFast takes its vocabulary under different names in transformers 4 and 5 and ignores the wrong one.
+    # BertTokenizerFast takes its vocabulary under different names in transformers 4 and 5 and
+    # ignores the wrong one.
     word_pieces = BertWordPieceTokenizer(
         {word: index for index, word in enumerate(words)}, lowercase=True
     )

@@ -1,7 +1,8 @@
 """Pictures to network inputs, the region moving along with its picture.
 
-Two resizing rules are in use in the published protocols and give different numbers: `opencv_bilinear` (cv2.resize on
-RGB uint8, no antialiasing) and `pil_bicubic` (Pillow, antialiased). Neither keeps the aspect.
+Two resizing rules are in use in the published protocols and give different numbers:
+`opencv_bilinear` (cv2.resize on RGB uint8, no antialiasing) and `pil_bicubic` (Pillow,
+antialiased). Neither keeps the aspect.
 """
 
 from __future__ import annotations
@@ -74,11 +75,13 @@ def _edge_profile(start: int, stop: int, length: int, side: int, mask_size: int)
 def region_mask(
     box: tuple[float, float, float, float], size: tuple[int, int], side: int, mask_size: int
 ) -> torch.Tensor:
-    """What AMC compares a map with: (mask_size, mask_size) float32 in [0, 1], 1 well inside the box.
+    """What AMC compares a map with: (mask_size, mask_size) float32 in [0, 1], 1 well inside the
+    box.
 
-    The released rule draws the box as 0/1 in the original picture, resizes it as the picture (OpenCV bilinear, to
-    `side`), then bilinearly with aligned corners to `mask_size`. Both resizings are separable and the mask of a box
-    is the outer product of its edges' profiles, so each axis is resized alone: same numbers, a fraction of the work.
+    The released rule draws the box as 0/1 in the original picture, resizes it as the picture
+    (OpenCV bilinear, to `side`), then bilinearly with aligned corners to `mask_size`. Both
+    resizings are separable and the mask of a box is the outer product of its edges' profiles, so
+    each axis is resized alone: same numbers, a fraction of the work.
 
     Args:
         box: xyxy pixels of the original picture.
@@ -111,8 +114,8 @@ class TrainTransform:
     Attributes:
         image_size: side of the network input in pixels.
         mask_size: side of the region mask.
-        augment: True: OpenCV bilinear, flip 0.5, grayscale 0.2, colour jitter 0.5. False (SelfEQ stage): only PIL
-            bicubic resize.
+        augment: True: OpenCV bilinear, flip 0.5, grayscale 0.2, colour jitter 0.5. False (SelfEQ
+            stage): only PIL bicubic resize.
     """
 
     image_size: int = 256
@@ -133,7 +136,8 @@ class TrainTransform:
             rng: the only source of randomness.
 
         Returns:
-            (3, image_size, image_size) float32; (mask_size, mask_size) float32 or None; whether it was flipped.
+            (3, image_size, image_size) float32; (mask_size, mask_size) float32 or None; whether it
+            was flipped.
         """
         region = None
         if box is not None:

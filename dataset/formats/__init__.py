@@ -1,6 +1,8 @@
-"""One reader per published annotation format; each yields `Record`s and names file, entry and key when it cannot.
+"""One reader per published annotation format; each yields `Record`s and names file, entry and key
+when it cannot.
 
-`read_table` puts the records of several files into one `RecordTable`, from a cache where one is given.
+`read_table` puts the records of several files into one `RecordTable`, from a cache where one is
+given.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ def read_table(
     Args:
         paths: annotation files of one format.
         format_name: a key of `TRAIN_FORMATS`.
-        cache_dir: where the table is kept and found again as long as no file changed; None: no cache.
+        cache_dir: where the table is kept and found again as long as no file changed; None: no
+            cache.
 
     Raises:
         ValueError: unknown format, or a malformed entry.

@@ -11,7 +11,8 @@ from geometry import xywh_to_xyxy
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """{image_id: (n, 4) float64 xyxy pixels}, in the file's order; numbers after the first four are not boxes.
+    """{image_id: (n, 4) float64 xyxy pixels}, in the file's order; numbers after the first four are
+    not boxes.
 
     The image id is that of `Record.record_id` for RefCOCO+.
 

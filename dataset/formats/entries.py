@@ -1,4 +1,4 @@
-"""What the readers share: JSON files that exist and are lists, keys that are there and have the right type."""
+"""What the readers share: checked JSON files, keys that exist and have the right type."""
 
 from __future__ import annotations
 
@@ -71,7 +71,8 @@ def boxes(value: Any, key: str, source: str) -> tuple[Box, ...]:
 
 
 def relation(value: Any, source: str) -> tuple[str, tuple[str, ...]]:
-    """(group, synonyms) of a relation object; the other relations of the file are not used by any objective."""
+    """(group, synonyms) of a relation object; the other relations of the file are not used by any
+    objective."""
     if value is None:
         return "", ()
     if not isinstance(value, Mapping):

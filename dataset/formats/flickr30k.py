@@ -27,8 +27,8 @@ def read_ids(path: str | os.PathLike[str]) -> list[str]:
 def read(folder: str | os.PathLike[str], split: str) -> Iterator[Record]:
     """One record per sentence with at least one boxed phrase; phrases without boxes are left out.
 
-    The image is `<id>.jpg`, the record id `<id>#<sentence>`, the phrase id that of the annotation. The split is the
-    one asked for, whatever the folder is called.
+    The image is `<id>.jpg`, the record id `<id>#<sentence>`, the phrase id that of the annotation.
+    The split is the one asked for, whatever the folder is called.
 
     Raises:
         FileNotFoundError, ValueError: naming file, image and key.

@@ -23,7 +23,7 @@ _HARMLESS = {"set": set, "frozenset": frozenset}
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """Refuses everything that could run code: containers, strings and numbers need no global at all."""
+    """Refuses what could run code: containers, strings and numbers need no global at all."""
 
     def find_class(self, module: str, name: str) -> Any:
         if module in ("builtins", "__builtin__") and name in _HARMLESS:
@@ -36,7 +36,8 @@ def load_refs(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not a pickle, damaged, or a pickle that holds more than plain data (it is not executed).
+        ValueError: not a pickle, damaged, or a pickle that holds more than plain data (it is not
+            executed).
     """
     if not Path(path).is_file():
         raise FileNotFoundError(
@@ -80,7 +81,8 @@ def read_refclef(
     refer_root: str | os.PathLike[str],
     split_by: str = "berkeley",
 ) -> Iterator[Record]:
-    """RefCLEF: as `read_refcoco_plus`, with the entry's own split; every "test..." is reported as "test"."""
+    """RefCLEF: as `read_refcoco_plus`, with the entry's own split; every "test..." is reported as
+    "test"."""
     folder = Path(refer_root, "refclef")
     yield from _read(test_file, folder, folder / f"refs({split_by}).p", own_split=True)
 

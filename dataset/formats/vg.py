@@ -14,7 +14,8 @@ from dataset.record import Phrase, Record
 
 
 def read(path: str | os.PathLike[str]) -> Iterator[Record]:
-    """One record per entry, one phrase per caption; every caption shares the entry's boxes and relation.
+    """One record per entry, one phrase per caption; every caption shares the entry's boxes and
+    relation.
 
     Raises:
         FileNotFoundError, ValueError: naming file, entry and key.
