@@ -1,0 +1,112 @@
+"""The learning rate as a pure function of the position in the run: nothing to save, nothing to resume."""
+
+import math
+from functools import lru_cache
+from typing import Protocol
+
+import torch
+from timm.scheduler import CosineLRScheduler
+from torch import nn
+
+
+class ScheduleSettings(Protocol):
+    """What this module reads of the configuration (`configs.schema.ScheduleConfig`)."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def min_lr(self) -> float: ...
+    @property
+    def warmup_lr(self) -> float: ...
+    @property
+    def warmup_epochs(self) -> int: ...
+    @property
+    def warmup_steps(self) -> int: ...
+    @property
+    def step_size(self) -> int: ...
+    @property
+    def epochs(self) -> int | None: ...
+
+
+class PeakRate(Protocol):
+    """The optimiser's settings, of which the peak learning rate counts."""
+
+    @property
+    def lr(self) -> float: ...
+
+
+def learning_rate(
+    schedule: ScheduleSettings,
+    optimizer: PeakRate,
+    epoch: int,
+    iteration: int,
+    steps_per_epoch: int,
+) -> float:
+    """The learning rate of one optimiser step.
+
+    `cosine_epochs` is the rule of the released ALBEF, AMC and SelfEQ training: in epoch 0 the rate climbs from
+    warmup_lr by one index per `step_size` iterations, up to index `warmup_epochs`; epoch e >= 1 has index
+    e + warmup_epochs. Index t below warmup_epochs is the linear warm-up, from it on the cosine at t of `epochs`
+    (so the rate falls at once when the warm-up ends), and min_lr beyond its end.
+    `cosine_steps` climbs linearly for `warmup_steps` steps and falls along a cosine until the last step.
+
+    Args:
+        schedule: its `epochs` must be set. optimizer: its `lr` is the peak.
+        epoch: counted over the whole run, all stages together, from 0.
+        iteration: optimiser step within the epoch, from 0.
+        steps_per_epoch: optimiser steps of an epoch.
+    """
+    if schedule.epochs is None:
+        raise ValueError("schedule.epochs is not set; give the length of the cosine in epochs")
+    if schedule.name == "cosine_steps":
+        step, total = epoch * steps_per_epoch + iteration, schedule.epochs * steps_per_epoch
+        return cosine_steps(schedule, optimizer, step, total)
+    if epoch == 0:
+        index = min(iteration // schedule.step_size, schedule.warmup_epochs)
+    else:
+        index = epoch + schedule.warmup_epochs
+    table = _cosine_table(
+        optimizer.lr, schedule.epochs, schedule.min_lr, schedule.warmup_epochs, schedule.warmup_lr
+    )
+    return table[min(index, len(table) - 1)]
+
+
+def cosine_steps(
+    schedule: ScheduleSettings, optimizer: PeakRate, step: int, total_steps: int
+) -> float:
+    """The `cosine_steps` rule by the step itself, for runs whose epochs differ in length.
+
+    Args:
+        step: optimiser steps already done in the run, or in the stage if it has its own schedule.
+        total_steps: of the run or stage. Step 0 has warmup_lr if there is a warm-up.
+    """
+    if step < schedule.warmup_steps:
+        climb = (optimizer.lr - schedule.warmup_lr) / schedule.warmup_steps
+        return schedule.warmup_lr + step * climb
+    length = max(1, total_steps - schedule.warmup_steps)
+    share = min(1.0, (step - schedule.warmup_steps) / length)
+    return schedule.min_lr + 0.5 * (optimizer.lr - schedule.min_lr) * (
+        1 + math.cos(math.pi * share)
+    )
+
+
+def apply_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Sets the learning rate of every parameter group."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+@lru_cache
+def _cosine_table(
+    peak: float, epochs: int, min_lr: float, warmup: int, warmup_lr: float
+) -> tuple[float, ...]:
+    """timm's cosine with warm-up at index 0 .. max(epochs, warmup); the last value holds beyond."""
+    holder = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=peak)
+    cosine = CosineLRScheduler(
+        holder, t_initial=epochs, lr_min=min_lr, warmup_t=warmup, warmup_lr_init=warmup_lr
+    )
+    table = []
+    for index in range(max(epochs, warmup) + 1):
+        cosine.step(index)
+        table.append(float(holder.param_groups[0]["lr"]))
+    return tuple(table)

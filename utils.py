@@ -1,0 +1,353 @@
+"""What every run needs and no method knows: device, process group, seeds, logs, safe files, the run manifest.
+
+Collectives are the identity without a process group, so that the same code runs in one process.
+"""
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import logging
+import os
+import platform
+import random
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+MANIFEST = "manifest.json"
+_MEBIBYTE = 1 << 20
+_PACKAGES = ("torch", "torchvision", "timm", "transformers", "numpy", "pillow", "opencv", "pyarrow")
+_PACKAGE_NAMES = {"opencv": "opencv-python-headless"}
+
+
+# --- device and process group ---------------------------------------------------------------------
+
+
+def choose_device(name: str | None = None) -> torch.device:
+    """The device called `name`, by default CUDA if there is any, else the CPU.
+
+    Under a launcher `cuda` means the GPU of this process's local rank.
+
+    Raises:
+        ValueError: the name is no device, or a CUDA device that this machine does not have.
+    """
+    name = name or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"--device {name}: not a device; use cpu, cuda or cuda:N") from error
+    if device.type != "cuda":
+        return device
+    index = int(os.environ.get("LOCAL_RANK", 0)) if device.index is None else device.index
+    if index >= torch.cuda.device_count():
+        raise ValueError(
+            f"--device {name}: GPU {index} is not among the {torch.cuda.device_count()} that torch "
+            f"{torch.__version__} sees; use --device cpu, or start fewer processes"
+        )
+    return torch.device("cuda", index)
+
+
+def init_distributed(device: str | None = None) -> torch.device:
+    """Joins the process group that the launcher describes, and chooses this process's device.
+
+    torchrun and `python -m torch.distributed.launch --use_env` set RANK, LOCAL_RANK and WORLD_SIZE;
+    `srun` sets Slurm's own names. Without a launcher there is no group.
+
+    Args:
+        device: as for `choose_device`. GPUs talk over nccl, CPUs over gloo.
+
+    Returns:
+        The device of this process; a GPU is also made torch's current one.
+    """
+    _adopt_slurm()
+    chosen = choose_device(device)
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    if "RANK" in os.environ and "WORLD_SIZE" in os.environ and not dist.is_initialized():
+        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", init_method="env://")
+    return chosen
+
+
+def close_distributed() -> None:
+    """Leaves the process group, if there is one."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def _adopt_slurm() -> None:
+    """Gives Slurm's variables the names torch reads. Only `srun` sets the step's task count."""
+    if "RANK" in os.environ or "SLURM_STEP_NUM_TASKS" not in os.environ:
+        return
+    os.environ["RANK"] = os.environ["SLURM_PROCID"]
+    os.environ["LOCAL_RANK"] = os.environ["SLURM_LOCALID"]
+    os.environ["WORLD_SIZE"] = os.environ["SLURM_STEP_NUM_TASKS"]
+    os.environ.setdefault("MASTER_ADDR", _first_host(os.environ["SLURM_STEP_NODELIST"]))
+    # Every task of a job computes the same port; two jobs on one node rarely do.
+    job = int(os.environ.get("SLURM_JOB_ID", 0))
+    os.environ.setdefault("MASTER_PORT", str(20000 + job % 20000))
+
+
+def _first_host(nodes: str) -> str:
+    """`gpu[03-07,12],login1` -> `gpu03`: the first name of a Slurm host list."""
+    match = re.match(r"([^\[,]+)(?:\[(\w+))?", nodes)
+    if match is None:
+        raise ValueError(f"SLURM_STEP_NODELIST {nodes!r} names no host; set MASTER_ADDR yourself")
+    return match[1] + (match[2] or "")
+
+
+def rank() -> int:
+    """Number of this process in the group; 0 without one."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    """Number of processes in the group; 1 without one."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def is_main() -> bool:
+    """Whether this process writes the files and the log."""
+    return rank() == 0
+
+
+def barrier() -> None:
+    """Waits for every process."""
+    if dist.is_initialized():
+        dist.barrier()
+
+
+def all_gather(tensor: torch.Tensor) -> torch.Tensor:
+    """Joins the tensors of all processes along dimension 0, in rank order, without gradients.
+
+    Args:
+        tensor: (n, ...); n may differ between processes, the other sizes and the type may not.
+
+    Returns:
+        (sum of n, ...) on every process.
+    """
+    if world_size() == 1:
+        return tensor.detach()
+    count = torch.tensor([tensor.shape[0]], device=tensor.device)
+    counts = [torch.zeros_like(count) for _ in range(world_size())]
+    dist.all_gather(counts, count)
+    lengths = [int(c) for c in counts]
+    padded = tensor.new_zeros((max(lengths), *tensor.shape[1:]))
+    padded[: tensor.shape[0]] = tensor.detach()
+    parts = [torch.zeros_like(padded) for _ in lengths]
+    dist.all_gather(parts, padded)
+    return torch.cat([part[:length] for part, length in zip(parts, lengths, strict=True)])
+
+
+def all_gather_objects(value: Any) -> list[Any]:
+    """The picklable values of all processes in rank order, on every process."""
+    if world_size() == 1:
+        return [value]
+    values: list[Any] = [None] * world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+# --- random numbers -------------------------------------------------------------------------------
+
+
+def seed_everything(seed: int) -> None:
+    """Seeds Python, numpy and torch with seed + rank, so that processes draw different numbers."""
+    random.seed(seed + rank())
+    np.random.seed((seed + rank()) % 2**32)
+    torch.manual_seed(seed + rank())
+
+
+def get_rng_state() -> dict[str, Any]:
+    """The state of every random generator of this process, in types that `weights_only` loading admits."""
+    name, keys, position, has_gauss, gauss = np.random.get_state()
+    return {
+        "python": random.getstate(),
+        "numpy": (str(name), [int(k) for k in keys], int(position), int(has_gauss), float(gauss)),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None,
+    }
+
+
+def set_rng_state(state: Mapping[str, Any]) -> None:
+    """Restores what `get_rng_state` gave; a CUDA state is left out on a machine without CUDA."""
+    version, words, gauss = state["python"]
+    random.setstate((version, tuple(words), gauss))
+    name, keys, *rest = state["numpy"]
+    np.random.set_state((name, np.asarray(keys, dtype=np.uint32), *rest))
+    torch.set_rng_state(state["torch"].cpu())
+    if state["cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"].cpu())
+
+
+# --- logs and files -------------------------------------------------------------------------------
+
+
+def setup_logging() -> None:
+    """Log lines to standard error: from process 0 all of them, from the others warnings only."""
+    logging.basicConfig(
+        level=logging.INFO if is_main() else logging.WARNING,
+        format="%(asctime)s %(levelname)s %(message)s",
+        datefmt="%H:%M:%S",
+        stream=sys.stderr,
+        force=True,
+    )
+
+
+class JsonLines:
+    """A file with one JSON object per line; each row is on disk when `append` returns.
+
+    Only process 0 writes; on the others `append` does nothing.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Adds one row of JSON values (nan and inf are kept as JavaScript writes them)."""
+        if not is_main():
+            return
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+    def rows(self) -> list[dict[str, Any]]:
+        """All rows. A last line that a killed process left unfinished is dropped."""
+        if not self.path.exists():
+            return []
+        lines = self.path.read_text(encoding="utf-8").split("\n")
+        return [json.loads(line) for line in lines[:-1] if line.strip()]
+
+    def replace(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Makes `rows` the whole file, atomically; a resumed run drops the rows after its step so."""
+        if not is_main():
+            return
+        with atomic_write(self.path, "w") as file:
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+@contextlib.contextmanager
+def atomic_write(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
+    """Opens a file that appears at `path` complete or not at all, whenever the process is killed.
+
+    Args:
+        path: an existing file there is replaced; its folder is made.
+        mode: "wb" or "w" (UTF-8).
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        encoding = None if "b" in mode else "utf-8"
+        with os.fdopen(handle, mode, encoding=encoding) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes files private; a result is as readable as any other file.
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    _sync_folder(path.parent)
+
+
+def _umask() -> int:
+    value = os.umask(0)
+    os.umask(value)
+    return value
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes a rename in `folder` survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+# --- the run manifest -----------------------------------------------------------------------------
+
+
+def write_manifest(
+    output_dir: str | Path, config: Any, *, seed: int, files: Iterable[str | Path] = ()
+) -> Path:
+    """Writes what is needed to repeat a run to `output_dir`/manifest.json (process 0 only).
+
+    Nothing in it depends on the host: two machines with the same code, data and command write the same text,
+    apart from versions.
+
+    Args:
+        config: the merged configuration as plain dicts (`configs.to_dict`).
+        seed: before the rank is added.
+        files: annotation files, whose fingerprints tell a changed data set from the same one.
+    """
+    path = Path(output_dir) / MANIFEST
+    if is_main():
+        manifest = {
+            "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+            "config": config,
+            "seed": seed,
+            "world_size": world_size(),
+            "git": git_state(),
+            "versions": versions(),
+            "data": {str(file): fingerprint(file) for file in files},
+        }
+        with atomic_write(path, "w") as file:
+            json.dump(manifest, file, indent=2, ensure_ascii=False)
+            file.write("\n")
+    return path
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that numbers depend on."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(_PACKAGE_NAMES.get(package, package))
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def git_state() -> dict[str, Any]:
+    """Commit of this code and whether files differ from it; "unknown" outside a git checkout."""
+    root = Path(__file__).resolve().parent
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(root), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        if Path(git("rev-parse", "--show-toplevel")).resolve() != root:
+            return {"commit": "unknown", "dirty": None}
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.CalledProcessError):
+        return {"commit": "unknown", "dirty": None}
+
+
+def fingerprint(path: str | Path) -> dict[str, Any]:
+    """Size in bytes and SHA-256 of the first and last MiB of a file: cheap for any size.
+
+    Raises:
+        FileNotFoundError: no such file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such annotation file; check the paths in the config")
+    size = path.stat().st_size
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        digest.update(file.read(_MEBIBYTE))
+        file.seek(max(0, size - _MEBIBYTE))
+        digest.update(file.read(_MEBIBYTE))
+    return {"bytes": size, "sha256_of_ends": digest.hexdigest()}
