@@ -160,7 +160,7 @@ def map_correlation(maps_a: np.ndarray, maps_b: np.ndarray) -> np.ndarray:
 
 
 def _centred(maps: np.ndarray) -> np.ndarray:
-    flat = maps.reshape(len(maps), -1).astype(np.float64)
+    flat = maps.reshape(len(maps), maps.shape[1] * maps.shape[2]).astype(np.float64)
     # Scaled first: squares of Grad-CAM values can underflow. A map that is constant stays exactly
     # so only if no mean is subtracted from it, as the mean itself is rounded.
     largest = np.abs(flat).max(axis=1, initial=0, keepdims=True)

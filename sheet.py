@@ -212,9 +212,9 @@ def _draw_cell(figure: Figure, cell: _Cell) -> None:
     phrase = textwrap.shorten(prediction.phrase, 2 * letters - 6, placeholder=" …")
     middle = (cell.left + cell.width / 2) / width
     figure.text(middle, 1 - (cell.top - 0.05) / height, textwrap.fill(phrase, letters), size=8,
-                color=INK, ha="center", va="bottom", linespacing=1.1)  # fmt: skip
+                color=INK, ha="center", va="bottom", linespacing=1.1, parse_math=False)  # fmt: skip
     figure.text(middle, 1 - (cell.top + cell.height + 0.05) / height, Path(prediction.image).name,
-                size=6, color=PALE, ha="center", va="top")  # fmt: skip
+                size=6, color=PALE, ha="center", va="top", parse_math=False)  # fmt: skip
 
 
 def _draw_panel(axes: Axes, panel: np.ndarray, prediction: Prediction, *, point: bool) -> None:
