@@ -17,7 +17,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -114,7 +114,7 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def is_main() -> bool:
+def is_main_process() -> bool:
     """Whether this process writes the files and the log."""
     return rank() == 0
 
@@ -125,7 +125,7 @@ def barrier() -> None:
         dist.barrier()
 
 
-def all_gather(tensor: torch.Tensor) -> torch.Tensor:
+def all_gather_rows(tensor: torch.Tensor) -> torch.Tensor:
     """Joins the tensors of all processes along dimension 0, in rank order, without gradients.
 
     Args:
@@ -154,6 +154,14 @@ def all_gather_objects(value: Any) -> list[Any]:
     values: list[Any] = [None] * world_size()
     dist.all_gather_object(values, value)
     return values
+
+
+def mean_over_processes(values: Mapping[str, float]) -> dict[str, float]:
+    """The mean of each named number over the processes that have it."""
+    gathered = all_gather_objects(dict(values))
+    names = dict.fromkeys(name for part in gathered for name in part)
+    present = {name: [part[name] for part in gathered if name in part] for name in names}
+    return {name: sum(numbers) / len(numbers) for name, numbers in present.items()}
 
 
 # --- random numbers -------------------------------------------------------------------------------
@@ -194,7 +202,7 @@ def set_rng_state(state: Mapping[str, Any]) -> None:
 def setup_logging() -> None:
     """Log lines to standard error: from process 0 all of them, from the others warnings only."""
     logging.basicConfig(
-        level=logging.INFO if is_main() else logging.WARNING,
+        level=logging.INFO if is_main_process() else logging.WARNING,
         format="%(asctime)s %(levelname)s %(message)s",
         datefmt="%H:%M:%S",
         stream=sys.stderr,
@@ -214,7 +222,7 @@ class JsonLines:
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Adds one row of JSON values (nan and inf are kept as JavaScript writes them)."""
-        if not is_main():
+        if not is_main_process():
             return
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
@@ -228,36 +236,33 @@ class JsonLines:
 
     def replace(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Makes `rows` the whole file, atomically; a resumed run drops the rows after its step so."""
-        if not is_main():
+        if not is_main_process():
             return
-        with atomic_write(self.path, "w") as file:
-            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        with atomic_write(self.path) as partial:
+            text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+            partial.write_text(text, encoding="utf-8")
 
 
 @contextlib.contextmanager
-def atomic_write(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
-    """Opens a file that appears at `path` complete or not at all, whenever the process is killed.
+def atomic_write(path: str | Path) -> Iterator[Path]:
+    """Gives a path to write to; the file appears at `path` complete or not at all, even if killed.
 
-    Args:
-        path: an existing file there is replaced; its folder is made.
-        mode: "wb" or "w" (UTF-8).
+    An existing file is replaced once the block ends without an error; the folder is made if missing.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    os.close(handle)
+    partial = Path(name)
     try:
-        encoding = None if "b" in mode else "utf-8"
-        with os.fdopen(handle, mode, encoding=encoding) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp makes files private; a result is as readable as any other file.
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
+        yield partial
+        _sync(partial)
+        partial.chmod(0o666 & ~_umask())  # mkstemp makes files that only their owner can read
+        partial.replace(path)
     except BaseException:
-        os.unlink(temporary)
+        partial.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    _sync(path.parent)  # so that the rename survives a power cut
 
 
 def _umask() -> int:
@@ -266,9 +271,9 @@ def _umask() -> int:
     return value
 
 
-def _sync_folder(folder: Path) -> None:
-    """Makes a rename in `folder` survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    """Brings a file, or the names in a folder, to the disk."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
@@ -292,7 +297,7 @@ def write_manifest(
         files: annotation files, whose fingerprints tell a changed data set from the same one.
     """
     path = Path(output_dir) / MANIFEST
-    if is_main():
+    if is_main_process():
         manifest = {
             "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
             "config": config,
@@ -302,9 +307,9 @@ def write_manifest(
             "versions": versions(),
             "data": {str(file): fingerprint(file) for file in files},
         }
-        with atomic_write(path, "w") as file:
-            json.dump(manifest, file, indent=2, ensure_ascii=False)
-            file.write("\n")
+        with atomic_write(path) as partial:
+            text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
+            partial.write_text(text, encoding="utf-8")
     return path
 
 

@@ -43,7 +43,7 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
 def create_optimizer(config: OptimizerSettings, model: nn.Module) -> torch.optim.Optimizer:
     """AdamW for the trainable parameters of `model`, fused where their device allows it."""
     groups = parameter_groups(model, config.weight_decay)
-    on_gpu = all(p.is_cuda for group in groups for p in group["params"])
+    fusable = all(p.device.type in ("cpu", "cuda") for g in groups for p in g["params"])
     return torch.optim.AdamW(
-        groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True if on_gpu else None
+        groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=fusable or None
     )
