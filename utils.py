@@ -1,4 +1,4 @@
-"""What every run needs and no method knows: device, process group, seeds, logs, safe files, the run manifest.
+"""What every run needs and no method knows: device, process group, seeds, logs, files, manifest.
 
 Collectives are the identity without a process group, so that the same code runs in one process.
 """
@@ -114,7 +114,7 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def is_main_process() -> bool:
+def is_main() -> bool:
     """Whether this process writes the files and the log."""
     return rank() == 0
 
@@ -125,7 +125,7 @@ def barrier() -> None:
         dist.barrier()
 
 
-def all_gather_rows(tensor: torch.Tensor) -> torch.Tensor:
+def all_gather(tensor: torch.Tensor) -> torch.Tensor:
     """Joins the tensors of all processes along dimension 0, in rank order, without gradients.
 
     Args:
@@ -156,14 +156,6 @@ def all_gather_objects(value: Any) -> list[Any]:
     return values
 
 
-def mean_over_processes(values: Mapping[str, float]) -> dict[str, float]:
-    """The mean of each named number over the processes that have it."""
-    gathered = all_gather_objects(dict(values))
-    names = dict.fromkeys(name for part in gathered for name in part)
-    present = {name: [part[name] for part in gathered if name in part] for name in names}
-    return {name: sum(numbers) / len(numbers) for name, numbers in present.items()}
-
-
 # --- random numbers -------------------------------------------------------------------------------
 
 
@@ -175,7 +167,7 @@ def seed_everything(seed: int) -> None:
 
 
 def get_rng_state() -> dict[str, Any]:
-    """The state of every random generator of this process, in types that `weights_only` loading admits."""
+    """The state of every random generator, in types that `weights_only` loading admits."""
     name, keys, position, has_gauss, gauss = np.random.get_state()
     return {
         "python": random.getstate(),
@@ -202,7 +194,7 @@ def set_rng_state(state: Mapping[str, Any]) -> None:
 def setup_logging() -> None:
     """Log lines to standard error: from process 0 all of them, from the others warnings only."""
     logging.basicConfig(
-        level=logging.INFO if is_main_process() else logging.WARNING,
+        level=logging.INFO if is_main() else logging.WARNING,
         format="%(asctime)s %(levelname)s %(message)s",
         datefmt="%H:%M:%S",
         stream=sys.stderr,
@@ -222,7 +214,7 @@ class JsonLines:
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Adds one row of JSON values (nan and inf are kept as JavaScript writes them)."""
-        if not is_main_process():
+        if not is_main():
             return
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
@@ -235,8 +227,8 @@ class JsonLines:
         return [json.loads(line) for line in lines[:-1] if line.strip()]
 
     def replace(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Makes `rows` the whole file, atomically; a resumed run drops the rows after its step so."""
-        if not is_main_process():
+        """Makes `rows` the whole file, atomically: how a resumed run drops rows after its step."""
+        if not is_main():
             return
         with atomic_write(self.path) as partial:
             text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
@@ -247,7 +239,8 @@ class JsonLines:
 def atomic_write(path: str | Path) -> Iterator[Path]:
     """Gives a path to write to; the file appears at `path` complete or not at all, even if killed.
 
-    An existing file is replaced once the block ends without an error; the folder is made if missing.
+    An existing file is replaced once the block ends without an error; the folder is made if
+    missing.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -288,8 +281,8 @@ def write_manifest(
 ) -> Path:
     """Writes what is needed to repeat a run to `output_dir`/manifest.json (process 0 only).
 
-    Nothing in it depends on the host: two machines with the same code, data and command write the same text,
-    apart from versions.
+    Nothing in it depends on the host: the same code, data and command write the same text on
+    any machine, apart from versions.
 
     Args:
         config: the merged configuration as plain dicts (`configs.to_dict`).
@@ -297,7 +290,7 @@ def write_manifest(
         files: annotation files, whose fingerprints tell a changed data set from the same one.
     """
     path = Path(output_dir) / MANIFEST
-    if is_main_process():
+    if is_main():
         manifest = {
             "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
             "config": config,

@@ -1,6 +1,7 @@
-"""The grounding benchmarks, one row each: how a data set is read, resized, scored, and what has been published.
+"""The grounding benchmarks, one row each: reader, resizing, splits, metrics, published numbers.
 
-`embedded/NAME` is the same benchmark on the embedded data set: the same reader, rules and metrics, another picture.
+`embedded/NAME` is the same benchmark on the embedded data set: the same reader, rules and metrics,
+another picture.
 """
 
 from dataclasses import dataclass, field, replace
@@ -16,10 +17,10 @@ class Benchmark:
     resize: how an image is brought to the network's size (a rule of dataset/transforms.py).
     image_size: side of the network input in the published evaluation, in pixels.
     max_words: a cleaned phrase is cut to this many words.
-    splits: reported splits, in the order of the table. A split of the data belongs to the reported one of the same
-        name, or, with `split_by_prefix`, to the one that its name begins with.
-    metrics: what is scored: "pointing" (the point lies inside any box of the phrase), "proposals" (IoU >= 0.5 of the
-        best proposal).
+    splits: reported splits, in the order of the table. A split of the data belongs to the reported
+        one of the same name, or, with `split_by_prefix`, to the one that its name begins with.
+    metrics: what is scored: "pointing" (the point lies inside any box of the phrase), "proposals"
+        (IoU >= 0.5 of the best proposal).
     needs: keys of `data` in the evaluation config that must not be empty.
     published: {(system, split): pointing accuracy in %}.
     """

@@ -2,7 +2,7 @@
 
 
 def require(condition: bool, message: str) -> None:
-    """Raises ValueError(message), which says what is wrong and what to change, unless `condition` holds."""
+    """Raises ValueError(message), which says what to change, unless `condition` holds."""
     if not condition:
         raise ValueError(message)
 

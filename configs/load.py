@@ -39,14 +39,16 @@ def load_config(
     """Reads a configuration of this project, or one of the released AMC and SelfEQ repositories.
 
     Args:
-        path: the YAML file. `${name}` in any text stands for the path `name` of data.yaml, which is looked for
-            beside the file, then in this package's folder.
+        path: the YAML file. `${name}` in any text stands for the path `name` of data.yaml, which is
+            looked for beside the file, then in this package's folder.
         kind: what the file configures.
         overrides: `a.b=value` texts, the value in YAML; they win over the file.
-        defaults: dotted path -> value for what the file leaves open, for example {"data.format": "coco"}.
+        defaults: dotted path -> value for what the file leaves open, for example {"data.format":
+            "coco"}.
 
     Raises:
-        FileNotFoundError: no such file. ValueError: anything in it that is wrong, with its place and the remedy.
+        FileNotFoundError: no such file. ValueError: anything in it that is wrong, with its place
+            and the remedy.
     """
     path, defaults = Path(path), dict(defaults or {})
     if not path.is_file():

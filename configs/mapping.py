@@ -1,7 +1,7 @@
-"""From a parsed YAML mapping to frozen dataclasses and back, for every configuration of the project.
+"""From a parsed YAML mapping to frozen dataclasses and back.
 
-Nothing here knows a field by name. Errors carry the whole path of the value that is wrong, for example
-`Pretrain_vg.yaml: objectives.amc.max_margn: unknown key; did you mean 'max_margin'? Legal keys: ...`.
+Nothing here knows a field by name. Errors carry the whole path of the value that is wrong:
+`Pretrain_vg.yaml: objectives.amc.max_margn: unknown key; did you mean 'max_margin'? Legal ...`.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ Config = TypeVar("Config")
 
 
 def parse_yaml(text: str, where: str) -> Any:
-    """YAML 1.2 (so that 1e-5 is a number) to plain Python values; `where` names the source in errors."""
+    """YAML 1.2 (where 1e-5 is a number) to Python values; `where` names the source in errors."""
     try:
         return YAML(typ="safe", pure=True).load(text)
     except YAMLError as error:
@@ -64,13 +64,15 @@ def from_mapping(cls: type[Config], mapping: Any, where: str) -> Config:
     """Builds the dataclass `cls` from a mapping, checking every key and type on the way down.
 
     Args:
-        cls: a dataclass whose annotations use scalars, Literal, Optional, tuple[X, ...], dict[str, X]
-            and other such dataclasses.
-        mapping: parsed YAML. Integers are taken for floats, lists for tuples and one value for a tuple of one.
+        cls: a dataclass whose annotations use scalars, Literal, Optional, tuple[X, ...],
+            dict[str, X] and other such dataclasses.
+        mapping: parsed YAML. Integers are taken for floats, lists for tuples and one value for a
+            tuple of one.
         where: the source named in errors, such as `configs/Pretrain_vg.yaml`.
 
     Raises:
-        ValueError: unknown or missing key, wrong type, or a value that the dataclass itself refuses.
+        ValueError: unknown or missing key, wrong type, or a value that the dataclass itself
+            refuses.
     """
     if not isinstance(mapping, Mapping):
         raise ValueError(f"{where}: expected keys and values, got {_kind(mapping)}")

@@ -1,4 +1,4 @@
-"""The shape of the ALBEF network: sizes only, so that a model can be built without any training configuration."""
+"""The shape of the ALBEF network: sizes only, so that a model needs no training configuration."""
 
 from dataclasses import dataclass, field
 
@@ -31,12 +31,13 @@ class TextConfig:
         require_positive(self, *names, *sizes, "layer_norm_eps")
         require(
             self.hidden_size % self.num_attention_heads == 0,
-            f"hidden_size {self.hidden_size} is not divisible by num_attention_heads {self.num_attention_heads}",
+            f"hidden_size {self.hidden_size} is not divisible by num_attention_heads "
+            f"{self.num_attention_heads}",
         )
         require(
             0 < self.fusion_layer < self.num_hidden_layers,
-            f"fusion_layer {self.fusion_layer} must lie in 1..{self.num_hidden_layers - 1}, so that text layers come "
-            "before it and fusion layers from it on",
+            f"fusion_layer {self.fusion_layer} must lie in 1..{self.num_hidden_layers - 1}, so "
+            "that text layers come before it and fusion layers from it on",
         )
         require(0 <= self.pad_token_id < self.vocab_size, "pad_token_id must be below vocab_size")
         require_rate("hidden_dropout_prob", self.hidden_dropout_prob)
@@ -78,10 +79,12 @@ class ModelConfig:
         )
         require(
             self.vision_width % self.vision_heads == 0,
-            f"vision_width {self.vision_width} is not divisible by vision_heads {self.vision_heads}",
+            f"vision_width {self.vision_width} is not divisible by vision_heads "
+            f"{self.vision_heads}",
         )
         first, end = self.text.fusion_layer, self.text.num_hidden_layers
         require(
             first <= self.explanation_layer < end,
-            f"explanation_layer {self.explanation_layer} has no cross-attention; choose one of {first}..{end - 1}",
+            f"explanation_layer {self.explanation_layer} has no cross-attention; choose one of "
+            f"{first}..{end - 1}",
         )

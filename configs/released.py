@@ -1,7 +1,8 @@
-"""The flat YAML files of the released ALBEF, AMC and SelfEQ repositories, translated to the schema of this project.
+"""The flat YAML files of the released ALBEF, AMC and SelfEQ repositories, translated to the schema
+of this project.
 
-One table (`ALIASES`) names every released key. A file is a released one if it has a key that only they have. Reading
-it also turns on the released quirks, so that it trains what it trained there.
+One table (`ALIASES`) names every released key. A file is a released one if it has a key that only
+they have. Reading it also turns on the released quirks, so that it trains what it trained there.
 """
 
 import json
@@ -20,7 +21,7 @@ Kind = Literal["pretrain", "grounding"]
 logger = logging.getLogger(__name__)
 
 NO_EFFECT = "no effect: "
-"""Begins the entry of a released key that is accepted and changes nothing, followed by the reason."""
+"""Begins the entry of a released key that changes nothing; the reason follows."""
 
 _ONE_RATE = NO_EFFECT + "the peak learning rate is the optimizer's lr"
 
@@ -95,7 +96,7 @@ ALIASES: dict[Kind, dict[str, Any]] = {
         "schedular": NO_EFFECT + "evaluation trains nothing",
     },
 }
-"""Released key -> path in our schema, or (path, table of the keys below it), or NO_EFFECT and the reason."""
+"""Released key -> path in the schema, or (path, table of the keys below), or NO_EFFECT + reason."""
 
 _SHARED = ("batch_size", "optimizer")
 _QUIRKS = {
@@ -190,7 +191,7 @@ def _add_released_training(nested: dict, where: str) -> None:
 
 
 def _add_released_evaluation(nested: dict) -> None:
-    """The released Flickr30k script has its own image size and takes the folder of its file list."""
+    """The released Flickr30k script has its own image size and reads the folder of its lists."""
     if not str(nested.get("benchmark", "")).endswith("flickr30k"):
         return
     data = nested.setdefault("data", {})
@@ -220,7 +221,8 @@ def _read_bert_config(nested: dict, path: Path) -> None:
     width = model.setdefault("vision_width", bert.get("encoder_width", 768))
     if bert.get("encoder_width", width) != width:
         raise ValueError(
-            f"{found}: encoder_width {bert['encoder_width']} differs from vision_width {width} in {path}"
+            f"{found}: encoder_width {bert['encoder_width']} differs from vision_width {width} "
+            f"in {path}"
         )
     known = {field.name for field in fields(TextConfig)}
     model["text"] = {key: value for key, value in bert.items() if key in known}

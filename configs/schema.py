@@ -1,8 +1,9 @@
 """What a configuration may say: frozen dataclasses that check themselves.
 
-The YAML files in this folder hold exactly these keys. `configs.load_config` reads them; the flat files of the
-released AMC and SelfEQ repositories are translated first (`configs/released.py`).
-Sizes in pixels, rates in [0, 1], learning rates per optimiser step, paths relative to the working directory.
+The YAML files in this folder hold exactly these keys. `configs.load_config` reads them; the flat
+files of the released AMC and SelfEQ repositories are translated first (`configs/released.py`).
+Sizes in pixels, rates in [0, 1], learning rates per optimiser step, paths relative to the working
+directory.
 """
 
 from dataclasses import dataclass, field, replace
@@ -39,8 +40,10 @@ class DataConfig:
     """Training data.
 
     train_file: annotation files of the stages with `data: train`; several are joined.
-    relation_file: annotation files with paraphrases (`relation`), for the stages with `data: relation`.
-    image_root: folder that the image paths in the annotation files are relative to ("" = they stand alone).
+    relation_file: annotation files with paraphrases (`relation`), for the stages with
+        `data: relation`.
+    image_root: folder that image paths in the annotation files are relative to ("" = the working
+        directory).
     format: "vg" (captions with boxes) or "coco" (phrases without boxes).
     max_words: a cleaned caption is cut to this many words.
     max_tokens: then to this many tokens, [CLS] and [SEP] included.
@@ -48,7 +51,8 @@ class DataConfig:
     workers: loading processes per training process; 0 loads in the training process.
     flip_swaps_words: a mirrored image also swaps "left" and "right" in its text (released: false).
     augment: flip, grayscale and colour jitter (a stage may say otherwise); false only resizes.
-    tolerate_corrupt: replace images that cannot be decoded by another sample and count them in the log.
+    tolerate_corrupt: replace images that cannot be decoded by another sample and count them in the
+        log.
     text_encoder: tokeniser: name on the hub, or a folder with vocab.txt, or that file.
     cache_dir: folder for the memory-mapped record tables; None = beside the run's output.
     """
@@ -79,7 +83,8 @@ class ItcItmMlmConfig:
 
     alpha: weight of the momentum twin's soft targets against the hard ones.
     mlm_probability: share of the tokens that are masked.
-    mlm_distill_over: axis of the distillation's log-softmax; "tokens" is what the released code does.
+    mlm_distill_over: axis of the distillation's log-softmax; "tokens" is what the released code
+        does.
     weights: factor of each loss in the total.
     """
 
@@ -96,7 +101,8 @@ class ItcItmMlmConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AmcConfig:
-    """Attention mask consistency: the explanation must be higher inside the annotated region than outside.
+    """Attention mask consistency: the explanation must be higher inside the annotated region than
+    outside.
 
     mean_margin, max_margin: by how much, for the mean and for the maximum of a map in [0, 1].
     amc_mean_over: means per "sample", or over the whole "batch" at once as the released code does.
@@ -116,7 +122,8 @@ class AmcConfig:
 class SelfEqConfig:
     """Self-consistency: a phrase and its paraphrase must be explained alike.
 
-    threshold: a cell belongs to the region where the two maps (each in [0, 1]) add up to at least this.
+    threshold: a cell belongs to the region where the two maps (each in [0, 1]) add up to at least
+        this.
     weights: factor of each term in the total.
     """
 
@@ -139,7 +146,11 @@ class ObjectivesConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OptimizerConfig:
-    """AdamW. lr: peak learning rate. weight_decay: on weight matrices only, never on biases and 1-d weights."""
+    """AdamW.
+
+    lr: peak learning rate. weight_decay: on weight matrices only, not on biases and 1-d weights.
+    betas, eps: as in the paper of Adam.
+    """
 
     name: Literal["adamw"] = "adamw"
     lr: float = 1e-5
@@ -161,7 +172,8 @@ class ScheduleConfig:
 
     name: "cosine_epochs" changes per epoch (the released rule); "cosine_steps" with every step.
     min_lr, warmup_lr: last and first learning rate.
-    warmup_epochs, step_size: cosine_epochs: epoch 0 warms up for warmup_epochs * step_size iterations.
+    warmup_epochs, step_size: cosine_epochs: epoch 0 warms up for warmup_epochs * step_size
+        iterations.
     warmup_steps: cosine_steps: length of the linear warm-up in optimiser steps.
     epochs: length of the cosine in epochs; None = all epochs of the run.
     """
@@ -224,8 +236,10 @@ class PretrainConfig:
 
     stages: what is trained, in this order. batch_size: samples per process and forward.
     accumulate: forwards per optimiser step. clip_norm: largest gradient norm; None = no clipping.
-    precision: of the forward pass (weights stay fp32). seed: of everything random; rank r uses seed + r.
-    log_every: steps between log lines. save_every_steps: steps between extra checkpoints; None = at epoch ends only.
+    precision: of the forward pass (weights stay fp32).
+    seed: of everything random; rank r uses seed + r.
+    log_every: steps between log lines.
+    save_every_steps: steps between extra checkpoints; None = at epoch ends only.
     keep: epoch checkpoints that stay on disk, the newest ones; None = all.
     """
 
@@ -253,7 +267,8 @@ class PretrainConfig:
         positions = self.model.text.max_position_embeddings
         require(
             self.data.max_tokens <= positions,
-            f"data.max_tokens {self.data.max_tokens} exceeds model.text.max_position_embeddings {positions}",
+            f"data.max_tokens {self.data.max_tokens} exceeds model.text.max_position_embeddings "
+            f"{positions}",
         )
         self._fill_schedule_lengths()
 
@@ -266,12 +281,13 @@ class PretrainConfig:
         files = {"train": self.data.train_file, "relation": self.data.relation_file}
         require(
             bool(stage.train_file or files[str(stage.data)]),
-            f"{where} trains {' + '.join(stage.objective)} on {stage.data} data, but data.{stage.data}_file is empty; "
-            "name the annotation files there",
+            f"{where} trains {' + '.join(stage.objective)} on {stage.data} data, but "
+            f"data.{stage.data}_file is empty; name the annotation files there",
         )
         require(
             "amc" not in stage.objective or self.data.format != "coco",
-            f"{where}: amc needs boxes, and files of data.format coco have none; use selfeq, or data.format: vg",
+            f"{where}: amc needs boxes, and files of data.format coco have none; use selfeq, or "
+            "data.format: vg",
         )
 
     def _fill_schedule_lengths(self) -> None:
@@ -290,10 +306,12 @@ class PretrainConfig:
 class EvalDataConfig:
     """Evaluation data; which keys are needed depends on the reader of the benchmark.
 
-    test_file: RefCOCO+, RefCLEF: lists of image, text and ref_id. Flickr30k: {split}.txt files, optional.
+    test_file: RefCOCO+, RefCLEF: lists of image, text and ref_id. Flickr30k: {split}.txt files,
+        optional.
     refcoco_data: RefCOCO+, RefCLEF: REFER root, such that refcoco+/refs(unc).p lies below it.
     det_file: RefCOCO+: proposals per image; None leaves the proposal metric out.
-    flickr_data: Flickr30k: folder with {split}.txt, bounding_boxes_{split}.json and sentences_{split}.json.
+    flickr_data: Flickr30k: folder with {split}.txt, bounding_boxes_{split}.json and
+        sentences_{split}.json.
     image_root: folder that image names are relative to.
     splits: which splits; empty = all that the benchmark reports.
     max_words: phrases are cut to this many words; None = the benchmark's rule.
@@ -321,7 +339,8 @@ class EvalDataConfig:
 class ExplanationConfig:
     """Which heat map is evaluated.
 
-    mode: "itm" explains the match logit by cross-attention, "itc" the similarity by vision self-attention.
+    mode: "itm" explains the match logit by cross-attention, "itc" the similarity by vision
+        self-attention.
     block: text layer (itm) or vision block (itc), counted from 0; None = model.explanation_layer.
     """
 
@@ -333,7 +352,8 @@ class ExplanationConfig:
 class GroundingConfig:
     """One evaluation by heat maps.
 
-    benchmark: a row of configs/benchmarks.py. batch_size: images per forward, each with all its phrases.
+    benchmark: a row of configs/benchmarks.py. batch_size: images per forward, each with all its
+        phrases.
     seed: of the bootstrap intervals and of the choice of pictures in the report.
     """
 
@@ -359,7 +379,8 @@ class GroundingConfig:
         )
         require(
             block in legal,
-            f"explanation.block {block} does not exist for {mode} maps; choose {legal.start}..{legal.stop - 1}",
+            f"explanation.block {block} does not exist for {mode} maps; choose "
+            f"{legal.start}..{legal.stop - 1}",
         )
 
     def _check_benchmark(self) -> None:

@@ -1,4 +1,4 @@
-"""The learning rate as a pure function of the position in the run: nothing to save, nothing to resume."""
+"""The learning rate as a pure function of the position in the run: nothing to save or resume."""
 
 import math
 from functools import lru_cache
@@ -44,11 +44,13 @@ def learning_rate(
 ) -> float:
     """The learning rate of one optimiser step.
 
-    `cosine_epochs` is the rule of the released ALBEF, AMC and SelfEQ training: in epoch 0 the rate climbs from
-    warmup_lr by one index per `step_size` iterations, up to index `warmup_epochs`; epoch e >= 1 has index
-    e + warmup_epochs. Index t below warmup_epochs is the linear warm-up, from it on the cosine at t of `epochs`
-    (so the rate falls at once when the warm-up ends), and min_lr beyond its end.
-    `cosine_steps` climbs linearly for `warmup_steps` steps and falls along a cosine until the last step.
+    `cosine_epochs` is the rule of the released ALBEF, AMC and SelfEQ training: in epoch 0 the rate
+    climbs from warmup_lr by one index per `step_size` iterations, up to index `warmup_epochs`;
+    epoch e >= 1 has index e + warmup_epochs. An index below warmup_epochs lies on the linear
+    warm-up, one from there on at that place of a cosine over `epochs` (so the rate falls at once
+    when the warm-up ends), and beyond its end the rate is min_lr.
+    `cosine_steps` climbs linearly for `warmup_steps` steps, then falls along a cosine until the
+    last step.
 
     Args:
         schedule: its `epochs` must be set. optimizer: its `lr` is the peak.
