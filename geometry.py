@@ -152,7 +152,7 @@ def point_in_box(point: Point, box: ArrayLike) -> bool:
 def points_in_boxes(point: Point, boxes: ArrayLike) -> np.ndarray:
     """(n,) bool: which of the (n, 4) boxes have the point strictly inside."""
     array, where = as_boxes(boxes), np.asarray(point, dtype=np.float64)
-    return ((array[:, :2] < where) & (where < array[:, 2:])).all(axis=1)
+    return np.all((array[:, :2] < where) & (where < array[:, 2:]), axis=1)
 
 
 def union_area(boxes: ArrayLike) -> float:

@@ -12,11 +12,14 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
 import metrics
 from geometry import Box, Point, Size
+
+Parsed = TypeVar("Parsed")
 
 
 @dataclass(frozen=True)
@@ -170,7 +173,7 @@ def write_text(path: Path, text: str) -> None:
     partial.replace(path)
 
 
-def _prediction_line(prediction: Prediction) -> dict[str, object]:
+def _prediction_line(prediction: Prediction) -> dict[str, Any]:
     # Verdicts are written for people and other programs; reading ignores them.
     names = [name for name in Prediction.__dataclass_fields__ if name != "heatmap"]
     line = {name: getattr(prediction, name) for name in names}
@@ -183,21 +186,21 @@ def _prediction_line(prediction: Prediction) -> dict[str, object]:
     return line
 
 
-def _prediction_of(line: Mapping[str, object]) -> Prediction:
+def _prediction_of(line: Mapping[str, Any]) -> Prediction:
     names = set(Prediction.__dataclass_fields__) - {"heatmap"}
     values = {name: value for name, value in line.items() if name in names}
     return Prediction(**{name: _tuples(value) for name, value in values.items()})
 
 
-def _run_of(line: Mapping[str, object]) -> Run:
+def _run_of(line: Mapping[str, Any]) -> Run:
     return Run(**{name: _tuples(value) for name, value in line["run"].items()})
 
 
-def _tuples(value: object) -> object:
+def _tuples(value: Any) -> Any:
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 
-def _dump(line: dict[str, object], name: str) -> str:
+def _dump(line: dict[str, Any], name: str) -> str:
     try:
         return json.dumps(line, ensure_ascii=False, allow_nan=False, default=_plain)
     except ValueError as error:
@@ -210,7 +213,7 @@ def _plain(value: object) -> object:
     raise TypeError(f"cannot save a {type(value).__name__} in a predictions file")
 
 
-def _parse(path: Path, number: int, line: str, build: Callable) -> Run | Prediction:
+def _parse(path: Path, number: int, line: str, build: Callable[[Any], Parsed]) -> Parsed:
     try:
         return build(json.loads(line))
     except (ValueError, KeyError, TypeError, AttributeError) as error:

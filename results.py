@@ -12,14 +12,15 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import metrics
 from predictions import Prediction, Run, read_predictions, write_text
 
 Row = dict[str, object]
 ROW_KEY = ("system", "objective", "checkpoint", "benchmark", "split", "metric")
-Measure = Callable[[Prediction], float]
+# None only where `Metric.concerns` excludes the prediction.
+Measure = Callable[[Prediction], float | None]
 
 
 class Metric(NamedTuple):
@@ -106,7 +107,7 @@ def _rows(
 ) -> list[Row]:
     keys = {name: getattr(run, name) for name in ("system", "objective", "checkpoint", "benchmark")}
     return metrics.accuracy_rows(
-        [float(measure(prediction)) for prediction in predictions],
+        [cast(float, measure(prediction)) for prediction in predictions],
         [prediction.split for prediction in predictions],
         keys={**keys, "metric": metric, "derived": derived, "note": run.note},
         groups=[prediction.image for prediction in predictions],
@@ -142,7 +143,9 @@ def rescore(path: Path | str) -> list[Row]:
     return rows
 
 
-def merge_rows(old: Iterable[Mapping[str, object]], new: Iterable[Mapping[str, object]]) -> list:
+def merge_rows(
+    old: Iterable[Mapping[str, object]], new: Iterable[Mapping[str, object]]
+) -> list[Row]:
     """Rows of both; of rows with the same key the newest, at the place of the oldest."""
     merged: dict[tuple[object, ...], Row] = {}
     for row in (*old, *new):

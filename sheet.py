@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -142,8 +143,13 @@ def _title(run: Run) -> str:
 
 
 def _legend(figure: Figure, total: float) -> None:
-    marker = {"marker": "o", "linestyle": "none", "markersize": 8, "markeredgecolor": "white"}
-    box = {"facecolor": "#999999", "edgecolor": TRUTH, "linewidth": 1.6}
+    marker: dict[str, Any] = {
+        "marker": "o",
+        "linestyle": "none",
+        "markersize": 8,
+        "markeredgecolor": "white",
+    }
+    box: dict[str, Any] = {"facecolor": "#999999", "edgecolor": TRUTH, "linewidth": 1.6}
     handles = [
         Line2D([], [], color=HIT, label="predicted point: hit", **marker),
         Line2D([], [], color=MISS, label="predicted point: miss", **marker),
