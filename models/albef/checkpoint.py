@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import timm
 import torch
 from torch import Tensor
+from transformers import AutoModelForMaskedLM
 
 from models.albef.model import ALBEF, MOMENTUM_PAIRS, MomentumALBEF
 from models.albef.vision import resize_position_embedding
@@ -91,3 +93,32 @@ def published_state(model: MomentumALBEF) -> dict[str, Tensor]:
         positions = model.get_submodule(encoder).bert.embeddings.position_embeddings.num_embeddings
         state[f"{encoder}.bert.embeddings.position_ids"] = torch.arange(positions)[None]
     return state
+
+
+def initialise_encoders(model: MomentumALBEF, deit: str, bert: str) -> LoadReport:
+    """Start the encoders from DeiT and BERT, as ALBEF's own pre-training did; nothing else is touched.
+
+    Args:
+        deit: a timm model name (`deit_base_patch16_224`), which is downloaded, or a checkpoint file.
+        bert: a hub name (`bert-base-uncased`), which is downloaded, or a folder in the hub's layout. Its layers go
+            to the text and fusion layers of the same index; the cross-attentions stay as initialised.
+
+    Raises:
+        CheckpointError: widths or depths differ from the model's.
+    """
+    report = LoadReport(source=f"{deit} and {bert}")
+    vision = (
+        read_checkpoint(deit)["model"]
+        if Path(deit).is_file()
+        else timm.create_model(deit, pretrained=True).state_dict()
+    )
+    vision["pos_embed"] = resize_position_embedding(vision["pos_embed"], model.grid)
+    load_strictly(model.visual_encoder, vision, report=report, ignored=("head",))
+    used = report.used
+    text = AutoModelForMaskedLM.from_pretrained(bert).state_dict()
+    text = {k: v for k, v in text.items() if not k.endswith("position_ids")}
+    cross_attention = tuple(k for k in model.text_encoder.state_dict() if ".crossattention." in k)
+    load_strictly(model.text_encoder, text, report=report, may_be_missing=cross_attention)
+    report.used += used
+    model.copy_to_twin()
+    return report

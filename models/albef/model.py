@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from models.albef.bert import FusionBertForMaskedLM
 from models.albef.passes import TrainingPasses
-from utils import all_gather_rows
+from utils import all_gather
 
 MOMENTUM_PAIRS = ("visual_encoder", "text_encoder", "vision_proj", "text_proj")
 
@@ -137,7 +137,7 @@ class MomentumALBEF(ALBEF):
             (self.image_queue, self.queue_ptr_img, image_features),
             (self.text_queue, self.queue_ptr_txt, text_features),
         ):
-            rows, size = all_gather_rows(features), queue.shape[1]
+            rows, size = all_gather(features), queue.shape[1]
             first = max(len(rows) - size, 0)
             columns = (pointer + torch.arange(first, len(rows), device=queue.device)) % size
             queue[:, columns] = rows[first:].T.to(queue.dtype)

@@ -1,0 +1,18 @@
+"""Train ALBEF with SelfEQ on COCO captions.
+
+    python Pretrain_coco.py --config configs/Pretrain_coco.yaml --output_dir ALBEF_COCO --checkpoint ALBEF.pth
+    torchrun --nproc_per_node=8 Pretrain_coco.py --config configs/Pretrain_coco.yaml --checkpoint ALBEF.pth
+"""
+
+from cli import pretrain, run_script
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run with command line arguments `argv` (default: those of the process)."""
+    pretrain.main(
+        argv, description=__doc__ or "", config="configs/Pretrain_coco.yaml", data_format="coco"
+    )
+
+
+if __name__ == "__main__":
+    run_script(main)

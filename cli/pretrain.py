@@ -1,0 +1,219 @@
+"""Training ALBEF: the job behind Pretrain_vg.py and Pretrain_coco.py."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+
+import engine
+import utils
+from configs import load_config, to_dict
+from configs.schema import PretrainConfig, StageConfig
+from dataset.formats import read_table
+from dataset.grounding import TrainDataset
+from dataset.loader import make_train_loader
+from dataset.text import load_tokenizer
+from dataset.transforms import TrainTransform
+from models.albef import checkpoint
+from models.albef.build import build
+from models.common.checkpoint import LoadReport
+from optim import create_optimizer
+from scheduler import learning_rate
+
+logger = logging.getLogger("groundwork")
+
+
+def parse_args(argv: Sequence[str] | None, *, description: str, config: str) -> argparse.Namespace:
+    """The released scripts' arguments, and `--set`."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config", default=config, help="YAML file; a released one is accepted")
+    parser.add_argument("--checkpoint", help="weights to start from: ALBEF, AMC, SelfEQ or our own")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="continue the run of --checkpoint if given, else the newest one in --output_dir",
+    )
+    parser.add_argument("--output_dir", default="runs/pretrain", help="receives checkpoints and logs")
+    parser.add_argument("--text_encoder", help="tokeniser: hub name, folder, or vocab.txt")
+    parser.add_argument("--device", help="cuda, cuda:1, cpu; default: cuda if there is one")
+    parser.add_argument("--seed", type=int, help="overrides the config's seed")
+    parser.add_argument(
+        "--init",
+        nargs=2,
+        metavar=("DEIT", "BERT"),
+        help="without --checkpoint: start from these encoders (timm and hub names, or local files)",
+    )
+    parser.add_argument(
+        "--set", nargs="+", default=[], metavar="KEY=VALUE", help="override config values"
+    )
+    args = parser.parse_args(argv)
+    if args.init and args.checkpoint:
+        parser.error("--init and --checkpoint both say what to start from; give one of them")
+    return args
+
+
+def main(argv: Sequence[str] | None, *, description: str, config: str, data_format: str) -> None:
+    """Train as the arguments say.
+
+    Args:
+        description: of the script. config: its default configuration.
+        data_format: "vg" or "coco", for configurations that do not name it.
+    """
+    args = parse_args(argv, description=description, config=config)
+    overrides = list(args.set)
+    if args.text_encoder:
+        overrides.append(f"data.text_encoder={args.text_encoder}")
+    if args.seed is not None:
+        overrides.append(f"seed={args.seed}")
+    settings = load_config(
+        args.config, "pretrain", overrides, defaults={"data.format": data_format}
+    )
+    device = utils.init_distributed(args.device)
+    utils.setup_logging()
+    try:
+        run(settings, args, device)
+    finally:
+        utils.close_distributed()
+
+
+def run(config: PretrainConfig, args: argparse.Namespace, device: torch.device) -> None:
+    """Build everything and call the engine once."""
+    output_dir = Path(args.output_dir)
+    utils.seed_everything(config.seed)
+    tokenizer = load_tokenizer(config.data.text_encoder)
+    check_vocabulary(config, tokenizer)
+    model, criteria = build(config, tokenizer)
+    snapshots = engine.Snapshots(
+        output_dir,
+        to_dict(config),
+        export=checkpoint.published_state,
+        restore_model=lambda model, state: checkpoint.fill(model, state, LoadReport("resumed run")),
+        keep=config.keep,
+    )
+    resume = None
+    if args.resume:
+        resume = Path(args.checkpoint) if args.checkpoint else snapshots.newest()
+    elif args.checkpoint:
+        logger.info("%s", checkpoint.load(model, args.checkpoint))
+    elif args.init:
+        logger.info("%s", checkpoint.initialise_encoders(model, *args.init))
+    model.to(device)
+    optimizers = create_optimizers(config, model)
+    stages = build_stages(config, criteria, tokenizer)
+    utils.write_manifest(output_dir, to_dict(config), seed=config.seed, files=annotation_files(config))
+    engine.fit(
+        model,
+        stages,
+        optimizers,
+        engine.Settings(
+            seed=config.seed,
+            precision=config.precision,
+            accumulate=config.accumulate,
+            clip_norm=config.clip_norm,
+            log_every=config.log_every,
+            save_every_steps=config.save_every_steps,
+        ),
+        snapshots,
+        output_dir,
+        device=device,
+        resume=resume,
+    )
+
+
+def check_vocabulary(config: PretrainConfig, tokenizer) -> None:
+    """Raises ValueError if the tokeniser can give ids that the model has no embedding for."""
+    if len(tokenizer) > config.model.text.vocab_size:
+        raise ValueError(
+            f"the tokeniser {config.data.text_encoder} has {len(tokenizer)} words, the model "
+            f"{config.model.text.vocab_size}: set model.text.vocab_size, or give the tokeniser of the "
+            "checkpoint with --text_encoder"
+        )
+
+
+def annotation_files(config: PretrainConfig) -> list[str]:
+    """Every annotation file that the stages read, once."""
+    return list(dict.fromkeys(file for stage in config.stages for file in stage_files(config, stage)))
+
+
+def stage_files(config: PretrainConfig, stage: StageConfig) -> tuple[str, ...]:
+    """The annotation files of one stage."""
+    data = config.data
+    return stage.train_file or (data.relation_file if stage.data == "relation" else data.train_file)
+
+
+def create_optimizers(config: PretrainConfig, model: torch.nn.Module) -> dict:
+    """The run's optimiser, and one for each stage that asks for its own."""
+    optimizers = {}
+    for index, stage in enumerate(config.stages):
+        name = optimizer_name(index, stage)
+        if name not in optimizers:
+            optimizers[name] = create_optimizer(stage.optimizer or config.optimizer, model)
+    return optimizers
+
+
+def optimizer_name(index: int, stage: StageConfig) -> str:
+    """Stages without an optimiser of their own share the run's, with its state."""
+    return "run" if stage.optimizer is None else f"stage_{index}"
+
+
+def build_stages(config: PretrainConfig, criteria: Sequence, tokenizer) -> list[engine.Stage]:
+    """Data, criterion and schedule of every stage."""
+    stages, first_epoch = [], 0
+    for index, (stage, criterion) in enumerate(zip(config.stages, criteria, strict=True)):
+        own = stage.schedule is not None
+        rate = partial(
+            _rate,
+            stage.schedule or config.schedule,
+            stage.optimizer or config.optimizer,
+            first_epoch if own else 0,
+        )
+        stages.append(
+            engine.Stage(
+                name="+".join(stage.objective),
+                criterion=criterion,
+                loader=build_loader(config, stage, tokenizer),
+                optimizer_name=optimizer_name(index, stage),
+                learning_rate=rate,
+                epochs=stage.epochs,
+                steps=stage.steps,
+            )
+        )
+        first_epoch += stage.epochs
+    return stages
+
+
+def _rate(schedule, optimizer, first_epoch: int, epoch: int, step: int, steps: int) -> float:
+    # A stage with a schedule of its own counts its epochs from its own beginning.
+    return learning_rate(schedule, optimizer, epoch - first_epoch, step, steps)
+
+
+def build_loader(config: PretrainConfig, stage: StageConfig, tokenizer):
+    """The stage's training loader for this process."""
+    data = config.data
+    augment = data.augment if stage.augment is None else stage.augment
+    dataset = TrainDataset(
+        read_table(stage_files(config, stage), data.format, data.cache_dir),
+        data.image_root,
+        TrainTransform(config.model.image_size, data.mask_size, augment=augment),
+        data.max_words,
+        config.seed,
+        flip_swaps_words=data.flip_swaps_words,
+        tolerate_corrupt=data.tolerate_corrupt,
+    )
+    return make_train_loader(
+        dataset,
+        tokenizer,
+        config.batch_size,
+        data.max_tokens,
+        world_size=utils.world_size(),
+        rank=utils.rank(),
+        seed=config.seed,
+        workers=data.workers,
+    )

@@ -1,0 +1,7 @@
+"""Training and evaluation loops, checkpoints and logs of all systems; knows none of them by name."""
+
+from engine.evaluation import evaluate
+from engine.snapshot import Position, Snapshots
+from engine.training import Settings, Stage, Trainer, fit
+
+__all__ = ["Position", "Settings", "Snapshots", "Stage", "Trainer", "evaluate", "fit"]

@@ -1,0 +1,40 @@
+"""The evaluation loop of every system."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from engine.training import PRECISIONS, to_device
+from geometry import Grounding
+
+
+def evaluate(
+    model: nn.Module,
+    postprocess: Callable[[Any, dict[str, Any]], list[Grounding]],
+    loader: DataLoader,
+    *,
+    device: torch.device,
+    precision: str = "fp32",
+    progress: Callable[[Any], Any] = lambda batches: batches,
+) -> Iterator[tuple[dict[str, Any], list[Grounding]]]:
+    """Run a model over an evaluation loader.
+
+    Args:
+        model: batch -> outputs, in evaluation mode on `device`.
+        postprocess: (outputs, batch) -> one `Grounding` per phrase, in pixels of the original picture.
+        progress: wraps the batches, such as a tqdm bar.
+
+    Yields:
+        (batch, groundings) per batch.
+    """
+    dtype = PRECISIONS[precision]
+    for batch in progress(loader):
+        moved = to_device(batch, device)
+        with torch.no_grad(), torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+            outputs = model(moved)
+        yield batch, postprocess(outputs, moved)

@@ -1,0 +1,132 @@
+"""What a training run tells while it runs: a progress bar, `log.txt` (JSON lines) and TensorBoard curves."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+import utils
+from engine.snapshot import Position
+
+
+class RunLog:
+    """Means of the named losses every `every` steps and every epoch; only the main process writes.
+
+    Losses stay on their device until a line is written: reading them earlier would make every step wait.
+
+    Args:
+        folder: receives `log.txt` and `tensorboard/`.
+        every: steps between lines.
+        epochs: of the whole run, for the bar.
+    """
+
+    def __init__(self, folder: Path, every: int, epochs: int):
+        self.lines = utils.JsonLines(Path(folder) / "log.txt")
+        self.every = every
+        self.epochs = epochs
+        self.main = utils.is_main()
+        if self.main:
+            self.curves = SummaryWriter(str(Path(folder) / "tensorboard"))
+        self._window, self._epoch = _Mean(), _Mean()
+
+    def rewind(self, global_step: int) -> None:
+        """Take back lines about steps after `global_step`: a resumed run will write them again."""
+        self.lines.replace(row for row in self.lines.rows() if row["global_step"] <= global_step)
+
+    def start_epoch(self, stage: str, position: Position, steps: int) -> None:
+        self.stage = stage
+        self._window, self._epoch = _Mean(), _Mean()
+        self._since, self._samples, self._corrupt = time.perf_counter(), 0, 0
+        title = f"epoch {position.epoch + 1}/{self.epochs} {stage}"
+        self.bar = tqdm(
+            total=steps, initial=position.step, desc=title, disable=not self.main, mininterval=1.0
+        )
+
+    def step(
+        self, position: Position, losses: dict[str, Tensor], rate: float, batches: list[dict[str, Any]]
+    ) -> None:
+        """Take note of one step."""
+        self._window.add(losses)
+        self._epoch.add(losses)
+        self._samples += sum(len(batch["image"]) for batch in batches) * utils.world_size()
+        self._corrupt += sum(batch.get("corrupt", 0) for batch in batches)
+        self.bar.update()
+        if position.step % self.every == 0:
+            self._line("step", position, rate, self._window)
+            self._window = _Mean()
+            self._since, self._samples = time.perf_counter(), 0
+
+    def check_finite(self) -> None:
+        """Raises FloatingPointError with the parts of the loss if any of them is no longer finite."""
+        bad = {k: v for k, v in self._epoch.values().items() if not torch.isfinite(torch.tensor(v))}
+        if bad:
+            parts = ", ".join(f"{name} {value:.4g}" for name, value in self._epoch.values().items())
+            raise FloatingPointError(
+                f"the loss is no longer finite ({', '.join(bad)}). Means of this epoch: {parts}. "
+                "Lower the learning rate, set clip_norm, or train in fp32."
+            )
+
+    def end_epoch(self, position: Position, rate: float) -> None:
+        self._line("epoch", position, rate, self._epoch)
+        self.bar.close()
+
+    def close(self) -> None:
+        if self.main:
+            self.curves.close()
+
+    def _line(self, kind: str, position: Position, rate: float, mean: _Mean) -> None:
+        self.check_finite()
+        values = _mean_over_processes(mean.values())
+        if not self.main:
+            return
+        line: dict[str, Any] = {
+            "kind": kind,
+            "stage": self.stage,
+            "epoch": position.epoch,
+            "step": position.step,
+            "global_step": position.global_step,
+            "lr": rate,
+            **{name: float(f"{value:.6g}") for name, value in values.items()},
+        }
+        if kind == "step":
+            seconds = time.perf_counter() - self._since
+            line["samples_per_second"] = round(self._samples / seconds, 2)
+        if self._corrupt:
+            line["corrupt_images_replaced"] = self._corrupt
+        self.lines.append(line)
+        for name, value in {"lr": rate, **values}.items():
+            self.curves.add_scalar(f"{kind}/{name}", value, position.global_step)
+        self.bar.set_postfix({name: f"{value:.3f}" for name, value in values.items()}, refresh=False)
+
+
+class _Mean:
+    """Running means of named scalars; a name may be absent from some steps."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, int] = {}
+
+    def add(self, values: dict[str, Tensor]) -> None:
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0) + value
+            self.counts[name] = self.counts.get(name, 0) + 1
+
+    def values(self) -> dict[str, float]:
+        if not self.sums:
+            return {}
+        means = torch.stack([self.sums[n].float() / self.counts[n] for n in self.sums]).tolist()
+        return dict(zip(self.sums, means, strict=True))
+
+
+def _mean_over_processes(values: dict[str, float]) -> dict[str, float]:
+    """Mean of each value over the processes that have it."""
+    everyone = utils.all_gather_objects(values)
+    names = dict.fromkeys(name for one in everyone for name in one)
+    having = {name: [one[name] for one in everyone if name in one] for name in names}
+    return {name: sum(found) / len(found) for name, found in having.items()}

@@ -1,0 +1,232 @@
+"""The training loop of every system; none is known by name here.
+
+A run is a list of stages, each with its data, criterion, optimiser and schedule. Whatever a step draws at random
+follows from (seed, epoch, step, rank), and so do data order and augmentation (`dataset.loader`): a run that is
+stopped anywhere and resumed goes on exactly as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader
+
+import utils
+from engine.log import RunLog
+from engine.snapshot import Position, Snapshots
+from scheduler import apply_learning_rate
+
+PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(kw_only=True)
+class Stage:
+    """Some epochs of a run.
+
+    name: for the log.
+    criterion: (outputs, batch) -> named scalars; `weights` names those that make the total, with their factors;
+        `start_step(epoch, step, steps_per_epoch)` is called before each step.
+    loader: batches (dicts); its sampler has `set_epoch(epoch, start_batch)` and `steps_per_epoch`.
+    optimizer_name: key into the run's optimisers; stages that share one continue its state.
+    learning_rate: (epoch, step, steps_per_epoch) -> rate, both counted over the whole run and within the epoch.
+    epochs: how many; steps: at most this many optimiser steps per epoch.
+    """
+
+    name: str
+    criterion: nn.Module
+    loader: DataLoader
+    optimizer_name: str
+    learning_rate: Callable[[int, int, int], float]
+    epochs: int
+    steps: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How a run is carried out; fields as in `configs.schema.PretrainConfig`."""
+
+    seed: int
+    precision: str = "fp32"
+    accumulate: int = 1
+    clip_norm: float | None = None
+    log_every: int = 50
+    save_every_steps: int | None = None
+
+
+class TrainingStep(nn.Module):
+    """Model and criterion as one forward, so that one wrapper sees everything that takes part in the gradient."""
+
+    def __init__(self, model: nn.Module, criterion: nn.Module):
+        super().__init__()
+        self.model = model
+        self.criterion = criterion
+
+    def forward(self, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Returns the weighted total and the detached named scalars."""
+        losses = self.criterion(self.model(batch), batch)
+        weights = self.criterion.weights
+        total = sum(weights[name] * value for name, value in losses.items() if name in weights)
+        return total, {name: value.detach() for name, value in losses.items()}
+
+
+class Trainer:
+    """What `fit` carries from step to step."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizers: dict[str, Optimizer],
+        settings: Settings,
+        snapshots: Snapshots,
+        log: RunLog,
+        device: torch.device,
+    ):
+        self.model = model
+        self.optimizers = optimizers
+        self.settings = settings
+        self.snapshots = snapshots
+        self.log = log
+        self.device = device
+        self.position = Position()
+        self.scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
+
+    def resume(self, path: Path) -> None:
+        """Continue from a checkpoint: weights, optimisers, position; later lines of the log are taken back."""
+        self.position = self.snapshots.restore(path, self.model, self.optimizers, self.scaler)
+        self.log.rewind(self.position.global_step)
+
+    def train_epoch(self, stage: Stage, module: nn.Module) -> None:
+        """The rest of one epoch, from `position` on."""
+        position, accumulate = self.position, self.settings.accumulate
+        steps = stage.loader.sampler.steps_per_epoch // accumulate
+        steps = min(steps, stage.steps or steps)
+        if steps == 0:
+            raise ValueError(
+                f"stage {stage.name}: fewer batches than accumulate={accumulate}; lower batch_size or accumulate"
+            )
+        stage.loader.sampler.set_epoch(position.epoch, position.step * accumulate)
+        optimizer = self.optimizers[stage.optimizer_name]
+        batches = iter(stage.loader)
+        self.log.start_epoch(stage.name, position, steps)
+        while position.step < steps:
+            rate = stage.learning_rate(position.epoch, position.step, steps)
+            apply_learning_rate(optimizer, rate)
+            stage.criterion.start_step(position.epoch, position.step, steps)
+            seed_step(self.settings.seed, position)
+            micro_batches = [next(batches) for _ in range(accumulate)]
+            losses = self.train_step(module, optimizer, micro_batches)
+            position.step += 1
+            position.global_step += 1
+            self.log.step(position, losses, rate, micro_batches)
+            every = self.settings.save_every_steps
+            if every and position.global_step % every == 0 and position.step < steps:
+                self.log.check_finite()
+                self.snapshots.save_position(self._content(stage), position)
+        self.log.end_epoch(position, rate)
+        position.epoch, position.step = position.epoch + 1, 0
+        self.snapshots.save_epoch(self._content(stage), position)
+
+    def train_step(
+        self, module: nn.Module, optimizer: Optimizer, micro_batches: list[dict[str, Any]]
+    ) -> dict[str, Tensor]:
+        """One optimiser step over one or several batches; returns the mean of their named scalars."""
+        dtype = PRECISIONS[self.settings.precision]
+        sums: dict[str, Tensor] = {}
+        for index, batch in enumerate(micro_batches):
+            last = index == len(micro_batches) - 1
+            quiet = nullcontext() if last or not hasattr(module, "no_sync") else module.no_sync()
+            with quiet:
+                with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None):
+                    total, losses = module(to_device(batch, self.device))
+                self.scaler.scale(total / len(micro_batches)).backward()
+            for name, value in (losses | {"loss": total.detach()}).items():
+                sums[name] = sums.get(name, 0) + value / len(micro_batches)
+        if self.settings.clip_norm is not None:
+            self.scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
+        self.scaler.step(optimizer)
+        self.scaler.update()
+        optimizer.zero_grad(set_to_none=True)
+        return sums
+
+    def _content(self, stage: Stage) -> dict[str, Any]:
+        return self.snapshots.content(
+            self.model, self.optimizers, stage.optimizer_name, self.scaler, self.position
+        )
+
+
+def fit(
+    model: nn.Module,
+    stages: list[Stage],
+    optimizers: dict[str, Optimizer],
+    settings: Settings,
+    snapshots: Snapshots,
+    output_dir: Path,
+    *,
+    device: torch.device,
+    resume: Path | None = None,
+) -> None:
+    """Train `model` through all stages.
+
+    Args:
+        model: batch -> outputs; already on `device`, its weights loaded.
+        optimizers: name -> optimiser over the model's parameters.
+        snapshots: writes and reads checkpoints.
+        output_dir: receives checkpoints, `log.txt` (JSON lines) and TensorBoard files.
+        resume: checkpoint to continue from.
+
+    Raises:
+        FloatingPointError: a loss is no longer finite; the message lists the parts. Nothing is saved after it.
+    """
+    log = RunLog(output_dir, settings.log_every, sum(stage.epochs for stage in stages))
+    trainer = Trainer(model, optimizers, settings, snapshots, log, device)
+    if resume is not None:
+        trainer.resume(resume)
+    model.train()
+    first = 0
+    try:
+        for stage in stages:
+            module = distribute(TrainingStep(model, stage.criterion), device)
+            while first <= trainer.position.epoch < first + stage.epochs:
+                trainer.train_epoch(stage, module)
+            first += stage.epochs
+    finally:
+        log.close()
+
+
+def distribute(module: nn.Module, device: torch.device) -> nn.Module:
+    """Wrap for gradient averaging if there is a process group."""
+    if utils.world_size() == 1:
+        return module
+    return DistributedDataParallel(
+        module,
+        device_ids=[device.index] if device.type == "cuda" else None,
+        broadcast_buffers=False,
+        # Which parameters a batch reaches depends on what it holds: regions, paraphrases, masked words.
+        find_unused_parameters=True,
+    )
+
+
+def seed_step(seed: int, position: Position) -> None:
+    """Give this step of this process its own random numbers, whatever happened before it."""
+    entropy = (seed, position.epoch, position.step, utils.rank())
+    torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1))
+
+
+def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """The batch with its tensors on `device`; other values as they are."""
+    return {
+        key: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
+        for key, value in batch.items()
+    }
