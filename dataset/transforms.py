@@ -29,7 +29,7 @@ def _opencv_bilinear(image: np.ndarray, side: int) -> np.ndarray:
 
 
 def _pil_bicubic(image: np.ndarray, side: int) -> np.ndarray:
-    return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC))
+    return np.array(Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC))
 
 
 RESIZE_RULES: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {

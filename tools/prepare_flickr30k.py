@@ -167,7 +167,7 @@ def vg_entries(raw: Raw, ids: Sequence[str]) -> tuple[list[dict[str, Any]], Coun
 
 
 def count(raw: Raw, ids: Sequence[str]) -> dict[str, int]:
-    """Images, sentences, phrases and phrases with boxes of `ids`, as the data set's paper counts."""
+    """Images, sentences, phrases and phrases with boxes of `ids`, as the paper counts them."""
     sentences = [(raw[image][0], chunks) for image in ids for chunks in raw[image][1]]
     return {
         "images": len(ids),

@@ -1,0 +1,89 @@
+"""Cleaning, paraphrases, left and right, the tokenizer."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dataset.record import Phrase
+from dataset.text import clean_caption, load_tokenizer, paraphrase, swap_left_right
+from tests.dataset_files import write_vocabulary
+
+
+@pytest.mark.parametrize(
+    ("raw", "cleaned"),
+    [
+        ("The man's Hat.", "the mans hat"),
+        ("left-hand side/top", "left hand side top"),
+        ('"Wow!" (really?) *#1: yes; no~', "wow really 1 yes no"),
+        ("<person> in  red \n shirt", "person in red shirt"),
+        ("...", ""),
+    ],
+)
+def test_cleaning_follows_the_released_rule(raw, cleaned):
+    assert clean_caption(raw, 50) == cleaned
+
+
+def test_cleaning_cuts_to_the_maximum_number_of_words():
+    assert clean_caption("one two three four", 3) == "one two three"
+
+
+@given(st.text(alphabet=st.characters(codec="utf-8")) | st.text(alphabet="<>person -/.,'~ \t"))
+def test_cleaning_twice_changes_nothing(text):
+    once = clean_caption(text, 50)
+    assert clean_caption(once, 50) == once
+
+
+def test_a_paraphrase_replaces_the_group_by_the_synonym():
+    phrase = Phrase("The big Dog, on the left", group="Dog")
+    assert paraphrase(phrase, "puppy!") == "the big puppy on the left"
+
+
+def test_a_paraphrase_replaces_whole_words_only():
+    assert paraphrase(Phrase("a man near a mantle", group="man"), "guy") == "a guy near a mantle"
+
+
+def test_a_group_of_several_words_is_replaced_as_one():
+    phrase = Phrase("a fire-truck parked", group="fire truck")
+    assert paraphrase(phrase, "engine") == "a engine parked"
+
+
+@pytest.mark.parametrize(
+    ("group", "synonym"), [("", "guy"), ("dog", "guy"), ("man", ""), ("man", "?!"), ("man", "Man")]
+)
+def test_without_another_way_to_say_it_there_is_no_paraphrase(group, synonym):
+    assert paraphrase(Phrase("a man", group=group), synonym) is None
+
+
+def test_mirroring_words_exchanges_left_and_right_but_no_parts_of_other_words():
+    text = "leftmost man right of the bright cleft on the left hand side"
+    swapped = "rightmost man left of the bright cleft on the right hand side"
+    assert swap_left_right(text) == swapped
+    assert swap_left_right(swapped) == text
+
+
+@pytest.mark.parametrize("as_folder", [True, False])
+def test_a_vocabulary_is_enough_for_a_tokenizer(tmp_path, as_folder):
+    path = write_vocabulary(tmp_path)
+    tokenizer = load_tokenizer(tmp_path if as_folder else path)
+    ids = tokenizer("The man dogs zebra")["input_ids"]
+    assert tokenizer.convert_ids_to_tokens(ids) == "[CLS] the man dog ##s [UNK] [SEP]".split()
+    assert (tokenizer.pad_token_id, tokenizer.mask_token_id, len(tokenizer)) == (0, 4, 22)
+
+
+def test_a_folder_without_vocabulary_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"vocab\.txt"):
+        load_tokenizer(tmp_path)
+
+
+def test_a_name_that_is_nowhere_is_named_with_the_remedy(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(FileNotFoundError, match="no-such-encoder.*vocabulary"):
+        load_tokenizer("no-such-encoder")
+
+
+def test_a_vocabulary_without_special_tokens_is_refused(tmp_path):
+    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\nman\n")
+    with pytest.raises(ValueError, match=r"\[SEP\] \[MASK\]"):
+        load_tokenizer(tmp_path)
