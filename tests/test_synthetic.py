@@ -145,10 +145,22 @@ def test_a_whole_scene_caption_names_every_object(folder, truth):
             assert len(scene["objects"]) == count
             for text in entry["caption"]:
                 assert len(text.split()) <= 23
-                words = canonical(text, synonyms)
+                words = re.sub(r" (on|at) the \w+$", "", canonical(text, synonyms))
                 parts = re.split(r" and | left of | right of | above | below ", words)
                 pairs = sorted(tuple(part.split()[-2:]) for part in parts)
                 assert pairs == sorted((o["colour"], o["shape"]) for o in scene["objects"])
+
+
+def test_positions_in_captions_of_one_object_hold_in_the_picture(folder, truth):
+    scenes, synonyms = by_image(truth), read(folder / "synonyms.json")
+    texts = [
+        (e["image"], text) for e in read(folder / "vg/captions_1.json") for text in e["caption"]
+    ]
+    placed = [pair for pair in texts if re.search(r" (on|at) the ", pair[1])]
+    assert len(placed) > len(texts) / 2
+    for image, text in placed:
+        words = canonical(text, synonyms).removeprefix("there is ")
+        assert matches(words, scenes[image]) == {0}
 
 
 def test_relations_in_captions_hold_in_the_picture(folder, truth):

@@ -19,6 +19,7 @@ ORDER = ("size", "texture", "colour", "shape")
 _DIRECTION = {"left": (-1, 0), "right": (1, 0), "top": (0, -1), "bottom": (0, 1)}
 _RELATION_SIDE = dict(zip(RELATIONS, POSITIONS, strict=True))
 _MARGIN = 0.08  # of the picture's extent: closer calls are left unsaid
+_CAPTION_DETAIL = {1: 0.85, 2: 0.6, 3: 0.3, 4: 0.2, 5: 0.2}  # rate of size and of texture words
 _MAX_WORDS = 22  # with [CLS] and [SEP] below the 25 tokens of the published configurations
 
 
@@ -188,17 +189,32 @@ def refer_to_several(rng: np.random.Generator, scene: Scene) -> Expression | Non
 
 
 def caption(rng: np.random.Generator, scene: Scene) -> str:
-    """A sentence that names every object by colour and shape at least, in any order."""
-    spare = _MAX_WORDS - 4 * len(scene.things) - 1
-    names, order = [], rng.permutation(len(scene.things)).tolist()
+    """A sentence that names every object by colour and shape at least, in any order.
+
+    The fewer the objects, the more is said about each, so that captions of different scenes rarely
+    describe each other: a text that is drawn as a negative should be wrong.
+    """
+    count = len(scene.things)
+    spare = _MAX_WORDS - 4 * count - 1
+    names, order = [], rng.permutation(count).tolist()
     for index in order:
-        rates = (0.2, 0.2, 1.0) if spare >= 2 else (0.0, 0.0, 1.0)
-        attributes = _subset(rng, scene.things[index], rates)
+        detail = _CAPTION_DETAIL[count] if spare >= 2 else 0.0
+        attributes = _subset(rng, scene.things[index], (detail, detail, 1.0))
         spare -= len(attributes) - 2
         names.append(f"a {noun(attributes)}")
     links = [_caption_link(rng, scene, a, b, spare) for a, b in pairwise(order)]
     body = names[0] + "".join(f"{link}{name}" for link, name in zip(links, names[1:], strict=True))
+    if count == 1:
+        body += _caption_position(rng, scene)
     return f"there is {body}" if spare >= 8 and rng.random() < 0.2 else body
+
+
+def _caption_position(rng: np.random.Generator, scene: Scene) -> str:
+    clear = [side for side in POSITIONS if _along(scene, 0, side) > _MARGIN]
+    if not clear:
+        return ""
+    side = clear[int(rng.integers(len(clear)))]
+    return f" on the {side}" if side in ("left", "right") else f" at the {side}"
 
 
 def _caption_link(rng: np.random.Generator, scene: Scene, a: int, b: int, spare: int) -> str:
