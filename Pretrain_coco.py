@@ -1,7 +1,7 @@
 """Train ALBEF with SelfEQ on COCO captions.
 
-    python Pretrain_coco.py --config configs/Pretrain_coco.yaml --output_dir ALBEF_COCO --checkpoint ALBEF.pth
-    torchrun --nproc_per_node=8 Pretrain_coco.py --config configs/Pretrain_coco.yaml --checkpoint ALBEF.pth
+python Pretrain_coco.py --config configs/Pretrain_coco.yaml --output_dir ALBEF_COCO --checkpoint ALBEF.pth
+torchrun --nproc_per_node=8 Pretrain_coco.py --config configs/Pretrain_coco.yaml --checkpoint ALBEF.pth
 """
 
 from cli import pretrain, run_script

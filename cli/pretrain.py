@@ -40,7 +40,9 @@ def parse_args(argv: Sequence[str] | None, *, description: str, config: str) -> 
         action="store_true",
         help="continue the run of --checkpoint if given, else the newest one in --output_dir",
     )
-    parser.add_argument("--output_dir", default="runs/pretrain", help="receives checkpoints and logs")
+    parser.add_argument(
+        "--output_dir", default="runs/pretrain", help="receives checkpoints and logs"
+    )
     parser.add_argument("--text_encoder", help="tokeniser: hub name, folder, or vocab.txt")
     parser.add_argument("--device", help="cuda, cuda:1, cpu; default: cuda if there is one")
     parser.add_argument("--seed", type=int, help="overrides the config's seed")
@@ -107,7 +109,9 @@ def run(config: PretrainConfig, args: argparse.Namespace, device: torch.device) 
     model.to(device)
     optimizers = create_optimizers(config, model)
     stages = build_stages(config, criteria, tokenizer)
-    utils.write_manifest(output_dir, to_dict(config), seed=config.seed, files=annotation_files(config))
+    utils.write_manifest(
+        output_dir, to_dict(config), seed=config.seed, files=annotation_files(config)
+    )
     engine.fit(
         model,
         stages,
@@ -139,7 +143,9 @@ def check_vocabulary(config: PretrainConfig, tokenizer) -> None:
 
 def annotation_files(config: PretrainConfig) -> list[str]:
     """Every annotation file that the stages read, once."""
-    return list(dict.fromkeys(file for stage in config.stages for file in stage_files(config, stage)))
+    return list(
+        dict.fromkeys(file for stage in config.stages for file in stage_files(config, stage))
+    )
 
 
 def stage_files(config: PretrainConfig, stage: StageConfig) -> tuple[str, ...]:

@@ -1,0 +1,254 @@
+"""Grounding by heat maps: the job behind the three grounding_eval_singlegpu*.py scripts."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import time
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+import engine
+import metrics
+import utils
+from configs import load_config, to_dict
+from configs.benchmarks import BENCHMARKS, Benchmark
+from configs.schema import GroundingConfig
+from dataset.formats import detections, flickr30k, refer
+from dataset.grounding import EvalDataset
+from dataset.loader import make_eval_loader
+from dataset.record import Record
+from dataset.text import load_tokenizer
+from dataset.transforms import EvalTransform
+from geometry import Grounding
+from models.albef import checkpoint
+from models.albef.build import build_grounding
+from models.common.checkpoint import read_checkpoint
+from models.common.heatmap import enlarge
+from predictions import Prediction, Run, read_predictions, write_predictions
+from report import Samples, markdown, write_report
+from results import chance_rows, merge_rows, predictions_files, score_rows, update_rows
+
+logger = logging.getLogger("groundwork")
+
+READERS = {"refcoco+": refer.read_refcoco_plus, "refclef": refer.read_refclef}
+
+
+def parse_args(argv: Sequence[str] | None, *, description: str, config: str) -> argparse.Namespace:
+    """The released scripts' arguments, and `--set` and `--again`."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config", default=config, help="YAML file; a released one is accepted")
+    parser.add_argument("--checkpoint", required=True, help="a .pth file, or a folder of them")
+    parser.add_argument("--output_dir", default="runs/grounding", help="receives the results")
+    parser.add_argument("--gradcam_mode", choices=("itm", "itc"), help="what is explained (itm)")
+    parser.add_argument("--block_num", type=int, help="text layer (itm) or image block (itc) (8)")
+    parser.add_argument("--text_encoder", help="tokeniser: hub name, folder, or vocab.txt")
+    parser.add_argument("--device", help="cuda, cuda:1, cpu; default: cuda if there is one")
+    parser.add_argument("--seed", type=int, help="of the intervals and of the pictures shown")
+    parser.add_argument("--again", action="store_true", help="evaluate what has results already")
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="override config")
+    return parser.parse_args(argv)
+
+
+def main(
+    argv: Sequence[str] | None, *, description: str, config: str, benchmark: str
+) -> list[dict]:
+    """Evaluate a checkpoint, or every checkpoint of a folder.
+
+    Args:
+        description: of the script. config: its default configuration.
+        benchmark: for configurations that do not name one.
+
+    Returns:
+        The rows of results.json about these checkpoints.
+    """
+    args = parse_args(argv, description=description, config=config)
+    overrides = list(args.set)
+    for key, value in (
+        ("data.text_encoder", args.text_encoder),
+        ("explanation.mode", args.gradcam_mode),
+        ("explanation.block", args.block_num),
+        ("seed", args.seed),
+    ):
+        if value is not None:
+            overrides.append(f"{key}={value}")
+    settings = load_config(args.config, "grounding", overrides, defaults={"benchmark": benchmark})
+    utils.setup_logging()
+    device = utils.choose_device(args.device)
+    return run(settings, Path(args.checkpoint), Path(args.output_dir), device, again=args.again)
+
+
+def run(
+    config: GroundingConfig,
+    checkpoints: Path,
+    output_dir: Path,
+    device: torch.device,
+    *,
+    again: bool = False,
+) -> list[dict]:
+    """`main` with everything parsed."""
+    files = checkpoint_files(checkpoints)
+    tokenizer = load_tokenizer(config.data.text_encoder)
+    dataset = build_dataset(config)
+    proposals = detections.read(config.data.det_file) if config.data.det_file else {}
+    loader = make_eval_loader(dataset, tokenizer, config.batch_size, workers=config.data.workers)
+    log = utils.JsonLines(output_dir / "log.txt")
+    utils.write_manifest(output_dir, to_dict(config), seed=config.seed, files=config.data.test_file)
+    rows: list[dict] = []
+    samples = None
+    for file in files:
+        folder = output_dir / file.stem
+        if not again and any(folder.glob("predictions_*.jsonl")):
+            logger.info("%s: already evaluated, see %s (--again evaluates anew)", file, folder)
+            about, predictions = read_predictions(predictions_files(folder)[0])
+        else:
+            about = describe(config, file)
+            began = time.perf_counter()
+            predictions = predict(config, file, loader, proposals, device)
+            seconds = time.perf_counter() - began
+            write_predictions(folder, about, predictions)
+            log.append(log_line(about, predictions, seconds))
+        new = score_rows(about, predictions) + chance_rows(about, predictions)
+        rows = merge_rows(rows, new)
+        update_rows(output_dir / "results.json", new)
+        samples = Samples(about, predictions, Path(config.data.image_root))
+    write_report(output_dir, rows, [samples], title=config.benchmark, seed=config.seed)
+    logger.info("report: %s\n%s", output_dir / "index.html", markdown(rows))
+    return rows
+
+
+def checkpoint_files(path: Path) -> list[Path]:
+    """The file itself, or the `*.pth` files of a folder in name order.
+
+    Raises:
+        FileNotFoundError: neither.
+    """
+    files = [path] if path.is_file() else sorted(path.glob("*.pth"))
+    if not files:
+        raise FileNotFoundError(
+            f"--checkpoint {path}: no such file, and no folder with *.pth files"
+        )
+    return files
+
+
+def build_dataset(config: GroundingConfig) -> EvalDataset:
+    """The expressions of the configured benchmark and splits, by the benchmark's protocol."""
+    benchmark, data = BENCHMARKS[config.benchmark], config.data
+    splits = data.splits or benchmark.splits
+    records = [record for record in read_records(benchmark, config) if record.split in splits]
+    if not records:
+        raise ValueError(
+            f"{config.benchmark}: the annotation files have no expression of {', '.join(splits)}"
+        )
+    return EvalDataset(
+        records,
+        data.image_root,
+        EvalTransform(config.model.image_size, benchmark.resize),
+        data.max_words or benchmark.max_words,
+    )
+
+
+def read_records(benchmark: Benchmark, config: GroundingConfig) -> Iterable[Record]:
+    """All records of the configured files, split by split or file by file."""
+    data = config.data
+    if benchmark.reader == "flickr30k":
+        return chain.from_iterable(
+            flickr30k.read(data.flickr_data, split) for split in data.splits or benchmark.splits
+        )
+    read = READERS[benchmark.name.removeprefix("embedded/")]
+    return chain.from_iterable(read(file, data.refcoco_data) for file in data.test_file)
+
+
+def describe(config: GroundingConfig, file: Path) -> Run:
+    """The columns that all rows about this checkpoint share."""
+    explanation = config.explanation
+    block = config.model.explanation_layer if explanation.block is None else explanation.block
+    return Run(
+        system="ALBEF",
+        objective=trained_with(file),
+        checkpoint=file.name,
+        benchmark=config.benchmark,
+        derived=("box",),
+        splits=config.data.splits or BENCHMARKS[config.benchmark].splits,
+        image_root=config.data.image_root,
+        note=f"{explanation.mode} map of block {block}",
+        seed=config.seed,
+    )
+
+
+def trained_with(file: Path) -> str:
+    """The objectives of the run that wrote a checkpoint of ours, joined by "+"; "" for published files."""
+    config = read_checkpoint(file).get("config")
+    stages = config.get("stages", ()) if isinstance(config, dict) else ()
+    return "+".join(dict.fromkeys(name for stage in stages for name in stage["objective"]))
+
+
+def predict(
+    config: GroundingConfig,
+    file: Path,
+    loader: torch.utils.data.DataLoader,
+    proposals: dict[str, np.ndarray],
+    device: torch.device,
+) -> list[Prediction]:
+    """Ground every phrase with the checkpoint in `file`."""
+    explainer, postprocess = build_grounding(
+        config, mode=config.explanation.mode, layer=config.explanation.block
+    )
+    logger.info("%s", checkpoint.load(explainer.model, file))
+    batches = engine.evaluate(
+        explainer.to(device),
+        postprocess,
+        loader,
+        device=device,
+        precision=config.precision,
+        progress=lambda items: tqdm(items, desc=file.name, unit="batch", mininterval=1.0),
+    )
+    predictions: list[Prediction] = []
+    for batch, groundings in batches:
+        owners = batch["phrase_image"].tolist()
+        for row, grounding in enumerate(groundings):
+            # Proposals are filed by image id, which is what such records are called by.
+            boxes = proposals.get(batch["record_ids"][row]) if proposals else None
+            predictions.append(to_prediction(batch, row, owners[row], grounding, boxes))
+    return predictions
+
+
+def to_prediction(
+    batch: dict, row: int, image: int, grounding: Grounding, proposals: np.ndarray | None
+) -> Prediction:
+    """One phrase of an evaluation batch with its truth and its grounding."""
+    index, proposal = None, None
+    if proposals is not None:
+        heatmap = torch.from_numpy(grounding.heatmap)[None]
+        index, proposal = metrics.best_proposal(
+            enlarge(heatmap, grounding.size)[0].numpy(), proposals
+        )
+    return Prediction(
+        id=f"{batch['record_ids'][row]}/{batch['phrase_ids'][row]}",
+        image=batch["image_path"][image],
+        split=batch["splits"][row],
+        phrase=grounding.phrase,
+        size=grounding.size,
+        point=grounding.point,
+        boxes=tuple(map(tuple, batch["boxes"][row].tolist())),
+        score=float(grounding.scores[0]) if len(grounding.scores) else None,
+        box=tuple(grounding.boxes[0].tolist()) if len(grounding.boxes) else None,
+        proposal=proposal,
+        proposal_index=index,
+        heatmap=grounding.heatmap,
+    )
+
+
+def log_line(about: Run, predictions: Sequence[Prediction], seconds: float) -> dict:
+    """What `log.txt` says about one checkpoint: pointing accuracy per split, in percent."""
+    line = {"checkpoint": about.checkpoint, "benchmark": about.benchmark, "note": about.note}
+    for row in score_rows(about, predictions):
+        line[f"{row['split']} {row['metric']}"] = row["value"]
+    return line | {"phrases": len(predictions), "phrases_per_second": len(predictions) / seconds}

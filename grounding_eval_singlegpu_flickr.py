@@ -1,0 +1,22 @@
+"""Evaluate ALBEF, AMC or SelfEQ on Flickr30k Entities by the pointing game.
+
+    python grounding_eval_singlegpu_flickr.py --config configs/Grounding_flickr.yaml --checkpoint ALBEF_VG --output_dir ALBEF_VG/flickr_results
+
+`--checkpoint` is a file, or a folder of which every *.pth is evaluated.
+"""
+
+from cli import grounding, run_script
+
+
+def main(argv: list[str] | None = None) -> list[dict]:
+    """Run with command line arguments `argv`; returns the rows of results.json."""
+    return grounding.main(
+        argv,
+        description=__doc__ or "",
+        config="configs/Grounding_flickr.yaml",
+        benchmark="flickr30k",
+    )
+
+
+if __name__ == "__main__":
+    run_script(main)
