@@ -57,8 +57,8 @@ def _check_size(record: Record, size: tuple[int, int]) -> None:
     if record.width and record.height and (record.height, record.width) != size:
         raise ValueError(
             f"{record.source}: boxes are for {record.image} of {record.width}x{record.height}"
-            f" pixels, the file has {size[1]}x{size[0]}; use the original picture or scale the boxes"
-            " to the pictures you have (tools/prepare_flickr30k.py --scale-to-images)"
+            f" pixels, the file has {size[1]}x{size[0]}; use the original picture or scale the"
+            " boxes to the pictures you have (tools/prepare_flickr30k.py --scale-to-images)"
         )
 
 

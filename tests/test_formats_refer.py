@@ -16,8 +16,12 @@ INSTANCES = {
     "annotations": [{"id": 50, "image_id": 500, "bbox": [10.5, 20, 30, 15], "category_id": 1}],
 }
 # What Python 2 wrote with protocol 0 and 2: byte strings, longs, unicode and __builtin__ names.
-PYTHON2_TEXT = b"(lp0\n(dp1\nS'ref_id'\np2\nI5\nsS'ann_id'\np3\nL50L\nsS'split'\np4\nVtest\\u00e9\np5\nsa."
-PYTHON2_SET = b"\x80\x02]q\x00}q\x01U\x03idsq\x02c__builtin__\nset\nq\x03]q\x04(K\x01K\x02e\x85q\x05Rq\x06sa."
+PYTHON2_TEXT = (
+    b"(lp0\n(dp1\nS'ref_id'\np2\nI5\nsS'ann_id'\np3\nL50L\nsS'split'\np4\nVtest\\u00e9\np5\nsa."
+)
+PYTHON2_SET = (
+    b"\x80\x02]q\x00}q\x01U\x03idsq\x02c__builtin__\nset\nq\x03]q\x04(K\x01K\x02e\x85q\x05Rq\x06sa."
+)
 
 
 class Malicious:
@@ -81,7 +85,9 @@ def test_refcoco_plus_joins_the_list_with_box_size_split_and_image_id(tmp_path):
     assert record.source == f"{test_file}[0]"
 
 
-@pytest.mark.parametrize(("written", "reported"), [("val", "val"), ("test", "test"), ("testB", "test")])
+@pytest.mark.parametrize(
+    ("written", "reported"), [("val", "val"), ("test", "test"), ("testB", "test")]
+)
 def test_refclef_takes_its_split_from_the_list_and_reports_every_test_as_test(
     tmp_path, written, reported
 ):

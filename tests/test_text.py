@@ -77,7 +77,7 @@ def test_a_folder_without_vocabulary_is_named(tmp_path):
         load_tokenizer(tmp_path)
 
 
-def test_a_name_that_is_nowhere_is_named_with_the_remedy(tmp_path, monkeypatch):
+def test_a_name_that_is_nowhere_is_named_with_the_remedy(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(FileNotFoundError, match="no-such-encoder.*vocabulary"):
         load_tokenizer("no-such-encoder")

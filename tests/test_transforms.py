@@ -72,9 +72,7 @@ def test_the_region_mask_of_two_profiles_is_the_mask_drawn_and_resized(
     top, bottom = sorted(corners[2:])
     box = (left * width, top * height, right * width, bottom * height)
     expected = literal_mask(box, size, side, mask_size)
-    torch.testing.assert_close(
-        region_mask(box, size, side, mask_size), expected, atol=2e-5, rtol=0
-    )
+    torch.testing.assert_close(region_mask(box, size, side, mask_size), expected, atol=2e-5, rtol=0)
 
 
 def test_a_box_over_the_whole_picture_gives_a_mask_of_ones():

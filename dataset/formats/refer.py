@@ -20,6 +20,17 @@ from geometry import xywh_to_xyxy
 
 # Pickles of Python 2 name the same types under __builtin__.
 _HARMLESS = {"set": set, "frozenset": frozenset}
+# What the unpickler raises on damaged bytes depends on the instruction that they happen to form.
+_DAMAGE = (
+    pickle.UnpicklingError,
+    EOFError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    OverflowError,
+    MemoryError,
+)
 
 
 class _PlainUnpickler(pickle.Unpickler):
@@ -46,14 +57,7 @@ def load_refs(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     try:
         with open(path, "rb") as file:
             refs = _PlainUnpickler(file, encoding="latin1").load()
-    except (
-        pickle.UnpicklingError,
-        EOFError,
-        ValueError,
-        KeyError,
-        IndexError,
-        AttributeError,
-    ) as error:
+    except _DAMAGE as error:
         raise ValueError(
             f"{path} is not a pickle of plain data ({error}); fetch REFER's file again"
         ) from error

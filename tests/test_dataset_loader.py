@@ -1,0 +1,162 @@
+"""Which samples come in which order, on one process and on several."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dataset.grounding import EvalDataset, TrainDataset
+from dataset.loader import EpochSampler, make_eval_loader, make_train_loader
+from dataset.record import Phrase, Record, RecordTable
+from dataset.text import load_tokenizer
+from dataset.transforms import EvalTransform, TrainTransform
+from tests.dataset_files import write_image, write_vocabulary
+
+BOX = (5.0, 5.0, 40.0, 50.0)
+
+
+def batches(sampler: EpochSampler) -> list[list[tuple[int, int]]]:
+    rows = list(sampler)
+    size = sampler.batch_size
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
+
+
+@given(
+    world=st.integers(1, 5),
+    batch=st.integers(1, 6),
+    steps=st.integers(1, 6),
+    rest=st.integers(0, 5),
+    epoch=st.integers(0, 50),
+    seed=st.integers(0, 2**31),
+)
+def test_ranks_are_disjoint_and_together_the_global_batches_of_one_process(
+    *, world, batch, steps, rest, epoch, seed
+):
+    length = steps * world * batch + min(rest, world * batch - 1)
+    alone = EpochSampler(length, batch * world, seed=seed)
+    alone.set_epoch(epoch)
+    ranks = [
+        EpochSampler(length, batch, world_size=world, rank=rank, seed=seed) for rank in range(world)
+    ]
+    for sampler in ranks:
+        sampler.set_epoch(epoch)
+    together = [sum(parts, []) for parts in zip(*map(batches, ranks), strict=True)]
+    assert together == batches(alone)
+    indices = [index for part in together for _, index in part]
+    assert len(set(indices)) == len(indices) == steps * world * batch
+    assert {epoch} == {e for part in together for e, _ in part}
+
+
+@given(st.integers(0, 5))
+def test_starting_at_a_step_is_the_rest_of_the_epoch_exactly(step):
+    sampler = EpochSampler(53, 5, world_size=2, rank=1, seed=3)
+    sampler.set_epoch(4)
+    whole = batches(sampler)
+    sampler.set_epoch(4, step)
+    assert batches(sampler) == whole[step:]
+    assert len(sampler) == len(whole[step:]) * 5
+    assert sampler.steps_per_epoch == 5
+
+
+def test_epochs_and_seeds_have_orders_of_their_own():
+    def order(seed: int, epoch: int) -> list[int]:
+        sampler = EpochSampler(64, 8, seed=seed)
+        sampler.set_epoch(epoch)
+        return [index for _, index in sampler]
+
+    assert order(1, 0) == order(1, 0)
+    assert order(1, 0) != order(1, 1)
+    assert order(1, 0) != order(2, 0)
+
+
+def test_impossible_positions_are_refused_with_the_remedy():
+    with pytest.raises(ValueError, match="7 training records.*lower batch_size"):
+        EpochSampler(7, 4, world_size=2)
+    with pytest.raises(ValueError, match="rank 2"):
+        EpochSampler(99, 4, world_size=2, rank=2)
+    with pytest.raises(ValueError, match="step 13"):
+        EpochSampler(99, 8).set_epoch(0, 13)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    return load_tokenizer(write_vocabulary(tmp_path_factory.mktemp("vocabulary")))
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pictures")
+    records = []
+    for index in range(10):
+        write_image(folder / f"{index}.jpg", seed=index)
+        phrase = Phrase(f"a man {index}", boxes=(BOX,), synonyms=("guy",), group="man")
+        records.append(Record(f"{index}.jpg", None, None, (phrase,), source=f"t.json[{index}]"))
+    return folder, records
+
+
+def train_data(pictures) -> TrainDataset:
+    folder, records = pictures
+    return TrainDataset(RecordTable.from_records(records), folder, TrainTransform(32, 16))
+
+
+def same(one: dict, other: dict) -> bool:
+    return one.keys() == other.keys() and all(
+        torch.equal(value, other[key]) if torch.is_tensor(value) else value == other[key]
+        for key, value in one.items()
+    )
+
+
+def test_worker_processes_do_not_change_what_is_drawn(pictures, tokenizer):
+    plain = list(make_train_loader(train_data(pictures), tokenizer, 3, workers=0))
+    parallel = list(make_train_loader(train_data(pictures), tokenizer, 3, workers=2))
+    assert len(plain) == len(parallel) == 3
+    assert all(map(same, plain, parallel))
+
+
+def test_a_resumed_loader_gives_the_batches_that_were_left(pictures, tokenizer):
+    loader = make_train_loader(train_data(pictures), tokenizer, 2, workers=0)
+    loader.sampler.set_epoch(3)
+    whole = list(loader)
+    resumed = make_train_loader(
+        train_data(pictures), tokenizer, 2, workers=0, start_epoch=3, start_step=2
+    )
+    assert len(resumed) == 3
+    assert all(map(same, resumed, whole[2:]))
+
+
+def test_skipped_steps_are_not_loaded(pictures, tokenizer, monkeypatch):
+    visited = []
+    data = train_data(pictures)
+    load = TrainDataset.__getitem__
+    monkeypatch.setattr(
+        TrainDataset, "__getitem__", lambda self, index: visited.append(index) or load(self, index)
+    )
+    list(make_train_loader(data, tokenizer, 2, workers=0, start_step=4))
+    assert len(visited) == 2
+
+
+def test_two_ranks_load_the_halves_of_the_global_batch(pictures, tokenizer):
+    data = train_data(pictures)
+    alone = next(iter(make_train_loader(data, tokenizer, 4, workers=0)))
+    halves = [
+        next(iter(make_train_loader(data, tokenizer, 2, workers=0, world_size=2, rank=rank)))
+        for rank in range(2)
+    ]
+    assert torch.equal(torch.cat([half["image"] for half in halves]), alone["image"])
+    assert halves[0]["phrase"] + halves[1]["phrase"] == alone["phrase"]
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_evaluation_visits_every_image_once_whatever_the_number_of_ranks(
+    pictures, tokenizer, world
+):
+    folder, records = pictures
+    data = EvalDataset(records, folder, EvalTransform(32), 30)
+    loaders = [
+        make_eval_loader(data, tokenizer, 3, workers=0, world_size=world, rank=rank)
+        for rank in range(world)
+    ]
+    visited = [index for loader in loaders for batch in loader for index in batch["image_index"]]
+    assert sorted(visited) == list(range(10))
