@@ -13,12 +13,11 @@ class Benchmark:
     """One row.
 
     name: as in the `benchmark` column of results.json.
-    reader: module of dataset/formats that reads the annotation files.
+    reader: which reader of dataset/formats takes the annotation files.
     resize: how an image is brought to the network's size (a rule of dataset/transforms.py).
     image_size: side of the network input in the published evaluation, in pixels.
     max_words: a cleaned phrase is cut to this many words.
-    splits: reported splits, in the order of the table. A split of the data belongs to the reported
-        one of the same name, or, with `split_by_prefix`, to the one that its name begins with.
+    splits: reported splits, in the order of the table.
     metrics: what is scored: "pointing" (the point lies inside any box of the phrase), "proposals"
         (IoU >= 0.5 of the best proposal).
     needs: keys of `data` in the evaluation config that must not be empty.
@@ -33,14 +32,13 @@ class Benchmark:
     splits: tuple[str, ...]
     metrics: tuple[str, ...]
     needs: tuple[str, ...]
-    split_by_prefix: bool = False
     published: dict[tuple[str, str], float] = field(default_factory=dict)
 
 
 _ROWS = (
     Benchmark(
         name="refcoco+",
-        reader="refer",
+        reader="refcoco_plus",
         resize="pil_bicubic",
         image_size=384,
         max_words=30,
@@ -58,18 +56,17 @@ _ROWS = (
     ),
     Benchmark(
         name="refclef",
-        reader="refer",
+        reader="refclef",
         resize="pil_bicubic",
         image_size=384,
         max_words=30,
         splits=("val", "test"),
         metrics=("pointing",),
         needs=("test_file", "refcoco_data"),
-        split_by_prefix=True,
         published={
             ("ALBEF", "test"): 59.72,
             ("SelfEQ (VG)", "test"): 67.40,
-            ("AMC", "test"): 73.17,
+            ("AMC", "test"): 73.17,  # not verified
         },
     ),
     Benchmark(

@@ -30,7 +30,8 @@ def dump_yaml(config: Any) -> str:
     """The YAML text of a configuration; reading it back gives an equal configuration."""
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = False
-    yaml.sort_base_mapping_type_on_output = False  # keep the order of the fields
+    # Keeps the order of the fields.
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     stream = io.StringIO()
     yaml.dump(to_dict(config), stream)
     return stream.getvalue()

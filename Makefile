@@ -1,0 +1,36 @@
+PYTHON ?= python3
+BIN := .venv/bin
+# One thread per process: the tests run side by side.
+TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+.PHONY: help test quickstart lint format clean
+
+help: ## this list
+	@grep -hE '^[a-z.]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+.venv: .venv/.installed ## the virtual environment with all that the project needs
+
+.venv/.installed: requirements.txt constraints.txt pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet \
+		-c constraints.txt -r requirements.txt -e ".[dev]"
+	touch $@
+
+test: .venv/.installed ## the whole test suite
+	$(TESTS)
+
+quickstart: .venv/.installed ## draw the embedded data, train small models, evaluate, report
+	$(BIN)/python quickstart.py
+
+lint: .venv/.installed ## style, formatting and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/.installed ## bring the code into shape
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove the environment and caches
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

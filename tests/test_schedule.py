@@ -1,0 +1,106 @@
+"""The learning rate follows the released rule; the optimiser decays what it should."""
+
+import pytest
+import torch
+from torch import nn
+
+from configs.schema import OptimizerConfig, ScheduleConfig
+from optim import create_optimizer, parameter_groups
+from scheduler import apply_learning_rate, cosine_steps, learning_rate
+
+ADAMW = OptimizerConfig(lr=1e-5)
+RELEASED = ScheduleConfig(epochs=30, min_lr=1e-6, warmup_lr=1e-6, warmup_epochs=10, step_size=100)
+
+
+def released(epoch, iteration=0):
+    return learning_rate(RELEASED, ADAMW, epoch, iteration, steps_per_epoch=5000)
+
+
+def cosine(index):
+    share = torch.tensor(torch.pi * index / 30, dtype=torch.float64).cos().item()
+    return 1e-6 + 0.5 * (1e-5 - 1e-6) * (1 + share)
+
+
+def test_the_first_epoch_climbs_from_warmup_lr_in_steps_of_a_hundred_iterations():
+    assert released(0, 0) == released(0, 99) == 1e-6
+    assert released(0, 100) == released(0, 199) == pytest.approx(1e-6 + 9e-6 / 10)
+    assert released(0, 999) == pytest.approx(1e-6 + 9 * 9e-6 / 10)
+
+
+def test_after_the_warm_up_the_first_epoch_stays_at_the_cosine_of_the_warm_up_length():
+    assert released(0, 1000) == released(0, 4999) == pytest.approx(cosine(10))
+
+
+def test_a_later_epoch_uses_the_cosine_at_epoch_plus_warm_up_epochs():
+    assert released(1) == released(1, 4999) == pytest.approx(cosine(11))
+    assert released(19) == pytest.approx(cosine(29))
+
+
+def test_beyond_the_end_of_the_cosine_the_rate_is_min_lr():
+    assert released(20) == released(29) == pytest.approx(1e-6)
+
+
+def test_a_short_run_whose_warm_up_is_longer_than_its_cosine_still_has_rates():
+    schedule = ScheduleConfig(epochs=2, warmup_epochs=20)
+    rates = [learning_rate(schedule, ADAMW, 0, i, 3000) for i in (0, 1999, 2000)]
+    assert rates == pytest.approx([1e-6, 1e-6 + 19 * 9e-6 / 20, 1e-6])
+
+
+def test_cosine_steps_climbs_linearly_peaks_after_the_warm_up_and_ends_at_min_lr():
+    schedule = ScheduleConfig(
+        name="cosine_steps", epochs=2, warmup_steps=10, warmup_lr=0.0, min_lr=1e-7
+    )
+    rates = [learning_rate(schedule, ADAMW, s // 50, s % 50, 50) for s in range(100)]
+    assert rates[0] == 0.0
+    assert rates[5] == pytest.approx(5e-6)
+    assert rates[10] == max(rates) == 1e-5
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert cosine_steps(schedule, ADAMW, 100, 100) == pytest.approx(1e-7)
+    assert cosine_steps(schedule, ADAMW, 1000, 100) == pytest.approx(1e-7)
+
+
+def test_a_schedule_without_a_length_is_refused():
+    with pytest.raises(ValueError, match="schedule.epochs is not set"):
+        learning_rate(ScheduleConfig(), ADAMW, 0, 0, 10)
+
+
+def test_applying_a_rate_reaches_every_group():
+    optimizer = create_optimizer(ADAMW, nn.Linear(2, 3))
+    apply_learning_rate(optimizer, 0.5)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.5, 0.5]
+
+
+def model():
+    net = nn.ModuleDict({"a": nn.Linear(4, 3), "norm": nn.LayerNorm(3), "b": nn.Linear(3, 4)})
+    net.scale = nn.Parameter(torch.ones([]))
+    return net
+
+
+def test_weight_matrices_decay_and_biases_norms_and_scalars_do_not():
+    decayed, plain = parameter_groups(model(), 0.02)
+    assert (decayed["weight_decay"], plain["weight_decay"]) == (0.02, 0.0)
+    assert [p.ndim for p in decayed["params"]] == [2, 2]
+    assert sum(p.numel() for p in plain["params"]) == 3 + 3 + 3 + 4 + 1
+
+
+def test_frozen_parameters_are_left_out_and_shared_ones_appear_once():
+    net = model()
+    net["a"].weight.requires_grad = False
+    net["b"].tied = net["b"].weight
+    decayed, _ = parameter_groups(net, 0.02)
+    assert len(decayed["params"]) == 1
+
+
+def test_a_model_without_trainable_parameters_is_refused():
+    net = model().requires_grad_(False)
+    with pytest.raises(ValueError, match="no trainable parameters"):
+        create_optimizer(ADAMW, net)
+
+
+def test_one_step_moves_every_trainable_parameter():
+    net = model()
+    before = [p.detach().clone() for p in net.parameters()]
+    optimizer = create_optimizer(OptimizerConfig(lr=0.1), net)
+    sum((p**2).sum() + p.sum() for p in net.parameters()).backward()
+    optimizer.step()
+    assert all((p != b).any() for p, b in zip(net.parameters(), before, strict=True))
