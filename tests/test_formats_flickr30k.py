@@ -214,6 +214,11 @@ if REALDATA:
         ]
         assert sorted(yielded) == sorted(wanted)
 
+    def test_the_whole_data_set_has_the_published_counts(tmp_path, capsys):
+        prepare(Path(REALDATA, "flickr30k_entities_full"), tmp_path)
+        rows = [line.split()[-2:] for line in capsys.readouterr().out.splitlines()[1:5]]
+        assert all(counted == published for counted, published in rows)
+
     def test_real_pictures_at_full_size_have_the_annotated_size():
         folder = Path(REALDATA, "flickr30k_mini_fullsize")
         for record in entities.read(folder, flickr30k.read_ids(folder / "train.txt"), "train"):

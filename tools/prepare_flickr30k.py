@@ -206,8 +206,8 @@ def _summary(raw: Raw, ids: Mapping[str, list[str]], left_out: Counter[str]) -> 
         numbers = [column[key] for column in columns.values()]
         cells = (*numbers, sum(numbers), published)
         lines.append(f"{key:20}" + "".join(f"{number:10,}" for number in cells))
-    published = ", ".join(f"{split} {number:,}" for split, number in PUBLISHED_SPLITS.items())
-    lines.append(f"published split sizes: {published}")
+    sizes = ", ".join(f"{split} {number:,}" for split, number in PUBLISHED_SPLITS.items())
+    lines.append(f"published split sizes: {sizes}")
     reasons = ", ".join(f"{number:,} {reason}" for reason, number in left_out.items() if number)
     lines.append(f"left out of vg_train.json: {reasons or 'nothing'}")
     return "\n".join(lines)

@@ -67,7 +67,7 @@ def boxes(value: Any, key: str, source: str) -> tuple[Box, ...]:
     for row in rows:
         if not isinstance(row, list | tuple) or len(row) != 4 or not all(map(_is_number, row)):
             raise ValueError(f"{source}: {key} holds {row!r}; a box is four finite numbers")
-    return tuple(tuple(float(number) for number in row) for row in rows)
+    return tuple((float(a), float(b), float(c), float(d)) for a, b, c, d in rows)
 
 
 def relation(value: Any, source: str) -> tuple[str, tuple[str, ...]]:
