@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -75,6 +76,8 @@ def _start_worker(_worker: int) -> None:
 
 
 def _options(workers: int) -> dict[str, Any]:
+    # A batch of phrases is too short for threads to pay, and they do not survive a worker's fork.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     options: dict[str, Any] = {"num_workers": workers, "pin_memory": torch.cuda.is_available()}
     if workers:
         options |= {

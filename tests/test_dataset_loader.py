@@ -109,10 +109,14 @@ def same(one: dict, other: dict) -> bool:
 
 
 def test_worker_processes_do_not_change_what_is_drawn(pictures, tokenizer):
-    plain = list(make_train_loader(train_data(pictures), tokenizer, 3, workers=0))
-    parallel = list(make_train_loader(train_data(pictures), tokenizer, 3, workers=2))
-    assert len(plain) == len(parallel) == 3
-    assert all(map(same, plain, parallel))
+    plain = make_train_loader(train_data(pictures), tokenizer, 3, workers=0)
+    parallel = make_train_loader(train_data(pictures), tokenizer, 3, workers=2)
+    for epoch, start_step in ((0, 0), (1, 0), (2, 1)):
+        for loader in (plain, parallel):
+            loader.sampler.set_epoch(epoch, start_step)
+        one, other = list(plain), list(parallel)
+        assert len(one) == len(other) == 3 - start_step
+        assert all(map(same, one, other))
 
 
 def test_a_resumed_loader_gives_the_batches_that_were_left(pictures, tokenizer):
