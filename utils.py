@@ -166,28 +166,6 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed + rank())
 
 
-def get_rng_state() -> dict[str, Any]:
-    """The state of every random generator, in types that `weights_only` loading admits."""
-    name, keys, position, has_gauss, gauss = np.random.get_state()
-    return {
-        "python": random.getstate(),
-        "numpy": (str(name), [int(k) for k in keys], int(position), int(has_gauss), float(gauss)),
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None,
-    }
-
-
-def set_rng_state(state: Mapping[str, Any]) -> None:
-    """Restores what `get_rng_state` gave; a CUDA state is left out on a machine without CUDA."""
-    version, words, gauss = state["python"]
-    random.setstate((version, tuple(words), gauss))
-    name, keys, *rest = state["numpy"]
-    np.random.set_state((name, np.asarray(keys, dtype=np.uint32), *rest))
-    torch.set_rng_state(state["torch"].cpu())
-    if state["cuda"] is not None and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"].cpu())
-
-
 # --- logs and files -------------------------------------------------------------------------------
 
 

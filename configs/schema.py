@@ -390,13 +390,9 @@ class GroundingConfig:
         )
         row = BENCHMARKS[self.benchmark]
         for key in row.needs:
-            require(
-                bool(getattr(self.data, key)),
-                f"benchmark {self.benchmark} needs data.{key}, which is empty",
-            )
+            given = bool(getattr(self.data, key))
+            require(given, f"benchmark {self.benchmark} needs data.{key}, which is empty")
         for split in self.data.splits:
-            require(
-                split in row.splits,
-                f"data.splits: {self.benchmark} has no split {split!r}; legal: "
-                f"{', '.join(row.splits)}",
-            )
+            legal = ", ".join(row.splits)
+            message = f"data.splits: {self.benchmark} has no split {split!r}; legal: {legal}"
+            require(split in row.splits, message)

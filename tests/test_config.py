@@ -159,7 +159,7 @@ def test_the_sizes_of_the_text_model_come_from_the_bert_file_a_released_file_nam
 
 def test_an_unknown_key_is_refused_with_its_path_the_legal_keys_and_the_nearest(tmp_path):
     text = SMALL + "objectives: {amc: {max_margn: 1}}\n"
-    expected = r"own.yaml: objectives.amc.max_margn: unknown key; did you mean .max_margin.\? .*mean"
+    expected = r"own.yaml: objectives.amc.max_margn: unknown key; did you mean .max_margin.\?"
     with pytest.raises(ValueError, match=expected):
         load_text(tmp_path, text)
     with pytest.raises(ValueError, match=expected):

@@ -1,4 +1,4 @@
-"""Devices, processes, random states, and files that are complete or absent."""
+"""Devices, processes, seeds, and files that are complete or absent."""
 
 import json
 import logging
@@ -87,24 +87,14 @@ def test_a_device_that_does_not_exist_is_refused_with_the_remedy():
         utils.choose_device("cuda:99")
 
 
-def test_a_restored_random_state_draws_the_same_numbers_again():
-    def draw():
-        return random.random(), np.random.rand(), np.random.randn(), torch.rand(3).tolist()
+def test_the_same_seed_draws_the_same_numbers_and_another_rank_different_ones(monkeypatch):
+    def draw(rank):
+        monkeypatch.setattr(utils, "rank", lambda: rank)
+        utils.seed_everything(7)
+        return random.random(), np.random.rand(), torch.rand(3).tolist()
 
-    utils.seed_everything(7)
-    np.random.randn()
-    state = utils.get_rng_state()
-    first = draw()
-    utils.set_rng_state(state)
-    assert draw() == first
-
-
-def test_a_random_state_passes_through_a_file_that_holds_weights_only(tmp_path):
-    state = utils.get_rng_state()
-    torch.save(state, tmp_path / "state")
-    first = np.random.rand()
-    utils.set_rng_state(torch.load(tmp_path / "state", weights_only=True))
-    assert np.random.rand() == first
+    assert draw(0) == draw(0)
+    assert all(a != b for a, b in zip(draw(0), draw(1), strict=True))
 
 
 def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tmp_path):
