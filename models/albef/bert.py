@@ -1,14 +1,19 @@
-"""BERT with image cross-attention in its upper layers: ALBEF's text encoder and fusion encoder in one stack.
+"""BERT with image cross-attention in its upper layers: ALBEF's text encoder and fusion encoder in
+one stack.
 
-Parameter names follow BERT's and ALBEF's published checkpoints. Shapes: B images, P phrases per image, L text
-tokens, N image patches, D width of the text, H heads.
+Parameter names follow BERT's and ALBEF's published checkpoints. Shapes: B images, P phrases per
+image, L text tokens, N image patches, D width of the text, H heads.
 
-Layers below `fusion_layer` read text only; the others have a cross-attention to the image between their
-self-attention and their feed-forward block. The stack can be run in three ways, which are its three methods:
-`text` (embeddings and the lower layers), `fuse` (the upper layers on given text states), and `forward` (both).
+Layers below `fusion_layer` read text only; the others have a cross-attention to the image between
+their self-attention and their feed-forward block. The stack can be run in three ways, which are its
+three
+methods: `text` (embeddings and the lower layers), `fuse` (the upper layers on given text states),
+and `forward` (both).
 
-Image keys and values do not depend on the phrase. `image_keys_values` computes them once per image, and `fuse`
-takes them: matched and mismatched pairs, masked-language modelling and all phrases of an image share them.
+Image keys and values do not depend on the phrase. `image_keys_values` computes them once per image,
+and `fuse`
+takes them: matched and mismatched pairs, masked-language modelling and all phrases of an image
+    share them.
 """
 
 from __future__ import annotations
@@ -65,10 +70,14 @@ class Attention(nn.Module):
 
     def keys_values(self, source: Tensor) -> KeysValues:
         """Project `source` (B, S, source_width) for use as keys and values."""
-        return KeysValues(self._split_heads(self.key(source)), self._split_heads(self.value(source)))
+        return KeysValues(
+            self._split_heads(self.key(source)), self._split_heads(self.value(source))
+        )
 
     def forward(self, states: Tensor, source: KeysValues, mask: Tensor | None = None) -> Tensor:
-        """Attend from `states` (B, L, D) to `source`; `mask` (B, 1, 1, S) is true where a key may be seen."""
+        """Attend from `states` (B, L, D) to `source`; `mask` (B, 1, 1, S) is true where a key may
+        be seen.
+        """
         queries = self._split_heads(self.query(states))
         if self.fused_attn:
             drop = self.attn_drop.p if self.training else 0.0
@@ -136,8 +145,9 @@ class Layer(nn.Module):
         """States (B * P, L, D) -> the same; `mask` (B * P, 1, 1, L); `image` holds B images."""
         states = self.attention(states, self.attention.self.keys_values(states), mask)
         if image is not None:
-            # Image tokens are never masked, so the P phrases of an image can stand in one row of queries: keys and
-            # values are then read in place instead of being copied for every phrase.
+            # Image tokens are never masked, so the P phrases of an image can stand in one row of
+            # queries: keys and values are then read in place instead of being copied for every
+            # phrase.
             rows = states.reshape(len(image.keys), -1, states.shape[-1])
             states = self.crossattention(rows, image).reshape(states.shape)
         return self.output(self.intermediate(states), states)
@@ -207,7 +217,9 @@ class FusionBert(nn.Module):
         return [layer.crossattention.self.keys_values(image_tokens) for layer in self.fusion_layers]
 
     def fuse(self, states: Tensor, mask: Tensor, image: list[KeysValues]) -> Tensor:
-        """Text states (B * P, L, D), P consecutive phrases per image, mask (B * P, L) -> fused states."""
+        """Text states (B * P, L, D), P consecutive phrases per image, mask (B * P, L) -> fused
+        states.
+        """
         mask = mask.bool()[:, None, None]
         for layer, keys_values in zip(self.fusion_layers, image, strict=True):
             states = layer(states, mask, keys_values)
@@ -231,7 +243,9 @@ class Transform(nn.Module):
 
 
 class PredictionHead(nn.Module):
-    """Scores over the vocabulary; the decoder shares the word embeddings' weight and the head's bias."""
+    """Scores over the vocabulary; the decoder shares the word embeddings' weight and the head's
+    bias.
+    """
 
     def __init__(self, settings: TextSettings, word_embeddings: nn.Embedding):
         super().__init__()
@@ -259,16 +273,7 @@ class FusionBertForMaskedLM(nn.Module):
         super().__init__()
         self.bert = FusionBert(settings, image_width)
         self.cls = MaskedLanguageHead(settings, self.bert.embeddings.word_embeddings)
-        self.apply(_initialise)
 
     def predict_words(self, states: Tensor) -> Tensor:
         """States (..., D) -> scores over the vocabulary (..., V)."""
         return self.cls.predictions(states)
-
-
-def _initialise(module: nn.Module) -> None:
-    """BERT's initialisation: normal with standard deviation 0.02, zero biases, unit gains."""
-    if isinstance(module, nn.Linear | nn.Embedding):
-        nn.init.normal_(module.weight, std=0.02)
-    if isinstance(module, nn.Linear):
-        nn.init.zeros_(module.bias)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import torch
+from torch import nn
+
 from models.albef.bert import FusionBertForMaskedLM
 from models.albef.criterion import ObjectiveList
 from models.albef.explainer import Explainer
@@ -17,7 +20,9 @@ from models.albef.vision import vision_transformer
 
 
 def build_model(config, *, momentum: bool) -> ALBEF:
-    """ALBEF of the sizes in a `ModelConfig`, randomly initialised; with twin and queues if `momentum`."""
+    """ALBEF of the sizes in a `ModelConfig`, randomly initialised; with twin and queues if
+    `momentum`.
+    """
 
     def image_encoder():
         return vision_transformer(
@@ -37,8 +42,9 @@ def build_model(config, *, momentum: bool) -> ALBEF:
         "explanation_layer": config.explanation_layer,
     }
     if not momentum:
+        # Only a checkpoint makes an evaluation model: its random weights need no care.
         return ALBEF(image_encoder(), text_encoder(), **common)
-    return MomentumALBEF(
+    model = MomentumALBEF(
         image_encoder(),
         text_encoder(),
         visual_encoder_m=image_encoder(),
@@ -47,6 +53,22 @@ def build_model(config, *, momentum: bool) -> ALBEF:
         momentum=config.momentum,
         **common,
     )
+    initialise(model, config.initializer_range)
+    model.temp.requires_grad_(config.learn_temperature)
+    return model
+
+
+@torch.no_grad()
+def initialise(model: MomentumALBEF, deviation: float) -> None:
+    """BERT's initialisation of all encoders and heads: normal weights, zero biases, unit gains."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Embedding):
+            nn.init.normal_(module.weight, std=deviation)
+        if isinstance(module, nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)
+    for name in ("pos_embed", "cls_token"):
+        nn.init.normal_(getattr(model.visual_encoder, name), std=deviation)
+    model.copy_to_twin()
 
 
 def build_criterion(config, stage, tokenizer) -> ObjectiveList:
@@ -101,6 +123,7 @@ def build(config, tokenizer) -> tuple[MomentumALBEF, list[ObjectiveList]]:
 
 
 def build_grounding(config, *, mode: str = "itm", layer: int | None = None):
-    """From a `GroundingConfig`: (explainer, postprocess); load a checkpoint into `explainer.model`."""
+    """From a `GroundingConfig`: (explainer, postprocess); load a checkpoint into `explainer.model`.
+    """
     explainer = Explainer(build_model(config.model, momentum=False), mode=mode, layer=layer)
     return explainer.eval(), heatmaps_to_groundings

@@ -15,15 +15,17 @@ from models.common.checkpoint import LoadReport, load_strictly, read_checkpoint
 
 TWIN = tuple(f"{name}_m." for name in MOMENTUM_PAIRS)
 QUEUES = ("image_queue", "text_queue", "queue_ptr")
-# The masked-language head plays no part in an explanation, and fine-tuned files may come without it.
+# The masked-language head plays no part in an explanation, and fine-tuned files may come without
+# it.
 WORD_HEAD = ("text_encoder.cls.",)
 
 
 def load(model: ALBEF, path: str | Path) -> LoadReport:
     """Fill `model` from a published or own checkpoint file.
 
-    Evaluation models take the online encoders only. Training models also take the momentum twin and the queues;
-    where a file has no twin, it starts as a copy, and where its queue has another length, a fresh one is kept.
+    Evaluation models take the online encoders only. Training models also take the momentum twin and
+    the queues; where a file has no twin, it starts as a copy, and where its queue has another
+    length, a fresh one is kept.
 
     Returns:
         What was loaded, renamed, resized, left out; `str()` of it is one paragraph.
@@ -47,7 +49,9 @@ def fill(model: ALBEF, published: dict[str, Tensor], report: LoadReport) -> None
             before = state[key].shape[1]
             state[key] = resize_position_embedding(state[key], model.grid)
             if state[key].shape[1] != before:
-                report.notes.append(f"{key} resized from {before - 1} to {state[key].shape[1] - 1} patches.")
+                report.notes.append(
+                    f"{key} resized from {before - 1} to {state[key].shape[1] - 1} patches."
+                )
     if not isinstance(model, MomentumALBEF):
         load_strictly(model, state, report=report, may_be_missing=WORD_HEAD, ignored=TWIN + QUEUES)
         return
@@ -59,9 +63,7 @@ def fill(model: ALBEF, published: dict[str, Tensor], report: LoadReport) -> None
             # Pointers into a queue of another length mean nothing.
             state = {k: v for k, v in state.items() if k != key and not k.startswith("queue_ptr")}
     has_twin = any(key.startswith(TWIN) for key in state)
-    load_strictly(
-        model, state, report=report, may_be_missing=QUEUES if has_twin else QUEUES + TWIN
-    )
+    load_strictly(model, state, report=report, may_be_missing=QUEUES if has_twin else QUEUES + TWIN)
     if not has_twin:
         model.copy_to_twin()
         report.notes.append("The momentum twin starts as a copy of the online encoders.")
@@ -96,12 +98,15 @@ def published_state(model: MomentumALBEF) -> dict[str, Tensor]:
 
 
 def initialise_encoders(model: MomentumALBEF, deit: str, bert: str) -> LoadReport:
-    """Start the encoders from DeiT and BERT, as ALBEF's own pre-training did; nothing else is touched.
+    """Start the encoders from DeiT and BERT, as ALBEF's own pre-training did; nothing else is
+    touched.
 
     Args:
-        deit: a timm model name (`deit_base_patch16_224`), which is downloaded, or a checkpoint file.
-        bert: a hub name (`bert-base-uncased`), which is downloaded, or a folder in the hub's layout. Its layers go
-            to the text and fusion layers of the same index; the cross-attentions stay as initialised.
+        deit: a timm model name (`deit_base_patch16_224`), which is downloaded, or a checkpoint
+            file.
+        bert: a hub name (`bert-base-uncased`), which is downloaded, or a folder in the hub's
+            layout. Its layers go to the text and fusion layers of the same index; the
+            cross-attentions stay as initialised.
 
     Raises:
         CheckpointError: widths or depths differ from the model's.

@@ -13,7 +13,8 @@ class ObjectiveList(nn.Module):
 
     Args:
         objectives: name -> objective.
-        weights: loss name -> its factor in the total. The engine sums exactly the losses named here, and logs all.
+        weights: loss name -> its factor in the total. The engine sums exactly the losses named
+            here, and logs all.
     """
 
     def __init__(self, objectives: dict[str, nn.Module], weights: dict[str, float]):
@@ -22,7 +23,9 @@ class ObjectiveList(nn.Module):
         self.weights = weights
 
     def start_step(self, epoch: int, step: int, steps_per_epoch: int) -> None:
-        """Tell the objectives where training stands: soft targets fade in over the first epoch (spec of ALBEF)."""
+        """Tell the objectives where training stands: soft targets fade in over the first epoch
+        (spec of ALBEF).
+        """
         ramp = min(1.0, step / steps_per_epoch) if epoch == 0 else 1.0
         for module in self.modules():
             if isinstance(module, ImageTextLosses):

@@ -21,8 +21,9 @@ class Explainer(nn.Module):
 
     Args:
         model: ALBEF.
-        mode: "itm": cross-attention of text layer `layer`, explained through the matching logit. "itc":
-            self-attention of image block `layer`, [CLS] row, explained through the contrastive similarity.
+        mode: "itm": cross-attention of text layer `layer`, explained through the matching logit.
+            "itc": self-attention of image block `layer`, [CLS] row, explained through the
+            contrastive similarity.
         layer: which layer or block; the model's explanation layer if None.
     """
 
@@ -31,7 +32,9 @@ class Explainer(nn.Module):
         self.model = model.requires_grad_(False)
         self.layer = model.explanation_layer if layer is None else layer
         self.explain = {"itm": self._by_matching, "itc": self._by_similarity}[mode]
-        depth = len(model.text_encoder.bert.encoder.layer if mode == "itm" else model.visual_encoder.blocks)
+        depth = len(
+            model.text_encoder.bert.encoder.layer if mode == "itm" else model.visual_encoder.blocks
+        )
         first = model.text_encoder.bert.fusion_layer if mode == "itm" else 0
         if not first <= self.layer < depth:
             raise ValueError(
@@ -43,12 +46,12 @@ class Explainer(nn.Module):
         """Explain the phrases of an evaluation batch.
 
         Args:
-            batch: `image` (B, 3, H, W); `text_ids`, `text_mask` (T, L); `phrase_image` (T,), which image a
-                phrase belongs to, not decreasing.
+            batch: `image` (B, 3, H, W); `text_ids`, `text_mask` (T, L); `phrase_image` (T,), which
+                image a phrase belongs to, not decreasing.
 
         Returns:
-            `heatmaps` (T, h, w), not negative, not scaled; `score` (T,): the match logit, or the similarity over
-            temperature.
+            `heatmaps` (T, h, w), not negative, not scaled; `score` (T,): the match logit, or the
+            similarity over temperature.
         """
         with torch.enable_grad():
             return self.explain(batch)
@@ -77,7 +80,9 @@ class Explainer(nn.Module):
 
     def _by_similarity(self, batch: dict) -> dict[str, Tensor]:
         model, owner = self.model, batch["phrase_image"]
-        texts = model.embed_text(model.text_encoder.bert.text(batch["text_ids"], batch["text_mask"]))
+        texts = model.embed_text(
+            model.text_encoder.bert.text(batch["text_ids"], batch["text_mask"])
+        )
         with AttentionRecorder(model.visual_encoder.blocks[self.layer].attn, leaf=True) as recorder:
             tokens = model.visual_encoder(batch["image"])
         scores = (model.embed_image(tokens)[owner] * texts).sum(-1) / model.temp
@@ -101,21 +106,22 @@ def _per_phrase(attention: Tensor, rows: Tensor) -> Tensor:
 
 
 def place_in_image(phrase_image: Tensor) -> Tensor:
-    """(T,) not decreasing image numbers -> (T,) how many phrases of the same image come before each."""
+    """(T,) not decreasing image numbers -> (T,) how many phrases of the same image come before
+    each.
+    """
     first = torch.searchsorted(phrase_image, phrase_image)
     return torch.arange(len(phrase_image), device=phrase_image.device) - first
 
 
-def phrase_rounds(
-    phrase_image: Tensor, images: int
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+def phrase_rounds(phrase_image: Tensor, images: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Arrange phrases so that images with few and with many of them can be fused together.
 
-    Each round takes the next c phrases of every image that has some left; c is the mean number of phrases.
+    Each round takes the next c phrases of every image that has some left; c is the mean number of
+    phrases.
 
     Yields:
-        image_index (b,): the images of this round; rows (b * c,): their phrases, c per image, an image with fewer
-        left repeats one; real (b * c,) bool: false for the repetitions.
+        image_index (b,): the images of this round; rows (b * c,): their phrases, c per image, an
+        image with fewer left repeats one; real (b * c,) bool: false for the repetitions.
     """
     counts = torch.bincount(phrase_image, minlength=images)
     firsts = counts.cumsum(0) - counts

@@ -1,8 +1,11 @@
-"""ALBEF (Li et al., NeurIPS 2021): image encoder, text encoder, fusion encoder, momentum twin, queues.
+"""ALBEF (Li et al., NeurIPS 2021): image encoder, text encoder, fusion encoder, momentum twin,
+queues.
 
-Shapes: B images, L text tokens, N = rows * columns image patches, D width, E embedding width, Q queue length.
+Shapes: B images, L text tokens, N = rows * columns image patches, D width, E embedding width, Q
+    queue length.
 
-A training forward is lazy: `ALBEF.forward` returns `passes.TrainingPasses`, whose members are computed when
+A training forward is lazy: `ALBEF.forward` returns `passes.TrainingPasses`, whose members are
+    computed when
 an objective first asks for them and are shared by all objectives.
 """
 
@@ -23,7 +26,8 @@ class ALBEF(nn.Module):
     """The two encoders with their heads; parameter names are those of the published checkpoints.
 
     Args:
-        visual_encoder: images (B, 3, H, W) -> tokens (B, 1 + N, D_image), with `patch_embed.grid_size`.
+        visual_encoder: images (B, 3, H, W) -> tokens (B, 1 + N, D_image), with
+            `patch_embed.grid_size`.
         text_encoder: the fusion BERT.
         embed_dim: E, width of the contrastive embedding.
         temperature: start value of the learned temperature.
@@ -63,12 +67,15 @@ class ALBEF(nn.Module):
         return F.normalize(self.text_proj(states[:, 0]), dim=-1)
 
     def match_logits(self, fused: Tensor) -> Tensor:
-        """Fused states (n, L, D) -> logits (n, 2); column 1 says that text and image belong together."""
+        """Fused states (n, L, D) -> logits (n, 2); column 1 says that text and image belong
+        together.
+        """
         return self.itm_head(fused[:, 0])
 
 
 class MomentumALBEF(ALBEF):
-    """ALBEF as it is trained: with a momentum twin of each encoder and queues of the twin's features.
+    """ALBEF as it is trained: with a momentum twin of each encoder and queues of the twin's
+    features.
 
     Args beyond ALBEF's:
         visual_encoder_m, text_encoder_m: modules of the same structure; they begin as copies.
@@ -131,7 +138,8 @@ class MomentumALBEF(ALBEF):
     def enqueue(self, image_features: Tensor, text_features: Tensor) -> None:
         """Replace the oldest columns by the features (B, E) of all processes, in rank order.
 
-        Any number of rows is legal: writing wraps around, and of more rows than columns the last ones stay.
+        Any number of rows is legal: writing wraps around, and of more rows than columns the last
+            ones stay.
         """
         for queue, pointer, features in (
             (self.image_queue, self.queue_ptr_img, image_features),
@@ -144,10 +152,12 @@ class MomentumALBEF(ALBEF):
             pointer.add_(len(rows)).remainder_(size)
 
     def forward(self, batch: dict) -> TrainingPasses:
-        """Begin a training step: bound the temperature, move the twin, return the lazy passes of `batch`.
+        """Begin a training step: bound the temperature, move the twin, return the lazy passes of
+        `batch`.
 
         Args:
-            batch: as `dataset.collate` builds it (`image`, `text_ids`, `text_mask`, `paraphrase_ids`, ...).
+            batch: as `dataset.collate` builds it (`image`, `text_ids`, `text_mask`,
+                `paraphrase_ids`, ...).
         """
         with torch.no_grad():
             self.temp.clamp_(0.001, 0.5)

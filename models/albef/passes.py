@@ -1,6 +1,8 @@
-"""What the objectives of one training step share: every pass is computed when first asked for, and once.
+"""What the objectives of one training step share: every pass is computed when first asked for, and
+once.
 
-Shapes: B images, P phrases (one per image of a subset), L tokens, N patches, E embedding width, Q queue length.
+Shapes: B images, P phrases (one per image of a subset), L tokens, N patches, E embedding width, Q
+    queue length.
 """
 
 from __future__ import annotations
@@ -124,9 +126,11 @@ class PhrasePasses:
 
     @cached_property
     def similarities(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Over temperature, each (P, P + Q): image to text, text to image, and both by the momentum encoders.
+        """Over temperature, each (P, P + Q): image to text, text to image, and both by the momentum
+        encoders.
 
-        The first P columns are the momentum features of the batch in its order, the others the queue's.
+        The first P columns are the momentum features of the batch in its order, the others the
+        queue's.
         """
         model = self.model
         texts = torch.cat([self.momentum_features.T, model.text_queue], dim=1)
@@ -140,14 +144,17 @@ class PhrasePasses:
 
     @cached_property
     def _matched(self) -> tuple[Tensor, Tensor | None]:
-        """Match logits (P, 2) of the true pairs and, where the passes are `explained`, their heat maps."""
+        """Match logits (P, 2) of the true pairs and, where the passes are `explained`, their heat
+        maps.
+        """
         model, bert = self.model, self.model.text_encoder.bert
         if not self.explained:
             return model.match_logits(bert.fuse(self.states, self.mask, self.keys_values)), None
         explained_layers = bert.encoder.layer[model.explanation_layer :]
         attentions = [a for layer in explained_layers for a in layer.attentions()]
         layer = bert.encoder.layer[model.explanation_layer]
-        # The map's gradient is differentiated again: no fused kernel between the attention and the logit.
+        # The map's gradient is differentiated again: no fused kernel between the attention and the
+        # logit.
         with unfused(attentions), AttentionRecorder(layer.crossattention.self) as recorder:
             fused = bert.fuse(self.states, self.mask, self.keys_values)
         logits = model.match_logits(fused)
@@ -165,7 +172,9 @@ class PhrasePasses:
         """(P, rows, columns) explanations of the matches, scaled to [0, 1], differentiable."""
         maps = self._matched[1]
         if maps is None:
-            raise RuntimeError("set `explained` before the matches are computed to get their heat maps")
+            raise RuntimeError(
+                "set `explained` before the matches are computed to get their heat maps"
+            )
         return maps
 
 
@@ -193,9 +202,12 @@ class TrainingPasses:
         )
 
     def explain(self) -> None:
-        """Let the matched pairs be computed with their heat maps (which costs the fused kernels)."""
+        """Let the matched pairs be computed with their heat maps (which costs the fused kernels).
+        """
         self.phrase.explained = self.paraphrase.explained = True
 
     def enqueue(self) -> None:
-        """Hand the momentum features of the images and phrases to the queues; after all losses are computed."""
+        """Hand the momentum features of the images and phrases to the queues; after all losses are
+        computed.
+        """
         self.model.enqueue(self.images.momentum_features, self.phrase.momentum_features)

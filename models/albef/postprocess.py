@@ -3,41 +3,40 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from geometry import Grounding
+from geometry import Grounding, heatmap_to_box
 from models.common.heatmap import enlarge, first_maximum
 
 
 def heatmaps_to_groundings(outputs: dict[str, Tensor], batch: dict) -> list[Grounding]:
-    """One `Grounding` per phrase: the heat map and its first maximum at the picture's own size.
+    """One `Grounding` per phrase: the first maximum of its heat map at the picture's own size, and
+    the box around the hottest part, which is derived.
 
     Args:
         outputs: `heatmaps` (T, h, w) and `score` (T,), as an `Explainer` gives them.
-        batch: `phrase` (T texts), `phrase_image` (T,), `size` [(H, W) per image].
+        batch: `phrase` (T texts), `phrase_image` (T,) not decreasing, `size` [(H, W) per image].
     """
-    owner = batch["phrase_image"].tolist()
     heatmaps, scores = outputs["heatmaps"].float(), outputs["score"].tolist()
+    counts = torch.bincount(batch["phrase_image"], minlength=len(batch["size"])).tolist()
     groundings: list[Grounding] = []
-    first = 0
-    while first < len(owner):
-        last = first
-        while last < len(owner) and owner[last] == owner[first]:
-            last += 1
-        size = tuple(batch["size"][owner[first]])
-        points = first_maximum(enlarge(heatmaps[first:last], size)).tolist()
-        for row, (x, y) in zip(range(first, last), points, strict=True):
+    for size, of_image in zip(batch["size"], heatmaps.split(counts), strict=True):
+        enlarged = enlarge(of_image, size)
+        points = first_maximum(enlarged).tolist()
+        for (x, y), small, large in zip(points, of_image, enlarged.cpu().numpy(), strict=True):
+            row = len(groundings)
+            box = heatmap_to_box(large)
             groundings.append(
                 Grounding(
                     phrase=batch["phrase"][row],
                     point=(float(x), float(y)),
-                    boxes=np.zeros((0, 4), dtype=np.float32),
-                    scores=np.array([scores[row]], dtype=np.float32)[:0],
+                    boxes=np.zeros((0, 4)) if box is None else np.array([box]),
+                    scores=np.array([] if box is None else [scores[row]]),
                     mask=None,
-                    heatmap=heatmaps[row].cpu().numpy(),
-                    size=size,
-                    derived=frozenset(),
+                    heatmap=small.cpu().numpy(),
+                    size=(int(size[0]), int(size[1])),
+                    derived=frozenset({"box"}),
                 )
             )
-        first = last
     return groundings

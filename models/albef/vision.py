@@ -31,10 +31,11 @@ def vision_transformer(
 
 
 def resize_position_embedding(embedding: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Position embeddings (1, 1 + n * n, width) for another patch grid, (1, 1 + rows * columns, width).
+    """Position embeddings (1, 1 + n * n, width) for another patch grid, (1, 1 + rows * columns,
+    width).
 
-    The [CLS] row is kept; the square grid is resized bicubically without antialiasing, which is what the
-    published numbers were computed with (timm's own resampling antialiases).
+    The [CLS] row is kept; the square grid is resized bicubically without antialiasing, which is
+    what the published numbers were computed with (timm's own resampling antialiases).
 
     Raises:
         ValueError: the embedding's grid is not square.

@@ -1,7 +1,9 @@
-"""Looking into an attention layer: its probabilities, and the gradient of a score with respect to them.
+"""Looking into an attention layer: its probabilities, and the gradient of a score with respect to
+them.
 
-Works on any module that follows timm's convention: a boolean attribute `fused_attn`, and an `nn.Dropout`
-called `attn_drop` which receives the attention probabilities whenever `fused_attn` is false.
+Works on any module that follows timm's convention: a boolean attribute `fused_attn`, and an
+`nn.Dropout` called `attn_drop` which receives the attention probabilities whenever `fused_attn` is
+false.
 """
 
 from __future__ import annotations
@@ -17,8 +19,8 @@ from torch import Tensor, nn
 def unfused(attentions: Iterable[nn.Module]) -> Iterator[None]:
     """Compute these attentions step by step instead of in one fused kernel.
 
-    Needed where the probabilities are read, and where a gradient is differentiated a second time: the fused
-    kernels have no double backward.
+    Needed where the probabilities are read, and where a gradient is differentiated a second time:
+    the fused kernels have no double backward.
     """
     before = [(attention, attention.fused_attn) for attention in attentions]
     try:
@@ -35,11 +37,13 @@ class AttentionRecorder:
 
     Args:
         attention: the layer to look into (see the module's docstring for what it must have).
-        leaf: cut the graph below the probabilities. A gradient with respect to them then reaches nothing
-            before this layer, which is all that an evaluation needs. Without it the probabilities stay part
-            of the graph, so that a function of their gradient can be trained.
+        leaf: cut the graph below the probabilities. A gradient with respect to them then reaches
+            nothing before this layer, which is all that an evaluation needs. Without it the
+            probabilities stay part of the graph, so that a function of their gradient can be
+            trained.
 
-    The probabilities lie in `probabilities`, (B, heads, queries, keys), taken before the attention dropout.
+    The probabilities lie in `probabilities`, (B, heads, queries, keys), taken before the attention
+    dropout.
     """
 
     def __init__(self, attention: nn.Module, *, leaf: bool = False):
@@ -66,7 +70,9 @@ class AttentionRecorder:
 
     @property
     def probabilities(self) -> Tensor:
-        """The recorded probabilities. Raises RuntimeError if the layer has not run inside the context."""
+        """The recorded probabilities. Raises RuntimeError if the layer has not run inside the
+        context.
+        """
         if self._probabilities is None:
             raise RuntimeError(
                 f"{type(self.attention).__name__} did not run while it was recorded: "

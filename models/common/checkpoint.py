@@ -22,19 +22,22 @@ SIGNATURES = {
 
 
 class CheckpointError(ValueError):
-    """A checkpoint file cannot be read, or does not fit the model; the message names file, keys and remedy."""
+    """A checkpoint file cannot be read, or does not fit the model; the message names file, keys and
+    remedy.
+    """
 
 
 def read_checkpoint(path: str | Path) -> dict:
     """Read a `.pth` file without running any code from it.
 
     Returns:
-        The dictionary that was saved; `model` holds the state dict (a bare state dict is wrapped as `model`).
+        The dictionary that was saved; `model` holds the state dict (a bare state dict is wrapped as
+        `model`).
 
     Raises:
         FileNotFoundError: there is no such file.
-        CheckpointError: the file is truncated, is no checkpoint, or contains objects other than tensors and
-            plain values.
+        CheckpointError: the file is truncated, is no checkpoint, or contains objects other than
+            tensors and plain values.
     """
     path = Path(path)
     if not path.is_file():
@@ -51,11 +54,15 @@ def read_checkpoint(path: str | Path) -> dict:
             f"{path}: truncated or damaged ({str(error).splitlines()[0]}). Copy or download it again."
         ) from error
     if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: holds a {type(content).__name__}, not a dictionary with a state dict")
+        raise CheckpointError(
+            f"{path}: holds a {type(content).__name__}, not a dictionary with a state dict"
+        )
     if "model" not in content and all(isinstance(value, Tensor) for value in content.values()):
         content = {"model": content}
     if not isinstance(content.get("model"), dict):
-        raise CheckpointError(f"{path}: no entry 'model' (its entries: {', '.join(map(str, content))})")
+        raise CheckpointError(
+            f"{path}: no entry 'model' (its entries: {', '.join(map(str, content))})"
+        )
     return content
 
 
@@ -91,11 +98,12 @@ def load_strictly(
 
     Args:
         state: already renamed to the model's keys.
-        may_be_missing, ignored: key prefixes. A missing key keeps the model's own value; an ignored one is an
-            entry of the file that this model has no use for. Both are noted in `report`.
+        may_be_missing, ignored: key prefixes. A missing key keeps the model's own value; an ignored
+            one is an entry of the file that this model has no use for. Both are noted in `report`.
 
     Raises:
-        CheckpointError: other keys are missing or left over, or shapes differ; names up to five of each.
+        CheckpointError: other keys are missing or left over, or shapes differ; names up to five of
+            each.
     """
     target = model.state_dict()
     missing = [key for key in target if key not in state]
@@ -109,8 +117,13 @@ def load_strictly(
         if state[key].shape != target[key].shape
     ]
     problems = [
-        f"{title}: {'; '.join(found[:5])}" + (f" and {len(found) - 5} more" if len(found) > 5 else "")
-        for title, found in (("missing", unexplained), ("unknown", unknown), ("other shapes", shapes))
+        f"{title}: {'; '.join(found[:5])}"
+        + (f" and {len(found) - 5} more" if len(found) > 5 else "")
+        for title, found in (
+            ("missing", unexplained),
+            ("unknown", unknown),
+            ("other shapes", shapes),
+        )
         if found
     ]
     if problems:

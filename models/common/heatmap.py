@@ -64,14 +64,16 @@ def explanation(
     """Grad-CAM of a cross-attention: where the image supports the match of a text (AMC, section 3).
 
     Args:
-        attention: (n, heads, L, 1 + N) attention probabilities from L tokens to [CLS] and N patches.
+        attention: (n, heads, L, 1 + N) attention probabilities from L tokens to [CLS] and N
+            patches.
         gradient: the same shape, gradient of the matching score with respect to `attention`.
         text_mask: (n, L), 1 where there is a token.
         grid: rows and columns of patches, N = rows * columns.
 
     Returns:
-        (n, rows, columns), not negative: mean over heads and over all L positions. Padding contributes
-        nothing and still counts in the divisor, as released; that scales a map and moves no maximum.
+        (n, rows, columns), not negative: mean over heads and over all L positions. Padding
+        contributes nothing and still counts in the divisor, as released; that scales a map and
+        moves no maximum.
     """
     support = (attention * gradient.relu())[..., 1:].mean(dim=1)
     support = support * text_mask[:, :, None].to(support.dtype)
@@ -79,7 +81,9 @@ def explanation(
 
 
 def min_max(heatmaps: torch.Tensor) -> torch.Tensor:
-    """Scale each map of (n, h, w) to begin at 0 and to reach, all but 1e-7, 1; a constant map becomes 0."""
+    """Scale each map of (n, h, w) to begin at 0 and to reach, all but 1e-7, 1; a constant map
+    becomes 0.
+    """
     heatmaps = heatmaps.relu()
     heatmaps = heatmaps - heatmaps.amin(dim=(1, 2), keepdim=True)
     return heatmaps / (heatmaps.amax(dim=(1, 2), keepdim=True) + 1e-7)

@@ -1,4 +1,5 @@
-"""Attention Mask Consistency (Yang et al., CVPR 2023, section 3.2): the explanation must lie inside the region.
+"""Attention Mask Consistency (Yang et al., CVPR 2023, section 3.2): the explanation must lie inside
+the region.
 
 Shapes: B samples, R samples with a region, M side of the region masks.
 """
@@ -18,7 +19,8 @@ class AttentionMaskConsistency(nn.Module):
     Args:
         mean_margin: by how much the mean inside must exceed the mean outside.
         max_margin: by how much the maximum inside must exceed the maximum outside.
-        mean_over: "sample", or "batch": the released code takes both means over all pixels of the batch.
+        mean_over: "sample", or "batch": the released code takes both means over all pixels of the
+            batch.
     """
 
     uses_heatmaps = True
@@ -33,7 +35,8 @@ class AttentionMaskConsistency(nn.Module):
         self.mean_over = mean_over
 
     def forward(self, passes: TrainingPasses, batch: dict) -> dict[str, Tensor]:
-        """Scalars `loss_amc_mean` and `loss_amc_max`; both 0 if no sample of the batch has a region.
+        """Scalars `loss_amc_mean` and `loss_amc_max`; both 0 if no sample of the batch has a
+        region.
 
         Args:
             batch: `has_region` (B,) bool and `region_mask` (R, M, M) with values in [0, 1].

@@ -1,6 +1,7 @@
 """ALBEF's three losses (Li et al., NeurIPS 2021, section 3.2) for one text per image.
 
-- `ita`, image-text alignment (ITC in the paper): contrast against the momentum features of batch and queue;
+- `ita`, image-text alignment (ITC in the paper): contrast against the momentum features of batch
+  and queue;
 - `itm`, image-text matching: true pairs against hard negatives drawn from the batch;
 - `mlm`, masked-language modelling with the image, distilled from the momentum encoder.
 
@@ -23,8 +24,8 @@ from models.albef.passes import PhrasePasses, TrainingPasses
 class TokenMasker:
     """Draws what masked-language modelling has to restore.
 
-    Of the tokens that are neither padding nor [CLS], `probability` are selected; of these 80 % become [MASK],
-    10 % a random id, and 10 % stay as they are.
+    Of the tokens that are neither padding nor [CLS], `probability` are selected; of these 80 %
+    become [MASK], 10 % a random id, and 10 % stay as they are.
     """
 
     def __init__(
@@ -37,7 +38,9 @@ class TokenMasker:
         self.probability = probability
 
     def __call__(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Token ids (P, L) -> the ids to show (P, L), and which tokens are to be restored (P, L) bool."""
+        """Token ids (P, L) -> the ids to show (P, L), and which tokens are to be restored (P, L)
+        bool.
+        """
         draw = torch.rand(ids.shape, device=ids.device)
         selected = (draw < self.probability) & (ids != self.pad_id) & (ids != self.cls_id)
         fate = torch.rand(ids.shape, device=ids.device)
@@ -69,8 +72,8 @@ class ImageTextLosses(nn.Module):
     Args:
         masker: ids -> (shown ids, selected), see `TokenMasker`.
         alpha: weight of the momentum encoder's soft targets against the one-hot ones.
-        mlm_distill_over: "vocabulary", or "tokens": the released distillation takes its log-softmax over the
-            token axis while the soft labels are a softmax over the vocabulary.
+        mlm_distill_over: "vocabulary", or "tokens": the released distillation takes its log-softmax
+            over the token axis while the soft labels are a softmax over the vocabulary.
     """
 
     uses_heatmaps = False
@@ -90,7 +93,8 @@ class ImageTextLosses(nn.Module):
         self.ramp = 1.0
 
     def forward(self, passes: TrainingPasses, batch: dict) -> dict[str, Tensor]:
-        """Scalars `loss_mlm`, `loss_ita`, `loss_itm` of every sample's phrase, and `itm_accuracy`."""
+        """Scalars `loss_mlm`, `loss_ita`, `loss_itm` of every sample's phrase, and `itm_accuracy`.
+        """
         losses = self.of_pairs(passes.phrase)
         return {
             "loss_mlm": losses["mlm"],
@@ -120,7 +124,8 @@ class ImageTextLosses(nn.Module):
         return (losses[0] + losses[1]) / 2
 
     def matching(self, pairs: PhrasePasses) -> tuple[Tensor, Tensor]:
-        """Cross-entropy of 3 P pairs: the true ones, each text with a wrong image, each image with a wrong text.
+        """Cross-entropy of 3 P pairs: the true ones, each text with a wrong image, each image with
+        a wrong text.
 
         Returns the loss and the accuracy over the 3 P decisions.
         """
@@ -147,7 +152,9 @@ class ImageTextLosses(nn.Module):
         return F.cross_entropy(logits, labels), (logits.argmax(-1) == labels).float().mean()
 
     def masked_language(self, pairs: PhrasePasses) -> Tensor:
-        """Cross-entropy with the hidden tokens, mixed with distillation; 0 if no token was selected."""
+        """Cross-entropy with the hidden tokens, mixed with distillation; 0 if no token was
+        selected.
+        """
         shown, selected = self.masker(pairs.ids)
         model, alpha = pairs.model, self.alpha * self.ramp
         states = model.text_encoder.bert(shown, pairs.mask, pairs.keys_values)

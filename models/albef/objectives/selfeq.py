@@ -1,4 +1,5 @@
-"""Self-consistent explanations (He et al., CVPR 2024): a phrase and its paraphrase must point to the same place.
+"""Self-consistent explanations (He et al., CVPR 2024): a phrase and its paraphrase must point to
+the same place.
 
 No boxes are needed. Shapes: P samples that have a paraphrase, h x w patches.
 """
@@ -18,7 +19,8 @@ LOSSES = ("loss_syn_mlm", "loss_syn_ita", "loss_syn_itm", "loss_sim_syn", "loss_
 class SelfConsistency(nn.Module):
     """Similarity and consistency of two explanations, and the image-text losses of the paraphrase.
 
-    The phrase itself enters through its explanation only; combine with `itc_itm_mlm` to train on its text too.
+    The phrase itself enters through its explanation only; combine with `itc_itm_mlm` to train on
+    its text too.
 
     Args:
         image_text: computes the paraphrase's losses.
@@ -34,9 +36,12 @@ class SelfConsistency(nn.Module):
         self.threshold = threshold
 
     def forward(self, passes: TrainingPasses, batch: dict) -> dict[str, Tensor]:
-        """Scalars `loss_syn_{mlm,ita,itm}`, `loss_sim_syn`, `loss_cst_syn`; all 0 without a paraphrase."""
+        """Scalars `loss_syn_{mlm,ita,itm}`, `loss_sim_syn`, `loss_cst_syn`; all 0 without a
+        paraphrase.
+        """
         if len(passes.paraphrased) == 0:
-            # Part of the graph all the same: every process of a group must have something to differentiate.
+            # Part of the graph all the same: every process of a group must have something to
+            # differentiate.
             nothing = 0.0 * (passes.images.features.sum() + passes.phrase.features.sum())
             return dict.fromkeys(LOSSES, nothing)
         losses = self.image_text.of_pairs(passes.paraphrase)
@@ -55,8 +60,8 @@ class SelfConsistency(nn.Module):
     def consistency(self, first: Tensor, second: Tensor) -> Tensor:
         """Both maps (P, h, w) should be high and even over the region R that they agree on.
 
-        The deviation is taken over all cells of all samples and |R| counts all samples, as released. An empty R
-        leaves both hinge terms at their largest, k / 2.
+        The deviation is taken over all cells of all samples and |R| counts all samples, as
+        released. An empty R leaves both hinge terms at their largest, k / 2.
         """
         region = (first + second >= self.threshold).to(first.dtype)
         count = region.sum().clamp(min=1)
