@@ -1,7 +1,8 @@
 """Train ALBEF with SelfEQ on COCO captions.
 
-python Pretrain_coco.py --config configs/Pretrain_coco.yaml --output_dir ALBEF_COCO --checkpoint ALBEF.pth
-torchrun --nproc_per_node=8 Pretrain_coco.py --config configs/Pretrain_coco.yaml --checkpoint ALBEF.pth
+    python Pretrain_coco.py --config configs/Pretrain_coco.yaml --checkpoint ALBEF.pth \\
+        --output_dir ALBEF_COCO
+    torchrun --nproc_per_node=8 Pretrain_coco.py --checkpoint ALBEF.pth --output_dir ALBEF_COCO
 """
 
 from cli import pretrain, run_script

@@ -1,8 +1,9 @@
 """Train ALBEF with AMC and/or SelfEQ on Visual Genome.
 
-python Pretrain_vg.py --config configs/Pretrain_vg.yaml --output_dir ALBEF_VG --checkpoint ALBEF.pth
-torchrun --nproc_per_node=8 Pretrain_vg.py --config configs/Pretrain_vg_amc.yaml --checkpoint ALBEF.pth
-python -m torch.distributed.launch --nproc_per_node=8 --use_env Pretrain_vg.py --config ... --checkpoint ...
+    python Pretrain_vg.py --config configs/Pretrain_vg.yaml --checkpoint ALBEF.pth \\
+        --output_dir ALBEF_VG
+    torchrun --nproc_per_node=8 Pretrain_vg.py --config configs/Pretrain_vg_amc.yaml ...
+    python -m torch.distributed.launch --nproc_per_node=8 --use_env Pretrain_vg.py ...
 """
 
 from cli import pretrain, run_script

@@ -1,6 +1,7 @@
 """Evaluate ALBEF, AMC or SelfEQ on RefCOCO+ by the pointing game.
 
-    python grounding_eval_singlegpu.py --config configs/Grounding_refcoco.yaml --checkpoint ALBEF_VG --output_dir ALBEF_VG/refcoco_results
+    python grounding_eval_singlegpu.py --config configs/Grounding_refcoco.yaml \\
+        --checkpoint ALBEF_VG --output_dir ALBEF_VG/refcoco_results
 
 `--checkpoint` is a file, or a folder of which every *.pth is evaluated.
 """

@@ -1,6 +1,7 @@
 """Evaluate ALBEF, AMC or SelfEQ on Flickr30k Entities by the pointing game.
 
-    python grounding_eval_singlegpu_flickr.py --config configs/Grounding_flickr.yaml --checkpoint ALBEF_VG --output_dir ALBEF_VG/flickr_results
+    python grounding_eval_singlegpu_flickr.py --config configs/Grounding_flickr.yaml \\
+        --checkpoint ALBEF_VG --output_dir ALBEF_VG/flickr_results
 
 `--checkpoint` is a file, or a folder of which every *.pth is evaluated.
 """

@@ -1,6 +1,7 @@
 """Evaluate ALBEF, AMC or SelfEQ on RefCLEF (ReferItGame) by the pointing game.
 
-    python grounding_eval_singlegpu_refclef.py --config configs/Grounding_refclef.yaml --checkpoint ALBEF_VG --output_dir ALBEF_VG/refclef_results
+    python grounding_eval_singlegpu_refclef.py --config configs/Grounding_refclef.yaml \\
+        --checkpoint ALBEF_VG --output_dir ALBEF_VG/refclef_results
 
 `--checkpoint` is a file, or a folder of which every *.pth is evaluated.
 """

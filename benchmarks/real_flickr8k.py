@@ -1,7 +1,8 @@
 """What small models learn from real photographs: Flickr8k's pictures with Flickr30k Entities'
 phrases.
 
-    python -m benchmarks.real_flickr8k --raw ENTITIES --images PHOTOS --vocabulary VOCAB.txt --out runs/real_flickr8k
+    python -m benchmarks.real_flickr8k --raw ENTITIES --images PHOTOS --vocabulary VOCAB.txt \\
+        --out runs/real_flickr8k
 
 ENTITIES: the Flickr30k Entities release (tools/prepare_flickr30k.py). PHOTOS: <id>.jpg at any size;
     boxes are scaled
@@ -71,7 +72,8 @@ def prepare(args: argparse.Namespace) -> Path:
     folder = args.out / "annotations"
     if not (folder / "relation.json").is_file():
         prepare_flickr30k.main(
-            ["--raw", str(args.raw), "--out", str(folder), "--images", str(args.images), "--scale-to-images"]
+            ["--raw", str(args.raw), "--out", str(folder),
+             "--images", str(args.images), "--scale-to-images"]
         )  # fmt: skip
         entries = json.loads((folder / "vg_train.json").read_text(encoding="utf-8"))
         with atomic_write(folder / "relation.json") as partial:
@@ -136,7 +138,9 @@ def main(argv: Sequence[str] | None = None) -> list[dict]:
         )  # fmt: skip
         note = f"128-px photographs, variant {variant}"
         rows = merge_rows(rows, [row | {"note": note} for row in found])
-    write_report(args.out, rows, [], title="Real pictures: Flickr8k with Flickr30k Entities", seed=0)
+    write_report(
+        args.out, rows, [], title="Real pictures: Flickr8k with Flickr30k Entities", seed=0
+    )
     print(markdown(rows))
     return rows
 

@@ -1,17 +1,38 @@
-"""What the entry scripts share: one module per job, and how a script ends on an error of its user."""
+"""What the entry scripts share: one module per job, and how a script ends on its user's error."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
+from transformers import PreTrainedTokenizerBase
 
-def run_script(main: Callable[[], None]) -> None:
-    """Run a script's `main`; errors in its input end it with their message instead of a traceback."""
+from configs.schema import GroundingConfig, PretrainConfig
+
+_WORKER_ERROR = re.compile(r"Caught \w+ in DataLoader worker.*\n[\w.]+: (?P<message>[^\n]+)\s*", re.S)
+
+
+def run_script(main: Callable[[], object]) -> None:
+    """Run a script's `main`; errors in its input end it with their message, not a traceback."""
     try:
         main()
     except (ValueError, FileNotFoundError, FloatingPointError) as error:
-        # A loading process hands its error on with its traceback in front; the message is what follows.
-        text = str(error)
-        if text.startswith("Caught ") and "Original Traceback" in text:
-            text = text.strip().splitlines()[-1]
-        raise SystemExit(f"error: {text}") from None
+        raise SystemExit(f"error: {plain_message(error)}") from None
+
+
+def plain_message(error: Exception) -> str:
+    """What an error says, without the traceback that a loading process puts in front of it."""
+    found = _WORKER_ERROR.fullmatch(str(error))
+    return found["message"] if found else str(error)
+
+
+def check_vocabulary(
+    config: PretrainConfig | GroundingConfig, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """Raises ValueError if the tokeniser can give ids that the model has no embedding for."""
+    if len(tokenizer) > config.model.text.vocab_size:
+        raise ValueError(
+            f"the tokeniser {config.data.text_encoder} has {len(tokenizer)} words, the model "
+            f"{config.model.text.vocab_size}: set model.text.vocab_size, or give the tokeniser of"
+            " the checkpoint with --text_encoder"
+        )

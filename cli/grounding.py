@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tqdm import tqdm
 import engine
 import metrics
 import utils
+from cli import check_vocabulary
 from configs import load_config, to_dict
 from configs.benchmarks import BENCHMARKS, Benchmark
 from configs.schema import GroundingConfig
@@ -79,8 +81,8 @@ def main(
     ):
         if value is not None:
             overrides.append(f"{key}={value}")
-    settings = load_config(args.config, "grounding", overrides, defaults={"benchmark": benchmark})
     utils.setup_logging()
+    settings = load_config(args.config, "grounding", overrides, defaults={"benchmark": benchmark})
     device = utils.choose_device(args.device)
     return run(settings, Path(args.checkpoint), Path(args.output_dir), device, again=args.again)
 
@@ -96,11 +98,12 @@ def run(
     """`main` with everything parsed."""
     files = checkpoint_files(checkpoints)
     tokenizer = load_tokenizer(config.data.text_encoder)
+    check_vocabulary(config, tokenizer)
     dataset = build_dataset(config)
     proposals = detections.read(config.data.det_file) if config.data.det_file else {}
     loader = make_eval_loader(dataset, tokenizer, config.batch_size, workers=config.data.workers)
     log = utils.JsonLines(output_dir / "log.txt")
-    utils.write_manifest(output_dir, to_dict(config), seed=config.seed, files=config.data.test_file)
+    utils.write_manifest(output_dir, to_dict(config), seed=config.seed, files=annotation_files(config))
     rows: list[dict] = []
     samples = None
     for file in files:
@@ -111,10 +114,12 @@ def run(
         else:
             about = describe(config, file)
             began = time.perf_counter()
-            predictions = predict(config, file, loader, proposals, device)
+            predictions, corrupt = predict(config, file, loader, proposals, device)
             seconds = time.perf_counter() - began
+            if corrupt:
+                about = without_corrupt(about, corrupt)
             write_predictions(folder, about, predictions)
-            log.append(log_line(about, predictions, seconds))
+            log.append(log_line(about, predictions, corrupt, seconds))
         new = score_rows(about, predictions) + chance_rows(about, predictions)
         rows = merge_rows(rows, new)
         update_rows(output_dir / "results.json", new)
@@ -152,7 +157,19 @@ def build_dataset(config: GroundingConfig) -> EvalDataset:
         data.image_root,
         EvalTransform(config.model.image_size, benchmark.resize),
         data.max_words or benchmark.max_words,
+        tolerate_corrupt=data.tolerate_corrupt,
     )
+
+
+def annotation_files(config: GroundingConfig) -> list[Path]:
+    """Every annotation file that the evaluation reads, for the manifest."""
+    benchmark, data = BENCHMARKS[config.benchmark], config.data
+    files = [*map(Path, data.test_file), *([Path(data.det_file)] if data.det_file else [])]
+    if benchmark.reader == "flickr30k":
+        files += flickr30k.files(data.flickr_data, data.splits or benchmark.splits)
+    else:
+        files += refer.files(data.refcoco_data, benchmark.name.removeprefix("embedded/"))
+    return [file for file in dict.fromkeys(files) if file.is_file()]
 
 
 def read_records(benchmark: Benchmark, config: GroundingConfig) -> Iterable[Record]:
@@ -184,7 +201,7 @@ def describe(config: GroundingConfig, file: Path) -> Run:
 
 
 def trained_with(file: Path) -> str:
-    """The objectives of the run that wrote a checkpoint of ours, joined by "+"; "" for published files."""
+    """The objectives of the run that wrote a checkpoint, joined by "+"; "" for published files."""
     config = read_checkpoint(file).get("config")
     stages = config.get("stages", ()) if isinstance(config, dict) else ()
     return "+".join(dict.fromkeys(name for stage in stages for name in stage["objective"]))
@@ -196,8 +213,20 @@ def predict(
     loader: torch.utils.data.DataLoader,
     proposals: dict[str, np.ndarray],
     device: torch.device,
-) -> list[Prediction]:
-    """Ground every phrase with the checkpoint in `file`."""
+) -> tuple[list[Prediction], list[str]]:
+    """Ground every phrase with the checkpoint in `file`.
+
+    Returns:
+        The predictions, and the paths of corrupt pictures that were left out.
+    """
+    corrupt: list[str] = []
+
+    def readable(batches: Iterable[dict]) -> Iterator[dict]:
+        for batch in tqdm(batches, desc=file.name, unit="batch", mininterval=1.0):
+            corrupt.extend(batch["corrupt"])
+            if batch["image_path"]:
+                yield batch
+
     explainer, postprocess = build_grounding(
         config, mode=config.explanation.mode, layer=config.explanation.block
     )
@@ -208,7 +237,7 @@ def predict(
         loader,
         device=device,
         precision=config.precision,
-        progress=lambda items: tqdm(items, desc=file.name, unit="batch", mininterval=1.0),
+        progress=readable,
     )
     predictions: list[Prediction] = []
     for batch, groundings in batches:
@@ -217,7 +246,17 @@ def predict(
             # Proposals are filed by image id, which is what such records are called by.
             boxes = proposals.get(batch["record_ids"][row]) if proposals else None
             predictions.append(to_prediction(batch, row, owners[row], grounding, boxes))
-    return predictions
+    return predictions, corrupt
+
+
+def without_corrupt(about: Run, corrupt: Sequence[str]) -> Run:
+    """The run with a note on the pictures that it left out, which the log names."""
+    logger.warning(
+        "%d images cannot be decoded and are left out, with their phrases: %s",
+        len(corrupt),
+        ", ".join(corrupt),
+    )
+    return replace(about, note=f"{about.note}, {len(corrupt)} corrupt images left out")
 
 
 def to_prediction(
@@ -246,9 +285,13 @@ def to_prediction(
     )
 
 
-def log_line(about: Run, predictions: Sequence[Prediction], seconds: float) -> dict:
+def log_line(
+    about: Run, predictions: Sequence[Prediction], corrupt: Sequence[str], seconds: float
+) -> dict:
     """What `log.txt` says about one checkpoint: pointing accuracy per split, in percent."""
     line = {"checkpoint": about.checkpoint, "benchmark": about.benchmark, "note": about.note}
     for row in score_rows(about, predictions):
         line[f"{row['split']} {row['metric']}"] = row["value"]
+    if corrupt:
+        line["corrupt_images_left_out"] = len(corrupt)
     return line | {"phrases": len(predictions), "phrases_per_second": len(predictions) / seconds}

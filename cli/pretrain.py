@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 
 import engine
 import utils
+from cli import check_vocabulary
 from configs import load_config, to_dict
 from configs.schema import PretrainConfig, StageConfig
 from dataset.formats import read_table
@@ -74,12 +74,12 @@ def main(argv: Sequence[str] | None, *, description: str, config: str, data_form
         overrides.append(f"data.text_encoder={args.text_encoder}")
     if args.seed is not None:
         overrides.append(f"seed={args.seed}")
-    settings = load_config(
-        args.config, "pretrain", overrides, defaults={"data.format": data_format}
-    )
     device = utils.init_distributed(args.device)
-    utils.setup_logging()
+    utils.setup_logging()  # knows by now which process speaks, and hears what the config reports
     try:
+        settings = load_config(
+            args.config, "pretrain", overrides, defaults={"data.format": data_format}
+        )
         run(settings, args, device)
     finally:
         utils.close_distributed()
@@ -124,21 +124,11 @@ def run(config: PretrainConfig, args: argparse.Namespace, device: torch.device) 
             log_every=config.log_every,
             save_every_steps=config.save_every_steps,
         ),
-        snapshots,
-        output_dir,
+        snapshots=snapshots,
+        output_dir=output_dir,
         device=device,
         resume=resume,
     )
-
-
-def check_vocabulary(config: PretrainConfig, tokenizer) -> None:
-    """Raises ValueError if the tokeniser can give ids that the model has no embedding for."""
-    if len(tokenizer) > config.model.text.vocab_size:
-        raise ValueError(
-            f"the tokeniser {config.data.text_encoder} has {len(tokenizer)} words, the model "
-            f"{config.model.text.vocab_size}: set model.text.vocab_size, or give the tokeniser of the "
-            "checkpoint with --text_encoder"
-        )
 
 
 def annotation_files(config: PretrainConfig) -> list[str]:
@@ -173,20 +163,13 @@ def build_stages(config: PretrainConfig, criteria: Sequence, tokenizer) -> list[
     """Data, criterion and schedule of every stage."""
     stages, first_epoch = [], 0
     for index, (stage, criterion) in enumerate(zip(config.stages, criteria, strict=True)):
-        own = stage.schedule is not None
-        rate = partial(
-            _rate,
-            stage.schedule or config.schedule,
-            stage.optimizer or config.optimizer,
-            first_epoch if own else 0,
-        )
         stages.append(
             engine.Stage(
                 name="+".join(stage.objective),
                 criterion=criterion,
                 loader=build_loader(config, stage, tokenizer),
                 optimizer_name=optimizer_name(index, stage),
-                learning_rate=rate,
+                learning_rate=stage_rate(config, stage, first_epoch),
                 epochs=stage.epochs,
                 steps=stage.steps,
             )
@@ -195,9 +178,18 @@ def build_stages(config: PretrainConfig, criteria: Sequence, tokenizer) -> list[
     return stages
 
 
-def _rate(schedule, optimizer, first_epoch: int, epoch: int, step: int, steps: int) -> float:
+def stage_rate(
+    config: PretrainConfig, stage: StageConfig, first_epoch: int
+) -> Callable[[int, int, int], float]:
+    """(epoch, step, steps per epoch) -> learning rate of a stage that begins at `first_epoch`."""
+    schedule, optimizer = stage.schedule or config.schedule, stage.optimizer or config.optimizer
     # A stage with a schedule of its own counts its epochs from its own beginning.
-    return learning_rate(schedule, optimizer, epoch - first_epoch, step, steps)
+    start = 0 if stage.schedule is None else first_epoch
+
+    def rate(epoch: int, step: int, steps: int) -> float:
+        return learning_rate(schedule, optimizer, epoch - start, step, steps)
+
+    return rate
 
 
 def build_loader(config: PretrainConfig, stage: StageConfig, tokenizer):

@@ -1,4 +1,4 @@
-"""Training and evaluation loops, checkpoints and logs of all systems; knows none of them by name."""
+"""Training and evaluation loops, checkpoints and logs; knows no system by name."""
 
 from engine.evaluation import evaluate
 from engine.snapshot import Position, Snapshots

@@ -26,7 +26,8 @@ def evaluate(
 
     Args:
         model: batch -> outputs, in evaluation mode on `device`.
-        postprocess: (outputs, batch) -> one `Grounding` per phrase, in pixels of the original picture.
+        postprocess: (outputs, batch) -> one `Grounding` per phrase, in pixels of the original
+            picture.
         progress: wraps the batches, such as a tqdm bar.
 
     Yields:

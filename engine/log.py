@@ -1,4 +1,4 @@
-"""What a training run tells while it runs: a progress bar, `log.txt` (JSON lines) and TensorBoard curves."""
+"""What a training run tells: a progress bar, `log.txt` (JSON lines) and TensorBoard curves."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from engine.snapshot import Position
 class RunLog:
     """Means of the named losses every `every` steps and every epoch; only the main process writes.
 
-    Losses stay on their device until a line is written: reading them earlier would make every step wait.
+    Losses stay on their device until a line is written: reading them earlier would make every step
+    wait.
 
     Args:
         folder: receives `log.txt` and `tensorboard/`.
@@ -49,7 +50,11 @@ class RunLog:
         )
 
     def step(
-        self, position: Position, losses: dict[str, Tensor], rate: float, batches: list[dict[str, Any]]
+        self,
+        position: Position,
+        losses: dict[str, Tensor],
+        rate: float,
+        batches: list[dict[str, Any]],
     ) -> None:
         """Take note of one step."""
         self._window.add(losses)
@@ -63,7 +68,7 @@ class RunLog:
             self._since, self._samples = time.perf_counter(), 0
 
     def check_finite(self) -> None:
-        """Raises FloatingPointError with the parts of the loss if any of them is no longer finite."""
+        """Raises FloatingPointError, naming the parts, if any loss is no longer finite."""
         bad = {k: v for k, v in self._epoch.values().items() if not torch.isfinite(torch.tensor(v))}
         if bad:
             parts = ", ".join(f"{name} {value:.4g}" for name, value in self._epoch.values().items())
@@ -102,7 +107,9 @@ class RunLog:
         self.lines.append(line)
         for name, value in {"lr": rate, **values}.items():
             self.curves.add_scalar(f"{kind}/{name}", value, position.global_step)
-        self.bar.set_postfix({name: f"{value:.3f}" for name, value in values.items()}, refresh=False)
+        self.bar.set_postfix(
+            {name: f"{value:.3f}" for name, value in values.items()}, refresh=False
+        )
 
 
 class _Mean:

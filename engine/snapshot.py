@@ -1,8 +1,9 @@
-"""Checkpoints of a run: written atomically in a room's published layout, read back to the exact step.
+"""Checkpoints of a run: written atomically in a room's published layout, read back exactly.
 
-A file holds the published entries {model, optimizer, lr_scheduler, config, epoch} and one of our own, `run`, with
-what an exact continuation needs besides. `checkpoint_NN.pth` is written after every epoch; `last.ckpt`, which is not
-taken for a finished checkpoint by an evaluation of the folder, at `save_every_steps` within an epoch.
+A file holds the published entries {model, optimizer, lr_scheduler, config, epoch} and one of our
+own, `run`, with what an exact continuation needs besides. `checkpoint_NN.pth` is written after
+every epoch; `last.ckpt`, which is not taken for a finished checkpoint by an evaluation of the
+folder, at `save_every_steps` within an epoch.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ logger = logging.getLogger("groundwork")
 
 @dataclass
 class Position:
-    """Where a run stands: finished epochs, finished steps of the current epoch, finished steps of the run."""
+    """Where a run stands: finished epochs, finished steps of this epoch and of the whole run."""
 
     epoch: int = 0
     step: int = 0
@@ -69,7 +70,7 @@ class Snapshots:
         scaler: torch.amp.GradScaler,
         position: Position,
     ) -> dict[str, Any]:
-        """Everything a file holds; `current` names the optimiser that stands in the published entry."""
+        """Everything a file holds; `current` names the optimiser of the published entry."""
         return {
             "model": self.export(model),
             "optimizer": optimizers[current].state_dict(),
@@ -117,8 +118,8 @@ class Snapshots:
             return self.last
         if not epochs:
             raise FileNotFoundError(
-                f"--resume: {self.folder} holds no checkpoint_*.pth and no last.ckpt; name another --output_dir, "
-                "or start without --resume"
+                f"--resume: {self.folder} holds no checkpoint_*.pth and no last.ckpt; "
+                "name another --output_dir, or start without --resume"
             )
         return epochs[-1]
 
@@ -132,7 +133,8 @@ class Snapshots:
         """Fill model, optimisers and scaler from a file of ours; returns where its run stood.
 
         Raises:
-            CheckpointError: the file was not written by this engine, or by a run with other optimisers.
+            CheckpointError: the file was not written by this engine, or by a run with other
+                optimisers.
         """
         content = read_checkpoint(path)
         run = content.get("run")
@@ -144,8 +146,9 @@ class Snapshots:
         states = {run["current"]: content["optimizer"], **run["other_optimizers"]}
         if set(states) != set(optimizers):
             raise CheckpointError(
-                f"{path}: has optimisers {sorted(states)}, this configuration {sorted(optimizers)}. "
-                "Resume with the configuration that the run was started with (manifest.json)."
+                f"{path}: has optimisers {sorted(states)}, this configuration has "
+                f"{sorted(optimizers)}. Resume with the configuration that the run was started "
+                "with (manifest.json)."
             )
         self.restore_model(model, content["model"])
         for name, state in states.items():
@@ -154,8 +157,8 @@ class Snapshots:
         position = Position(**run["position"])
         if run["world_size"] != utils.world_size():
             logger.warning(
-                "%s was written by %d processes and is resumed by %d: the run continues, but what it draws at "
-                "random differs from the uninterrupted one.",
+                "%s was written by %d processes and is resumed by %d: the run continues, but what "
+                "it draws at random differs from the uninterrupted one.",
                 path, run["world_size"], utils.world_size(),
             )  # fmt: skip
         logger.info("resumed %s at epoch %d, step %d", path, position.epoch, position.step)

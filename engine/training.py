@@ -1,14 +1,13 @@
 """The training loop of every system; none is known by name here.
 
-A run is a list of stages, each with its data, criterion, optimiser and schedule. Whatever a step draws at random
-follows from (seed, epoch, step, rank), and so do data order and augmentation (`dataset.loader`): a run that is
-stopped anywhere and resumed goes on exactly as if nothing had happened.
+A run is a list of stages, each with its data, criterion, optimiser and schedule. Whatever a step
+draws at random follows from (seed, epoch, step, rank), and so do data order and augmentation
+(`dataset.loader`): a run that is stopped anywhere and resumed goes on exactly as if nothing had
+happened.
 """
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -35,11 +34,12 @@ class Stage:
     """Some epochs of a run.
 
     name: for the log.
-    criterion: (outputs, batch) -> named scalars; `weights` names those that make the total, with their factors;
-        `start_step(epoch, step, steps_per_epoch)` is called before each step.
+    criterion: (outputs, batch) -> named scalars; `weights` names those that make the total, with
+        their factors; `start_step(epoch, step, steps_per_epoch)` is called before each step.
     loader: batches (dicts); its sampler has `set_epoch(epoch, start_batch)` and `steps_per_epoch`.
     optimizer_name: key into the run's optimisers; stages that share one continue its state.
-    learning_rate: (epoch, step, steps_per_epoch) -> rate, both counted over the whole run and within the epoch.
+    learning_rate: (epoch, step, steps_per_epoch) -> rate, both counted over the whole run and
+        within the epoch.
     epochs: how many; steps: at most this many optimiser steps per epoch.
     """
 
@@ -65,7 +65,7 @@ class Settings:
 
 
 class TrainingStep(nn.Module):
-    """Model and criterion as one forward, so that one wrapper sees everything that takes part in the gradient."""
+    """Model and criterion as one forward, so that one wrapper sees all that has a gradient."""
 
     def __init__(self, model: nn.Module, criterion: nn.Module):
         super().__init__()
@@ -88,6 +88,7 @@ class Trainer:
         model: nn.Module,
         optimizers: dict[str, Optimizer],
         settings: Settings,
+        *,
         snapshots: Snapshots,
         log: RunLog,
         device: torch.device,
@@ -102,7 +103,7 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
 
     def resume(self, path: Path) -> None:
-        """Continue from a checkpoint: weights, optimisers, position; later lines of the log are taken back."""
+        """Continue from a checkpoint; lines of the log about later steps are taken back."""
         self.position = self.snapshots.restore(path, self.model, self.optimizers, self.scaler)
         self.log.rewind(self.position.global_step)
 
@@ -113,7 +114,8 @@ class Trainer:
         steps = min(steps, stage.steps or steps)
         if steps == 0:
             raise ValueError(
-                f"stage {stage.name}: fewer batches than accumulate={accumulate}; lower batch_size or accumulate"
+                f"stage {stage.name}: fewer batches than accumulate={accumulate}; "
+                "lower batch_size or accumulate"
             )
         stage.loader.sampler.set_epoch(position.epoch, position.step * accumulate)
         optimizer = self.optimizers[stage.optimizer_name]
@@ -140,7 +142,7 @@ class Trainer:
     def train_step(
         self, module: nn.Module, optimizer: Optimizer, micro_batches: list[dict[str, Any]]
     ) -> dict[str, Tensor]:
-        """One optimiser step over one or several batches; returns the mean of their named scalars."""
+        """One optimiser step over one or several batches; returns their mean named scalars."""
         dtype = PRECISIONS[self.settings.precision]
         sums: dict[str, Tensor] = {}
         for index, batch in enumerate(micro_batches):
@@ -171,9 +173,9 @@ def fit(
     stages: list[Stage],
     optimizers: dict[str, Optimizer],
     settings: Settings,
+    *,
     snapshots: Snapshots,
     output_dir: Path,
-    *,
     device: torch.device,
     resume: Path | None = None,
 ) -> None:
@@ -187,10 +189,11 @@ def fit(
         resume: checkpoint to continue from.
 
     Raises:
-        FloatingPointError: a loss is no longer finite; the message lists the parts. Nothing is saved after it.
+        FloatingPointError: a loss is no longer finite; the message lists the parts. Nothing is
+            saved after it.
     """
     log = RunLog(output_dir, settings.log_every, sum(stage.epochs for stage in stages))
-    trainer = Trainer(model, optimizers, settings, snapshots, log, device)
+    trainer = Trainer(model, optimizers, settings, snapshots=snapshots, log=log, device=device)
     if resume is not None:
         trainer.resume(resume)
     model.train()
@@ -213,7 +216,8 @@ def distribute(module: nn.Module, device: torch.device) -> nn.Module:
         module,
         device_ids=[device.index] if device.type == "cuda" else None,
         broadcast_buffers=False,
-        # Which parameters a batch reaches depends on what it holds: regions, paraphrases, masked words.
+        # Which parameters a batch reaches depends on what it holds: regions, paraphrases, masked
+        # words.
         find_unused_parameters=True,
     )
 

@@ -30,7 +30,9 @@ def pytest_generate_tests(metafunc):
     for fixture, system in (("albef_golden", "albef"), ("evaluation_golden", "evaluation")):
         if fixture in metafunc.fixturenames:
             mine = [file for file in files if golden_meta(file)["system"] == system]
-            metafunc.parametrize(fixture, mine, ids=[f.stem for f in mine], indirect=True, scope="module")
+            metafunc.parametrize(
+                fixture, mine, ids=[f.stem for f in mine], indirect=True, scope="module"
+            )
 
 
 def load_golden(file: Path) -> tuple[dict[str, np.ndarray], dict]:
@@ -40,7 +42,7 @@ def load_golden(file: Path) -> tuple[dict[str, np.ndarray], dict]:
 
 @pytest.fixture(scope="module")
 def albef_golden(request):
-    """(arrays, meta, state-dict layout) of one ALBEF file; both objectives share a layout per size."""
+    """(arrays, meta, state-dict layout) of one ALBEF file; both objectives share layouts."""
     arrays, meta = load_golden(request.param)
     names = (f"amc_{meta['size']}_keys.json", f"{request.param.stem}_keys.json")
     folders = (request.param.parent, GOLDEN)

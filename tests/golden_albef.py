@@ -1,4 +1,4 @@
-"""Runs ALBEF, AMC and SelfEQ golden files: builds the model from a file's `meta`, compares every array in it."""
+"""Runs ALBEF, AMC and SelfEQ golden files: builds the model from a file's `meta`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WEIGHTS = {
 
 
 def mask_every_third(ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The golden files' fixed masking: positions 2, 5, 8, ... that hold neither padding nor [CLS]."""
+    """The golden files' fixed masking: positions 2, 5, 8, ... but no padding and no [CLS]."""
     third = torch.arange(ids.shape[1]) % 3 == 2
     selected = third & (ids != 0) & (ids != CLS_ID)
     return torch.where(selected, MASK_ID, ids), selected
@@ -43,7 +43,11 @@ class GoldenALBEF:
         for queue in ("image_queue", "text_queue"):
             shapes[queue] = [meta["embed_dim"], meta["queue_size"]]
         self.state = fill_state_dict(
-            {k: s for k, s in shapes.items() if not k.startswith("queue_ptr") and "position_ids" not in k},
+            {
+                k: s
+                for k, s in shapes.items()
+                if not k.startswith("queue_ptr") and "position_ids" not in k
+            },
             salt=meta["salt"],
             tied=tied_keys(shapes),
         )
@@ -51,8 +55,12 @@ class GoldenALBEF:
             self.state[pointer] = torch.zeros(1, dtype=torch.long)
         stream = np.random.RandomState(meta["image_seed"])
         batch, side = len(arrays["text_ids"]), meta["image_size"]
-        self.image = torch.from_numpy(stream.standard_normal((batch, 3, side, side)).astype(np.float32))
-        self.image384 = torch.from_numpy(stream.standard_normal((2, 3, 384, 384)).astype(np.float32))
+        self.image = torch.from_numpy(
+            stream.standard_normal((batch, 3, side, side)).astype(np.float32)
+        )
+        self.image384 = torch.from_numpy(
+            stream.standard_normal((2, 3, 384, 384)).astype(np.float32)
+        )
 
     def tensor(self, name: str) -> torch.Tensor:
         return torch.from_numpy(self.arrays[name])
@@ -60,17 +68,18 @@ class GoldenALBEF:
     def settings(self) -> SimpleNamespace:
         meta = self.meta
         return SimpleNamespace(
-            vocab_size=meta["vocab_size"], hidden_size=meta["width"], num_hidden_layers=meta["text_layers"],
-            fusion_layer=meta["fusion_layer"], num_attention_heads=meta["heads"],
-            intermediate_size=meta["text_mlp"], max_position_embeddings=512, type_vocab_size=2,
-            hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, layer_norm_eps=1e-12, pad_token_id=0,
+            vocab_size=meta["vocab_size"], hidden_size=meta["width"],
+            num_hidden_layers=meta["text_layers"], fusion_layer=meta["fusion_layer"],
+            num_attention_heads=meta["heads"], intermediate_size=meta["text_mlp"],
+            max_position_embeddings=512, type_vocab_size=2, hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0, layer_norm_eps=1e-12, pad_token_id=0,
         )  # fmt: skip
 
     def encoders(self, side: int):
         meta = self.meta
         vision = vision_transformer(
-            image_size=side, patch_size=meta["patch_size"], width=meta["width"], depth=meta["depth"],
-            heads=meta["heads"],
+            image_size=side, patch_size=meta["patch_size"], width=meta["width"],
+            depth=meta["depth"], heads=meta["heads"],
         )  # fmt: skip
         return vision, FusionBertForMaskedLM(self.settings(), meta["width"])
 
@@ -123,20 +132,29 @@ class GoldenALBEF:
         }
 
     def train_once(self, names: tuple[str, ...]) -> tuple[MomentumALBEF, dict[str, float]]:
-        """One forward and backward; named losses, `loss_total`, and the model with its gradients."""
-        model, batch, criterion = self.training_model(), self.training_batch(), self.objectives(names)
+        """One forward and backward: the model with its gradients, losses with `loss_total`."""
+        model, batch, criterion = (
+            self.training_model(),
+            self.training_batch(),
+            self.objectives(names),
+        )
         losses = criterion(model(batch), batch)
         total = sum(WEIGHTS[name] * loss for name, loss in losses.items() if name in WEIGHTS)
         total.backward()
         return model, {k: v.item() for k, v in losses.items()} | {"loss_total": total.item()}
 
     def evaluate(self, mode: str, side: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Heat maps (2, h, w) of the two true pairs, and their match logits or all pairs' similarities (2, 2)."""
+        """Heat maps (2, h, w) of two true pairs; match logits or all similarities (2, 2)."""
         image = self.image384 if side == 384 else self.image[:2]
         ids, mask = self.tensor("text_ids")[:2], self.tensor("text_mask")[:2]
         model = self.evaluation_model(side)
         explainer = Explainer(model, mode=mode, layer=8)
-        pairs = {"image": image, "text_ids": ids, "text_mask": mask, "phrase_image": torch.arange(2)}
+        pairs = {
+            "image": image,
+            "text_ids": ids,
+            "text_mask": mask,
+            "phrase_image": torch.arange(2),
+        }
         heatmaps = explainer(pairs)["heatmaps"]
         if mode == "itm":
             bert = model.text_encoder.bert
@@ -152,7 +170,7 @@ class GoldenALBEF:
 
 
 def tied_keys(shapes: dict[str, list[int]]) -> dict[str, str]:
-    """Which keys share another key's values: the word decoder, with the embeddings and with its own bias."""
+    """Which keys share another's values: the word decoder, with embeddings and its own bias."""
     tied = {}
     for encoder in ("text_encoder", "text_encoder_m"):
         head = f"{encoder}.cls.predictions"

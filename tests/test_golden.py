@@ -1,4 +1,4 @@
-"""Every golden file is repeated: the numbers of the published implementations, with weights made from key names.
+"""Every golden file is repeated: published implementations, weights made from key names.
 
     pytest tests/test_golden.py --golden-dir DIR -k amc_tiny
 
@@ -75,7 +75,11 @@ def check_gradients(albef, model, prefix):
 
 def test_queues_and_momentum_twin_move_as_published(albef, trained):
     model, _ = trained
-    assert model.queue_ptr_img.item() == model.queue_ptr_txt.item() == int(albef.arrays["queue_ptr_img"])
+    assert (
+        model.queue_ptr_img.item()
+        == model.queue_ptr_txt.item()
+        == int(albef.arrays["queue_ptr_img"])
+    )
     assert_close("image_queue", model.image_queue[:, :6], albef.arrays["image_queue_after"])
     assert_close("text_queue", model.text_queue[:, :6], albef.arrays["text_queue_after"])
     name = "vision_proj_m.weight"

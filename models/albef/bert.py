@@ -1,19 +1,16 @@
-"""BERT with image cross-attention in its upper layers: ALBEF's text encoder and fusion encoder in
-one stack.
+"""BERT with image cross-attention in its upper layers: ALBEF's text and fusion encoder in one.
 
 Parameter names follow BERT's and ALBEF's published checkpoints. Shapes: B images, P phrases per
 image, L text tokens, N image patches, D width of the text, H heads.
 
 Layers below `fusion_layer` read text only; the others have a cross-attention to the image between
 their self-attention and their feed-forward block. The stack can be run in three ways, which are its
-three
-methods: `text` (embeddings and the lower layers), `fuse` (the upper layers on given text states),
-and `forward` (both).
+three methods: `text` (embeddings and the lower layers), `fuse` (the upper layers on given text
+states), and `forward` (both).
 
 Image keys and values do not depend on the phrase. `image_keys_values` computes them once per image,
-and `fuse`
-takes them: matched and mismatched pairs, masked-language modelling and all phrases of an image
-    share them.
+and `fuse` takes them: matched and mismatched pairs, masked-language modelling and all phrases of an
+image share them.
 """
 
 from __future__ import annotations
@@ -75,9 +72,7 @@ class Attention(nn.Module):
         )
 
     def forward(self, states: Tensor, source: KeysValues, mask: Tensor | None = None) -> Tensor:
-        """Attend from `states` (B, L, D) to `source`; `mask` (B, 1, 1, S) is true where a key may
-        be seen.
-        """
+        """Attend from `states` (B, L, D) to `source`; `mask` (B, 1, 1, S): true = may be seen."""
         queries = self._split_heads(self.query(states))
         if self.fused_attn:
             drop = self.attn_drop.p if self.training else 0.0
@@ -217,9 +212,7 @@ class FusionBert(nn.Module):
         return [layer.crossattention.self.keys_values(image_tokens) for layer in self.fusion_layers]
 
     def fuse(self, states: Tensor, mask: Tensor, image: list[KeysValues]) -> Tensor:
-        """Text states (B * P, L, D), P consecutive phrases per image, mask (B * P, L) -> fused
-        states.
-        """
+        """Text states (B * P, L, D), P consecutive phrases per image, mask (B * P, L) -> fused."""
         mask = mask.bool()[:, None, None]
         for layer, keys_values in zip(self.fusion_layers, image, strict=True):
             states = layer(states, mask, keys_values)
@@ -243,9 +236,7 @@ class Transform(nn.Module):
 
 
 class PredictionHead(nn.Module):
-    """Scores over the vocabulary; the decoder shares the word embeddings' weight and the head's
-    bias.
-    """
+    """Scores over the vocabulary, with the word embeddings' weight and the head's own bias."""
 
     def __init__(self, settings: TextSettings, word_embeddings: nn.Embedding):
         super().__init__()

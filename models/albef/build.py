@@ -20,9 +20,7 @@ from models.albef.vision import vision_transformer
 
 
 def build_model(config, *, momentum: bool) -> ALBEF:
-    """ALBEF of the sizes in a `ModelConfig`, randomly initialised; with twin and queues if
-    `momentum`.
-    """
+    """A random ALBEF of the sizes in a `ModelConfig`; with twin and queues if `momentum`."""
 
     def image_encoder():
         return vision_transformer(
@@ -123,7 +121,6 @@ def build(config, tokenizer) -> tuple[MomentumALBEF, list[ObjectiveList]]:
 
 
 def build_grounding(config, *, mode: str = "itm", layer: int | None = None):
-    """From a `GroundingConfig`: (explainer, postprocess); load a checkpoint into `explainer.model`.
-    """
+    """`GroundingConfig` -> (explainer, postprocess); load weights into `explainer.model`."""
     explainer = Explainer(build_model(config.model, momentum=False), mode=mode, layer=layer)
     return explainer.eval(), heatmaps_to_groundings

@@ -15,8 +15,7 @@ from models.common.checkpoint import LoadReport, load_strictly, read_checkpoint
 
 TWIN = tuple(f"{name}_m." for name in MOMENTUM_PAIRS)
 QUEUES = ("image_queue", "text_queue", "queue_ptr")
-# The masked-language head plays no part in an explanation, and fine-tuned files may come without
-# it.
+# The masked-language head plays no part in an explanation; fine-tuned files may come without it.
 WORD_HEAD = ("text_encoder.cls.",)
 
 
@@ -58,7 +57,8 @@ def fill(model: ALBEF, published: dict[str, Tensor], report: LoadReport) -> None
     for key in ("image_queue", "text_queue"):
         if key in state and state[key].shape != getattr(model, key).shape:
             report.notes.append(
-                f"{key} of {state[key].shape[1]} columns not taken, the model's has {getattr(model, key).shape[1]}."
+                f"{key} of {state[key].shape[1]} columns not taken, the model's has "
+                f"{getattr(model, key).shape[1]}."
             )
             # Pointers into a queue of another length mean nothing.
             state = {k: v for k, v in state.items() if k != key and not k.startswith("queue_ptr")}
@@ -98,8 +98,7 @@ def published_state(model: MomentumALBEF) -> dict[str, Tensor]:
 
 
 def initialise_encoders(model: MomentumALBEF, deit: str, bert: str) -> LoadReport:
-    """Start the encoders from DeiT and BERT, as ALBEF's own pre-training did; nothing else is
-    touched.
+    """Start the encoders from DeiT and BERT, as ALBEF's pre-training did; the rest is untouched.
 
     Args:
         deit: a timm model name (`deit_base_patch16_224`), which is downloaded, or a checkpoint

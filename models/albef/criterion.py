@@ -23,9 +23,7 @@ class ObjectiveList(nn.Module):
         self.weights = weights
 
     def start_step(self, epoch: int, step: int, steps_per_epoch: int) -> None:
-        """Tell the objectives where training stands: soft targets fade in over the first epoch
-        (spec of ALBEF).
-        """
+        """Tell the objectives where training stands: soft targets fade in over epoch 0."""
         ramp = min(1.0, step / steps_per_epoch) if epoch == 0 else 1.0
         for module in self.modules():
             if isinstance(module, ImageTextLosses):

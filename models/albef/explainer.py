@@ -106,9 +106,7 @@ def _per_phrase(attention: Tensor, rows: Tensor) -> Tensor:
 
 
 def place_in_image(phrase_image: Tensor) -> Tensor:
-    """(T,) not decreasing image numbers -> (T,) how many phrases of the same image come before
-    each.
-    """
+    """(T,) not decreasing image numbers -> (T,) how many phrases of its image precede each."""
     first = torch.searchsorted(phrase_image, phrase_image)
     return torch.arange(len(phrase_image), device=phrase_image.device) - first
 

@@ -1,12 +1,10 @@
-"""ALBEF (Li et al., NeurIPS 2021): image encoder, text encoder, fusion encoder, momentum twin,
-queues.
+"""ALBEF (Li et al., NeurIPS 2021): image, text and fusion encoder, momentum twin, queues.
 
 Shapes: B images, L text tokens, N = rows * columns image patches, D width, E embedding width, Q
-    queue length.
+queue length.
 
 A training forward is lazy: `ALBEF.forward` returns `passes.TrainingPasses`, whose members are
-    computed when
-an objective first asks for them and are shared by all objectives.
+computed when an objective first asks for them and are shared by all objectives.
 """
 
 from __future__ import annotations
@@ -67,15 +65,12 @@ class ALBEF(nn.Module):
         return F.normalize(self.text_proj(states[:, 0]), dim=-1)
 
     def match_logits(self, fused: Tensor) -> Tensor:
-        """Fused states (n, L, D) -> logits (n, 2); column 1 says that text and image belong
-        together.
-        """
+        """Fused states (n, L, D) -> logits (n, 2); column 1: text and image belong together."""
         return self.itm_head(fused[:, 0])
 
 
 class MomentumALBEF(ALBEF):
-    """ALBEF as it is trained: with a momentum twin of each encoder and queues of the twin's
-    features.
+    """ALBEF as it is trained: with momentum twins of its encoders and queues of their features.
 
     Args beyond ALBEF's:
         visual_encoder_m, text_encoder_m: modules of the same structure; they begin as copies.
@@ -139,7 +134,7 @@ class MomentumALBEF(ALBEF):
         """Replace the oldest columns by the features (B, E) of all processes, in rank order.
 
         Any number of rows is legal: writing wraps around, and of more rows than columns the last
-            ones stay.
+        ones stay.
         """
         for queue, pointer, features in (
             (self.image_queue, self.queue_ptr_img, image_features),
@@ -152,8 +147,7 @@ class MomentumALBEF(ALBEF):
             pointer.add_(len(rows)).remainder_(size)
 
     def forward(self, batch: dict) -> TrainingPasses:
-        """Begin a training step: bound the temperature, move the twin, return the lazy passes of
-        `batch`.
+        """Begin a step: bound the temperature, move the twin, return the lazy passes of `batch`.
 
         Args:
             batch: as `dataset.collate` builds it (`image`, `text_ids`, `text_mask`,

@@ -1,8 +1,7 @@
-"""What the objectives of one training step share: every pass is computed when first asked for, and
-once.
+"""What the objectives of one training step share: passes, computed when first asked for, once.
 
 Shapes: B images, P phrases (one per image of a subset), L tokens, N patches, E embedding width, Q
-    queue length.
+queue length.
 """
 
 from __future__ import annotations
@@ -126,8 +125,7 @@ class PhrasePasses:
 
     @cached_property
     def similarities(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Over temperature, each (P, P + Q): image to text, text to image, and both by the momentum
-        encoders.
+        """Each (P, P + Q), over temperature: image to text, text to image, and both by momentum.
 
         The first P columns are the momentum features of the batch in its order, the others the
         queue's.
@@ -144,9 +142,7 @@ class PhrasePasses:
 
     @cached_property
     def _matched(self) -> tuple[Tensor, Tensor | None]:
-        """Match logits (P, 2) of the true pairs and, where the passes are `explained`, their heat
-        maps.
-        """
+        """Match logits (P, 2) of the true pairs and, if `explained`, their heat maps."""
         model, bert = self.model, self.model.text_encoder.bert
         if not self.explained:
             return model.match_logits(bert.fuse(self.states, self.mask, self.keys_values)), None
@@ -202,12 +198,9 @@ class TrainingPasses:
         )
 
     def explain(self) -> None:
-        """Let the matched pairs be computed with their heat maps (which costs the fused kernels).
-        """
+        """Compute the matched pairs with their heat maps, which costs the fused kernels."""
         self.phrase.explained = self.paraphrase.explained = True
 
     def enqueue(self) -> None:
-        """Hand the momentum features of the images and phrases to the queues; after all losses are
-        computed.
-        """
+        """Hand the momentum features to the queues, after all losses are computed."""
         self.model.enqueue(self.images.momentum_features, self.phrase.momentum_features)

@@ -31,8 +31,7 @@ def vision_transformer(
 
 
 def resize_position_embedding(embedding: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Position embeddings (1, 1 + n * n, width) for another patch grid, (1, 1 + rows * columns,
-    width).
+    """Position embeddings (1, 1 + n * n, width) -> (1, 1 + rows * columns, width) of `grid`.
 
     The [CLS] row is kept; the square grid is resized bicubically without antialiasing, which is
     what the published numbers were computed with (timm's own resampling antialiases).

@@ -1,5 +1,4 @@
-"""Looking into an attention layer: its probabilities, and the gradient of a score with respect to
-them.
+"""Looking into an attention layer: its probabilities, and a score's gradient at them.
 
 Works on any module that follows timm's convention: a boolean attribute `fused_attn`, and an
 `nn.Dropout` called `attn_drop` which receives the attention probabilities whenever `fused_attn` is
@@ -70,9 +69,7 @@ class AttentionRecorder:
 
     @property
     def probabilities(self) -> Tensor:
-        """The recorded probabilities. Raises RuntimeError if the layer has not run inside the
-        context.
-        """
+        """The recorded ones. Raises RuntimeError if the layer has not run inside the context."""
         if self._probabilities is None:
             raise RuntimeError(
                 f"{type(self.attention).__name__} did not run while it was recorded: "

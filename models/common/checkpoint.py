@@ -22,9 +22,7 @@ SIGNATURES = {
 
 
 class CheckpointError(ValueError):
-    """A checkpoint file cannot be read, or does not fit the model; the message names file, keys and
-    remedy.
-    """
+    """A checkpoint cannot be read or does not fit; the message names file, keys and remedy."""
 
 
 def read_checkpoint(path: str | Path) -> dict:
@@ -46,12 +44,13 @@ def read_checkpoint(path: str | Path) -> dict:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path}: not loaded, because it holds more than tensors and plain values, or is no checkpoint at all "
-            f"({str(error).splitlines()[0]}). Re-save it with only its state dict."
+            f"{path}: not loaded, because it holds more than tensors and plain values, or is no "
+            f"checkpoint at all ({str(error).splitlines()[0]}). Re-save only its state dict."
         ) from error
     except (RuntimeError, EOFError, OSError, KeyError) as error:
         raise CheckpointError(
-            f"{path}: truncated or damaged ({str(error).splitlines()[0]}). Copy or download it again."
+            f"{path}: truncated or damaged ({str(error).splitlines()[0]}). "
+            "Copy or download it again."
         ) from error
     if not isinstance(content, dict):
         raise CheckpointError(
@@ -128,9 +127,9 @@ def load_strictly(
     ]
     if problems:
         raise CheckpointError(
-            f"{report.source} does not fit the model. It looks like a checkpoint of {recognise(state)}. "
-            f"{'. '.join(problems)}. Give the file of the configured system, or set the config's `model` section "
-            "to the sizes of the file."
+            f"{report.source} does not fit the model. It looks like a checkpoint of "
+            f"{recognise(state)}. {'. '.join(problems)}. Give the file of the configured system, "
+            "or set the config's `model` section to the sizes of the file."
         )
     with torch.no_grad():
         for key in shared:

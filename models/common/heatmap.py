@@ -81,9 +81,7 @@ def explanation(
 
 
 def min_max(heatmaps: torch.Tensor) -> torch.Tensor:
-    """Scale each map of (n, h, w) to begin at 0 and to reach, all but 1e-7, 1; a constant map
-    becomes 0.
-    """
+    """Scale each map of (n, h, w) to reach from 0 to 1 (all but 1e-7); a constant one is 0."""
     heatmaps = heatmaps.relu()
     heatmaps = heatmaps - heatmaps.amin(dim=(1, 2), keepdim=True)
     return heatmaps / (heatmaps.amax(dim=(1, 2), keepdim=True) + 1e-7)

@@ -1,6 +1,4 @@
-"""The objectives ALBEF can be trained with. Each is a small module: lazy passes and batch in, named
-losses out.
-"""
+"""The objectives of ALBEF, small modules: lazy passes and batch in, named losses out."""
 
 from models.albef.objectives.amc import AttentionMaskConsistency
 from models.albef.objectives.itc_itm_mlm import ImageTextLosses, TokenMasker

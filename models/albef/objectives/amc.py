@@ -1,5 +1,4 @@
-"""Attention Mask Consistency (Yang et al., CVPR 2023, section 3.2): the explanation must lie inside
-the region.
+"""Attention Mask Consistency (Yang et al., CVPR 2023): the explanation must lie in the region.
 
 Shapes: B samples, R samples with a region, M side of the region masks.
 """
@@ -35,8 +34,7 @@ class AttentionMaskConsistency(nn.Module):
         self.mean_over = mean_over
 
     def forward(self, passes: TrainingPasses, batch: dict) -> dict[str, Tensor]:
-        """Scalars `loss_amc_mean` and `loss_amc_max`; both 0 if no sample of the batch has a
-        region.
+        """Scalars `loss_amc_mean` and `loss_amc_max`; both 0 if no sample has a region.
 
         Args:
             batch: `has_region` (B,) bool and `region_mask` (R, M, M) with values in [0, 1].

@@ -38,9 +38,7 @@ class TokenMasker:
         self.probability = probability
 
     def __call__(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Token ids (P, L) -> the ids to show (P, L), and which tokens are to be restored (P, L)
-        bool.
-        """
+        """Token ids (P, L) -> ids to show (P, L), and which are to be restored (P, L) bool."""
         draw = torch.rand(ids.shape, device=ids.device)
         selected = (draw < self.probability) & (ids != self.pad_id) & (ids != self.cls_id)
         fate = torch.rand(ids.shape, device=ids.device)
@@ -92,9 +90,8 @@ class ImageTextLosses(nn.Module):
         self.mlm_distill_over = mlm_distill_over
         self.ramp = 1.0
 
-    def forward(self, passes: TrainingPasses, batch: dict) -> dict[str, Tensor]:
-        """Scalars `loss_mlm`, `loss_ita`, `loss_itm` of every sample's phrase, and `itm_accuracy`.
-        """
+    def forward(self, passes: TrainingPasses, _batch: dict) -> dict[str, Tensor]:
+        """Scalars `loss_{mlm,ita,itm}` of every sample's phrase, and `itm_accuracy`."""
         losses = self.of_pairs(passes.phrase)
         return {
             "loss_mlm": losses["mlm"],
@@ -124,8 +121,7 @@ class ImageTextLosses(nn.Module):
         return (losses[0] + losses[1]) / 2
 
     def matching(self, pairs: PhrasePasses) -> tuple[Tensor, Tensor]:
-        """Cross-entropy of 3 P pairs: the true ones, each text with a wrong image, each image with
-        a wrong text.
+        """Cross-entropy of 3 P pairs: true ones, texts with wrong images, images with wrong texts.
 
         Returns the loss and the accuracy over the 3 P decisions.
         """
@@ -152,9 +148,7 @@ class ImageTextLosses(nn.Module):
         return F.cross_entropy(logits, labels), (logits.argmax(-1) == labels).float().mean()
 
     def masked_language(self, pairs: PhrasePasses) -> Tensor:
-        """Cross-entropy with the hidden tokens, mixed with distillation; 0 if no token was
-        selected.
-        """
+        """Cross-entropy with the hidden tokens, mixed with distillation; 0 if none was selected."""
         shown, selected = self.masker(pairs.ids)
         model, alpha = pairs.model, self.alpha * self.ramp
         states = model.text_encoder.bert(shown, pairs.mask, pairs.keys_values)

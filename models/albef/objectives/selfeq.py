@@ -1,5 +1,4 @@
-"""Self-consistent explanations (He et al., CVPR 2024): a phrase and its paraphrase must point to
-the same place.
+"""Self-consistent explanations (He et al., CVPR 2024): paraphrases must point to the same place.
 
 No boxes are needed. Shapes: P samples that have a paraphrase, h x w patches.
 """
@@ -35,10 +34,8 @@ class SelfConsistency(nn.Module):
         self.image_text = image_text
         self.threshold = threshold
 
-    def forward(self, passes: TrainingPasses, batch: dict) -> dict[str, Tensor]:
-        """Scalars `loss_syn_{mlm,ita,itm}`, `loss_sim_syn`, `loss_cst_syn`; all 0 without a
-        paraphrase.
-        """
+    def forward(self, passes: TrainingPasses, _batch: dict) -> dict[str, Tensor]:
+        """Scalars `loss_syn_{mlm,ita,itm}`, `loss_{sim,cst}_syn`; all 0 without a paraphrase."""
         if len(passes.paraphrased) == 0:
             # Part of the graph all the same: every process of a group must have something to
             # differentiate.
