@@ -14,27 +14,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from configs.benchmarks import BENCHMARKS
 from predictions import Prediction, Run, file_name, read_predictions
 from results import Row, predictions_files, rescore, update_rows
 from sheet import draw_sheet
 
-# Pointing-game accuracy in percent as published: (model, benchmark, split) -> value. The AMC paper
-# evaluates one checkpoint per benchmark, SelfEQ one for all. Its RefCLEF value for AMC is given in
-# later papers and was not verified.
-PUBLISHED = {
-    ("ALBEF", "flickr30k", "test"): "79.38",
-    ("ALBEF", "refclef", "test"): "59.72",
-    ("ALBEF", "refcoco+", "testA"): "69.35",
-    ("ALBEF", "refcoco+", "testB"): "53.77",
-    ("SelfEQ", "flickr30k", "test"): "84.07",
-    ("SelfEQ", "refclef", "test"): "67.40",
-    ("SelfEQ", "refcoco+", "testA"): "75.10",
-    ("SelfEQ", "refcoco+", "testB"): "55.49",
-    ("AMC", "flickr30k", "test"): "86.49",
-    ("AMC", "refclef", "test"): "73.17 (not verified)",
-    ("AMC", "refcoco+", "testA"): "80.34",
-    ("AMC", "refcoco+", "testB"): "64.55",
-}
 CHANCE = ("centre", "random")
 COLUMNS = (
     "system", "objective", "checkpoint", "split", "value", "95 % interval", "n", "published", "note"
@@ -67,7 +51,10 @@ def published_value(row: Mapping[str, object]) -> str:
     model = found[0] if found else "ALBEF"
     if str(row["system"]).lower() not in ("albef", model.lower()):
         return ""
-    return PUBLISHED.get((model, str(row["benchmark"]), str(row["split"])), "")
+    benchmark, key = BENCHMARKS.get(str(row["benchmark"])), (model, str(row["split"]))
+    if benchmark is None or key not in benchmark.published:
+        return ""
+    return f"{benchmark.published[key]:.2f}" + " (not verified)" * (key in benchmark.unverified)
 
 
 def tables(rows: Iterable[Mapping[str, object]]) -> dict[str, list[dict[str, str]]]:

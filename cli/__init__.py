@@ -9,7 +9,9 @@ from transformers import PreTrainedTokenizerBase
 
 from configs.schema import GroundingConfig, PretrainConfig
 
-_WORKER_ERROR = re.compile(r"Caught \w+ in DataLoader worker.*\n[\w.]+: (?P<message>[^\n]+)\s*", re.S)
+_WORKER_ERROR = re.compile(
+    r"Caught \w+ in DataLoader worker.*\n[\w.]+: (?P<message>[^\n]+)\s*", re.DOTALL
+)
 
 
 def run_script(main: Callable[[], object]) -> None:

@@ -32,9 +32,9 @@ from models.albef import checkpoint
 from models.albef.build import build_grounding
 from models.common.checkpoint import read_checkpoint
 from models.common.heatmap import enlarge
-from predictions import Prediction, Run, read_predictions, write_predictions
+from predictions import Prediction, Run, file_name, read_predictions, write_predictions
 from report import Samples, markdown, write_report
-from results import chance_rows, merge_rows, predictions_files, score_rows, update_rows
+from results import chance_rows, merge_rows, score_rows, update_rows
 
 logger = logging.getLogger("groundwork")
 
@@ -103,16 +103,19 @@ def run(
     proposals = detections.read(config.data.det_file) if config.data.det_file else {}
     loader = make_eval_loader(dataset, tokenizer, config.batch_size, workers=config.data.workers)
     log = utils.JsonLines(output_dir / "log.txt")
-    utils.write_manifest(output_dir, to_dict(config), seed=config.seed, files=annotation_files(config))
+    utils.write_manifest(
+        output_dir, to_dict(config), seed=config.seed, files=annotation_files(config)
+    )
     rows: list[dict] = []
     samples = None
     for file in files:
         folder = output_dir / file.stem
-        if not again and any(folder.glob("predictions_*.jsonl")):
+        about = describe(config, file)
+        earlier = None if again else earlier_evaluation(folder, about)
+        if earlier is not None:
             logger.info("%s: already evaluated, see %s (--again evaluates anew)", file, folder)
-            about, predictions = read_predictions(predictions_files(folder)[0])
+            about, predictions = earlier
         else:
-            about = describe(config, file)
             began = time.perf_counter()
             predictions, corrupt = predict(config, file, loader, proposals, device)
             seconds = time.perf_counter() - began
@@ -141,6 +144,17 @@ def checkpoint_files(path: Path) -> list[Path]:
             f"--checkpoint {path}: no such file, and no folder with *.pth files"
         )
     return files
+
+
+def earlier_evaluation(folder: Path, about: Run) -> tuple[Run, list[Prediction]] | None:
+    """What `folder` holds of an evaluation such as `about`: same benchmark, splits and maps."""
+    path = folder / f"predictions_{file_name(about.benchmark)}.jsonl"
+    if not path.is_file():
+        return None
+    run, predictions = read_predictions(path)
+    # The note begins with the map; what follows is about the pictures.
+    same = run.note.split(",")[0] == about.note and run.splits == about.splits
+    return (run, predictions) if same else None
 
 
 def build_dataset(config: GroundingConfig) -> EvalDataset:

@@ -54,7 +54,7 @@ class DataConfig:
     tolerate_corrupt: replace images that cannot be decoded by another sample and count them in the
         log.
     text_encoder: tokeniser: name on the hub, or a folder with vocab.txt, or that file.
-    cache_dir: folder for the memory-mapped record tables; None = beside the run's output.
+    cache_dir: folder for the memory-mapped record tables; None = in memory, read anew by each run.
     """
 
     train_file: tuple[str, ...] = ()
@@ -175,7 +175,7 @@ class ScheduleConfig:
     warmup_epochs, step_size: cosine_epochs: epoch 0 warms up for warmup_epochs * step_size
         iterations.
     warmup_steps: cosine_steps: length of the linear warm-up in optimiser steps.
-    epochs: length of the cosine in epochs; None = all epochs of the run.
+    epochs: length of the cosine in epochs; None = those of the run, or of the stage it belongs to.
     """
 
     name: Literal["cosine_epochs", "cosine_steps"] = "cosine_epochs"
@@ -291,14 +291,14 @@ class PretrainConfig:
         )
 
     def _fill_schedule_lengths(self) -> None:
-        def fill(schedule: ScheduleConfig) -> ScheduleConfig:
-            return schedule if schedule.epochs else replace(schedule, epochs=self.epochs)
+        def fill(schedule: ScheduleConfig, epochs: int) -> ScheduleConfig:
+            return schedule if schedule.epochs else replace(schedule, epochs=epochs)
 
         stages = tuple(
-            stage if stage.schedule is None else replace(stage, schedule=fill(stage.schedule))
+            replace(stage, schedule=fill(stage.schedule, stage.epochs)) if stage.schedule else stage
             for stage in self.stages
         )
-        object.__setattr__(self, "schedule", fill(self.schedule))
+        object.__setattr__(self, "schedule", fill(self.schedule, self.epochs))
         object.__setattr__(self, "stages", stages)
 
 
@@ -315,7 +315,8 @@ class EvalDataConfig:
     image_root: folder that image names are relative to.
     splits: which splits; empty = all that the benchmark reports.
     max_words: phrases are cut to this many words; None = the benchmark's rule.
-    text_encoder, workers, tolerate_corrupt, cache_dir: as in training.
+    text_encoder, workers: as in training.
+    tolerate_corrupt: leave images out that cannot be decoded, and say so in the log and the note.
     """
 
     test_file: tuple[str, ...] = ()
@@ -328,7 +329,6 @@ class EvalDataConfig:
     text_encoder: str = "bert-base-uncased"
     workers: int = 4
     tolerate_corrupt: bool = False
-    cache_dir: str | None = None
 
     def __post_init__(self) -> None:
         require_positive(self, "max_words")

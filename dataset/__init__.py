@@ -37,4 +37,6 @@ Evaluation batch:
     size             list of B (H, W)
     image_path       list of B str
     image_index      list of B int, indices into the data set
+    corrupt          list of str, paths of pictures that could not be decoded and are left out (none
+                     unless tolerate_corrupt; if all are, B is 0 and image (0, 3, 0, 0))
 """

@@ -79,11 +79,14 @@ class EvalCollate:
         self.tokenizer = tokenizer
 
     def __call__(self, samples: Sequence[EvalSample]) -> dict[str, Any]:
+        corrupt = [sample.image_path for sample in samples if sample.image is None]
+        samples = [sample for sample in samples if sample.image is not None]
+        images = [sample.image for sample in samples if sample.image is not None]
         phrases = [text for sample in samples for text in sample.phrase]
         text_ids, text_mask = tokenize(self.tokenizer, phrases)
-        counts = torch.tensor([len(sample.phrase) for sample in samples])
+        counts = torch.tensor([len(sample.phrase) for sample in samples], dtype=torch.int64)
         return {
-            "image": torch.stack([sample.image for sample in samples]),
+            "image": torch.stack(images) if images else torch.zeros(0, 3, 0, 0),
             "text_ids": text_ids,
             "text_mask": text_mask,
             "phrase_image": torch.repeat_interleave(torch.arange(len(samples)), counts),
@@ -95,4 +98,5 @@ class EvalCollate:
             "size": [sample.size for sample in samples],
             "image_path": [sample.image_path for sample in samples],
             "image_index": [sample.image_index for sample in samples],
+            "corrupt": corrupt,
         }

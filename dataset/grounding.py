@@ -30,9 +30,12 @@ class TrainSample:
 
 @dataclass(slots=True)
 class EvalSample:
-    """One picture with all its phrases; the lists run over the phrases."""
+    """One picture with all its phrases; the lists run over the phrases.
 
-    image: torch.Tensor
+    image: None, with no phrases, for a picture that cannot be decoded and is left out.
+    """
+
+    image: torch.Tensor | None
     size: tuple[int, int]
     image_path: str
     image_index: int
@@ -183,6 +186,8 @@ class EvalDataset(Dataset[EvalSample]):
         transform: picture to tensor.
         max_words: phrases are cut to this many words after cleaning (RefCOCO+, RefCLEF: 30;
             Flickr30k: 50).
+        tolerate_corrupt: leave a picture that cannot be decoded out, and name it in the batch's
+            `corrupt`; otherwise that is an error.
     """
 
     def __init__(
@@ -191,10 +196,13 @@ class EvalDataset(Dataset[EvalSample]):
         image_root: str,
         transform: EvalTransform,
         max_words: int,
+        *,
+        tolerate_corrupt: bool = False,
     ) -> None:
         self.image_root = str(image_root)
         self.transform = transform
         self.max_words = max_words
+        self.tolerate_corrupt = tolerate_corrupt
         by_image: dict[str, list[Record]] = {}
         for record in records:
             by_image.setdefault(record.image, []).append(record)
@@ -215,7 +223,12 @@ class EvalDataset(Dataset[EvalSample]):
         group = self._images[index]
         first = group[0]
         path = resolve_image(self.image_root, first.image, first.source)
-        image = load_image(path, first.source)
+        try:
+            image = load_image(path, first.source)
+        except CorruptImageError:
+            if not self.tolerate_corrupt:
+                raise
+            return EvalSample(None, (0, 0), str(path), index, [], [], [], [], [])
         size = (image.shape[0], image.shape[1])
         sample = EvalSample(self.transform(image), size, str(path), index, [], [], [], [], [])
         for record in group:

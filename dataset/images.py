@@ -48,5 +48,5 @@ def load_image(path: Path, source: str = "") -> np.ndarray:
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise CorruptImageError(
             f"{source or 'record'}: image {path} cannot be decoded ({error}); fetch the file again,"
-            " or set tolerate_corrupt: true to train without it"
+            " or set data.tolerate_corrupt: true to go on without it"
         ) from error

@@ -23,6 +23,7 @@ _SPECIAL = {
     "sep_token": "[SEP]",
     "mask_token": "[MASK]",
 }
+VOCABULARIES = Path(__file__).parent / "vocabularies"
 _OTHER_SIDE = {"left": "right", "right": "left"}
 
 
@@ -59,8 +60,8 @@ def swap_left_right(text: str) -> str:
 
 
 def load_tokenizer(name_or_folder: str | os.PathLike[str]) -> PreTrainedTokenizerBase:
-    """A BERT WordPiece tokenizer from a folder with `vocab.txt`, from a vocabulary file, or by its
-    hub name.
+    """A BERT WordPiece tokenizer from a folder with `vocab.txt`, from a vocabulary file, or by name:
+    that of a folder in `dataset/vocabularies`, which needs no download, or a name on the hub.
 
     Raises:
         FileNotFoundError: the path has no vocabulary, or the name is neither a path nor to be had
@@ -68,6 +69,9 @@ def load_tokenizer(name_or_folder: str | os.PathLike[str]) -> PreTrainedTokenize
         ValueError: the vocabulary lacks a special token.
     """
     path = Path(name_or_folder)
+    shipped = VOCABULARIES / path.name
+    if not path.exists() and len(path.parts) == 1 and shipped.is_dir():
+        path = shipped
     vocabulary = path / "vocab.txt" if path.is_dir() else path
     if vocabulary.is_file():
         return _from_vocabulary(vocabulary)

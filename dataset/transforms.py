@@ -51,7 +51,9 @@ def resize(image: np.ndarray, side: int, rule: str) -> np.ndarray:
 
 def normalise(image: np.ndarray) -> torch.Tensor:
     """(H, W, 3) uint8 RGB -> (3, H, W) float32 with CLIP's mean and deviation."""
-    tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float().div_(255)
+    # Decoded pictures are read-only, which torch does not take.
+    pixels = torch.from_numpy(np.require(image, requirements=["C", "W"]))
+    tensor = pixels.permute(2, 0, 1).float().div_(255)
     mean = torch.tensor(CLIP_MEAN)[:, None, None]
     return tensor.sub_(mean).div_(torch.tensor(CLIP_STD)[:, None, None]).contiguous()
 

@@ -87,3 +87,21 @@ def test_a_vocabulary_without_special_tokens_is_refused(tmp_path):
     (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\nman\n")
     with pytest.raises(ValueError, match=r"\[SEP\] \[MASK\]"):
         load_tokenizer(tmp_path)
+
+
+def test_the_vocabulary_of_bert_ships_with_the_project_and_needs_no_download(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    tokenizer = load_tokenizer("bert-base-uncased")
+    assert len(tokenizer) == 30522
+    assert tokenizer("A man in a Groundwork hat.")["input_ids"] == [
+        101, 1037, 2158, 1999, 1037, 2598, 6198, 6045, 1012, 102,
+    ]  # fmt: skip
+    special = (tokenizer.pad_token_id, tokenizer.unk_token_id, tokenizer.mask_token_id)
+    assert special == (0, 100, 103)
+
+
+def test_a_folder_of_the_user_wins_over_a_shipped_vocabulary_of_that_name(tmp_path, monkeypatch):
+    (tmp_path / "bert-base-uncased").mkdir()
+    write_vocabulary(tmp_path / "bert-base-uncased")
+    monkeypatch.chdir(tmp_path)
+    assert len(load_tokenizer("bert-base-uncased")) == 22

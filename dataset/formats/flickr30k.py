@@ -8,7 +8,7 @@ sentences_{split}.json       {id: [{phrases: [{phrase, phrase_id}]}]}
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,12 @@ def read_ids(path: str | os.PathLike[str]) -> list[str]:
     return [line.removesuffix(".jpg") for line in lines]
 
 
+def files(folder: str | os.PathLike[str], splits: Iterable[str]) -> list[Path]:
+    """The files of some splits, three each: ids, boxes, sentences."""
+    names = ("{}.txt", "bounding_boxes_{}.json", "sentences_{}.json")
+    return [Path(folder, name.format(split)) for split in splits for name in names]
+
+
 def read(folder: str | os.PathLike[str], split: str) -> Iterator[Record]:
     """One record per sentence with at least one boxed phrase; phrases without boxes are left out.
 
@@ -33,11 +39,8 @@ def read(folder: str | os.PathLike[str], split: str) -> Iterator[Record]:
     Raises:
         FileNotFoundError, ValueError: naming file, image and key.
     """
-    folder = Path(folder)
-    boxes_file, sentences_file = (
-        folder / f"{kind}_{split}.json" for kind in ("bounding_boxes", "sentences")
-    )
-    ids = read_ids(folder / f"{split}.txt")
+    ids_file, boxes_file, sentences_file = files(folder, [split])
+    ids = read_ids(ids_file)
     annotations = entries.load_json(boxes_file)
     sentences = entries.load_json(sentences_file)
     for image_id in ids:

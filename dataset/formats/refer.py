@@ -18,6 +18,8 @@ from dataset.formats import entries
 from dataset.record import Phrase, Record
 from geometry import xywh_to_xyxy
 
+# Who made the split that the papers report.
+SPLIT_BY = {"refcoco+": "unc", "refclef": "berkeley"}
 # Pickles of Python 2 name the same types under __builtin__.
 _HARMLESS = {"set": set, "frozenset": frozenset}
 # What the unpickler raises on damaged bytes depends on the instruction that they happen to form.
@@ -66,8 +68,18 @@ def load_refs(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     return refs
 
 
+def files(
+    refer_root: str | os.PathLike[str], name: str, split_by: str | None = None
+) -> tuple[Path, Path]:
+    """REFER's references and instances of "refcoco+" or "refclef", split as in the papers."""
+    folder = Path(refer_root, name)
+    return folder / f"refs({split_by or SPLIT_BY[name]}).p", folder / "instances.json"
+
+
 def read_refcoco_plus(
-    test_file: str | os.PathLike[str], refer_root: str | os.PathLike[str], split_by: str = "unc"
+    test_file: str | os.PathLike[str],
+    refer_root: str | os.PathLike[str],
+    split_by: str | None = None,
 ) -> Iterator[Record]:
     """RefCOCO+: one record per entry, with the split ("val", "testA", "testB") of its reference.
 
@@ -76,25 +88,22 @@ def read_refcoco_plus(
     Raises:
         FileNotFoundError, ValueError: naming file, entry and key.
     """
-    folder = Path(refer_root, "refcoco+")
-    yield from _read(test_file, folder, folder / f"refs({split_by}).p", own_split=False)
+    yield from _read(test_file, *files(refer_root, "refcoco+", split_by), own_split=False)
 
 
 def read_refclef(
     test_file: str | os.PathLike[str],
     refer_root: str | os.PathLike[str],
-    split_by: str = "berkeley",
+    split_by: str | None = None,
 ) -> Iterator[Record]:
     """RefCLEF: as `read_refcoco_plus`, with the entry's own split; every "test..." is reported as
     "test"."""
-    folder = Path(refer_root, "refclef")
-    yield from _read(test_file, folder, folder / f"refs({split_by}).p", own_split=True)
+    yield from _read(test_file, *files(refer_root, "refclef", split_by), own_split=True)
 
 
 def _read(
-    test_file: str | os.PathLike[str], folder: Path, refs_file: Path, *, own_split: bool
+    test_file: str | os.PathLike[str], refs_file: Path, instances_file: Path, *, own_split: bool
 ) -> Iterator[Record]:
-    instances_file = folder / "instances.json"
     refs = {
         int(entries.need(ref, "ref_id", f"{refs_file}[{index}]")): ref
         for index, ref in enumerate(load_refs(refs_file))
