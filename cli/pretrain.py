@@ -26,6 +26,16 @@ from optim import create_optimizer
 from scheduler import learning_rate
 
 logger = logging.getLogger("groundwork")
+# What a resumed run may be told anew: where things lie, and how often it writes.
+MAY_CHANGE = (
+    "data.cache_dir",
+    "data.image_root",
+    "data.text_encoder",
+    "data.workers",
+    "keep",
+    "log_every",
+    "save_every_steps",
+)
 
 
 def parse_args(argv: Sequence[str] | None, *, description: str, config: str) -> argparse.Namespace:
@@ -98,6 +108,7 @@ def run(config: PretrainConfig, args: argparse.Namespace, device: torch.device) 
         export=checkpoint.published_state,
         restore_model=lambda model, state: checkpoint.fill(model, state, LoadReport("resumed run")),
         keep=config.keep,
+        may_change=MAY_CHANGE,
     )
     resume = None
     if args.resume:

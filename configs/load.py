@@ -10,6 +10,7 @@ from configs.released import Kind, is_released, translate
 from configs.schema import GroundingConfig, PretrainConfig
 
 _ROOT = re.compile(r"\$\{([^}]*)\}")
+_ROOTS = "roots."
 
 
 @overload
@@ -39,10 +40,11 @@ def load_config(
     """Reads a configuration of this project, or one of the released AMC and SelfEQ repositories.
 
     Args:
-        path: the YAML file. `${name}` in any text stands for the path `name` of data.yaml, which is
+        path: the YAML file. Its key `base` names a file whose keys it builds on. `${name}` in any text stands for the path `name` of data.yaml, which is
             looked for beside the file, then in this package's folder.
         kind: what the file configures.
-        overrides: `a.b=value` texts, the value in YAML; they win over the file.
+        overrides: `a.b=value` texts, the value in YAML; they win over the file. `roots.name=path`
+            wins over data.yaml.
         defaults: dotted path -> value for what the file leaves open, for example {"data.format":
             "coco"}.
 
@@ -56,28 +58,49 @@ def load_config(
             f"{path}: no such configuration file; see configs/ for those that ship"
         )
     where = str(path)
-    raw = parse_yaml(path.read_text(encoding="utf-8"), where)
-    if not isinstance(raw, dict):
-        raise ValueError(f"{where}: expected keys and values at the top level")
+    raw = _read_with_base(path)
     if is_released(raw, kind):
         raw = translate(raw, kind, path, defaults)
     for dotted, value in defaults.items():
         set_by_path(raw, dotted, value, where, replace=False)
-    apply_overrides(raw, overrides, where)
-    raw = _resolve_roots(raw, path)
+    overrides = list(overrides)
+    roots = [text for text in overrides if text.startswith(_ROOTS)]
+    apply_overrides(raw, [text for text in overrides if text not in roots], where)
+    raw = _resolve_roots(raw, path, dict(text[len(_ROOTS) :].split("=", 1) for text in roots))
     if kind == "pretrain":
         return from_mapping(PretrainConfig, raw, where)
     return from_mapping(GroundingConfig, raw, where)
 
 
-def _resolve_roots(raw: Any, path: Path) -> Any:
-    """Replaces `${name}` in all texts of a parsed file by the path of that name in data.yaml."""
-    roots: dict[str, str] | None = None
+def _read_with_base(path: Path) -> dict[str, Any]:
+    """The keys of a file over those of the file that its `base` names, relative to its folder."""
+    raw = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    if not isinstance(raw, dict):
+        raise ValueError(f"{path}: expected keys and values at the top level")
+    if "base" not in raw:
+        return raw
+    base = path.parent / str(raw.pop("base"))
+    if not base.is_file():
+        raise FileNotFoundError(f"{path}: its base {base} does not exist")
+    return _merge(_read_with_base(base), raw)
+
+
+def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """`above` over `below`: mappings key by key, everything else as a whole."""
+    merged = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def _resolve_roots(raw: Any, path: Path, given: Mapping[str, str]) -> Any:
+    """Replaces `${name}` in all texts of a parsed file by the path of that name, which is in `given`
+    or else in data.yaml."""
+    file = _roots_file(path)
+    roots: dict[str, str] = parse_yaml(file.read_text(encoding="utf-8"), str(file)) | dict(given)
 
     def replace(match: re.Match) -> str:
-        nonlocal roots
-        file = _roots_file(path)
-        roots = parse_yaml(file.read_text(encoding="utf-8"), str(file)) if roots is None else roots
         if match[1] not in roots:
             raise ValueError(
                 f"{path}: {match[0]} is no root; {file} has {', '.join(roots)}. Add it there."

@@ -50,8 +50,8 @@ class Explainer(nn.Module):
                 image a phrase belongs to, not decreasing.
 
         Returns:
-            `heatmaps` (T, h, w), not negative, not scaled; `score` (T,): the match logit, or the
-            similarity over temperature.
+            `heatmaps` (T, h, w), not negative, not scaled; `score` (T,): the log odds of a match
+            (positive: they belong together), or the similarity over temperature.
         """
         with torch.enable_grad():
             return self.explain(batch)

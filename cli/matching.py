@@ -1,0 +1,62 @@
+"""Does a model know which phrase belongs to which picture? Reported beside the pointing game."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import utils
+from cli.grounding import build_dataset, describe
+from configs import load_config
+from dataset.loader import make_eval_loader
+from dataset.text import load_tokenizer
+from engine.training import to_device
+from metrics import accuracy_rows
+from models.albef import checkpoint
+from models.albef.build import build_grounding
+
+
+def matching_rows(
+    config_file: str, file: Path, overrides: list[str], device: str | None = None
+) -> list[dict]:
+    """Accuracy of the matching decision over the phrases of a benchmark, as rows of results.json.
+
+    Every phrase is judged twice, with its own picture and with the next one of its batch; half of the
+    decisions should be "match", so guessing scores 50 %. A phrase that happens to be true of the other
+    picture as well counts as an error: short phrases cannot reach 100 %.
+    """
+    config = load_config(config_file, "grounding", [*overrides, "batch_size=64"])
+    chosen = utils.choose_device(device)
+    explainer, _ = build_grounding(config)
+    checkpoint.load(explainer.model, file)
+    explainer.to(chosen)
+    dataset = build_dataset(config)
+    loader = make_eval_loader(
+        dataset, load_tokenizer(config.data.text_encoder), config.batch_size, workers=0
+    )
+    correct: list[float] = []
+    splits: list[str] = []
+    images: list[str] = []
+    for batch in loader:
+        if len(batch["image"]) < 2:
+            continue  # a last batch of one picture has no other to be confused with
+        moved = to_device(batch, chosen)
+        own = explainer(moved)["score"] > 0
+        other = explainer(moved | {"image": moved["image"].roll(1, 0)})["score"] <= 0
+        correct += torch.stack([own, other]).float().mean(0).tolist()
+        splits += batch["splits"]
+        images += [batch["image_path"][i] for i in batch["phrase_image"].tolist()]
+    about = describe(config, file)
+    keys = {
+        "system": about.system,
+        "objective": about.objective,
+        "checkpoint": about.checkpoint,
+        "benchmark": config.benchmark,
+        "metric": "matching",
+        "derived": False,
+        "note": "chance: 50",
+    }
+    groups = np.unique(images, return_inverse=True)[1].tolist()
+    return accuracy_rows(correct, splits, keys=keys, groups=groups, seed=config.seed)

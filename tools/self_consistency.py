@@ -1,0 +1,104 @@
+"""How alike a checkpoint explains a phrase and its paraphrase: what SelfEQ is about.
+
+    python -m tools.self_consistency --config configs/Grounding_refcoco.yaml --checkpoint checkpoint.pth \
+        --pairs seen=paraphrases_seen.json heldout=paraphrases_heldout.json --output_dir results
+
+Each file is a list of {image, phrase, paraphrase, box}; its name before "=" is the split it is reported as. The
+configuration says how pictures are read and how large the model is; its own annotation files are not used.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+
+import metrics
+import utils
+from cli import run_script
+from cli.grounding import checkpoint_files, describe, predict
+from configs import load_config
+from configs.benchmarks import BENCHMARKS
+from configs.schema import GroundingConfig
+from dataset.formats import paraphrases
+from dataset.grounding import EvalDataset
+from dataset.loader import make_eval_loader
+from dataset.text import load_tokenizer
+from dataset.transforms import EvalTransform
+from predictions import Prediction, write_predictions
+from report import markdown
+from results import chance_rows, score_rows, update_rows
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config", required=True, help="a Grounding_*.yaml")
+    parser.add_argument("--checkpoint", required=True, help="a .pth file, or a folder of them")
+    parser.add_argument("--pairs", nargs="+", required=True, metavar="SPLIT=FILE")
+    parser.add_argument("--output_dir", default="runs/self_consistency")
+    parser.add_argument("--text_encoder", help="tokeniser: hub name, folder, or vocab.txt")
+    parser.add_argument("--device", help="cuda, cuda:1, cpu; default: cuda if there is one")
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="override config")
+    args = parser.parse_args(argv)
+    if not all("=" in pair for pair in args.pairs):
+        parser.error("--pairs takes SPLIT=FILE, such as heldout=paraphrases_heldout.json")
+    return args
+
+
+def main(argv: Sequence[str] | None = None) -> list[dict]:
+    """Run with command line arguments `argv`; returns the rows of results.json."""
+    args = parse_args(argv)
+    utils.setup_logging()
+    encoder = [f"data.text_encoder={args.text_encoder}"] if args.text_encoder else []
+    config = load_config(args.config, "grounding", [*args.set, *encoder])
+    files = dict(pair.split("=", 1) for pair in args.pairs)
+    loader = build_loader(config, files)
+    rows: list[dict] = []
+    for file in checkpoint_files(Path(args.checkpoint)):
+        about = replace(
+            describe(config, file),
+            benchmark=f"{config.benchmark.rpartition('/')[0] or 'own'}/paraphrases",
+            splits=tuple(files),
+        )
+        found, _ = predict(config, file, loader, {}, utils.choose_device(args.device))
+        pairs = join_pairs(found)
+        write_predictions(Path(args.output_dir) / file.stem, about, pairs)
+        rows += score_rows(about, pairs) + chance_rows(about, pairs)
+    rows = update_rows(Path(args.output_dir) / "results.json", rows)
+    print(markdown(rows))
+    return rows
+
+
+def build_loader(config: GroundingConfig, files: dict[str, str]):
+    """Phrases and paraphrases of all files, by the resizing rule of the configured benchmark."""
+    benchmark, data = BENCHMARKS[config.benchmark], config.data
+    dataset = EvalDataset(
+        list(chain.from_iterable(paraphrases.read(file, split) for split, file in files.items())),
+        data.image_root,
+        EvalTransform(config.model.image_size, benchmark.resize),
+        data.max_words or benchmark.max_words,
+    )
+    tokenizer = load_tokenizer(data.text_encoder)
+    return make_eval_loader(dataset, tokenizer, config.batch_size, workers=data.workers)
+
+
+def join_pairs(predictions: Sequence[Prediction]) -> list[Prediction]:
+    """Phrase, paraphrase, phrase, paraphrase, ... -> one prediction per pair."""
+    phrases, others = predictions[0::2], predictions[1::2]
+    return [
+        replace(
+            phrase,
+            paraphrase=other.phrase,
+            paraphrase_point=other.point,
+            correlation=float(metrics.map_correlation(phrase.heatmap[None], other.heatmap[None])[0]),
+        )
+        for phrase, other in zip(phrases, others, strict=True)
+    ]
+
+
+if __name__ == "__main__":
+    run_script(main)
