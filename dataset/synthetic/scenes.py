@@ -7,7 +7,7 @@ import numpy as np
 
 from dataset.synthetic.vocabulary import COLOURS, SHAPES, SIZES, TEXTURES
 
-DIAMETERS = {"small": (17.0, 21.0), "large": (27.0, 32.0)}
+DIAMETERS = {"small": (20.0, 24.0), "large": (31.0, 37.0)}
 MAX_OBJECTS = 5
 _FINE = 8  # masks are drawn this much larger and then thresholded
 _SHIFT = 4  # cv2.fillPoly takes fixed-point coordinates with this many fractional bits
