@@ -236,6 +236,12 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     _sync(path.parent)  # so that the rename survives a power cut
 
 
+def remove_partial(folder: str | Path, pattern: str) -> None:
+    """Removes what killed processes left half written of files called `pattern` (a glob)."""
+    for partial in Path(folder).glob(f".{pattern}.*.tmp"):
+        partial.unlink(missing_ok=True)
+
+
 def _umask() -> int:
     value = os.umask(0)
     os.umask(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from tqdm import tqdm
 
 import utils
 from engine.snapshot import Position
+
+FILE = "log.txt"
 
 
 class RunLog:
@@ -28,22 +31,36 @@ class RunLog:
     """
 
     def __init__(self, folder: Path, every: int, epochs: int):
-        self.lines = utils.JsonLines(Path(folder) / "log.txt")
+        self.lines = utils.JsonLines(Path(folder) / FILE)
         self.every = every
         self.epochs = epochs
         self.main = utils.is_main()
         if self.main:
             self.curves = SummaryWriter(str(Path(folder) / "tensorboard"))
-        self._window, self._epoch = _Mean(), _Mean()
+        self._window, self._epoch, self._corrupt = Mean(), Mean(), 0
 
     def rewind(self, global_step: int) -> None:
-        """Take back lines about steps after `global_step`: a resumed run will write them again."""
+        """Take back lines about steps after `global_step`: the run will write them again."""
         self.lines.replace(row for row in self.lines.rows() if row["global_step"] <= global_step)
+
+    def state(self) -> dict[str, Any]:
+        """The unfinished means of this process."""
+        return {
+            "window": self._window.state(),
+            "epoch": self._epoch.state(),
+            "corrupt": self._corrupt,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on with the means of a `state`, in the middle of an epoch."""
+        self._window, self._epoch = Mean(**state["window"]), Mean(**state["epoch"])
+        self._corrupt = state["corrupt"]
 
     def start_epoch(self, stage: str, position: Position, steps: int) -> None:
         self.stage = stage
-        self._window, self._epoch = _Mean(), _Mean()
-        self._since, self._samples, self._corrupt = time.perf_counter(), 0, 0
+        if position.step == 0:
+            self._window, self._epoch, self._corrupt = Mean(), Mean(), 0
+        self._since, self._samples = time.perf_counter(), 0
         title = f"epoch {position.epoch + 1}/{self.epochs} {stage}"
         self.bar = tqdm(
             total=steps, initial=position.step, desc=title, disable=not self.main, mininterval=1.0
@@ -64,7 +81,7 @@ class RunLog:
         self.bar.update()
         if position.step % self.every == 0:
             self._line("step", position, rate, self._window)
-            self._window = _Mean()
+            self._window = Mean()
             self._since, self._samples = time.perf_counter(), 0
 
     def check_finite(self) -> None:
@@ -85,9 +102,10 @@ class RunLog:
         if self.main:
             self.curves.close()
 
-    def _line(self, kind: str, position: Position, rate: float, mean: _Mean) -> None:
+    def _line(self, kind: str, position: Position, rate: float, mean: Mean) -> None:
         self.check_finite()
         values = _mean_over_processes(mean.values())
+        corrupt = sum(utils.all_gather_objects(self._corrupt))
         if not self.main:
             return
         line: dict[str, Any] = {
@@ -102,8 +120,8 @@ class RunLog:
         if kind == "step":
             seconds = time.perf_counter() - self._since
             line["samples_per_second"] = round(self._samples / seconds, 2)
-        if self._corrupt:
-            line["corrupt_images_replaced"] = self._corrupt
+        if corrupt:
+            line["corrupt_images_replaced"] = corrupt
         self.lines.append(line)
         for name, value in {"lr": rate, **values}.items():
             self.curves.add_scalar(f"{kind}/{name}", value, position.global_step)
@@ -112,17 +130,20 @@ class RunLog:
         )
 
 
-class _Mean:
+@dataclass
+class Mean:
     """Running means of named scalars; a name may be absent from some steps."""
 
-    def __init__(self) -> None:
-        self.sums: dict[str, Tensor] = {}
-        self.counts: dict[str, int] = {}
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
 
     def add(self, values: dict[str, Tensor]) -> None:
         for name, value in values.items():
             self.sums[name] = self.sums.get(name, 0) + value
             self.counts[name] = self.counts.get(name, 0) + 1
+
+    def state(self) -> dict[str, Any]:
+        return {"sums": {k: v.cpu() for k, v in self.sums.items()}, "counts": dict(self.counts)}
 
     def values(self) -> dict[str, float]:
         if not self.sums:

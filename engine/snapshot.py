@@ -9,7 +9,8 @@ folder, at `save_every_steps` within an epoch.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ import utils
 from models.common.checkpoint import CheckpointError, read_checkpoint
 
 logger = logging.getLogger("groundwork")
+EPOCH_FILE = re.compile(r"checkpoint_(\d+)\.pth")
 
 
 @dataclass
@@ -41,6 +43,8 @@ class Snapshots:
         export: model -> its state in the published layout.
         restore_model: fills a model from such a state.
         keep: how many epoch checkpoints stay, the newest; None = all.
+        may_change: dotted keys of the configuration that a resumed run may have otherwise, because
+            no number of it depends on them.
     """
 
     def __init__(
@@ -51,12 +55,14 @@ class Snapshots:
         export: Callable[[nn.Module], dict[str, Tensor]],
         restore_model: Callable[[nn.Module, dict[str, Tensor]], None],
         keep: int | None = None,
+        may_change: Collection[str] = (),
     ):
         self.folder = Path(folder)
         self.config = config
         self.export = export
         self.restore_model = restore_model
         self.keep = keep
+        self.may_change = may_change
 
     @property
     def last(self) -> Path:
@@ -67,10 +73,15 @@ class Snapshots:
         model: nn.Module,
         optimizers: dict[str, Optimizer],
         current: str,
+        *,
         scaler: torch.amp.GradScaler,
         position: Position,
+        log: dict[str, Any],
     ) -> dict[str, Any]:
-        """Everything a file holds; `current` names the optimiser of the published entry."""
+        """Everything a file holds; `current` names the optimiser of the published entry.
+
+        Every process of a group must call this: each adds the unfinished means of its `log`.
+        """
         return {
             "model": self.export(model),
             "optimizer": optimizers[current].state_dict(),
@@ -86,7 +97,7 @@ class Snapshots:
                     if name != current
                 },
                 "scaler": scaler.state_dict(),
-                "world_size": utils.world_size(),
+                "logs": utils.all_gather_objects(log),
             },
         }
 
@@ -103,9 +114,21 @@ class Snapshots:
             _write(content | {"epoch": position.epoch - 1}, path)
             self.last.unlink(missing_ok=True)
             if self.keep is not None:
-                for old in sorted(self.folder.glob("checkpoint_*.pth"))[: -self.keep]:
+                for old in self.epochs()[: -self.keep]:
                     old.unlink()
         utils.barrier()
+
+    def epochs(self) -> list[Path]:
+        """The epoch checkpoints in the folder, oldest epoch first."""
+        found = {path: EPOCH_FILE.fullmatch(path.name) for path in self.folder.glob("*.pth")}
+        numbers = {path: int(match[1]) for path, match in found.items() if match}
+        return sorted(numbers, key=numbers.__getitem__)
+
+    def remove_partial(self) -> None:
+        """Remove checkpoints that a killed process left half written."""
+        if utils.is_main():
+            utils.remove_partial(self.folder, self.last.name)
+            utils.remove_partial(self.folder, "checkpoint_*.pth")
 
     def newest(self) -> Path:
         """The file that a run in this folder would continue from.
@@ -113,7 +136,7 @@ class Snapshots:
         Raises:
             FileNotFoundError: the folder holds none.
         """
-        epochs = sorted(self.folder.glob("checkpoint_*.pth"))
+        epochs = self.epochs()
         if self.last.is_file():
             return self.last
         if not epochs:
@@ -129,12 +152,16 @@ class Snapshots:
         model: nn.Module,
         optimizers: dict[str, Optimizer],
         scaler: torch.amp.GradScaler,
-    ) -> Position:
-        """Fill model, optimisers and scaler from a file of ours; returns where its run stood.
+    ) -> tuple[Position, dict[str, Any] | None]:
+        """Fill model, optimisers and scaler from a file of ours.
+
+        Returns:
+            Where its run stood, and the state of this process's log; None if another number of
+            processes wrote the file.
 
         Raises:
-            CheckpointError: the file was not written by this engine, or by a run with other
-                optimisers.
+            CheckpointError: the file was not written by this engine, or by a run that was
+                configured otherwise.
         """
         content = read_checkpoint(path)
         run = content.get("run")
@@ -143,26 +170,50 @@ class Snapshots:
                 f"{path}: holds weights but no state of a run of ours, so it cannot be resumed. "
                 "To start a new run from these weights, give it as --checkpoint without --resume."
             )
+        self._check_config(path, content["config"])
         states = {run["current"]: content["optimizer"], **run["other_optimizers"]}
-        if set(states) != set(optimizers):
-            raise CheckpointError(
-                f"{path}: has optimisers {sorted(states)}, this configuration has "
-                f"{sorted(optimizers)}. Resume with the configuration that the run was started "
-                "with (manifest.json)."
-            )
         self.restore_model(model, content["model"])
         for name, state in states.items():
             optimizers[name].load_state_dict(state)
         scaler.load_state_dict(run["scaler"])
-        position = Position(**run["position"])
-        if run["world_size"] != utils.world_size():
+        position, logs = Position(**run["position"]), run["logs"]
+        same_group = len(logs) == utils.world_size()
+        if not same_group:
             logger.warning(
                 "%s was written by %d processes and is resumed by %d: the run continues, but what "
                 "it draws at random differs from the uninterrupted one.",
-                path, run["world_size"], utils.world_size(),
+                path, len(logs), utils.world_size(),
             )  # fmt: skip
         logger.info("resumed %s at epoch %d, step %d", path, position.epoch, position.step)
-        return position
+        return position, logs[utils.rank()] if same_group else None
+
+    def _check_config(self, path: Path, written: dict[str, Any]) -> None:
+        ours, theirs = _flatten(self.config), _flatten(written)
+        differing = [
+            f"{key} was {theirs.get(key)!r}, now {ours.get(key)!r}"
+            for key in sorted(ours.keys() | theirs.keys())
+            if ours.get(key) != theirs.get(key) and key not in self.may_change
+        ]
+        if differing:
+            more = f" and {len(differing) - 5} more" if len(differing) > 5 else ""
+            raise CheckpointError(
+                f"{path}: cannot be resumed with another configuration: "
+                f"{'; '.join(differing[:5])}{more}. Resume with the configuration in "
+                "manifest.json, or start a new run from these weights: --checkpoint without "
+                "--resume."
+            )
+
+
+def _flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested dicts and lists as one dict with dotted keys."""
+    if not isinstance(config, dict | list | tuple):
+        return {prefix: config}
+    items = config.items() if isinstance(config, dict) else enumerate(config)
+    return {
+        name: value
+        for key, below in items
+        for name, value in _flatten(below, f"{prefix}.{key}" if prefix else str(key)).items()
+    }
 
 
 def _write(content: dict[str, Any], path: Path) -> None:

@@ -104,8 +104,9 @@ class Trainer:
 
     def resume(self, path: Path) -> None:
         """Continue from a checkpoint; lines of the log about later steps are taken back."""
-        self.position = self.snapshots.restore(path, self.model, self.optimizers, self.scaler)
-        self.log.rewind(self.position.global_step)
+        self.position, log = self.snapshots.restore(path, self.model, self.optimizers, self.scaler)
+        if log is not None:
+            self.log.restore(log)
 
     def train_epoch(self, stage: Stage, module: nn.Module) -> None:
         """The rest of one epoch, from `position` on."""
@@ -164,7 +165,12 @@ class Trainer:
 
     def _content(self, stage: Stage) -> dict[str, Any]:
         return self.snapshots.content(
-            self.model, self.optimizers, stage.optimizer_name, self.scaler, self.position
+            self.model,
+            self.optimizers,
+            stage.optimizer_name,
+            scaler=self.scaler,
+            position=self.position,
+            log=self.log.state(),
         )
 
 
@@ -194,8 +200,10 @@ def fit(
     """
     log = RunLog(output_dir, settings.log_every, sum(stage.epochs for stage in stages))
     trainer = Trainer(model, optimizers, settings, snapshots=snapshots, log=log, device=device)
+    snapshots.remove_partial()
     if resume is not None:
         trainer.resume(resume)
+    log.rewind(trainer.position.global_step)
     model.train()
     first = 0
     try:
