@@ -255,11 +255,12 @@ def predict(
     )
     predictions: list[Prediction] = []
     for batch, groundings in batches:
+        images = [below(path, config.data.image_root) for path in batch["image_path"]]
         owners = batch["phrase_image"].tolist()
         for row, grounding in enumerate(groundings):
             # Proposals are filed by image id, which is what such records are called by.
             boxes = proposals.get(batch["record_ids"][row]) if proposals else None
-            predictions.append(to_prediction(batch, row, owners[row], grounding, boxes))
+            predictions.append(to_prediction(batch, row, images[owners[row]], grounding, boxes))
     return predictions, corrupt
 
 
@@ -273,8 +274,14 @@ def without_corrupt(about: Run, corrupt: Sequence[str]) -> Run:
     return replace(about, note=f"{about.note}, {len(corrupt)} corrupt images left out")
 
 
+def below(path: str, folder: str) -> str:
+    """A path relative to `folder` if it lies there; predictions can then move with their images."""
+    inside = Path(path).is_relative_to(folder)
+    return str(Path(path).relative_to(folder)) if inside else path
+
+
 def to_prediction(
-    batch: dict, row: int, image: int, grounding: Grounding, proposals: np.ndarray | None
+    batch: dict, row: int, image: str, grounding: Grounding, proposals: np.ndarray | None
 ) -> Prediction:
     """One phrase of an evaluation batch with its truth and its grounding."""
     index, proposal = None, None
@@ -285,7 +292,7 @@ def to_prediction(
         )
     return Prediction(
         id=f"{batch['record_ids'][row]}/{batch['phrase_ids'][row]}",
-        image=batch["image_path"][image],
+        image=image,
         split=batch["splits"][row],
         phrase=grounding.phrase,
         size=grounding.size,

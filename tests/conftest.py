@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -53,3 +54,40 @@ def albef_golden(request):
 @pytest.fixture(scope="module")
 def evaluation_golden(request):
     return load_golden(request.param)[0]
+
+
+@pytest.fixture(scope="session")
+def workplace(tmp_path_factory):
+    """A folder with the embedded data set, 40 scenes, where `configs/data.yaml` looks for it."""
+    from dataset.synthetic import write_dataset  # here: most tests do without these packages
+
+    folder = tmp_path_factory.mktemp("workplace")
+    write_dataset(folder / "data" / "embedded", scenes=40, seed=3)
+    return folder
+
+
+@pytest.fixture
+def embedded(workplace, monkeypatch):
+    """The embedded data set; the working directory is the one that the shipped configs expect."""
+    monkeypatch.chdir(workplace)
+    handlers, level = logging.root.handlers[:], logging.root.level
+    yield workplace / "data" / "embedded"
+    # The scripts set up logging for a whole process, which here goes on.
+    logging.root.handlers[:], logging.root.level = handlers, level
+
+
+@pytest.fixture(scope="session")
+def trained(workplace):
+    """A run folder with two checkpoints of a tiny model that has hardly been trained."""
+    import Pretrain_vg
+    from tests.script_runs import train
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(workplace)
+        return train(Pretrain_vg, "Pretrain_vg_amc_tiny", workplace / "trained", epochs=2)
+
+
+@pytest.fixture(scope="session")
+def tiny_data(workplace) -> Path:
+    """The folder of the embedded data set of `workplace`."""
+    return workplace / "data" / "embedded"

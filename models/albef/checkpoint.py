@@ -11,7 +11,7 @@ from transformers import AutoModelForMaskedLM
 
 from models.albef.model import ALBEF, MOMENTUM_PAIRS, MomentumALBEF
 from models.albef.vision import resize_position_embedding
-from models.common.checkpoint import LoadReport, load_strictly, read_checkpoint
+from models.common.checkpoint import CheckpointError, LoadReport, load_strictly, read_checkpoint
 
 TWIN = tuple(f"{name}_m." for name in MOMENTUM_PAIRS)
 QUEUES = ("image_queue", "text_queue", "queue_ptr")
@@ -110,19 +110,41 @@ def initialise_encoders(model: MomentumALBEF, deit: str, bert: str) -> LoadRepor
     Raises:
         CheckpointError: widths or depths differ from the model's.
     """
-    report = LoadReport(source=f"{deit} and {bert}")
-    vision = (
-        read_checkpoint(deit)["model"]
-        if Path(deit).is_file()
-        else timm.create_model(deit, pretrained=True).state_dict()
-    )
-    vision["pos_embed"] = resize_position_embedding(vision["pos_embed"], model.grid)
+    vision, text = _read_image_encoder(deit), _read_text_encoder(bert)
+    if "pos_embed" in vision:
+        vision["pos_embed"] = resize_position_embedding(vision["pos_embed"], model.grid)
+    report = LoadReport(source=str(deit))
     load_strictly(model.visual_encoder, vision, report=report, ignored=("head",))
-    used = report.used
-    text = AutoModelForMaskedLM.from_pretrained(bert).state_dict()
-    text = {k: v for k, v in text.items() if not k.endswith("position_ids")}
+    of_text = LoadReport(source=str(bert))
     cross_attention = tuple(k for k in model.text_encoder.state_dict() if ".crossattention." in k)
-    load_strictly(model.text_encoder, text, report=report, may_be_missing=cross_attention)
-    report.used += used
+    load_strictly(model.text_encoder, text, report=of_text, may_be_missing=cross_attention)
+    report.notes.append(str(of_text))
     model.copy_to_twin()
     return report
+
+
+def _read_image_encoder(deit: str) -> dict[str, Tensor]:
+    if Path(deit).is_file():
+        return dict(read_checkpoint(deit)["model"])
+    try:
+        return timm.create_model(deit, pretrained=True).state_dict()
+    except (RuntimeError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"--init: {deit} is neither a file nor a timm model that can be had here "
+            f"({_first_line(error)}); download its weights and give the file"
+        ) from error
+
+
+def _read_text_encoder(bert: str) -> dict[str, Tensor]:
+    try:
+        state = AutoModelForMaskedLM.from_pretrained(bert).state_dict()
+    except (RuntimeError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"--init: {bert} is neither a folder with a BERT nor to be had from the hub "
+            f"({_first_line(error)}); download its config.json and weights and give the folder"
+        ) from error
+    return {key: value for key, value in state.items() if not key.endswith("position_ids")}
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
