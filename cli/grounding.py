@@ -236,10 +236,11 @@ def predict(
     corrupt: list[str] = []
 
     def readable(batches: Iterable[dict]) -> Iterator[dict]:
-        for batch in tqdm(batches, desc=file.name, unit="batch", mininterval=1.0):
-            corrupt.extend(batch["corrupt"])
-            if batch["image_path"]:
-                yield batch
+        with tqdm(batches, desc=file.name, unit="batch", mininterval=1.0) as progress:
+            for batch in progress:
+                corrupt.extend(batch["corrupt"])
+                if batch["image_path"]:
+                    yield batch
 
     explainer, postprocess = build_grounding(
         config, mode=config.explanation.mode, layer=config.explanation.block
@@ -261,6 +262,10 @@ def predict(
             # Proposals are filed by image id, which is what such records are called by.
             boxes = proposals.get(batch["record_ids"][row]) if proposals else None
             predictions.append(to_prediction(batch, row, images[owners[row]], grounding, boxes))
+    if not predictions:
+        raise ValueError(
+            f"{config.benchmark}: no image can be decoded, {corrupt[0]} for one; fetch them again"
+        )
     return predictions, corrupt
 
 

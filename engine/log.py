@@ -35,6 +35,7 @@ class RunLog:
         self.every = every
         self.epochs = epochs
         self.main = utils.is_main()
+        self.bar = tqdm(disable=True)
         if self.main:
             self.curves = SummaryWriter(str(Path(folder) / "tensorboard"))
         self._window, self._epoch, self._corrupt = Mean(), Mean(), 0
@@ -99,6 +100,8 @@ class RunLog:
         self.bar.close()
 
     def close(self) -> None:
+        # After an error it is still open, and would be drawn over the message at exit.
+        self.bar.close()
         if self.main:
             self.curves.close()
 
