@@ -147,6 +147,13 @@ def all_gather(tensor: torch.Tensor) -> torch.Tensor:
     return torch.cat([part[:length] for part, length in zip(parts, lengths, strict=True)])
 
 
+def broadcast(tensors: Iterable[torch.Tensor]) -> None:
+    """Gives the tensors of every process the values they have on process 0, in place."""
+    if dist.is_initialized():
+        for tensor in tensors:
+            dist.broadcast(tensor, src=0)
+
+
 def all_gather_objects(value: Any) -> list[Any]:
     """The picklable values of all processes in rank order, on every process."""
     if world_size() == 1:

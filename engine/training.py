@@ -8,6 +8,7 @@ happened.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -217,17 +218,21 @@ def fit(
 
 
 def distribute(module: nn.Module, device: torch.device) -> nn.Module:
-    """Wrap for gradient averaging if there is a process group."""
+    """Make all processes equal and wrap for gradient averaging; nothing without a group."""
     if utils.world_size() == 1:
         return module
-    return DistributedDataParallel(
-        module,
-        device_ids=[device.index] if device.type == "cuda" else None,
-        broadcast_buffers=False,
-        # Which parameters a batch reaches depends on what it holds: regions, paraphrases, masked
-        # words.
-        find_unused_parameters=True,
-    )
+    # Buffers are sent once: queues then move alike everywhere, and are too large for every step.
+    utils.broadcast(module.buffers())
+    with warnings.catch_warnings():
+        # Newer versions of torch have another name for `broadcast_buffers`, which older ones lack.
+        warnings.simplefilter("ignore", FutureWarning)
+        return DistributedDataParallel(
+            module,
+            device_ids=[device.index] if device.type == "cuda" else None,
+            broadcast_buffers=False,
+            # Which parameters a batch reaches depends on its regions, paraphrases, masked words.
+            find_unused_parameters=True,
+        )
 
 
 def seed_step(seed: int, position: Position) -> None:

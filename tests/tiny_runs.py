@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable, Sequence
 from multiprocessing.context import ForkServerProcess
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+import utils
 from configs import dump_yaml
 
 MODEL = {
@@ -73,7 +75,30 @@ def start(target: Callable[..., None], *args: object) -> ForkServerProcess:
 
 def _run(target: Callable[..., None], *args: object) -> None:
     torch.set_num_threads(1)
+    # Loading processes fork as they do under a script; here they would import everything again.
+    multiprocessing.set_start_method("fork", force=True)
     target(*args)
+
+
+def start_group(target: Callable[..., None], *args: object) -> None:
+    """Run `target` in two processes of one group and wait for both."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1])}
+    ranks = [
+        start(_run_rank, address | {"RANK": str(rank), "WORLD_SIZE": "2"}, target, *args)
+        for rank in range(2)
+    ]
+    for process in ranks:
+        process.join(100)
+    assert [process.exitcode for process in ranks] == [0, 0]
+
+
+def _run_rank(environment: dict[str, str], target: Callable[..., None], *args: object) -> None:
+    os.environ.update(environment)
+    utils.init_distributed("cpu")
+    target(*args)
+    utils.close_distributed()
 
 
 def train(argv: Sequence[str], output: Path, environment: dict[str, str] | None = None) -> None:
@@ -154,8 +179,6 @@ def _after_a_step(countdown: _Countdown) -> None:
 
 
 def _while_writing_a_log_line(countdown: _Countdown) -> None:
-    import utils
-
     append = utils.JsonLines.append
 
     def half_a_line(self: utils.JsonLines, row: dict) -> None:

@@ -1,0 +1,152 @@
+"""Two processes on the CPU (gloo) train one model: equal losses, gradients, weights, queues."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import utils
+from engine.log import RunLog
+from engine.snapshot import Snapshots
+from engine.training import Settings, Trainer, TrainingStep, distribute
+from tests.tiny_albef import ALL, rows_of, tiny_batch, tiny_criterion, tiny_model
+from tests.tiny_runs import start, start_group, train, write_config
+
+BATCH = 6
+
+
+def global_batches() -> list[dict]:
+    return [tiny_batch([True] * 2 * BATCH, seed=seed) for seed in (1, 2)]
+
+
+def half(batch: dict, rank: int) -> dict:
+    return rows_of(batch, slice(rank * BATCH, (rank + 1) * BATCH))
+
+
+def state_after_step(model, losses: torch.Tensor) -> dict:
+    gradients = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+    queues = {"image": model.image_queue.clone(), "text": model.text_queue.clone()}
+    return {"losses": losses, "gradients": gradients, "queues": queues}
+
+
+def itc_of_one_rank(folder: Path) -> None:
+    model = tiny_model(seed=utils.rank())  # scripts seed every process differently
+    criterion = tiny_criterion("itc_itm_mlm")
+    criterion.weights = {"loss_ita": 1.0}
+    module = distribute(TrainingStep(model, criterion), torch.device("cpu"))
+    found = []
+    for batch in global_batches():
+        model.zero_grad()
+        total, _ = module(half(batch, utils.rank()))
+        total.backward()
+        found.append(state_after_step(model, total.detach()))
+    torch.save(found, folder / f"rank{utils.rank()}.pt")
+
+
+def itc_of_one_process() -> list[dict]:
+    """The same steps in one process, which sees both halves of each global batch.
+
+    As in the released rule, the candidates of a rank are its own batch and the queue: the gradient
+    is the mean over the halves, and the queue moves once by the whole global batch.
+    """
+    model = tiny_model()
+    alignment = tiny_criterion("itc_itm_mlm").objectives["itc_itm_mlm"].alignment
+    found = []
+    for batch in global_batches():
+        model.zero_grad()
+        losses, images, phrases = [], [], []
+        for rank, momentum in enumerate((0.995, 1.0)):
+            model.momentum = momentum  # the twin moves once per step, not per half
+            passes = model(half(batch, rank))
+            losses.append(alignment(passes.phrase))
+            (losses[rank] / 2).backward()
+            images.append(passes.images.momentum_features)
+            phrases.append(passes.phrase.momentum_features)
+        model.enqueue(torch.cat(images), torch.cat(phrases))
+        found.append(state_after_step(model, torch.stack(losses).detach()))
+    return found
+
+
+def test_itc_of_two_processes_is_that_of_one_on_the_same_global_batch(tmp_path):
+    start_group(itc_of_one_rank, tmp_path)
+    ranks = [torch.load(tmp_path / f"rank{rank}.pt") for rank in range(2)]
+    for step, one in enumerate(itc_of_one_process()):
+        both = [rank[step] for rank in ranks]
+        torch.testing.assert_close(torch.stack([rank["losses"] for rank in both]), one["losses"])
+        for rank in both:
+            torch.testing.assert_close(rank["queues"], one["queues"])
+            assert rank["gradients"].keys() >= one["gradients"].keys()
+            for name, gradient in one["gradients"].items():
+                torch.testing.assert_close(
+                    rank["gradients"][name], gradient, rtol=1e-4, atol=1e-6, msg=name
+                )
+
+
+def uneven_batch(step: int, rank: int) -> dict:
+    """Over the steps: both ranks, one of them, or none has paraphrases, and likewise regions."""
+    paraphrased = bool((step >> rank) & 1)
+    regions = bool((step >> (rank + 2)) & 1)
+    return tiny_batch(
+        [paraphrased, False, paraphrased],
+        regions=[False, regions, False],
+        seed=100 * step + rank,
+    )
+
+
+def train_on_uneven_batches(folder: Path, objectives: tuple[str, ...]) -> None:
+    model = tiny_model(seed=utils.rank()).train()  # scripts seed every process differently
+    model.momentum = 0.5
+    trainer = Trainer(
+        model,
+        optimizers := {"run": torch.optim.AdamW(model.parameters(), lr=1e-2)},
+        Settings(seed=0, clip_norm=1.0),
+        snapshots=Snapshots(folder, {}, export=dict, restore_model=dict),
+        log=RunLog(folder, 1, 1),
+        device=torch.device("cpu"),
+    )
+    module = distribute(TrainingStep(model, tiny_criterion(*objectives)), torch.device("cpu"))
+    for step in range(20):
+        torch.manual_seed(10 * step + utils.rank())
+        batch = uneven_batch(step, utils.rank())
+        trainer.train_step(module, optimizers["run"], [batch])
+    torch.save(model.state_dict(), folder / f"rank{utils.rank()}.pt")
+
+
+@pytest.mark.parametrize("objectives", [ALL, ("selfeq",), ("amc",)], ids="+".join)
+def test_ranks_stay_equal_when_only_one_has_paraphrases_or_regions(tmp_path, objectives):
+    start_group(train_on_uneven_batches, tmp_path, objectives)
+    first, second = (torch.load(tmp_path / f"rank{rank}.pt") for rank in range(2))
+    for name, value in first.items():
+        assert torch.equal(second[name], value), f"{name} differs between the ranks"
+    assert not torch.equal(first["itm_head.weight"], tiny_model(seed=0).itm_head.weight)
+
+
+def test_a_run_of_two_processes_is_resumed_by_one(tmp_path, tiny_data):
+    stages = [{"objective": ["itc_itm_mlm", "amc"], "epochs": 2, "steps": 3}]
+    config = write_config(tmp_path / "run.yaml", tiny_data, stages=stages)
+    script = Path(__file__).parent.parent / "Pretrain_vg.py"
+    arguments = ["--config", str(config), "--output_dir", str(tmp_path / "run")]
+    launched = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone",
+         str(script), *arguments, "--device", "cpu"],
+        env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert launched.returncode == 0, launched.stderr
+    assert json.loads((tmp_path / "run/manifest.json").read_text())["world_size"] == 2
+    lines = (tmp_path / "run/log.txt").read_text().splitlines()
+    (tmp_path / "run/checkpoint_01.pth").unlink()
+    process = start(train, ["--config", str(config), "--resume"], tmp_path / "run")
+    process.join(100)
+    told = (tmp_path / "run.err").read_text()
+    assert process.exitcode == 0, told
+    assert "written by 2 processes and is resumed by 1" in told
+    again = (tmp_path / "run/log.txt").read_text().splitlines()
+    assert len(again) == len(lines) == 4
+    assert again[:2] == lines[:2] and "loss_amc_max" in again[2]
+    assert torch.load(tmp_path / "run/checkpoint_01.pth")["run"]["position"]["global_step"] == 6
