@@ -40,8 +40,9 @@ def load_config(
     """Reads a configuration of this project, or one of the released AMC and SelfEQ repositories.
 
     Args:
-        path: the YAML file. Its key `base` names a file whose keys it builds on. `${name}` in any text stands for the path `name` of data.yaml, which is
-            looked for beside the file, then in this package's folder.
+        path: the YAML file. Its key `base` names a file whose keys it builds on. `${name}` in any
+            text stands for the path `name` of data.yaml, which is looked for beside the file, then
+            in this package's folder.
         kind: what the file configures.
         overrides: `a.b=value` texts, the value in YAML; they win over the file. `roots.name=path`
             wins over data.yaml.

@@ -56,8 +56,9 @@ class ModelConfig:
     temperature: start value of the contrastive temperature.
     learn_temperature: false keeps it: at the learning rate of a small model it would fall to its
         bound within some hundred steps.
-    initializer_range: standard deviation of random weights. 0.02 suits BERT's width of 768; small
-        models learn much faster from about 1 / sqrt(width).
+    initializer_range, position_initializer_range: standard deviation of the encoders' random weight
+        matrices and of their position embeddings. 0.02 suits BERT's width of 768; small models
+        learn much faster from wider ones, about 1 / sqrt(width).
     explanation_layer: index of the text layer whose cross-attention explains a match.
     """
 
@@ -73,12 +74,13 @@ class ModelConfig:
     temperature: float = 0.07
     learn_temperature: bool = True
     initializer_range: float = 0.02
+    position_initializer_range: float = 0.02
     explanation_layer: int = 8
 
     def __post_init__(self) -> None:
         require_positive(self, "image_size", "patch_size", "vision_width", "vision_depth")
         require_positive(self, "vision_heads", "embed_dim", "queue_size", "temperature")
-        require_positive(self, "initializer_range")
+        require_positive(self, "initializer_range", "position_initializer_range")
         require_rate("momentum", self.momentum)
         require(
             self.image_size % self.patch_size == 0,

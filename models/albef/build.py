@@ -51,21 +51,24 @@ def build_model(config, *, momentum: bool) -> ALBEF:
         momentum=config.momentum,
         **common,
     )
-    initialise(model, config.initializer_range)
+    initialise(model, config.initializer_range, config.position_initializer_range)
     model.temp.requires_grad_(config.learn_temperature)
     return model
 
 
 @torch.no_grad()
-def initialise(model: MomentumALBEF, deviation: float) -> None:
-    """BERT's initialisation of all encoders and heads: normal weights, zero biases, unit gains."""
-    for module in model.modules():
-        if isinstance(module, nn.Linear | nn.Embedding):
-            nn.init.normal_(module.weight, std=deviation)
-        if isinstance(module, nn.Linear) and module.bias is not None:
-            nn.init.zeros_(module.bias)
-    for name in ("pos_embed", "cls_token"):
-        nn.init.normal_(getattr(model.visual_encoder, name), std=deviation)
+def initialise(model: MomentumALBEF, weights: float, positions: float) -> None:
+    """Normal weights in both encoders, of the given standard deviations; word embeddings as BERT's."""
+    for encoder in (model.visual_encoder, model.text_encoder):
+        for module in encoder.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=weights)
+                nn.init.zeros_(module.bias)
+    embeddings = model.text_encoder.bert.embeddings
+    nn.init.normal_(embeddings.word_embeddings.weight, std=0.02)
+    nn.init.normal_(embeddings.token_type_embeddings.weight, std=0.02)
+    nn.init.normal_(embeddings.position_embeddings.weight, std=positions)
+    nn.init.normal_(model.visual_encoder.pos_embed, std=positions)
     model.copy_to_twin()
 
 
