@@ -52,9 +52,10 @@ class RunLog:
             "corrupt": self._corrupt,
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: dict[str, Any], device: torch.device) -> None:
         """Go on with the means of a `state`, in the middle of an epoch."""
-        self._window, self._epoch = Mean(**state["window"]), Mean(**state["epoch"])
+        self._window = Mean.restored(state["window"], device)
+        self._epoch = Mean.restored(state["epoch"], device)
         self._corrupt = state["corrupt"]
 
     def start_epoch(self, stage: str, position: Position, steps: int) -> None:
@@ -147,6 +148,11 @@ class Mean:
 
     def state(self) -> dict[str, Any]:
         return {"sums": {k: v.cpu() for k, v in self.sums.items()}, "counts": dict(self.counts)}
+
+    @classmethod
+    def restored(cls, state: dict[str, Any], device: torch.device) -> Mean:
+        sums = {name: value.to(device) for name, value in state["sums"].items()}
+        return cls(sums, dict(state["counts"]))
 
     def values(self) -> dict[str, float]:
         if not self.sums:

@@ -107,7 +107,7 @@ class Trainer:
         """Continue from a checkpoint; lines of the log about later steps are taken back."""
         self.position, log = self.snapshots.restore(path, self.model, self.optimizers, self.scaler)
         if log is not None:
-            self.log.restore(log)
+            self.log.restore(log, self.device)
 
     def train_epoch(self, stage: Stage, module: nn.Module) -> None:
         """The rest of one epoch, from `position` on."""

@@ -86,8 +86,12 @@ def test_queues_are_the_same_with_and_without_a_process_group(tmp_path):
 def test_the_twin_starts_as_a_copy_and_never_gets_a_gradient():
     model = tiny_model()
     names = dict(model.named_parameters())
-    twins = {name: name.replace(f"{pair}.", f"{pair}_m.", 1)
-             for pair in MOMENTUM_PAIRS for name in names if name.startswith(f"{pair}.")}  # fmt: skip
+    twins = {
+        name: name.replace(f"{pair}.", f"{pair}_m.", 1)
+        for pair in MOMENTUM_PAIRS
+        for name in names
+        if name.startswith(f"{pair}.")
+    }
     assert twins and all(torch.equal(names[name], names[twin]) for name, twin in twins.items())
     train_once(model, tiny_batch([True] * 4), *ALL)
     assert all(
