@@ -1,0 +1,67 @@
+"""Make the small checkpoint that ships with the project and from which the quick start goes on.
+
+    python -m tools.make_quickstart_checkpoint --out checkpoints/quickstart_base.pth
+
+Draws the embedded data set (6,000 scenes, seed 0) unless it is there, trains configs/quickstart_base.yaml with seed 0,
+and keeps the online encoders: the momentum twin starts as their copy, the queues start empty.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+import Pretrain_vg
+import utils
+from cli import run_script
+from dataset.synthetic import write_dataset
+from models.albef.checkpoint import QUEUES, TWIN
+from models.common.checkpoint import read_checkpoint
+
+CONFIG = Path(__file__).parent.parent / "configs" / "quickstart_base.yaml"
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, default=Path("checkpoints/quickstart_base.pth"))
+    parser.add_argument("--data", type=Path, default=Path("data/embedded"))
+    parser.add_argument("--run", type=Path, default=Path("runs/quickstart_base"))
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="override config")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run with command line arguments `argv`."""
+    args = parse_args(argv)
+    if not (args.data / "summary.json").is_file():
+        write_dataset(args.data, scenes=6000, seed=0)
+    Pretrain_vg.main(
+        ["--config", str(CONFIG), "--output_dir", str(args.run), "--seed", "0",
+         "--set", "keep=1", f"roots.embedded={args.data}", *args.set]
+    )  # fmt: skip
+    (last,) = args.run.glob("checkpoint_*.pth")
+    shrink(last, args.out)
+    print(f"{args.out}: {args.out.stat().st_size / 1e6:.1f} MB")
+
+
+def shrink(checkpoint: Path, out: Path) -> None:
+    """Write the online encoders of a checkpoint, with its configuration, to `out`."""
+    content = read_checkpoint(checkpoint)
+    model = {
+        key: value
+        for key, value in content["model"].items()
+        if not key.startswith((*TWIN, *QUEUES)) and not key.endswith("position_ids")
+    }
+    with utils.atomic_write(out) as partial:
+        torch.save(
+            {"model": model, "config": content["config"], "epoch": content["epoch"]}, partial
+        )
+
+
+if __name__ == "__main__":
+    run_script(main)
