@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -12,6 +13,7 @@ import grounding_eval_singlegpu
 import grounding_eval_singlegpu_flickr
 import Pretrain_vg
 from cli import plain_message
+from models.common.checkpoint import CheckpointError, read_checkpoint
 from tests.dataset_files import write_image, write_json
 from tests.script_runs import CONFIGS, arguments, error_of, evaluate, shortened, train
 
@@ -284,6 +286,42 @@ def test_a_truncated_checkpoint_is_named_with_the_remedy(trained, tmp_path):
     for message in both_refuse(cut, tmp_path):
         assert f"{cut}: truncated or damaged" in message
         assert "Copy or download it again" in message
+
+
+@pytest.mark.parametrize("new_format", [True, False], ids=["zip", "legacy"])
+def test_a_checkpoint_is_named_wherever_it_was_cut_and_whichever_bytes_were_damaged(
+    new_format, tmp_path
+):
+    path, random = tmp_path / "damaged.pth", np.random.default_rng(0)
+    content = {"model": {"weight": torch.randn(8, 8), "bias": torch.zeros(3)}, "epoch": 3}
+    torch.save(content, path, _use_new_zipfile_serialization=new_format)
+    whole = path.read_bytes()
+    for cut in (*range(40), *random.integers(40, len(whole), 40)):
+        path.write_bytes(whole[:cut])
+        with pytest.raises(CheckpointError, match="damaged.pth"):
+            read_checkpoint(path)
+    for _ in range(200):
+        damaged = bytearray(whole)
+        damaged[random.integers(len(whole))] = random.integers(256)
+        path.write_bytes(damaged)
+        try:
+            read_checkpoint(path)  # some bytes do not matter, or are values
+        except CheckpointError as error:
+            assert "damaged.pth" in str(error)
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ({"weights": 1}, "no entry 'model' (its entries: weights)"),
+        ({"model": {"a": 1}}, "entry 'model' is no state dict; these of its entries are not"),
+        ([1, 2], "holds a list, not a dictionary"),
+    ],
+)
+def test_a_file_without_a_state_dict_is_refused(content, message, tmp_path):
+    path = tmp_path / "odd.pth"
+    torch.save(content, path)
+    assert all(f"{path}: {message}" in told for told in both_refuse(path, tmp_path))
 
 
 def test_a_checkpoint_of_another_system_is_recognised(tmp_path):

@@ -11,7 +11,13 @@ from transformers import AutoModelForMaskedLM
 
 from models.albef.model import ALBEF, MOMENTUM_PAIRS, MomentumALBEF
 from models.albef.vision import resize_position_embedding
-from models.common.checkpoint import CheckpointError, LoadReport, load_strictly, read_checkpoint
+from models.common.checkpoint import (
+    CheckpointError,
+    LoadReport,
+    first_line,
+    load_strictly,
+    read_checkpoint,
+)
 
 TWIN = tuple(f"{name}_m." for name in MOMENTUM_PAIRS)
 QUEUES = ("image_queue", "text_queue", "queue_ptr")
@@ -131,7 +137,7 @@ def _read_image_encoder(deit: str) -> dict[str, Tensor]:
     except (RuntimeError, OSError, ValueError) as error:
         raise CheckpointError(
             f"--init: {deit} is neither a file nor a timm model that can be had here "
-            f"({_first_line(error)}); download its weights and give the file"
+            f"({first_line(error)}); download its weights and give the file"
         ) from error
 
 
@@ -141,10 +147,6 @@ def _read_text_encoder(bert: str) -> dict[str, Tensor]:
     except (RuntimeError, OSError, ValueError) as error:
         raise CheckpointError(
             f"--init: {bert} is neither a folder with a BERT nor to be had from the hub "
-            f"({_first_line(error)}); download its config.json and weights and give the folder"
+            f"({first_line(error)}); download its config.json and weights and give the folder"
         ) from error
     return {key: value for key, value in state.items() if not key.endswith("position_ids")}
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import struct
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +20,20 @@ SIGNATURES = {
     "vis_enc.": "ALVG",
     "transformer.encoder.layers": "DETR",
 }
+
+
+# What torch.load raises on damaged bytes depends on the instruction that they happen to form.
+_DAMAGE = (
+    RuntimeError,
+    EOFError,
+    OSError,
+    LookupError,
+    ValueError,
+    AttributeError,
+    TypeError,
+    AssertionError,
+    struct.error,
+)
 
 
 class CheckpointError(ValueError):
@@ -45,12 +60,11 @@ def read_checkpoint(path: str | Path) -> dict:
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path}: not loaded, because it holds more than tensors and plain values, or is no "
-            f"checkpoint at all ({str(error).splitlines()[0]}). Re-save only its state dict."
+            f"checkpoint at all ({first_line(error)}). Re-save it with only its state dict."
         ) from error
-    except (RuntimeError, EOFError, OSError, KeyError) as error:
+    except _DAMAGE as error:
         raise CheckpointError(
-            f"{path}: truncated or damaged ({str(error).splitlines()[0]}). "
-            "Copy or download it again."
+            f"{path}: truncated or damaged ({first_line(error)}). Copy or download it again."
         ) from error
     if not isinstance(content, dict):
         raise CheckpointError(
@@ -62,7 +76,18 @@ def read_checkpoint(path: str | Path) -> dict:
         raise CheckpointError(
             f"{path}: no entry 'model' (its entries: {', '.join(map(str, content))})"
         )
+    others = [key for key, value in content["model"].items() if not isinstance(value, Tensor)]
+    if others:
+        raise CheckpointError(
+            f"{path}: entry 'model' is no state dict; these of its entries are not tensors: "
+            f"{', '.join(map(str, others[:5]))}"
+        )
     return content
+
+
+def first_line(error: Exception) -> str:
+    """What an error says in its first line, or its kind if it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def recognise(state: dict[str, Tensor]) -> str:
