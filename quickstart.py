@@ -2,13 +2,16 @@
 
     python quickstart.py            (or `make quickstart`, which also installs what is needed)
 
-Draws the embedded data set, trains three small models with the real scripts, evaluates each with the three real
-evaluation scripts on scenes that none of them saw, and writes one table and one page with pictures.
+Draws the embedded data set, trains three small models with the real scripts, evaluates each with
+the three real evaluation scripts on scenes that none of them saw, and writes one table and one page
+with pictures.
 
-    (a) ITC+ITM+MLM   configs/quickstart_match.yaml    captions of whole scenes, from scratch, some minutes
-    base              configs/quickstart_base.yaml     the same for longer: the checkpoint that ships
-    (b) + AMC         configs/quickstart_amc.yaml      on top of base: phrases with boxes
-    (c) + SelfEQ      configs/quickstart_selfeq.yaml   on top of base: phrases with paraphrases, no boxes
+    (a) ITC+ITM+MLM   configs/quickstart_match.yaml    captions of whole scenes, from scratch, some
+    minutes base              configs/quickstart_base.yaml     the same for longer: the checkpoint
+    that
+    ships (b) + AMC         configs/quickstart_amc.yaml      on top of base: phrases with boxes
+    (c) + SelfEQ      configs/quickstart_selfeq.yaml   on top of base: phrases with paraphrases, no
+    boxes
 
 The papers start from a checkpoint that was pre-trained on 14 million pictures; base stands for it.
 """
@@ -29,16 +32,20 @@ import utils
 from cli import run_script
 from cli.matching import matching_rows
 from dataset.synthetic import write_dataset
-from predictions import read_predictions
-from report import Samples, markdown, write_report
-from results import merge_rows, predictions_files
+from report.pages import Samples, markdown, write_report
+from report.predictions import read_predictions
+from report.results import merge_rows, predictions_files
 from tools import self_consistency
 
 logger = logging.getLogger("groundwork")
 
 CONFIGS = Path(__file__).parent / "configs"
 BASE = Path(__file__).parent / "checkpoints" / "quickstart_base.pth"
-VARIANTS = {"a_match": "quickstart_match", "b_amc": "quickstart_amc", "c_selfeq": "quickstart_selfeq"}
+VARIANTS = {
+    "a_match": "quickstart_match",
+    "b_amc": "quickstart_amc",
+    "c_selfeq": "quickstart_selfeq",
+}
 EVALUATIONS = {
     "refcoco": grounding_eval_singlegpu.main,
     "refclef": grounding_eval_singlegpu_refclef.main,
@@ -71,7 +78,9 @@ def main(argv: Sequence[str] | None = None) -> list[dict]:
         checkpoint = train(args, name) if name in VARIANTS else BASE
         new, shown = evaluate(args, name, checkpoint)
         rows, samples = merge_rows(rows, new), samples + shown
-    write_report(args.out, rows, samples, title="Quick start: the embedded data set", seed=args.seed)
+    write_report(
+        args.out, rows, samples, title="Quick start: the embedded data set", seed=args.seed
+    )
     print(markdown(rows))
     minutes = (time.perf_counter() - began) / 60
     print(f"{minutes:.1f} minutes. Report with pictures: {args.out / 'index.html'}")
@@ -94,7 +103,9 @@ def paths(args: argparse.Namespace) -> list[str]:
     return [f"roots.embedded={args.data}"]
 
 
-def evaluate(args: argparse.Namespace, name: str, checkpoint: Path) -> tuple[list[dict], list[Samples]]:
+def evaluate(
+    args: argparse.Namespace, name: str, checkpoint: Path
+) -> tuple[list[dict], list[Samples]]:
     """All evaluations of one model: their rows, and predictions to draw pictures of."""
     rows: list[dict] = []
     samples = []
@@ -108,9 +119,10 @@ def evaluate(args: argparse.Namespace, name: str, checkpoint: Path) -> tuple[lis
             samples.append(Samples(about, predictions))
             rows += matching_rows(config, checkpoint, paths(args))
     pairs = [f"{split}={args.data / f'paraphrases_{split}.json'}" for split in ("seen", "heldout")]
+    config, folder = str(CONFIGS / "Grounding_refcoco_tiny.yaml"), str(args.out / name / "pairs")
     rows += self_consistency.main(
-        ["--config", str(CONFIGS / "Grounding_refcoco_tiny.yaml"), "--checkpoint", str(checkpoint),
-         "--pairs", *pairs, "--output_dir", str(args.out / name / "paraphrases"), "--set", *paths(args)]
+        ["--config", config, "--checkpoint", str(checkpoint), "--pairs", *pairs,
+         "--output_dir", folder, "--set", *paths(args)]
     )  # fmt: skip
     return rows, samples
 

@@ -25,15 +25,15 @@ import grounding_eval_singlegpu_flickr
 import Pretrain_vg
 from configs import dump_yaml
 from configs.mapping import parse_yaml
-from report import markdown, write_report
-from results import merge_rows
+from report.pages import markdown, write_report
+from report.results import merge_rows
 from tools import prepare_flickr30k
 from utils import atomic_write
 
 HERE = Path(__file__).parent
 VARIANTS = {
     "a": [{"objective": ["itc_itm_mlm"], "epochs": 1}],
-    "b": [{"objective": ["itc_itm_mlm", "amc"], "epochs": 3}],
+    "b": [{"objective": ["itc_itm_mlm", "amc"], "epochs": 2}],
     "c": [{"objective": ["selfeq"], "epochs": 1, "steps": 300, "augment": True}],
 }
 

@@ -1,10 +1,14 @@
-"""What SelfEQ adds to ITC+ITM+MLM, on phrases, on seen and on held-out synonyms; no boxes are used in training.
+"""What SelfEQ adds to ITC+ITM+MLM, on phrases, on seen and on held-out synonyms; no boxes are used
+in training.
 
     python -m benchmarks.selfeq_gain --out runs/selfeq_gain
 
-From checkpoints/quickstart_base.pth, for each seed, two models see the same phrases for as many steps: one with
-ITC+ITM+MLM, one with SelfEQ. Both are evaluated on scenes that no model saw: the pointing game on the phrases of
-RefCOCO+'s embedded twin, and on paraphrases by synonyms that SelfEQ's list pairs (seen) and that it does not (heldout).
+From checkpoints/quickstart_base.pth, for each seed, two models see the same phrases for as many
+steps: one with ITC+ITM+MLM, one with SelfEQ. Both are evaluated on scenes that no model saw: the
+pointing game on
+the phrases of RefCOCO+'s embedded twin, and on paraphrases by synonyms that SelfEQ's list pairs
+(seen) and that it
+does not (heldout).
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ import Pretrain_vg
 from cli import run_script
 from dataset.synthetic import write_dataset
 from quickstart import BASE, CONFIGS
-from results import update_rows
+from report.results import update_rows
 from tools import self_consistency
 
 OBJECTIVES = {"itc_itm_mlm": "[itc_itm_mlm]", "selfeq": "[selfeq]"}
@@ -62,8 +66,13 @@ def train_and_evaluate(args: argparse.Namespace, objective: str, seed: int) -> l
 
 def gains(rows: Sequence[dict]) -> list[str]:
     """One line per split and metric: both means over seeds, and the mean and spread of the gain."""
-    lines = ["| benchmark | split | metric | itc_itm_mlm | selfeq | gain | s.d. of gain |", "|---" * 7 + "|"]
-    keys = dict.fromkeys((r["benchmark"], r["split"], r["metric"]) for r in rows if r["metric"] in SHOWN)
+    lines = [
+        "| benchmark | split | metric | itc_itm_mlm | selfeq | gain | s.d. of gain |",
+        "|---" * 7 + "|",
+    ]
+    keys = dict.fromkeys(
+        (r["benchmark"], r["split"], r["metric"]) for r in rows if r["metric"] in SHOWN
+    )
     for benchmark, split, metric in keys:
         found = {
             objective: [
@@ -77,7 +86,8 @@ def gains(rows: Sequence[dict]) -> list[str]:
         spread = f"{stdev(differences):.2f}" if len(differences) > 1 else ""
         before, after = (f"{mean(values):.2f}" for values in found.values())
         lines.append(
-            f"| {benchmark} | {split} | {metric} | {before} | {after} | {mean(differences):+.2f} | {spread} |"
+            f"| {benchmark} | {split} | {metric} | {before} | {after} | {mean(differences):+.2f} "
+            f"| {spread} |"
         )
     return lines
 

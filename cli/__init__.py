@@ -18,7 +18,7 @@ def run_script(main: Callable[[], object]) -> None:
     """Run a script's `main`; errors in its input end it with their message, not a traceback."""
     try:
         main()
-    except (ValueError, FileNotFoundError, FloatingPointError) as error:
+    except (ValueError, FileNotFoundError, FileExistsError, FloatingPointError) as error:
         raise SystemExit(f"error: {plain_message(error)}") from None
 
 

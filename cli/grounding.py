@@ -32,9 +32,9 @@ from models.albef import checkpoint
 from models.albef.build import build_grounding
 from models.common.checkpoint import read_checkpoint
 from models.common.heatmap import enlarge
-from predictions import Prediction, Run, file_name, read_predictions, write_predictions
-from report import Samples, markdown, write_report
-from results import chance_rows, merge_rows, score_rows, update_rows
+from report.pages import Samples, markdown, write_report
+from report.predictions import Prediction, Run, file_name, read_predictions, write_predictions
+from report.results import chance_rows, merge_rows, score_rows, update_rows
 
 logger = logging.getLogger("groundwork")
 

@@ -113,9 +113,11 @@ def run(config: PretrainConfig, args: argparse.Namespace, device: torch.device) 
     resume = None
     if args.resume:
         resume = Path(args.checkpoint) if args.checkpoint else snapshots.newest()
-    elif args.checkpoint:
+    else:
+        snapshots.require_no_unfinished_epoch()
+    if args.checkpoint and not args.resume:
         logger.info("%s", checkpoint.load(model, args.checkpoint))
-    elif args.init:
+    if args.init:
         logger.info("%s", checkpoint.initialise_encoders(model, *args.init))
     model.to(device)
     optimizers = create_optimizers(config, model)

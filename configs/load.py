@@ -96,8 +96,7 @@ def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 
 def _resolve_roots(raw: Any, path: Path, given: Mapping[str, str]) -> Any:
-    """Replaces `${name}` in all texts of a parsed file by the path of that name, which is in `given`
-    or else in data.yaml."""
+    """Replaces `${name}` in all texts by the path of that name, in `given` or else in data.yaml."""
     file = _roots_file(path)
     roots: dict[str, str] = parse_yaml(file.read_text(encoding="utf-8"), str(file)) | dict(given)
 

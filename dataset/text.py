@@ -60,7 +60,7 @@ def swap_left_right(text: str) -> str:
 
 
 def load_tokenizer(name_or_folder: str | os.PathLike[str]) -> PreTrainedTokenizerBase:
-    """A BERT WordPiece tokenizer from a folder with `vocab.txt`, from a vocabulary file, or by name:
+    """A BERT WordPiece tokenizer from a folder with `vocab.txt`, from such a file, or by name:
     that of a folder in `dataset/vocabularies`, which needs no download, or a name on the hub.
 
     Raises:

@@ -130,6 +130,18 @@ class Snapshots:
             utils.remove_partial(self.folder, self.last.name)
             utils.remove_partial(self.folder, "checkpoint_*.pth")
 
+    def require_no_unfinished_epoch(self) -> None:
+        """Refuse to start a new run where another one could still be resumed.
+
+        Raises:
+            FileExistsError: the folder holds `last.ckpt`.
+        """
+        if self.last.is_file():
+            raise FileExistsError(
+                f"{self.folder} holds a run that was stopped within an epoch ({self.last.name}):"
+                " go on with it by --resume, delete that file, or choose another --output_dir"
+            )
+
     def newest(self) -> Path:
         """The file that a run in this folder would continue from.
 

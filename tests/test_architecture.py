@@ -13,7 +13,7 @@ FLOORS = (
     {"geometry", "utils", "configs", "optim", "scheduler"},
     {"models"},
     {"dataset", "metrics"},
-    {"engine", "grounder", "report", "results", "predictions", "sheet"},
+    {"engine", "grounder", "report"},
 )
 ROOM_MAY_IMPORT = {"geometry", "utils"}
 # Folders of the floor of the scripts; every root module that is on no other floor is a script too.

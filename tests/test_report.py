@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-import predictions
-import report
-import results
-import sheet
-from predictions import Prediction, Run
+from report import pages
+from report.__main__ import main as rescore_and_report
+from report.__main__ import predictions, results, sheet
+from report.predictions import Prediction, Run
 
 SIZE = (60, 80)
 SQUARE, OTHER = (10.5, 10.0, 30.0, 30.0), (50.0, 30.0, 70.0, 50.0)
@@ -163,7 +162,7 @@ def test_no_predictions_give_rows_with_n_0(run):
         ("val", 0, None),
         ("test", 0, None),
     ]
-    assert "n/a" in report.markdown(rows)
+    assert "n/a" in pages.markdown(rows)
 
 
 def test_a_missing_box_is_a_miss_where_others_have_one(run, evaluated):
@@ -201,7 +200,7 @@ def test_published_numbers_stand_beside_real_benchmarks_only(run, evaluated):
             changed = dataclasses.replace(run, objective=objective, benchmark=benchmark)
             rows = results.score_rows(changed, evaluated) + results.chance_rows(changed, evaluated)
             published[objective, benchmark] = [
-                report.published_value(row) for row in rows if report.published_value(row)
+                pages.published_value(row) for row in rows if pages.published_value(row)
             ]
     assert published["amc", "flickr30k"] == ["86.49"]
     assert published["selfeq", "flickr30k"] == ["84.07"]
@@ -211,7 +210,7 @@ def test_published_numbers_stand_beside_real_benchmarks_only(run, evaluated):
 
 def test_tables_show_chance_first_and_mark_what_is_derived(run, evaluated):
     rows = results.score_rows(run, evaluated) + results.chance_rows(run, evaluated)
-    tables = report.tables(rows)
+    tables = pages.tables(rows)
     pointing = tables["embedded/refcoco+: pointing"]
     assert [line["system"] for line in pointing] == ["centre", "random", "albef"] * 2
     assert pointing[2]["value"] == "66.67" and pointing[2]["checkpoint"] == "a/checkpoint_01.pth"
@@ -223,8 +222,8 @@ def test_tables_show_chance_first_and_mark_what_is_derived(run, evaluated):
 def test_the_report_holds_the_computed_numbers_and_the_pictures(run, evaluated, tmp_path):
     rows = results.score_rows(run, evaluated)
     folder = tmp_path / "report"
-    samples = [report.Samples(run, evaluated), report.Samples(run, evaluated[:1])]
-    page = report.write_report(folder, rows, [*samples, report.Samples(run, [])], title="A < B")
+    samples = [pages.Samples(run, evaluated), pages.Samples(run, evaluated[:1])]
+    page = pages.write_report(folder, rows, [*samples, pages.Samples(run, [])], title="A < B")
     assert json.loads((folder / "results.json").read_text()) == rows
     text, markup = (folder / "results.md").read_text(), page.read_text()
     for number in ("66.67", "0.500"):
@@ -238,7 +237,7 @@ def test_the_report_holds_the_computed_numbers_and_the_pictures(run, evaluated, 
 
 def test_a_report_is_made_from_saved_predictions_alone(run, evaluated, tmp_path, capsys):
     predictions.write_predictions(tmp_path / "runs", run, evaluated)
-    report.main([str(tmp_path / "runs"), "--out", str(tmp_path / "report")])
+    rescore_and_report([str(tmp_path / "runs"), "--out", str(tmp_path / "report")])
     assert "66.67" in capsys.readouterr().out
     assert (tmp_path / "report" / "index.html").is_file()
 

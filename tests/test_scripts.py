@@ -14,8 +14,8 @@ import grounding_eval_singlegpu_refclef
 import Pretrain_coco
 import Pretrain_vg
 from configs import load_config
-from predictions import read_predictions
-from results import read_rows, rescore
+from report.predictions import read_predictions
+from report.results import read_rows, rescore
 from tests.script_runs import CONFIGS, RESULT_KEYS, error_of, evaluate, train
 
 TRAINING = sorted(path.stem for path in CONFIGS.glob("Pretrain_*_tiny.yaml"))

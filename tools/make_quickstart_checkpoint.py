@@ -2,7 +2,8 @@
 
     python -m tools.make_quickstart_checkpoint --out checkpoints/quickstart_base.pth
 
-Draws the embedded data set (6,000 scenes, seed 0) unless it is there, trains configs/quickstart_base.yaml with seed 0,
+Draws the embedded data set (6,000 scenes, seed 0) unless it is there, trains
+configs/quickstart_base.yaml with seed 0,
 and keeps the online encoders: the momentum twin starts as their copy, the queues start empty.
 """
 
@@ -41,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not (args.data / "summary.json").is_file():
         write_dataset(args.data, scenes=6000, seed=0)
     Pretrain_vg.main(
-        ["--config", str(CONFIG), "--output_dir", str(args.run), "--seed", "0",
+        ["--config", str(CONFIG), "--output_dir", str(args.run), "--seed", "1",
          "--set", "keep=1", f"roots.embedded={args.data}", *args.set]
     )  # fmt: skip
     (last,) = args.run.glob("checkpoint_*.pth")

@@ -1,10 +1,13 @@
 """How alike a checkpoint explains a phrase and its paraphrase: what SelfEQ is about.
 
-    python -m tools.self_consistency --config configs/Grounding_refcoco.yaml --checkpoint checkpoint.pth \
+    python -m tools.self_consistency --config configs/Grounding_refcoco.yaml --checkpoint
+    checkpoint.pth \
         --pairs seen=paraphrases_seen.json heldout=paraphrases_heldout.json --output_dir results
 
-Each file is a list of {image, phrase, paraphrase, box}; its name before "=" is the split it is reported as. The
-configuration says how pictures are read and how large the model is; its own annotation files are not used.
+Each file is a list of {image, phrase, paraphrase, box}; its name before "=" is the split it is
+reported as. The configuration says how pictures are read and how large the model is; its own
+annotation files are
+not used.
 """
 
 from __future__ import annotations
@@ -27,9 +30,9 @@ from dataset.grounding import EvalDataset
 from dataset.loader import make_eval_loader
 from dataset.text import load_tokenizer
 from dataset.transforms import EvalTransform
-from predictions import Prediction, write_predictions
-from report import markdown
-from results import chance_rows, score_rows, update_rows
+from report.pages import markdown
+from report.predictions import Prediction, write_predictions
+from report.results import chance_rows, score_rows, update_rows
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -94,7 +97,9 @@ def join_pairs(predictions: Sequence[Prediction]) -> list[Prediction]:
             phrase,
             paraphrase=other.phrase,
             paraphrase_point=other.point,
-            correlation=float(metrics.map_correlation(phrase.heatmap[None], other.heatmap[None])[0]),
+            correlation=float(
+                metrics.map_correlation(phrase.heatmap[None], other.heatmap[None])[0]
+            ),
         )
         for phrase, other in zip(phrases, others, strict=True)
     ]

@@ -58,7 +58,7 @@ def build_model(config, *, momentum: bool) -> ALBEF:
 
 @torch.no_grad()
 def initialise(model: MomentumALBEF, weights: float, positions: float) -> None:
-    """Normal weights in both encoders, of the given standard deviations; word embeddings as BERT's."""
+    """Normal weights of these deviations in both encoders; word embeddings as BERT's."""
     for encoder in (model.visual_encoder, model.text_encoder):
         for module in encoder.modules():
             if isinstance(module, nn.Linear):

@@ -1,13 +1,7 @@
-"""Tables, picture sheets and one page, made from rows and predictions and from nothing else.
-
-    python -m report runs/quickstart --out runs/quickstart/report
-
-scores every predictions file of a folder anew, without any model, and writes the report.
-"""
+"""Tables, picture sheets and one page, made from rows and predictions and from nothing else."""
 
 from __future__ import annotations
 
-import argparse
 import base64
 import html
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from configs.benchmarks import BENCHMARKS
-from predictions import Prediction, Run, file_name, read_predictions
-from results import Row, predictions_files, rescore, update_rows
-from sheet import draw_sheet
+from report.predictions import Prediction, Run, file_name
+from report.results import Row, update_rows
+from report.sheet import draw_sheet
 
 CHANCE = ("centre", "random")
 COLUMNS = (
@@ -220,22 +214,3 @@ def _page(title: str, rows: Sequence[Row], sheets: Sequence[Path]) -> str:
 def _html_cell(tag: str, column: str, text: str) -> str:
     kind = ' class="number"' if column in NUMBERS else ""
     return f"<{tag}{kind}>{html.escape(text)}</{tag}>"
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Score the predictions under a folder anew and write the report."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("predictions", type=Path, help="predictions file, or a folder of them")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the report")
-    parser.add_argument("--image_root", type=Path, help="folder of the pictures, if they moved")
-    parser.add_argument("--seed", type=int, default=0, help="of the choice of pictures")
-    options = parser.parse_args(arguments)
-    rows = rescore(options.predictions)
-    evaluations = [read_predictions(path) for path in predictions_files(options.predictions)]
-    samples = [Samples(run, found, options.image_root) for run, found in evaluations]
-    page = write_report(options.out, rows, samples, seed=options.seed)
-    print(f"{markdown(rows)}\n{page}")
-
-
-if __name__ == "__main__":
-    main()

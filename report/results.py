@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple, cast
 
 import metrics
-from predictions import Prediction, Run, read_predictions, write_text
+from report.predictions import Prediction, Run, read_predictions, write_text
 
 Row = dict[str, object]
 ROW_KEY = ("system", "objective", "checkpoint", "benchmark", "split", "metric")

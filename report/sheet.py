@@ -20,7 +20,7 @@ from matplotlib.patheffects import Normal, Stroke
 from PIL import Image
 
 from models.common.heatmap import enlarge
-from predictions import Prediction, Run
+from report.predictions import Prediction, Run
 
 COLOURS = "inferno"
 HIT, MISS, TRUTH, INK, PALE = "#1a9850", "#d73027", "#ffffff", "#222222", "#777777"

@@ -1,0 +1,33 @@
+"""Score saved predictions anew and write a report; no model is needed.
+
+python -m report runs/quickstart --out runs/quickstart/report
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from report.pages import Samples, markdown, write_report
+from report.predictions import read_predictions
+from report.results import predictions_files, rescore
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Score the predictions under a folder anew and write the report."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("predictions", type=Path, help="predictions file, or a folder of them")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the report")
+    parser.add_argument("--image_root", type=Path, help="folder of the pictures, if they moved")
+    parser.add_argument("--seed", type=int, default=0, help="of the choice of pictures")
+    options = parser.parse_args(arguments)
+    rows = rescore(options.predictions)
+    evaluations = [read_predictions(path) for path in predictions_files(options.predictions)]
+    samples = [Samples(run, found, options.image_root) for run, found in evaluations]
+    page = write_report(options.out, rows, samples, seed=options.seed)
+    print(f"{markdown(rows)}\n{page}")
+
+
+if __name__ == "__main__":
+    main()
