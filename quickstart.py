@@ -47,9 +47,9 @@ VARIANTS = {
     "c_selfeq": "quickstart_selfeq",
 }
 EVALUATIONS = {
-    "refcoco": grounding_eval_singlegpu.main,
-    "refclef": grounding_eval_singlegpu_refclef.main,
-    "flickr": grounding_eval_singlegpu_flickr.main,
+    "refcoco": (grounding_eval_singlegpu.main, "[testA, testB]"),
+    "refclef": (grounding_eval_singlegpu_refclef.main, "[test]"),
+    "flickr": (grounding_eval_singlegpu_flickr.main, "[test]"),
 }
 
 
@@ -59,7 +59,12 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, default=Path("runs/quickstart"))
     parser.add_argument("--data", type=Path, default=Path("data/embedded"))
-    parser.add_argument("--scenes", type=int, default=6000)
+    parser.add_argument(
+        "--scenes",
+        type=int,
+        default=6000,
+        help="another number is for trials only: base may then have seen test scenes",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="training config")
     return parser.parse_args(argv)
@@ -109,15 +114,15 @@ def evaluate(
     """All evaluations of one model: their rows, and predictions to draw pictures of."""
     rows: list[dict] = []
     samples = []
-    for benchmark, run in EVALUATIONS.items():
+    for benchmark, (run, splits) in EVALUATIONS.items():
         folder = args.out / name / benchmark
         config = str(CONFIGS / f"Grounding_{benchmark}_tiny.yaml")
         call = ["--config", config, "--checkpoint", str(checkpoint), "--output_dir", str(folder)]
-        rows += run([*call, "--again", "--set", *paths(args)])
+        rows += run([*call, "--again", "--set", f"data.splits={splits}", *paths(args)])
         if benchmark == "refcoco":
             about, predictions = read_predictions(predictions_files(folder / checkpoint.stem)[0])
             samples.append(Samples(about, predictions))
-            rows += matching_rows(config, checkpoint, paths(args))
+            rows += matching_rows(config, checkpoint, [f"data.splits={splits}", *paths(args)])
     pairs = [f"{split}={args.data / f'paraphrases_{split}.json'}" for split in ("seen", "heldout")]
     config, folder = str(CONFIGS / "Grounding_refcoco_tiny.yaml"), str(args.out / name / "pairs")
     rows += self_consistency.main(

@@ -43,12 +43,12 @@ def load_golden(file: Path) -> tuple[dict[str, np.ndarray], dict]:
 
 @pytest.fixture(scope="module")
 def albef_golden(request):
-    """(arrays, meta, state-dict layout) of one ALBEF file; both objectives share layouts."""
+    """(arrays, meta, state-dict layout or None) of one ALBEF file; objectives share layouts."""
     arrays, meta = load_golden(request.param)
     names = (f"amc_{meta['size']}_keys.json", f"{request.param.stem}_keys.json")
     folders = (request.param.parent, GOLDEN)
-    layout = next(f / name for f in folders for name in names if (f / name).is_file())
-    return arrays, meta, json.loads(layout.read_text())
+    layouts = [f / name for f in folders for name in names if (f / name).is_file()]
+    return arrays, meta, json.loads(layouts[0].read_text()) if layouts else None
 
 
 @pytest.fixture(scope="module")

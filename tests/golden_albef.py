@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from models.albef.bert import FusionBertForMaskedLM
-from models.albef.checkpoint import fill
+from models.albef.checkpoint import fill, published_state
 from models.albef.criterion import ObjectiveList
 from models.albef.explainer import Explainer
 from models.albef.model import ALBEF, MomentumALBEF
@@ -35,11 +35,17 @@ def mask_every_third(ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 class GoldenALBEF:
-    """One golden file with the model and the inputs that belong to it."""
+    """One golden file with the model and the inputs that belong to it.
 
-    def __init__(self, arrays: dict[str, np.ndarray], meta: dict, keys: dict[str, list[int]]):
+    Args:
+        keys: state-dict layout of its size (key -> shape) where one was published; else our own.
+    """
+
+    def __init__(
+        self, arrays: dict[str, np.ndarray], meta: dict, keys: dict[str, list[int]] | None
+    ):
         self.arrays, self.meta = arrays, meta
-        shapes = dict(keys)
+        shapes = dict(keys or self.own_layout())
         for queue in ("image_queue", "text_queue"):
             shapes[queue] = [meta["embed_dim"], meta["queue_size"]]
         self.state = fill_state_dict(
@@ -83,13 +89,19 @@ class GoldenALBEF:
         )  # fmt: skip
         return vision, FusionBertForMaskedLM(self.settings(), meta["width"])
 
-    def training_model(self) -> MomentumALBEF:
+    def own_layout(self) -> dict[str, list[int]]:
+        return {k: list(v.shape) for k, v in published_state(self.random_model()).items()}
+
+    def random_model(self) -> MomentumALBEF:
         meta, side = self.meta, self.meta["image_size"]
         vision_m, text_m = self.encoders(side)
-        model = MomentumALBEF(
+        return MomentumALBEF(
             *self.encoders(side), visual_encoder_m=vision_m, text_encoder_m=text_m,
             embed_dim=meta["embed_dim"], queue_size=meta["queue_size"], momentum=meta["momentum"],
         )  # fmt: skip
+
+    def training_model(self) -> MomentumALBEF:
+        model = self.random_model()
         fill(model, self.state, LoadReport("golden"))
         return model.train()
 
