@@ -139,7 +139,7 @@ def all_gather(tensor: torch.Tensor) -> torch.Tensor:
     count = torch.tensor([tensor.shape[0]], device=tensor.device)
     counts = [torch.zeros_like(count) for _ in range(world_size())]
     dist.all_gather(counts, count)
-    lengths = [int(c) for c in counts]
+    lengths = torch.cat(counts).tolist()  # all at once: reading a GPU makes this process wait
     padded = tensor.new_zeros((max(lengths), *tensor.shape[1:]))
     padded[: tensor.shape[0]] = tensor.detach()
     parts = [torch.zeros_like(padded) for _ in lengths]

@@ -12,12 +12,11 @@ Training batch:
     image            (B, 3, S, S) float32, CLIP mean and deviation
     text_ids         (B, L) int64
     text_mask        (B, L) int64, 1 = token, 0 = padding
-    has_paraphrase   (B,) bool
-    paraphrase_ids   (P, L') int64, rows of the samples with a paraphrase in their order; (0, 1)
-                     without any
+    paraphrase_index (P,) int64, which samples have a paraphrase, ascending
+    paraphrase_ids   (P, L') int64, rows in that order; (0, 1) without any
     paraphrase_mask  (P, L') int64
-    has_region       (B,) bool
-    region_mask      (R, M, M) float32 in [0, 1], rows of the samples with a region in their order
+    region_index     (R,) int64, which samples have a region, ascending
+    region_mask      (R, M, M) float32 in [0, 1], rows in that order
     phrase           list of B str, cleaned; left and right exchanged if the picture was mirrored
     paraphrase       list of B str or None
     image_path       list of B str

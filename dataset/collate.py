@@ -33,6 +33,14 @@ def tokenize(
     return encoded["input_ids"], encoded["attention_mask"]
 
 
+def _present(values: Sequence[object]) -> torch.Tensor:
+    """Indices (n,) int64 of the values that are not None.
+
+    Made here and not from a mask on the device: finding them there would make every step wait.
+    """
+    return torch.tensor([i for i, v in enumerate(values) if v is not None], dtype=torch.int64)
+
+
 class TrainCollate:
     """Makes a training batch of `TrainSample`s.
 
@@ -51,17 +59,18 @@ class TrainCollate:
         phrases = [sample.phrase for sample in samples]
         paraphrases = [sample.paraphrase for sample in samples]
         present = [text for text in paraphrases if text is not None]
-        regions = [sample.region_mask for sample in samples if sample.region_mask is not None]
+        masks = [sample.region_mask for sample in samples]
+        regions = [mask for mask in masks if mask is not None]
         text_ids, text_mask = tokenize(self.tokenizer, phrases, self.max_tokens)
         paraphrase_ids, paraphrase_mask = tokenize(self.tokenizer, present, self.max_tokens)
         return {
             "image": torch.stack([sample.image for sample in samples]),
             "text_ids": text_ids,
             "text_mask": text_mask,
-            "has_paraphrase": torch.tensor([text is not None for text in paraphrases]),
+            "paraphrase_index": _present(paraphrases),
             "paraphrase_ids": paraphrase_ids,
             "paraphrase_mask": paraphrase_mask,
-            "has_region": torch.tensor([sample.region_mask is not None for sample in samples]),
+            "region_index": _present(masks),
             "region_mask": torch.stack(regions)
             if regions
             else torch.zeros(0, self.mask_size, self.mask_size),

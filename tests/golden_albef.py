@@ -136,10 +136,10 @@ class GoldenALBEF:
             "image": self.image[:rows],
             "text_ids": self.tensor("text_ids")[:rows],
             "text_mask": self.tensor("text_mask")[:rows],
-            "has_paraphrase": paraphrased,
+            "paraphrase_index": paraphrased.nonzero().flatten(),
             "paraphrase_ids": self.tensor("syn_ids"),
             "paraphrase_mask": self.tensor("syn_mask"),
-            "has_region": torch.full((rows,), len(regions) > 0),
+            "region_index": torch.arange(len(regions)),
             "region_mask": regions,
         }
 

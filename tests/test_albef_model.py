@@ -193,7 +193,7 @@ def test_a_region_that_fills_the_picture_has_no_outside_to_exceed(mean_over):
         class phrase:
             heatmaps = torch.rand(2, 4, 4).requires_grad_()
 
-    batch = {"has_region": torch.tensor([True, True]), "region_mask": torch.ones(2, 24, 24)}
+    batch = {"region_index": torch.arange(2), "region_mask": torch.ones(2, 24, 24)}
     losses = AttentionMaskConsistency(mean_over=mean_over)(Passes, batch)
     sum(losses.values()).backward()
     maps = Passes.phrase.heatmaps

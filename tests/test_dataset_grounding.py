@@ -201,9 +201,9 @@ def test_a_training_batch_has_every_key_in_its_shape(root, tokenizer):
     assert batch["image"].dtype == torch.float32
     assert batch["text_ids"].shape == batch["text_mask"].shape == (3, 7)
     assert batch["text_mask"].sum(1).tolist() == [7, 7, 4]
-    assert batch["has_paraphrase"].tolist() == [True, True, False]
+    assert batch["paraphrase_index"].tolist() == [0, 1]
     assert batch["paraphrase_ids"].shape == batch["paraphrase_mask"].shape == (2, 7)
-    assert batch["has_region"].tolist() == [True, True, False]
+    assert batch["region_index"].tolist() == [0, 1]
     assert batch["region_mask"].shape == (2, 16, 16)
     assert batch["phrase"] == ["a man on the left"] * 2 + ["the dog"]
     assert batch["paraphrase"] == ["a guy on the left"] * 2 + [None]
@@ -216,8 +216,8 @@ def test_a_batch_without_paraphrase_or_region_is_legal(root, tokenizer):
     batch = TrainCollate(tokenizer, 25, 16)([data[0, 0]])
     assert batch["paraphrase_ids"].shape == batch["paraphrase_mask"].shape == (0, 1)
     assert batch["region_mask"].shape == (0, 16, 16)
-    assert not batch["has_paraphrase"].any()
-    assert not batch["has_region"].any()
+    assert batch["paraphrase_index"].tolist() == batch["region_index"].tolist() == []
+    assert batch["paraphrase_index"].dtype == torch.int64
 
 
 def test_training_texts_are_cut_to_the_token_limit_and_evaluation_texts_are_not(tokenizer):

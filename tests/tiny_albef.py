@@ -87,14 +87,16 @@ def tiny_batch(
         "image": torch.randn(size, 3, side, side, generator=draw),
         "text_ids": text_ids,
         "text_mask": text_mask,
-        "has_paraphrase": has_paraphrase,
+        "paraphrase_index": has_paraphrase.nonzero().flatten(),
         "paraphrase_ids": other_ids[has_paraphrase],
         "paraphrase_mask": other_mask[has_paraphrase],
-        "has_region": has_region,
+        "region_index": has_region.nonzero().flatten(),
         "region_mask": masks[has_region],
     }
 
 
 def rows_of(batch: dict, rows: slice) -> dict:
     """Those samples of a batch in which every sample has a paraphrase and a region."""
-    return {key: value[rows] for key, value in batch.items()}
+    part = {key: value[rows] for key, value in batch.items()}
+    every = torch.arange(len(part["image"]))
+    return part | {"paraphrase_index": every, "region_index": every}

@@ -151,7 +151,7 @@ class MomentumALBEF(ALBEF):
 
         Args:
             batch: as `dataset.collate` builds it (`image`, `text_ids`, `text_mask`,
-                `paraphrase_ids`, ...).
+                `paraphrase_index`, `paraphrase_ids`, ...).
         """
         with torch.no_grad():
             self.temp.clamp_(0.001, 0.5)

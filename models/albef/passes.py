@@ -188,7 +188,7 @@ class TrainingPasses:
         self.model = model
         self.images = ImagePasses(model, batch["image"])
         self.phrase = PhrasePasses(model, self.images, batch["text_ids"], batch["text_mask"])
-        self.paraphrased = batch["has_paraphrase"].nonzero().flatten()
+        self.paraphrased = batch["paraphrase_index"]
         self.paraphrase = PhrasePasses(
             model,
             self.images,

@@ -37,10 +37,10 @@ class AttentionMaskConsistency(nn.Module):
         """Scalars `loss_amc_mean` and `loss_amc_max`; both 0 if no sample has a region.
 
         Args:
-            batch: `has_region` (B,) bool and `region_mask` (R, M, M) with values in [0, 1].
+            batch: `region_index` (R,) int64 and `region_mask` (R, M, M) with values in [0, 1].
         """
         masks = batch["region_mask"]
-        heatmaps = passes.phrase.heatmaps[batch["has_region"]]
+        heatmaps = passes.phrase.heatmaps[batch["region_index"]]
         if len(masks) == 0:
             nothing = heatmaps.sum()
             return {"loss_amc_mean": nothing, "loss_amc_max": nothing}

@@ -151,19 +151,20 @@ class ImageTextLosses(nn.Module):
         """Cross-entropy with the hidden tokens, mixed with distillation; 0 if none was selected."""
         shown, selected = self.masker(pairs.ids)
         model, alpha = pairs.model, self.alpha * self.ramp
+        # Found once: on a GPU every indexing by a mask would wait for its count again.
+        places = selected.nonzero(as_tuple=True)
         states = model.text_encoder.bert(shown, pairs.mask, pairs.keys_values)
         with torch.no_grad():
             momentum_states = model.text_encoder_m.bert(
                 shown, pairs.mask, pairs.momentum_keys_values
             )
-            teacher = model.text_encoder_m.predict_words(momentum_states[selected]).softmax(-1)
+            teacher = model.text_encoder_m.predict_words(momentum_states[places]).softmax(-1)
         if self.mlm_distill_over == "tokens":
             every_score = model.text_encoder.predict_words(states)
-            scores = every_score[selected]
-            distillation = -(teacher * every_score.log_softmax(dim=1)[selected]).sum(-1)
+            scores = every_score[places]
+            distillation = -(teacher * every_score.log_softmax(dim=1)[places]).sum(-1)
         else:
-            scores = model.text_encoder.predict_words(states[selected])
+            scores = model.text_encoder.predict_words(states[places])
             distillation = soft_cross_entropy(scores, teacher)
-        count = selected.sum().clamp(min=1)
-        hard = F.cross_entropy(scores, pairs.ids[selected], reduction="sum")
-        return ((1 - alpha) * hard + alpha * distillation.sum()) / count
+        hard = F.cross_entropy(scores, pairs.ids[places], reduction="sum")
+        return ((1 - alpha) * hard + alpha * distillation.sum()) / max(len(scores), 1)
