@@ -213,15 +213,13 @@ class JsonLines:
 
     def replace(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Makes `rows` the whole file, atomically: how a resumed run drops rows after its step."""
-        if not is_main():
-            return
-        with atomic_write(self.path) as partial:
-            text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-            partial.write_text(text, encoding="utf-8")
+        if is_main():
+            lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+            write_text(self.path, "".join(lines))
 
 
 @contextlib.contextmanager
-def atomic_write(path: str | Path) -> Iterator[Path]:
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Gives a path to write to; the file appears at `path` complete or not at all, even if killed.
 
     An existing file is replaced once the block ends without an error; the folder is made if
@@ -241,6 +239,12 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
         raise
     _sync(path.parent)  # so that the rename survives a power cut
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Writes a text file so that a reader sees the old or the new content, never half of it."""
+    with atomic_write(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def remove_partial(folder: str | Path, pattern: str) -> None:
@@ -291,9 +295,7 @@ def write_manifest(
             "versions": versions(),
             "data": {str(file): fingerprint(file) for file in files},
         }
-        with atomic_write(path) as partial:
-            text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
-            partial.write_text(text, encoding="utf-8")
+        write_text(path, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
     return path
 
 

@@ -10,10 +10,10 @@ import torch
 from torch.utils.data import Dataset
 
 from dataset.images import CorruptImageError, load_image, resolve_image
-from dataset.record import Box, Phrase, Record
+from dataset.record import Phrase, Record
 from dataset.text import clean_caption, paraphrase, swap_left_right
 from dataset.transforms import EvalTransform, TrainTransform
-from geometry import integer_corners
+from geometry import Box, integer_corners
 
 
 @dataclass(slots=True)

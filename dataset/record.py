@@ -7,17 +7,16 @@ worker process by reference counting; an Arrow table is one read-only buffer tha
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-Box = tuple[float, float, float, float]
+import utils
+from geometry import Box
 
 _PHRASE = pa.struct(
     [
@@ -136,15 +135,9 @@ class RecordTable:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write an Arrow IPC file that `open` can map; it appears complete or not at all."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".partial")
-        try:
-            with os.fdopen(handle, "wb") as sink, pa.ipc.new_file(sink, _SCHEMA) as writer:
+        with utils.atomic_write(path) as partial, partial.open("wb") as sink:
+            with pa.ipc.new_file(sink, _SCHEMA) as writer:
                 writer.write_table(self._table)
-            os.replace(partial, path)
-        finally:
-            Path(partial).unlink(missing_ok=True)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> RecordTable:

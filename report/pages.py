@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import utils
 from configs.benchmarks import BENCHMARKS
 from report.predictions import Prediction, Run, file_name
 from report.results import Row, update_rows
@@ -168,9 +169,9 @@ def write_report(
             sheets.append(draw_sheet(path, item.run, item.predictions, image_root=root, seed=seed))
     text = f"# {title}\n\n{markdown(merged)}\n{EXPLANATION}\n"
     text += "".join(f"\n![{sheet.stem}]({sheet.name})\n" for sheet in sheets)
-    (folder / "results.md").write_text(text, encoding="utf-8")
+    utils.write_text(folder / "results.md", text)
     page = folder / "index.html"
-    page.write_text(_page(title, merged, sheets), encoding="utf-8")
+    utils.write_text(page, _page(title, merged, sheets))
     return page
 
 

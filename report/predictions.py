@@ -8,7 +8,6 @@ Files of one evaluation, `<benchmark>` with "/" written as "_":
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 import metrics
+import utils
 from geometry import Box, Point, Size
 
 Parsed = TypeVar("Parsed")
@@ -128,12 +128,11 @@ def write_predictions(
     lines = [_dump({"run": asdict(run)}, "the run")]
     lines += [_dump(_prediction_line(item), item.id) for item in predictions]
     maps = [prediction.heatmap for prediction in predictions]
-    path.parent.mkdir(parents=True, exist_ok=True)
     if heatmaps and any(heatmap is not None for heatmap in maps):
         _write_heatmaps(_heatmap_path(path), maps)
     else:
         _heatmap_path(path).unlink(missing_ok=True)
-    write_text(path, "\n".join(lines) + "\n")
+    utils.write_text(path, "\n".join(lines) + "\n")
     return path
 
 
@@ -164,13 +163,6 @@ def read_predictions(path: Path | str, *, heatmaps: bool = True) -> tuple[Run, l
         pairs = zip(predictions, maps, strict=True)
         predictions = [replace(prediction, heatmap=heatmap) for prediction, heatmap in pairs]
     return run, predictions
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old or the new content, never half of it."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
 
 
 def _prediction_line(prediction: Prediction) -> dict[str, Any]:
@@ -231,14 +223,13 @@ def _write_heatmaps(path: Path, maps: Sequence[np.ndarray | None]) -> None:
     # Gradients make maps of any magnitude; divided by their largest value they fit float16.
     scales = np.array([np.abs(array).max(initial=0) for array in arrays], dtype=np.float32)
     values = [array / (scale or 1) for array, scale in zip(arrays, scales, strict=True)]
-    partial = path.with_name(f".{path.name}.{os.getpid()}.npz")
-    np.savez_compressed(
-        partial,
-        values=np.concatenate([value.ravel() for value in values]).astype(np.float16),
-        shapes=np.array([array.shape for array in arrays], dtype=np.int64),
-        scales=scales,
-    )
-    partial.replace(path)
+    with utils.atomic_write(path) as partial, partial.open("wb") as file:
+        np.savez_compressed(
+            file,
+            values=np.concatenate([value.ravel() for value in values]).astype(np.float16),
+            shapes=np.array([array.shape for array in arrays], dtype=np.int64),
+            scales=scales,
+        )
 
 
 def _read_heatmaps(path: Path) -> list[np.ndarray | None]:

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import NamedTuple, cast
 
 import metrics
-from report.predictions import Prediction, Run, read_predictions, write_text
+import utils
+from report.predictions import Prediction, Run, read_predictions
 
 Row = dict[str, object]
 ROW_KEY = ("system", "objective", "checkpoint", "benchmark", "split", "metric")
@@ -174,6 +175,5 @@ def update_rows(path: Path | str, rows: Iterable[Mapping[str, object]]) -> list[
     """Merge rows into a results.json, which is replaced in one step; returns all its rows."""
     path = Path(path)
     merged = merge_rows(read_rows(path) if path.exists() else [], rows)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(merged, indent=1, allow_nan=False) + "\n")
+    utils.write_text(path, json.dumps(merged, indent=1, allow_nan=False) + "\n")
     return merged

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from report import pages
+from report import pages, predictions, results, sheet
 from report.__main__ import main as rescore_and_report
-from report.__main__ import predictions, results, sheet
 from report.predictions import Prediction, Run
 
 SIZE = (60, 80)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import tarfile
 from collections import Counter
@@ -27,6 +26,7 @@ from tqdm import tqdm
 # As `python tools/prepare_flickr30k.py` the root of the project is not on the import path.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import utils
 from dataset.formats.entities import Annotation, Chunk, parse_annotation, parse_sentences
 from dataset.formats.flickr30k import read_ids
 from dataset.grounding import usable_boxes
@@ -180,13 +180,7 @@ def count(raw: Raw, ids: Sequence[str]) -> dict[str, int]:
 
 
 def _write_json(path: Path, content: Any) -> None:
-    _write(path, json.dumps(content, separators=(",", ":"), ensure_ascii=False))
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    utils.write_text(path, json.dumps(content, separators=(",", ":"), ensure_ascii=False))
 
 
 def _present(ids: Mapping[str, list[str]], images: Path) -> dict[str, list[str]]:
@@ -239,10 +233,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             path = args.images / f"{image}.jpg"
             raw[image] = fit_to_image(annotation, path, scale=args.scale_to_images), sentences
 
-    args.out.mkdir(parents=True, exist_ok=True)
     for split, rows in ids.items():
         boxes, sentences_of_split = info_ground(raw, rows)
-        _write(args.out / f"{split}.txt", "".join(f"{image}\n" for image in rows))
+        utils.write_text(args.out / f"{split}.txt", "".join(f"{image}\n" for image in rows))
         _write_json(args.out / f"bounding_boxes_{split}.json", boxes)
         _write_json(args.out / f"sentences_{split}.json", sentences_of_split)
     entries, left_out = vg_entries(raw, ids["train"])

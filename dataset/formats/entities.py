@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
-from dataset.record import Box, Phrase, Record
+from dataset.record import Phrase, Record
+from geometry import Box
 
 _CHUNK = re.compile(r"\[/EN#(\d+)((?:/[^\s\]]+)+)\s([^\]]*)\]")
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from dataset.record import Box
+from geometry import Box
 
 
 def load_json(path: str | os.PathLike[str], what: str = "annotation file") -> Any:

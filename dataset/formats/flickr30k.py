@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from dataset.formats import entries
-from dataset.record import Box, Phrase, Record
+from dataset.record import Phrase, Record
+from geometry import Box
 
 
 def read_ids(path: str | os.PathLike[str]) -> list[str]:
