@@ -142,15 +142,8 @@ def iou(first: ArrayLike, second: ArrayLike) -> np.ndarray:
     return np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
 
 
-def point_in_box(point: Point, box: ArrayLike) -> bool:
-    """Is the point strictly inside the xyxy box? A point on the edge is not."""
-    x, y = point
-    x1, y1, x2, y2 = as_boxes(box)[0]
-    return bool(x1 < x < x2 and y1 < y < y2)
-
-
 def points_in_boxes(point: Point, boxes: ArrayLike) -> np.ndarray:
-    """(n,) bool: which of the (n, 4) boxes have the point strictly inside."""
+    """(n,) bool: which of the (n, 4) boxes have the point strictly inside, not on the edge."""
     array, where = as_boxes(boxes), np.asarray(point, dtype=np.float64)
     return np.all((array[:, :2] < where) & (where < array[:, 2:]), axis=1)
 

@@ -22,13 +22,11 @@ ROW_KEYS = (
 )  # fmt: skip
 
 
-def pointing_hit(point: Point, box: ArrayLike) -> bool:
-    """The pointing game for one box: x1 < x < x2 and y1 < y < y2. The edge is a miss."""
-    return geometry.point_in_box(point, box)
-
-
 def pointing_any(point: Point, boxes: ArrayLike) -> bool:
-    """The pointing game for a phrase with several boxes: strictly inside any. No box is a miss."""
+    """The pointing game: is the point strictly inside any of the (n, 4) boxes of the phrase?
+
+    x1 < x < x2 and y1 < y < y2; the edge is a miss, as is a phrase without boxes.
+    """
     return bool(geometry.points_in_boxes(point, boxes).any())
 
 
@@ -107,37 +105,6 @@ def same_object(first: Point, second: Point, objects: ArrayLike) -> bool:
     """
     both = geometry.points_in_boxes(first, objects) & geometry.points_in_boxes(second, objects)
     return bool(both.any())
-
-
-def same_object_rate(
-    points_a: Sequence[Point], points_b: Sequence[Point], boxes_of_objects: Sequence[ArrayLike]
-) -> float:
-    """How often a phrase and its paraphrase point into the same object of their picture.
-
-    Args:
-        points_a, points_b: n points of the phrases and of their paraphrases.
-        boxes_of_objects: for each pair the (m, 4) boxes of all objects of the picture.
-
-    Raises:
-        ValueError: no pairs, or lists of different length.
-    """
-    if not len(points_a) == len(points_b) == len(boxes_of_objects):
-        raise ValueError(
-            f"{len(points_a)} phrases, {len(points_b)} paraphrases and "
-            f"{len(boxes_of_objects)} sets of objects: one of each per pair is needed"
-        )
-    if not len(points_a):
-        raise ValueError("no pairs of phrase and paraphrase to compare")
-    same = [same_object(*pair) for pair in zip(points_a, points_b, boxes_of_objects, strict=True)]
-    return float(np.mean(same))
-
-
-def both_correct_rate(hits_a: ArrayLike, hits_b: ArrayLike) -> float:
-    """How often phrase and paraphrase are both hits; (n,) and (n,) truth values, n > 0."""
-    first, second = np.asarray(hits_a, dtype=bool), np.asarray(hits_b, dtype=bool)
-    if first.shape != second.shape or not first.size:
-        raise ValueError(f"need as many phrases as paraphrases, got {first.size} and {second.size}")
-    return float((first & second).mean())
 
 
 def map_correlation(maps_a: np.ndarray, maps_b: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
-"""The grounding benchmarks, one row each: reader, resizing, splits, metrics, published numbers.
+"""The grounding benchmarks, one row each: reader, resizing, splits, published numbers.
 
 `embedded/NAME` is the same benchmark on the embedded data set: the same reader, rules and metrics,
-another picture.
+other pictures.
 """
 
 from dataclasses import dataclass, field, replace
@@ -18,8 +18,6 @@ class Benchmark:
     image_size: side of the network input in the published evaluation, in pixels.
     max_words: a cleaned phrase is cut to this many words.
     splits: reported splits, in the order of the table.
-    metrics: what is scored: "pointing" (the point lies inside any box of the phrase), "proposals"
-        (IoU >= 0.5 of the best proposal).
     needs: keys of `data` in the evaluation config that must not be empty.
     published: {(system, split): pointing accuracy in %}; the AMC paper evaluates one checkpoint per
         benchmark, SelfEQ (trained on Visual Genome) one for all.
@@ -32,7 +30,6 @@ class Benchmark:
     image_size: int
     max_words: int
     splits: tuple[str, ...]
-    metrics: tuple[str, ...]
     needs: tuple[str, ...]
     published: dict[tuple[str, str], float] = field(default_factory=dict)
     unverified: tuple[tuple[str, str], ...] = ()
@@ -46,7 +43,6 @@ _ROWS = (
         image_size=384,
         max_words=30,
         splits=("val", "testA", "testB"),
-        metrics=("pointing", "proposals"),
         needs=("test_file", "refcoco_data"),
         published={
             ("ALBEF", "testA"): 69.35,
@@ -64,7 +60,6 @@ _ROWS = (
         image_size=384,
         max_words=30,
         splits=("val", "test"),
-        metrics=("pointing",),
         needs=("test_file", "refcoco_data"),
         published={
             ("ALBEF", "test"): 59.72,
@@ -80,7 +75,6 @@ _ROWS = (
         image_size=256,
         max_words=50,
         splits=("val", "test"),
-        metrics=("pointing",),
         needs=("flickr_data",),
         published={
             ("ALBEF", "test"): 79.38,

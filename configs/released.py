@@ -12,6 +12,7 @@ from dataclasses import fields
 from pathlib import Path, PurePath
 from typing import Any, Literal
 
+from configs.benchmarks import BENCHMARKS
 from configs.mapping import join, set_by_path, unknown_key
 from configs.model import TextConfig
 from configs.schema import GroundingConfig, PretrainConfig
@@ -195,7 +196,7 @@ def _add_released_evaluation(nested: dict) -> None:
     if not str(nested.get("benchmark", "")).endswith("flickr30k"):
         return
     data = nested.setdefault("data", {})
-    nested.setdefault("model", {})["image_size"] = 256
+    nested.setdefault("model", {})["image_size"] = BENCHMARKS["flickr30k"].image_size
     files = data.get("test_file") or []
     first = PurePath(files if isinstance(files, str) else files[0]) if files else None
     if first is not None and "flickr_data" not in data:

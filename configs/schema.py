@@ -148,6 +148,7 @@ class ObjectivesConfig:
 class OptimizerConfig:
     """AdamW.
 
+    name: the only legal one, so that a file that asks for another is refused.
     lr: peak learning rate. weight_decay: on weight matrices only, not on biases and 1-d weights.
     betas, eps: as in the paper of Adam.
     """
@@ -306,8 +307,8 @@ class PretrainConfig:
 class EvalDataConfig:
     """Evaluation data; which keys are needed depends on the reader of the benchmark.
 
-    test_file: RefCOCO+, RefCLEF: lists of image, text and ref_id. Flickr30k: {split}.txt files,
-        optional.
+    test_file: RefCOCO+, RefCLEF: lists of image, text and ref_id. Flickr30k: not read,
+        its files follow from flickr_data and the splits.
     refcoco_data: RefCOCO+, RefCLEF: REFER root, such that refcoco+/refs(unc).p lies below it.
     det_file: RefCOCO+: proposals per image; None leaves the proposal metric out.
     flickr_data: Flickr30k: folder with {split}.txt, bounding_boxes_{split}.json and

@@ -214,11 +214,6 @@ class EvalDataset(Dataset[EvalSample]):
         """Number of images."""
         return len(self._images)
 
-    @property
-    def phrase_count(self) -> int:
-        """Number of phrases of all images."""
-        return sum(len(record.phrases) for group in self._images for record in group)
-
     def __getitem__(self, index: int) -> EvalSample:
         group = self._images[index]
         first = group[0]

@@ -98,8 +98,6 @@ def make_train_loader(
     rank: int = 0,
     seed: int = 42,
     workers: int = 4,
-    start_epoch: int = 0,
-    start_step: int = 0,
 ) -> DataLoader[Any]:
     """Batches of `batch_size` samples for one rank, in `EpochSampler`'s order.
 
@@ -110,7 +108,6 @@ def make_train_loader(
         ValueError: fewer records than one global batch.
     """
     sampler = EpochSampler(len(dataset), batch_size, world_size=world_size, rank=rank, seed=seed)
-    sampler.set_epoch(start_epoch, start_step)
     collate = TrainCollate(tokenizer, max_tokens, dataset.transform.mask_size)
     return DataLoader(
         dataset,

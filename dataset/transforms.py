@@ -58,13 +58,6 @@ def normalise(image: np.ndarray) -> torch.Tensor:
     return tensor.sub_(mean).div_(torch.tensor(CLIP_STD)[:, None, None]).contiguous()
 
 
-def denormalise(image: torch.Tensor) -> np.ndarray:
-    """The inverse of `normalise`, for pictures in reports: (3, H, W) float -> (H, W, 3) uint8."""
-    deviation, mean = torch.tensor(CLIP_STD)[:, None, None], torch.tensor(CLIP_MEAN)[:, None, None]
-    levels = (image.detach().cpu().float() * deviation + mean).mul(255).round().clamp(0, 255)
-    return levels.to(torch.uint8).permute(1, 2, 0).numpy()
-
-
 def _edge_profile(start: int, stop: int, length: int, side: int, mask_size: int) -> torch.Tensor:
     profile = np.zeros((1, length), dtype=np.float32)
     profile[0, start:stop] = 1

@@ -16,11 +16,17 @@ from dataset.transforms import (
     CLIP_STD,
     EvalTransform,
     TrainTransform,
-    denormalise,
     normalise,
     region_mask,
     resize,
 )
+
+
+def denormalise(image: torch.Tensor) -> np.ndarray:
+    """The inverse of `normalise`: (3, H, W) float -> (H, W, 3) uint8."""
+    deviation, mean = torch.tensor(CLIP_STD)[:, None, None], torch.tensor(CLIP_MEAN)[:, None, None]
+    levels = (image * deviation + mean).mul(255).round().clamp(0, 255)
+    return levels.to(torch.uint8).permute(1, 2, 0).numpy()
 
 
 class Draws:
