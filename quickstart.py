@@ -6,12 +6,10 @@ Draws the embedded data set, trains three small models with the real scripts, ev
 the three real evaluation scripts on scenes that none of them saw, and writes one table and one page
 with pictures.
 
-    (a) ITC+ITM+MLM   configs/quickstart_match.yaml    captions of whole scenes, from scratch, some
-    minutes base              configs/quickstart_base.yaml     the same for longer: the checkpoint
-    that
-    ships (b) + AMC         configs/quickstart_amc.yaml      on top of base: phrases with boxes
-    (c) + SelfEQ      configs/quickstart_selfeq.yaml   on top of base: phrases with paraphrases, no
-    boxes
+    (a) ITC+ITM+MLM  configs/quickstart_match.yaml   captions of whole scenes, from scratch
+    base             configs/quickstart_base.yaml    the same for longer: the checkpoint that ships
+    (b) + AMC        configs/quickstart_amc.yaml     on top of base: phrases with boxes
+    (c) + SelfEQ     configs/quickstart_selfeq.yaml  on top of base: phrases with paraphrases
 
 The papers start from a checkpoint that was pre-trained on 14 million pictures; base stands for it.
 """

@@ -5,10 +5,8 @@ in training.
 
 From checkpoints/quickstart_base.pth, for each seed, two models see the same phrases for as many
 steps: one with ITC+ITM+MLM, one with SelfEQ. Both are evaluated on scenes that no model saw: the
-pointing game on
-the phrases of RefCOCO+'s embedded twin, and on paraphrases by synonyms that SelfEQ's list pairs
-(seen) and that it
-does not (heldout).
+pointing game on the phrases of RefCOCO+'s embedded twin, and on paraphrases by synonyms that
+SelfEQ's list pairs (seen) and that it does not (heldout).
 """
 
 from __future__ import annotations

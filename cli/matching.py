@@ -23,11 +23,13 @@ def matching_rows(
 ) -> list[dict]:
     """Accuracy of the matching decision over the phrases of a benchmark, as rows of results.json.
 
-    Every phrase is judged twice, with its own picture and with the next one of its batch; half of
+    Every phrase is judged twice, with its own picture and with another one of its batch; half of
     the decisions should be "match", so guessing scores 50 %. A phrase that happens to be true of
-    the
-    other
-    picture as well counts as an error: short phrases cannot reach 100 %.
+    the other picture as well counts as an error: short phrases cannot reach 100 %.
+
+    Args:
+        config_file, overrides: the evaluation whose phrases and pictures are used.
+        file: the checkpoint. device: as for `utils.choose_device`.
     """
     config = load_config(config_file, "grounding", [*overrides, "batch_size=64"])
     chosen = utils.choose_device(device)

@@ -8,6 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from torch import nn
+from torch.utils.data import DataLoader
+from transformers import PreTrainedTokenizerBase
 
 import engine
 import utils
@@ -157,9 +160,9 @@ def stage_files(config: PretrainConfig, stage: StageConfig) -> tuple[str, ...]:
     return stage.train_file or (data.relation_file if stage.data == "relation" else data.train_file)
 
 
-def create_optimizers(config: PretrainConfig, model: torch.nn.Module) -> dict:
+def create_optimizers(config: PretrainConfig, model: nn.Module) -> dict[str, torch.optim.Optimizer]:
     """The run's optimiser, and one for each stage that asks for its own."""
-    optimizers = {}
+    optimizers: dict[str, torch.optim.Optimizer] = {}
     for index, stage in enumerate(config.stages):
         name = optimizer_name(index, stage)
         if name not in optimizers:
@@ -172,7 +175,9 @@ def optimizer_name(index: int, stage: StageConfig) -> str:
     return "run" if stage.optimizer is None else f"stage_{index}"
 
 
-def build_stages(config: PretrainConfig, criteria: Sequence, tokenizer) -> list[engine.Stage]:
+def build_stages(
+    config: PretrainConfig, criteria: Sequence[nn.Module], tokenizer: PreTrainedTokenizerBase
+) -> list[engine.Stage]:
     """Data, criterion and schedule of every stage."""
     stages, first_epoch = [], 0
     for index, (stage, criterion) in enumerate(zip(config.stages, criteria, strict=True)):
@@ -205,7 +210,9 @@ def stage_rate(
     return rate
 
 
-def build_loader(config: PretrainConfig, stage: StageConfig, tokenizer):
+def build_loader(
+    config: PretrainConfig, stage: StageConfig, tokenizer: PreTrainedTokenizerBase
+) -> DataLoader:
     """The stage's training loader for this process."""
     data = config.data
     augment = data.augment if stage.augment is None else stage.augment

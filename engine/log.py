@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,6 +60,7 @@ class RunLog:
         self._corrupt = state["corrupt"]
 
     def start_epoch(self, stage: str, position: Position, steps: int) -> None:
+        """Begin an epoch of `steps` steps, or go on with it from `position.step`."""
         self.stage = stage
         if position.step == 0:
             self._window, self._epoch, self._corrupt = Mean(), Mean(), 0
@@ -75,7 +77,11 @@ class RunLog:
         rate: float,
         batches: list[dict[str, Any]],
     ) -> None:
-        """Take note of one step."""
+        """Take note of one step: its losses, learning rate and batches.
+
+        Raises:
+            FloatingPointError: a line is due and a loss since the epoch began is not finite.
+        """
         self._window.add(losses)
         self._epoch.add(losses)
         self._samples += sum(len(batch["image"]) for batch in batches) * utils.world_size()
@@ -88,7 +94,7 @@ class RunLog:
 
     def check_finite(self) -> None:
         """Raises FloatingPointError, naming the parts, if any loss is no longer finite."""
-        bad = {k: v for k, v in self._epoch.values().items() if not torch.isfinite(torch.tensor(v))}
+        bad = {k: v for k, v in self._epoch.values().items() if not math.isfinite(v)}
         if bad:
             parts = ", ".join(f"{name} {value:.4g}" for name, value in self._epoch.values().items())
             raise FloatingPointError(
@@ -97,10 +103,12 @@ class RunLog:
             )
 
     def end_epoch(self, position: Position, rate: float) -> None:
+        """Write the epoch's line. Raises FloatingPointError as `check_finite` does."""
         self._line("epoch", position, rate, self._epoch)
         self.bar.close()
 
     def close(self) -> None:
+        """Close the bar and the curves, also after an error."""
         # After an error it is still open, and would be drawn over the message at exit.
         self.bar.close()
         if self.main:

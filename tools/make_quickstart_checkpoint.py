@@ -3,8 +3,8 @@
     python -m tools.make_quickstart_checkpoint --out checkpoints/quickstart_base.pth
 
 Draws the embedded data set (6,000 scenes, seed 0) unless it is there, trains
-configs/quickstart_base.yaml with seed 0,
-and keeps the online encoders: the momentum twin starts as their copy, the queues start empty.
+configs/quickstart_base.yaml with seed 1, and keeps the online encoders: where the checkpoint is
+loaded, the momentum twin starts as their copy and the queues with random columns.
 """
 
 from __future__ import annotations

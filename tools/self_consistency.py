@@ -1,13 +1,12 @@
 """How alike a checkpoint explains a phrase and its paraphrase: what SelfEQ is about.
 
-    python -m tools.self_consistency --config configs/Grounding_refcoco.yaml --checkpoint
-    checkpoint.pth \
-        --pairs seen=paraphrases_seen.json heldout=paraphrases_heldout.json --output_dir results
+    python -m tools.self_consistency --config configs/Grounding_refcoco.yaml \\
+        --checkpoint checkpoint.pth --output_dir results \\
+        --pairs seen=paraphrases_seen.json heldout=paraphrases_heldout.json
 
 Each file is a list of {image, phrase, paraphrase, box}; its name before "=" is the split it is
 reported as. The configuration says how pictures are read and how large the model is; its own
-annotation files are
-not used.
+annotation files are not used.
 """
 
 from __future__ import annotations
@@ -17,6 +16,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+
+from torch.utils.data import DataLoader
 
 import metrics
 import utils
@@ -76,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> list[dict]:
     return rows
 
 
-def build_loader(config: GroundingConfig, files: dict[str, str]):
+def build_loader(config: GroundingConfig, files: dict[str, str]) -> DataLoader:
     """Phrases and paraphrases of all files, by the resizing rule of the configured benchmark."""
     benchmark, data = BENCHMARKS[config.benchmark], config.data
     dataset = EvalDataset(

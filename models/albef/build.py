@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-import torch
-from torch import nn
+from collections.abc import Callable
 
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from configs.model import ModelConfig
+from configs.schema import GroundingConfig, ObjectivesConfig, PretrainConfig, StageConfig
+from geometry import Grounding
 from models.albef.bert import FusionBertForMaskedLM
 from models.albef.criterion import ObjectiveList
 from models.albef.explainer import Explainer
@@ -19,10 +25,10 @@ from models.albef.postprocess import heatmaps_to_groundings
 from models.albef.vision import vision_transformer
 
 
-def build_model(config, *, momentum: bool) -> ALBEF:
-    """A random ALBEF of the sizes in a `ModelConfig`; with twin and queues if `momentum`."""
+def build_model(config: ModelConfig, *, momentum: bool) -> ALBEF:
+    """A random ALBEF of these sizes; with twin and queues (a `MomentumALBEF`) if `momentum`."""
 
-    def image_encoder():
+    def image_encoder() -> nn.Module:
         return vision_transformer(
             image_size=config.image_size,
             patch_size=config.patch_size,
@@ -31,7 +37,7 @@ def build_model(config, *, momentum: bool) -> ALBEF:
             heads=config.vision_heads,
         )
 
-    def text_encoder():
+    def text_encoder() -> FusionBertForMaskedLM:
         return FusionBertForMaskedLM(config.text, config.vision_width)
 
     common = {
@@ -72,11 +78,13 @@ def initialise(model: MomentumALBEF, weights: float, positions: float) -> None:
     model.copy_to_twin()
 
 
-def build_criterion(config, stage, tokenizer) -> ObjectiveList:
+def build_criterion(
+    config: ObjectivesConfig, stage: StageConfig, tokenizer: PreTrainedTokenizerBase
+) -> ObjectiveList:
     """The objectives of a stage.
 
     Args:
-        config: an `ObjectivesConfig`.
+        config: the settings of every objective.
         stage: its `objective` names, in the order in which they run.
         tokenizer: gives the ids that masked-language modelling needs, and the vocabulary's size.
     """
@@ -117,13 +125,24 @@ def build_criterion(config, stage, tokenizer) -> ObjectiveList:
     return ObjectiveList(objectives, weights)
 
 
-def build(config, tokenizer) -> tuple[MomentumALBEF, list[ObjectiveList]]:
-    """From a `PretrainConfig`: the model to train and one criterion per stage."""
+def build(
+    config: PretrainConfig, tokenizer: PreTrainedTokenizerBase
+) -> tuple[MomentumALBEF, list[ObjectiveList]]:
+    """The model to train and one criterion per stage."""
     model = build_model(config.model, momentum=True)
     return model, [build_criterion(config.objectives, stage, tokenizer) for stage in config.stages]
 
 
-def build_grounding(config, *, mode: str = "itm", layer: int | None = None):
-    """`GroundingConfig` -> (explainer, postprocess); load weights into `explainer.model`."""
+def build_grounding(
+    config: GroundingConfig, *, mode: str = "itm", layer: int | None = None
+) -> tuple[Explainer, Callable[[dict[str, Tensor], dict], list[Grounding]]]:
+    """(explainer, postprocess); weights are to be loaded into `explainer.model`.
+
+    Args:
+        mode, layer: which attention is explained, see `Explainer`.
+
+    Raises:
+        ValueError: there is no such layer.
+    """
     explainer = Explainer(build_model(config.model, momentum=False), mode=mode, layer=layer)
     return explainer.eval(), heatmaps_to_groundings
