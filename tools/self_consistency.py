@@ -21,8 +21,8 @@ from torch.utils.data import DataLoader
 
 import metrics
 import utils
-from cli import run_script
-from cli.grounding import checkpoint_files, describe, predict
+from cli import check_vocabulary, run_script
+from cli.grounding import checkpoint_files, describe, predict, without_corrupt
 from configs import load_config
 from configs.benchmarks import BENCHMARKS
 from configs.schema import GroundingConfig
@@ -68,7 +68,9 @@ def main(argv: Sequence[str] | None = None) -> list[dict]:
             benchmark=f"{config.benchmark.rpartition('/')[0] or 'own'}/paraphrases",
             splits=tuple(files),
         )
-        found, _ = predict(config, file, loader, {}, utils.choose_device(args.device))
+        found, corrupt = predict(config, file, loader, {}, utils.choose_device(args.device))
+        if corrupt:
+            about = without_corrupt(about, corrupt)
         pairs = join_pairs(found)
         write_predictions(Path(args.output_dir) / file.stem, about, pairs)
         rows += score_rows(about, pairs) + chance_rows(about, pairs)
@@ -85,8 +87,10 @@ def build_loader(config: GroundingConfig, files: dict[str, str]) -> DataLoader:
         data.image_root,
         EvalTransform(config.model.image_size, benchmark.resize),
         data.max_words or benchmark.max_words,
+        tolerate_corrupt=data.tolerate_corrupt,
     )
     tokenizer = load_tokenizer(data.text_encoder)
+    check_vocabulary(config, tokenizer)
     return make_eval_loader(dataset, tokenizer, config.batch_size, workers=data.workers)
 
 

@@ -1,1 +1,1 @@
-"""What several rooms share: heat maps, position codes, checkpoint loading."""
+"""What several rooms share: recorded attentions, heat maps, checkpoint reading."""

@@ -47,9 +47,9 @@ class TokenMasker:
         return torch.where(selected & (fate >= 0.9), random_ids, shown), selected
 
 
-def soft_cross_entropy(scores: Tensor, targets: Tensor, dim: int = -1) -> Tensor:
-    """-sum(targets * log softmax(scores)) over the last axis; the softmax is taken over `dim`."""
-    return -(targets * scores.log_softmax(dim)).sum(-1)
+def soft_cross_entropy(scores: Tensor, targets: Tensor) -> Tensor:
+    """Scores and target probabilities (n, classes) -> -sum(targets * log softmax(scores)), (n,)."""
+    return -(targets * scores.log_softmax(-1)).sum(-1)
 
 
 @torch.no_grad()
