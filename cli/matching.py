@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import torch
 
 import utils
 from cli.grounding import build_dataset, describe
@@ -21,11 +20,10 @@ from models.albef.build import build_grounding
 def matching_rows(
     config_file: str, file: Path, overrides: list[str], device: str | None = None
 ) -> list[dict]:
-    """Accuracy of the matching decision over the phrases of a benchmark, as rows of results.json.
+    """How often a phrase matches its own picture better than another, as rows of results.json.
 
-    Every phrase is judged twice, with its own picture and with another one of its batch; half of
-    the decisions should be "match", so guessing scores 50 %. A phrase that happens to be true of
-    the other picture as well counts as an error: short phrases cannot reach 100 %.
+    Every phrase is scored with its own picture and with the next one of its batch; guessing gives
+    50 %. A phrase may be true of the other picture as well, so short ones cannot reach 100 %.
 
     Args:
         config_file, overrides: the evaluation whose phrases and pictures are used.
@@ -47,9 +45,9 @@ def matching_rows(
         if len(batch["image"]) < 2:
             continue  # a last batch of one picture has no other to be confused with
         moved = to_device(batch, chosen)
-        own = explainer(moved)["score"] > 0
-        other = explainer(moved | {"image": moved["image"].roll(1, 0)})["score"] <= 0
-        correct += torch.stack([own, other]).float().mean(0).tolist()
+        own = explainer(moved)["score"]
+        other = explainer(moved | {"image": moved["image"].roll(1, 0)})["score"]
+        correct += (own > other).float().tolist()
         splits += batch["splits"]
         images += [batch["image_path"][i] for i in batch["phrase_image"].tolist()]
     about = describe(config, file)

@@ -3,8 +3,9 @@
     python -m tools.make_quickstart_checkpoint --out checkpoints/quickstart_base.pth
 
 Draws the embedded data set (6,000 scenes, seed 0) unless it is there, trains
-configs/quickstart_base.yaml with seed 1, and keeps the online encoders: where the checkpoint is
-loaded, the momentum twin starts as their copy and the queues with random columns.
+configs/quickstart_base.yaml and then configs/quickstart_base_phrases.yaml with seed 1, and keeps the
+online encoders: where the checkpoint is loaded, the momentum twin starts as their copy and the
+queues with random columns.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from dataset.synthetic import write_dataset
 from models.albef.checkpoint import QUEUES, TWIN
 from models.common.checkpoint import read_checkpoint
 
-CONFIG = Path(__file__).parent.parent / "configs" / "quickstart_base.yaml"
+CONFIGS = Path(__file__).parent.parent / "configs"
+PARTS = ("quickstart_base", "quickstart_base_phrases")
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -41,27 +43,34 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     if not (args.data / "summary.json").is_file():
         write_dataset(args.data, scenes=6000, seed=0)
-    Pretrain_vg.main(
-        ["--config", str(CONFIG), "--output_dir", str(args.run), "--seed", "1",
-         "--set", "keep=1", f"roots.embedded={args.data}", *args.set]
-    )  # fmt: skip
-    (last,) = args.run.glob("checkpoint_*.pth")
+    start: list[str] = []
+    for part in PARTS:
+        folder = args.run / part
+        Pretrain_vg.main(
+            ["--config", str(CONFIGS / f"{part}.yaml"), "--output_dir", str(folder), *start,
+             "--seed", "1", "--set", "keep=1", f"roots.embedded={args.data}", *args.set]
+        )  # fmt: skip
+        (last,) = folder.glob("checkpoint_*.pth")
+        start = ["--checkpoint", str(last)]
     shrink(last, args.out)
     print(f"{args.out}: {args.out.stat().st_size / 1e6:.1f} MB")
 
 
 def shrink(checkpoint: Path, out: Path) -> None:
-    """Write the online encoders of a checkpoint, with its configuration, to `out`."""
+    """Write a checkpoint's online encoders to `out`, with their sizes and objectives but no paths."""
     content = read_checkpoint(checkpoint)
     model = {
         key: value
         for key, value in content["model"].items()
         if not key.startswith((*TWIN, *QUEUES)) and not key.endswith("position_ids")
     }
+    stages = [
+        {"objective": stage["objective"], "epochs": stage["epochs"]}
+        for stage in content["config"]["stages"]
+    ]
+    config = {"model": content["config"]["model"], "stages": stages}
     with utils.atomic_write(out) as partial:
-        torch.save(
-            {"model": model, "config": content["config"], "epoch": content["epoch"]}, partial
-        )
+        torch.save({"model": model, "config": config, "epoch": content["epoch"]}, partial)
 
 
 if __name__ == "__main__":
