@@ -3,8 +3,8 @@
     python -m tools.make_quickstart_checkpoint --out checkpoints/quickstart_base.pth
 
 Draws the embedded data set (6,000 scenes, seed 0) unless it is there, trains
-configs/quickstart_base.yaml and then configs/quickstart_base_phrases.yaml with seed 1, and keeps the
-online encoders: where the checkpoint is loaded, the momentum twin starts as their copy and the
+configs/quickstart_base.yaml and then configs/quickstart_base_phrases.yaml with seed 1, and keeps
+the online encoders: where the checkpoint is loaded, the momentum twin starts as their copy and the
 queues with random columns.
 """
 
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def shrink(checkpoint: Path, out: Path) -> None:
-    """Write a checkpoint's online encoders to `out`, with their sizes and objectives but no paths."""
+    """Write a checkpoint's online encoders to `out`, with sizes and objectives but no paths."""
     content = read_checkpoint(checkpoint)
     model = {
         key: value
