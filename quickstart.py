@@ -44,6 +44,8 @@ VARIANTS = {
     "b_amc": "quickstart_amc",
     "c_selfeq": "quickstart_selfeq",
 }
+# In the order of the table; AMC's configuration reads larger pictures than the others'.
+IMAGE_SIZES = {"a_match": 48, "base": 48, "b_amc": 64, "c_selfeq": 48}
 EVALUATIONS = {
     "refcoco": (grounding_eval_singlegpu.main, "[testA, testB]"),
     "refclef": (grounding_eval_singlegpu_refclef.main, "[test]"),
@@ -77,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> list[dict]:
         write_dataset(args.data, scenes=args.scenes, seed=args.seed)
     rows: list[dict] = []
     samples: list[Samples] = []
-    for name in ("a_match", "base", "b_amc", "c_selfeq"):
+    for name in IMAGE_SIZES:
         checkpoint = train(args, name) if name in VARIANTS else BASE
         new, shown = evaluate(args, name, checkpoint)
         rows, samples = merge_rows(rows, new), samples + shown
@@ -112,20 +114,22 @@ def evaluate(
     """All evaluations of one model: their rows, and predictions to draw pictures of."""
     rows: list[dict] = []
     samples = []
+    common = [f"model.image_size={IMAGE_SIZES[name]}", *paths(args)]
     for benchmark, (run, splits) in EVALUATIONS.items():
         folder = args.out / name / benchmark
         config = str(CONFIGS / f"Grounding_{benchmark}_tiny.yaml")
+        chosen = [f"data.splits={splits}", *common]
         call = ["--config", config, "--checkpoint", str(checkpoint), "--output_dir", str(folder)]
-        rows += run([*call, "--again", "--set", f"data.splits={splits}", *paths(args)])
+        rows += run([*call, "--again", "--set", *chosen])
         if benchmark == "refcoco":
             about, predictions = read_predictions(predictions_files(folder / checkpoint.stem)[0])
             samples.append(Samples(about, predictions))
-            rows += matching_rows(config, checkpoint, [f"data.splits={splits}", *paths(args)])
+            rows += matching_rows(config, checkpoint, chosen)
     pairs = [f"{split}={args.data / f'paraphrases_{split}.json'}" for split in ("seen", "heldout")]
     config, folder = str(CONFIGS / "Grounding_refcoco_tiny.yaml"), str(args.out / name / "pairs")
     rows += self_consistency.main(
         ["--config", config, "--checkpoint", str(checkpoint), "--pairs", *pairs,
-         "--output_dir", folder, "--set", *paths(args)]
+         "--output_dir", folder, "--set", *common]
     )  # fmt: skip
     return rows, samples
 

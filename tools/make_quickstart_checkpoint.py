@@ -3,9 +3,8 @@
     python -m tools.make_quickstart_checkpoint --out checkpoints/quickstart_base.pth
 
 Draws the embedded data set (6,000 scenes, seed 0) unless it is there, trains
-configs/quickstart_base.yaml and then configs/quickstart_base_phrases.yaml with seed 1, and keeps
-the online encoders: where the checkpoint is loaded, the momentum twin starts as their copy and the
-queues with random columns.
+configs/quickstart_base.yaml with seed 1, and keeps the online encoders: where the checkpoint is
+loaded, the momentum twin starts as their copy and the queues with random columns.
 """
 
 from __future__ import annotations
@@ -23,8 +22,7 @@ from dataset.synthetic import write_dataset
 from models.albef.checkpoint import QUEUES, TWIN
 from models.common.checkpoint import read_checkpoint
 
-CONFIGS = Path(__file__).parent.parent / "configs"
-PARTS = ("quickstart_base", "quickstart_base_phrases")
+CONFIG = Path(__file__).parent.parent / "configs" / "quickstart_base.yaml"
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -43,15 +41,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     if not (args.data / "summary.json").is_file():
         write_dataset(args.data, scenes=6000, seed=0)
-    start: list[str] = []
-    for part in PARTS:
-        folder = args.run / part
-        Pretrain_vg.main(
-            ["--config", str(CONFIGS / f"{part}.yaml"), "--output_dir", str(folder), *start,
-             "--seed", "1", "--set", "keep=1", f"roots.embedded={args.data}", *args.set]
-        )  # fmt: skip
-        (last,) = folder.glob("checkpoint_*.pth")
-        start = ["--checkpoint", str(last)]
+    Pretrain_vg.main(
+        ["--config", str(CONFIG), "--output_dir", str(args.run), "--seed", "1",
+         "--set", "keep=1", f"roots.embedded={args.data}", *args.set]
+    )  # fmt: skip
+    (last,) = args.run.glob("checkpoint_*.pth")
     shrink(last, args.out)
     print(f"{args.out}: {args.out.stat().st_size / 1e6:.1f} MB")
 
