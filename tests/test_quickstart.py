@@ -1,0 +1,24 @@
+"""The quick start runs through, from drawing the data to the page, at a size that teaches nothing."""
+
+from __future__ import annotations
+
+import json
+
+import quickstart
+
+
+def test_the_quick_start_trains_evaluates_and_reports_every_model(tmp_path):
+    call = ["--out", str(tmp_path / "run"), "--data", str(tmp_path / "data"), "--scenes", "60"]
+    small = ["data.workers=0", "batch_size=4", "stages.0.epochs=1", "stages.0.steps=2"]
+    rows = quickstart.main([*call, "--set", *small])
+
+    assert rows == json.loads((tmp_path / "run" / "results.json").read_text())
+    models = {row["checkpoint"] for row in rows if row["system"] == "ALBEF"}
+    assert models == {"a_match.pth", "quickstart_base.pth", "b_amc.pth", "c_selfeq.pth"}
+    benchmarks = {row["benchmark"] for row in rows}
+    names = ("refcoco+", "refclef", "flickr30k", "paraphrases")
+    assert benchmarks == {f"embedded/{name}" for name in names}
+    assert {"centre", "random"} <= {row["system"] for row in rows}
+    assert {"pointing", "matching", "same object"} <= {row["metric"] for row in rows}
+    page = (tmp_path / "run" / "index.html").read_text()
+    assert page.count("<img") == 4
