@@ -1,4 +1,4 @@
-"""The quick start runs through, from drawing the data to the page, at a size that teaches nothing."""
+"""The quick start runs through, from data to page, at a size that teaches nothing."""
 
 from __future__ import annotations
 
