@@ -1,12 +1,10 @@
-"""What small models learn from real photographs: Flickr8k's pictures with Flickr30k Entities'
-phrases.
+"""What small models learn from real photographs: Flickr8k's pictures, Flickr30k Entities' phrases.
 
     python -m benchmarks.real_flickr8k --raw ENTITIES --images PHOTOS --vocabulary VOCAB.txt \\
         --out runs/real_flickr8k
 
 ENTITIES: the Flickr30k Entities release (tools/prepare_flickr30k.py). PHOTOS: <id>.jpg at any size;
-    boxes are scaled
-to them. VOCAB.txt: a WordPiece vocabulary such as BERT's.
+boxes are scaled to them. VOCAB.txt: a WordPiece vocabulary such as BERT's.
 
 Three models of benchmarks/real_flickr8k.yaml, from scratch: (a) ITC+ITM+MLM, (b) the same + AMC,
 (c) SelfEQ on top of (a), whose paraphrases are the other phrases that annotators linked to the same
@@ -23,6 +21,7 @@ from pathlib import Path
 
 import grounding_eval_singlegpu_flickr
 import Pretrain_vg
+from cli import run_script
 from configs import dump_yaml
 from configs.mapping import parse_yaml
 from report.pages import markdown, write_report
@@ -158,4 +157,4 @@ def newest(folder: Path) -> Path:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)
