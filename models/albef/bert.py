@@ -46,7 +46,8 @@ class KeysValues(NamedTuple):
     values: Tensor
 
     def select(self, index: Tensor) -> KeysValues:
-        return KeysValues(self.keys[index], self.values[index])
+        """The images `index` (n,); with index_select, whose gradient is summed in a fixed order."""
+        return KeysValues(self.keys.index_select(0, index), self.values.index_select(0, index))
 
 
 class Attention(nn.Module):

@@ -83,7 +83,7 @@ class PhrasePasses:
         return len(self.ids)
 
     def _pick(self, features: Tensor) -> Tensor:
-        return features if self.index is None else features[self.index]
+        return features if self.index is None else features.index_select(0, self.index)
 
     def _pick_keys_values(self, layers: list[KeysValues]) -> list[KeysValues]:
         if self.index is None:

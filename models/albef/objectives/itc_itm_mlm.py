@@ -137,10 +137,10 @@ class ImageTextLosses(nn.Module):
         to_text, to_image, *_ = pairs.similarities
         wrong_text, wrong_image = draw_negatives(to_text), draw_negatives(to_image)
         images = [
-            KeysValues(*(torch.cat([part[wrong_image], part]) for part in layer))
+            KeysValues(*map(torch.cat, zip(layer.select(wrong_image), layer, strict=True)))
             for layer in pairs.keys_values
         ]
-        states = torch.cat([pairs.states, pairs.states[wrong_text]])
+        states = torch.cat([pairs.states, pairs.states.index_select(0, wrong_text)])
         mask = torch.cat([pairs.mask, pairs.mask[wrong_text]])
         negative = model.match_logits(model.text_encoder.bert.fuse(states, mask, images))
         logits = torch.cat([logits, negative])

@@ -42,7 +42,7 @@ class SelfConsistency(nn.Module):
             nothing = 0.0 * (passes.images.features.sum() + passes.phrase.features.sum())
             return dict.fromkeys(LOSSES, nothing)
         losses = self.image_text.of_pairs(passes.paraphrase)
-        phrase_maps = passes.phrase.heatmaps[passes.paraphrased]
+        phrase_maps = passes.phrase.heatmaps.index_select(0, passes.paraphrased)
         paraphrase_maps = passes.paraphrase.heatmaps
         return {
             "loss_syn_mlm": losses["mlm"],
