@@ -35,7 +35,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("runs/selfeq_gain"))
     parser.add_argument("--data", type=Path, default=Path("data/embedded"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=250, help="optimiser steps of each model")
+    parser.add_argument("--steps", type=int, default=150, help="optimiser steps of each model")
     return parser.parse_args(argv)
 
 
