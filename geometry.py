@@ -15,12 +15,17 @@ a heat map, a box from a mask, a mask from boxes.
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike
+from pycocotools import mask as coco_mask
 
 Box = tuple[float, float, float, float]
 Point = tuple[float, float]
@@ -231,3 +236,60 @@ def _scale(size: Sequence[int]) -> np.ndarray:
     if height < 1 or width < 1:
         raise ValueError(f"size must be a positive (height, width), got {tuple(size)}")
     return np.array([width, height, width, height], dtype=np.float64)
+
+
+def decode_mask(text: str, size: Size, root: str | os.PathLike[str] | None = None) -> np.ndarray:
+    """The (H, W) bool mask of a record's `Phrase.masks` entry.
+
+    Args:
+        text: JSON of a COCO segmentation (list of polygons, or run lengths, compressed or not), or
+            the path of a `.npy` array of shape `size`, non-zero inside.
+        size: of the original picture.
+        root: folder that `.npy` paths are relative to.
+
+    Raises:
+        FileNotFoundError: the `.npy` file does not exist.
+        ValueError: no segmentation, or a mask of another size than the picture.
+    """
+    if text.endswith(".npy"):
+        path = Path(root or ".", text)
+        if not path.is_file():
+            raise FileNotFoundError(f"mask {path} does not exist; check the root of the masks")
+        array = np.load(path, allow_pickle=False)
+        if array.shape != size:
+            raise ValueError(f"mask {path} has shape {array.shape}, its picture (H, W) = {size}")
+        return array != 0
+    runs = encode_segmentation(json.loads(text), size)
+    if tuple(runs["size"]) != size:
+        raise ValueError(f"mask of size {runs['size']} (H, W) for a picture of {size}")
+    return coco_mask.decode(runs).astype(bool)
+
+
+def encode_segmentation(segmentation: Any, size: Size) -> dict[str, Any]:
+    """Compressed run lengths {size: [H, W], counts: bytes} of any form of COCO segmentation.
+
+    Several polygons are united, as COCO does.
+
+    Raises:
+        ValueError: neither polygons nor run lengths.
+    """
+    height, width = size
+    if isinstance(segmentation, dict) and isinstance(segmentation.get("counts"), list):
+        return coco_mask.frPyObjects(segmentation, *segmentation["size"])
+    if isinstance(segmentation, dict) and "counts" in segmentation:
+        counts = segmentation["counts"]
+        return {
+            "size": list(segmentation["size"]),
+            "counts": counts.encode() if isinstance(counts, str) else counts,
+        }
+    if isinstance(segmentation, list) and segmentation and isinstance(segmentation[0], list):
+        if any(len(polygon) < 6 or len(polygon) % 2 for polygon in segmentation):
+            raise ValueError("a polygon of a segmentation has fewer than three corners")
+        return coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
+    raise ValueError(f"not a COCO segmentation (polygons or run lengths): {str(segmentation)[:80]}")
+
+
+def mask_to_runs(mask: np.ndarray) -> dict[str, Any]:
+    """COCO's compressed run lengths of an (H, W) mask, {size: [H, W], counts: str} as JSON."""
+    runs = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return {"size": list(runs["size"]), "counts": runs["counts"].decode()}

@@ -25,6 +25,10 @@ _PHRASE = pa.struct(
         ("boxes", pa.list_(pa.float64())),
         ("synonyms", pa.list_(pa.string())),
         ("group", pa.string()),
+        ("masks", pa.list_(pa.string())),
+        ("start", pa.int32()),
+        ("category", pa.string()),
+        ("matches_nothing", pa.bool_()),
     ]
 )
 _SCHEMA = pa.schema(
@@ -36,6 +40,8 @@ _SCHEMA = pa.schema(
         ("split", pa.string()),
         ("record_id", pa.string()),
         ("source", pa.string()),
+        ("sentence", pa.string()),
+        ("image_ids", pa.list_(pa.string())),
     ]
 )
 _ROWS_PER_BATCH = 16384
@@ -51,6 +57,11 @@ class Phrase:
         boxes: every annotated box of the phrase, xyxy pixels of the original image.
         synonyms: words that may stand in for `group`.
         group: the words of `text` that a synonym may replace.
+        masks: as many as `boxes`, or none: each the JSON text of a COCO segmentation (polygons or
+            RLE), or a path ending in ".npy" relative to the mask root (`geometry.decode_mask`).
+        start: character of the record's `sentence` at which `text` starts; -1: not known.
+        category: name of the object's class where the annotation has one.
+        matches_nothing: annotated to refer to nothing in the image (gRefCOCO); `boxes` is empty.
     """
 
     text: str
@@ -58,6 +69,10 @@ class Phrase:
     boxes: tuple[Box, ...] = ()
     synonyms: tuple[str, ...] = ()
     group: str = ""
+    masks: tuple[str, ...] = ()
+    start: int = -1
+    category: str = ""
+    matches_nothing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +86,9 @@ class Record:
         split: "train", "val", "testA", ...
         record_id: the annotation's own id (RefCOCO+, RefCLEF: image_id; Flickr30k: image#sentence).
         source: where it was read, for messages: "train.json[17]".
+        sentence: the whole sentence that all phrases are part of (Flickr30k multi-phrase lists).
+        image_ids: the image's identity in the collections it belongs to ("coco:391895", "vg:2337",
+            "flickr:1000092795", "saiapr:19579"), by which lists of data sets are compared.
     """
 
     image: str
@@ -80,6 +98,8 @@ class Record:
     split: str = ""
     record_id: str = ""
     source: str = ""
+    sentence: str = ""
+    image_ids: tuple[str, ...] = ()
 
 
 def _to_row(record: Record) -> dict[str, Any]:
@@ -94,12 +114,18 @@ def _to_row(record: Record) -> dict[str, Any]:
                 "boxes": np.asarray(phrase.boxes, dtype=np.float64).ravel(),
                 "synonyms": phrase.synonyms,
                 "group": phrase.group,
+                "masks": phrase.masks,
+                "start": phrase.start,
+                "category": phrase.category,
+                "matches_nothing": phrase.matches_nothing,
             }
             for phrase in record.phrases
         ],
         "split": record.split,
         "record_id": record.record_id,
         "source": record.source,
+        "sentence": record.sentence,
+        "image_ids": record.image_ids,
     }
 
 
@@ -111,10 +137,14 @@ def _to_record(row: dict[str, Any]) -> Record:
             boxes=tuple(zip(*[iter(phrase["boxes"])] * 4, strict=True)),
             synonyms=tuple(phrase["synonyms"]),
             group=phrase["group"],
+            masks=tuple(phrase["masks"]),
+            start=phrase["start"],
+            category=phrase["category"],
+            matches_nothing=phrase["matches_nothing"],
         )
         for phrase in row.pop("phrases")
     )
-    return Record(phrases=phrases, **row)
+    return Record(phrases=phrases, image_ids=tuple(row.pop("image_ids")), **row)
 
 
 class RecordTable:

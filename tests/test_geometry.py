@@ -1,5 +1,7 @@
 """Boxes, points and masks keep their conventions."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -147,3 +149,32 @@ def test_a_grounding_must_be_consistent():
         geometry.Grounding(**{**given_parts, "mask": np.ones((5, 4), dtype=bool)})
     with pytest.raises(ValueError, match="derived"):
         geometry.Grounding(**given_parts, derived=frozenset({"heatmap"}))
+
+
+MASK = np.zeros((6, 9), dtype=bool)
+MASK[1:4, 2:7] = True
+UNCOMPRESSED = {"size": [6, 9], "counts": [13, 3, 3, 3, 3, 3, 3, 3, 3, 3, 14]}
+
+
+@pytest.mark.parametrize(
+    "segmentation",
+    [[[2, 1, 7, 1, 7, 4, 2, 4]], UNCOMPRESSED, geometry.mask_to_runs(MASK)],
+    ids=["polygons", "uncompressed runs", "compressed runs"],
+)
+def test_every_form_of_coco_segmentation_decodes_to_the_same_mask(segmentation):
+    assert np.array_equal(geometry.decode_mask(json.dumps(segmentation), (6, 9)), MASK)
+
+
+def test_a_mask_file_is_found_below_its_root_and_must_fit_the_picture(tmp_path):
+    np.save(tmp_path / "m.npy", MASK.astype(np.uint8))
+    assert np.array_equal(geometry.decode_mask("m.npy", (6, 9), tmp_path), MASK)
+    with pytest.raises(ValueError, match="m.npy has shape"):
+        geometry.decode_mask("m.npy", (9, 6), tmp_path)
+    with pytest.raises(FileNotFoundError, match="n.npy"):
+        geometry.decode_mask("n.npy", (6, 9), tmp_path)
+
+
+@pytest.mark.parametrize("text", ["[]", "[[1, 2]]", "7", '{"size": [2, 2]}'])
+def test_what_is_no_segmentation_is_refused(text):
+    with pytest.raises(ValueError, match="segmentation"):
+        geometry.decode_mask(text, (6, 9))

@@ -20,7 +20,7 @@ Reader = Callable[[str], Iterable[Record]]
 
 TRAIN_FORMATS: dict[str, Reader] = {"vg": vg.read, "coco": coco.read}
 # Part of every cache file's name: raise it when a reader yields other records from the same file.
-_CACHE_VERSION = 1
+_CACHE_VERSION = 2
 
 
 def read_table(
