@@ -1,43 +1,56 @@
 """Flickr30k Entities to the files this project reads.
 
-    python -m tools.prepare_flickr30k --raw Flickr30kEntities --out data/flickr30k
+    python -m tools.prepare_flickr30k --raw Flickr30kEntities --out data/flickr30k [--tree data]
 
 --raw holds Annotations/ and Sentences/, or the archive annotations*.tar.xz as downloaded, and
 train.txt, val.txt, test.txt (https://github.com/BryanPlummer/flickr30k_entities). Written to --out:
   {split}.txt, bounding_boxes_{split}.json, sentences_{split}.json   as info-ground writes them
   vg_train.json   the training split as a VG train_file: one entry per chain that has boxes
-Running it again writes the same files.
+and to --tree (by default --out), at the places that the published repositories print:
+  annotations/flickr/flickr_{split}.pth        RefTR: all boxed phrases of a sentence
+  annotations_resc/flickr/flickr_{split}.pth   ReSC, TransVG: one boxed phrase
+  anns/flickr30k.json                          SimREC: objects with their phrases
+A phrase with several boxes has the box around them in the last three. Every boxed phrase of the
+split files is in each file of its split; a loud line says where counts differ. Running it again
+keeps what is there.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 import tarfile
+from argparse import Namespace
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from tqdm import tqdm
 
 # As `python tools/prepare_flickr30k.py` the root of the project is not on the import path.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import utils
-from dataset.formats.entities import Annotation, Chunk, parse_annotation, parse_sentences
+from dataset.formats import entities
+from dataset.formats.entities import (
+    Annotation,
+    Caption,
+    Chunk,
+    parse_annotation,
+    parse_sentences,
+)
 from dataset.formats.flickr30k import read_ids
 from dataset.grounding import usable_boxes
+from dataset.record import Record
 from dataset.text import clean_caption
 from geometry import scale_boxes
+from tools import tree_files
+from tools.preparation import Outputs, differences, make_parser, progress, stamp
 
 SPLITS = ("train", "val", "test")
 PUBLISHED = {"images": 31783, "sentences": 158915, "phrases": 559767, "phrases with boxes": 456140}
 PUBLISHED_SPLITS = {"train": 29783, "val": 1000, "test": 1000}
 
-Raw = dict[str, tuple[Annotation, list[list[Chunk]]]]
+Raw = dict[str, tuple[Annotation, list[Caption]]]
 
 
 def _raw_files(raw: Path, ids: Sequence[str]) -> Iterator[tuple[str, str, bytes]]:
@@ -73,9 +86,9 @@ def load_raw(raw: Path, ids: Sequence[str]) -> Raw:
         ValueError: a malformed file, named.
     """
     annotations: dict[str, Annotation] = {}
-    sentences: dict[str, list[list[Chunk]]] = {}
-    progress = tqdm(_raw_files(raw, ids), total=2 * len(ids), unit="file", desc="reading")
-    for kind, image_id, content in progress:
+    sentences: dict[str, list[Caption]] = {}
+    files = progress(_raw_files(raw, ids), unit="files", what="reading", total=2 * len(ids))
+    for kind, image_id, content in files:
         if kind == "Annotations":
             annotations[image_id] = parse_annotation(content, f"{kind}/{image_id}.xml")
         else:
@@ -123,7 +136,10 @@ def info_ground(raw: Raw, ids: Sequence[str]) -> tuple[dict[str, Any], dict[str,
         for image in ids
     }
     sentences = {
-        image: [{"phrases": [_phrase(chunk) for chunk in chunks]} for chunks in raw[image][1]]
+        image: [
+            {"sentence": caption.sentence, "phrases": [_phrase(chunk) for chunk in caption]}
+            for caption in raw[image][1]
+        ]
         for image in ids
     }
     return boxes, sentences
@@ -134,7 +150,12 @@ def _plain(boxes: Sequence[Sequence[float]]) -> list[list[float]]:
 
 
 def _phrase(chunk: Chunk) -> dict[str, Any]:
-    return {"phrase": chunk.text, "phrase_id": chunk.chain, "phrase_type": list(chunk.types)}
+    return {
+        "phrase": chunk.text,
+        "phrase_id": chunk.chain,
+        "phrase_type": list(chunk.types),
+        "start": chunk.start,
+    }
 
 
 def vg_entries(raw: Raw, ids: Sequence[str]) -> tuple[list[dict[str, Any]], Counter[str]]:
@@ -151,18 +172,21 @@ def vg_entries(raw: Raw, ids: Sequence[str]) -> tuple[list[dict[str, Any]], Coun
         for chunk in (chunk for chunks in sentences for chunk in chunks):
             if chunk.chain not in annotation.boxes:
                 continue
-            if clean_caption(chunk.text, sys.maxsize):
-                captions.setdefault(chunk.chain, {})[chunk.text] = None
-            else:
+            texts = captions.setdefault(chunk.chain, {})
+            if not clean_caption(chunk.text, sys.maxsize):
                 left_out["phrases without a word"] += 1
+            elif chunk.text in texts:
+                left_out["phrases that repeat another of their chain"] += 1
+            else:
+                texts[chunk.text] = None
         for chain, texts in captions.items():
             boxes = usable_boxes(annotation.boxes[chain], size).tolist()
             left_out["boxes without a pixel"] += len(annotation.boxes[chain]) - len(boxes)
-            if boxes:
+            if boxes and texts:
                 entry = {"image": f"{image}.jpg", "caption": list(texts), "bbox": _plain(boxes)}
                 entries.append(entry)
             else:
-                left_out["chains without a box"] += 1
+                left_out["phrases without a box"] += len(texts)
     return entries, left_out
 
 
@@ -179,10 +203,6 @@ def count(raw: Raw, ids: Sequence[str]) -> dict[str, int]:
     }
 
 
-def _write_json(path: Path, content: Any) -> None:
-    utils.write_text(path, json.dumps(content, separators=(",", ":"), ensure_ascii=False))
-
-
 def _present(ids: Mapping[str, list[str]], images: Path) -> dict[str, list[str]]:
     if not images.is_dir():
         raise FileNotFoundError(f"--images {images} is not a folder")
@@ -193,26 +213,37 @@ def _present(ids: Mapping[str, list[str]], images: Path) -> dict[str, list[str]]
     return kept
 
 
-def _summary(raw: Raw, ids: Mapping[str, list[str]], left_out: Counter[str]) -> str:
+def _summary(
+    raw: Raw, ids: Mapping[str, list[str]], left_out: Counter[str], phrases: Mapping[str, int]
+) -> str:
     columns = {split: count(raw, rows) for split, rows in ids.items()}
     lines = [f"{'':20}" + "".join(f"{name:>10}" for name in (*columns, "all", "published"))]
+    totals = {}
     for key, published in PUBLISHED.items():
         numbers = [column[key] for column in columns.values()]
-        cells = (*numbers, sum(numbers), published)
+        totals[key] = sum(numbers)
+        cells = (*numbers, totals[key], published)
         lines.append(f"{key:20}" + "".join(f"{number:10,}" for number in cells))
     sizes = ", ".join(f"{split} {number:,}" for split, number in PUBLISHED_SPLITS.items())
     lines.append(f"published split sizes: {sizes}")
     reasons = ", ".join(f"{number:,} {reason}" for reason, number in left_out.items() if number)
     lines.append(f"left out of vg_train.json: {reasons or 'nothing'}")
+    lines.append("boxed phrases per file:")
+    boxed = totals["phrases with boxes"]
+    wanted = {"vg_train.json": columns["train"]["phrases with boxes"]}
+    for name, number in phrases.items():
+        lines.append(f"  {name:48}{number:>10,}")
+        if number != wanted.get(name, boxed):
+            lines.append(f"!!! DIFFERS: {name} should hold {wanted.get(name, boxed):,}")
+    lines += differences("Flickr30k Entities", totals, PUBLISHED)
+    images = {split: column["images"] for split, column in columns.items()}
+    lines += differences("Flickr30k Entities, images,", images, PUBLISHED_SPLITS)
     return "\n".join(lines)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--raw", type=Path, required=True, help="folder of Flickr30k Entities")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write to")
+def _parse(arguments: Sequence[str] | None) -> Namespace:
+    parser = make_parser(__doc__)
+    parser.add_argument("--tree", type=Path, help="root of the RefTR, ReSC and SimREC files")
     parser.add_argument("--images", type=Path, help="keep only images that are here as <id>.jpg")
     parser.add_argument(
         "--scale-to-images",
@@ -222,26 +253,96 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     if args.scale_to_images and args.images is None:
         parser.error("--scale-to-images needs --images")
+    return args
 
+
+def _key(args: Namespace, ids: Mapping[str, list[str]]) -> str:
+    kinds = [args.raw / kind for kind in ("Annotations", "Sentences")]
+    archives = sorted(args.raw.glob("annotations*.tar.xz"))
+    options = {"ids": ids, "images": args.images, "scale": args.scale_to_images}
+    sources = kinds if kinds[0].is_dir() else archives
+    return stamp([path for path in sources if path.exists()], options)
+
+
+def records_of(raw: Raw, ids: Sequence[str], split: str) -> list[Record]:
+    """One record per sentence of `ids` with a boxed phrase."""
+    return [
+        record
+        for image in ids
+        for record in entities.records(image, *raw[image], split, f"Sentences/{image}.txt")
+    ]
+
+
+def write_info_ground(raw: Raw, ids: Mapping[str, list[str]], out: Outputs) -> int:
+    """Write info-ground's files; returns how many boxed phrases they hold."""
+    phrases = 0
+    for split, rows in ids.items():
+        boxes, sentences = info_ground(raw, rows)
+        out.write_text(f"{split}.txt", "".join(f"{image}\n" for image in rows))
+        out.write_json(f"bounding_boxes_{split}.json", boxes)
+        out.write_json(f"sentences_{split}.json", sentences)
+        phrases += sum(
+            phrase["phrase_id"] in boxes[image]["boxes"]
+            for image, captions in sentences.items()
+            for caption in captions
+            for phrase in caption["phrases"]
+        )
+    return phrases
+
+
+def write_tree(records: Mapping[str, list[Record]], out: Outputs) -> dict[str, int]:
+    """Write the lists of RefTR, ReSC and SimREC; returns the boxed phrases in each."""
+    counts = Counter[str]()
+    for split, rows in records.items():
+        for folder, convert in (
+            ("annotations", tree_files.multi_phrase),
+            ("annotations_resc", tree_files.single_phrase),
+        ):
+            tuples = convert(rows)
+            name = f"{folder}/flickr/flickr_{split}.pth"
+            out.write(name, lambda path, tuples=tuples: tree_files.save_tuples(path, tuples))
+            several = folder == "annotations"
+            counts[f"{folder}/flickr"] += sum(len(row[3]) if several else 1 for row in tuples)
+    objects = tree_files.simrec(records)
+    out.write_json("anns/flickr30k.json", objects)
+    counts["anns/flickr30k.json"] = sum(
+        len(row["refs"]) for rows in objects.values() for row in rows
+    )
+    return dict(counts)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    args = _parse(arguments)
     ids = {split: read_ids(args.raw / f"{split}.txt") for split in SPLITS}
     if args.images is not None:
         ids = _present(ids, args.images)
+    key = _key(args, ids)
+    how = {"dry_run": args.dry_run, "again": args.again}
+    out = Outputs(args.out, "flickr30k", key, **how)
+    tree = out if args.tree is None else Outputs(args.tree, "flickr30k_tree", key, **how)
+    if out.finished() and tree.finished():
+        print(f"{args.out}: nothing to do, every file is there\n{out.finished()}")
+        return
     raw = load_raw(args.raw, [image for rows in ids.values() for image in rows])
     if args.images is not None:
-        for image in tqdm(raw, unit="image", desc="checking sizes"):
+        for image in progress(raw, unit="images", what="checking sizes"):
             annotation, sentences = raw[image]
             path = args.images / f"{image}.jpg"
             raw[image] = fit_to_image(annotation, path, scale=args.scale_to_images), sentences
-
-    for split, rows in ids.items():
-        boxes, sentences_of_split = info_ground(raw, rows)
-        utils.write_text(args.out / f"{split}.txt", "".join(f"{image}\n" for image in rows))
-        _write_json(args.out / f"bounding_boxes_{split}.json", boxes)
-        _write_json(args.out / f"sentences_{split}.json", sentences_of_split)
+    phrases = {"info-ground files": write_info_ground(raw, ids, out)}
     entries, left_out = vg_entries(raw, ids["train"])
-    _write_json(args.out / "vg_train.json", entries)
-    print(_summary(raw, ids, left_out))
-    print(f"{len(entries):,} training entries in {args.out / 'vg_train.json'}")
+    out.write_json("vg_train.json", entries)
+    captions = sum(len(entry["caption"]) for entry in entries)
+    left_out_phrases = sum(n for reason, n in left_out.items() if reason.startswith("phrases"))
+    phrases["vg_train.json"] = captions + left_out_phrases
+    records = {split: records_of(raw, rows, split) for split, rows in ids.items()}
+    phrases |= write_tree(records, tree)
+    summary = _summary(raw, ids, left_out, phrases)
+    if tree is not out:
+        tree.close("see the summary below")
+    out.close(
+        f"{summary}\n{len(entries):,} training entries, {captions:,} phrases in vg_train.json"
+    )
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -31,11 +31,22 @@ class Annotation:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A marked phrase of a sentence; chain "0" means that it is not visible."""
+    """A marked phrase of a sentence; chain "0" means that it is not visible.
+
+    start: character of the sentence without marks at which it starts; two chunks are equal
+    wherever they stand.
+    """
 
     text: str
     chain: str
     types: tuple[str, ...]
+    start: int = field(default=-1, compare=False)
+
+
+class Caption(list[Chunk]):
+    """The marked phrases of a sentence; `sentence` is all of its words, without marks."""
+
+    sentence: str = ""
 
 
 class _PlainTree(ElementTree.TreeBuilder):
@@ -81,7 +92,7 @@ def _number(element: ElementTree.Element, key: str) -> float:
     return float(text)
 
 
-def parse_sentences(content: str, source: str) -> list[list[Chunk]]:
+def parse_sentences(content: str, source: str) -> list[Caption]:
     """The marked phrases of each line.
 
     Raises:
@@ -89,19 +100,26 @@ def parse_sentences(content: str, source: str) -> list[list[Chunk]]:
     """
     sentences = []
     for index, line in enumerate(content.rstrip("\n").split("\n")):
-        chunks = [
-            Chunk(text=words, chain=chain, types=tuple(types[1:].split("/")))
-            for chain, types, words in _CHUNK.findall(line)
-        ]
-        if len(chunks) != line.count("[/EN#"):
+        caption = _parse_line(line)
+        if len(caption) != line.count("[/EN#"):
             raise ValueError(f"{source}, line {index + 1}: a phrase mark is damaged: {line!r}")
-        sentences.append(chunks)
+        sentences.append(caption)
     return sentences
 
 
-def read_image(
-    folder: str | os.PathLike[str], image_id: str
-) -> tuple[Annotation, list[list[Chunk]]]:
+def _parse_line(line: str) -> Caption:
+    caption, done = Caption(), 0
+    for match in _CHUNK.finditer(line):
+        chain, types, words = match.groups()
+        caption.sentence += line[done : match.start()]
+        caption.append(Chunk(words, chain, tuple(types[1:].split("/")), len(caption.sentence)))
+        caption.sentence += words
+        done = match.end()
+    caption.sentence += line[done:]
+    return caption
+
+
+def read_image(folder: str | os.PathLike[str], image_id: str) -> tuple[Annotation, list[Caption]]:
     """Annotation and sentences of one image from a folder with Annotations/ and Sentences/.
 
     Raises:
@@ -127,20 +145,34 @@ def read(folder: str | os.PathLike[str], ids: Iterable[str], split: str) -> Iter
         FileNotFoundError, ValueError: naming the file.
     """
     for image_id in ids:
-        annotation, sentences = read_image(folder, image_id)
-        for index, chunks in enumerate(sentences):
-            phrases = tuple(
-                Phrase(text=chunk.text, phrase_id=chunk.chain, boxes=annotation.boxes[chunk.chain])
-                for chunk in chunks
-                if chunk.chain in annotation.boxes
+        source = os.fspath(Path(folder, "Sentences", f"{image_id}.txt"))
+        yield from records(image_id, *read_image(folder, image_id), split, source)
+
+
+def records(
+    image_id: str, annotation: Annotation, captions: Iterable[Caption], split: str, source: str
+) -> Iterator[Record]:
+    """The records of one image; `source` names its file of sentences."""
+    for index, caption in enumerate(captions):
+        phrases = tuple(
+            Phrase(
+                text=chunk.text,
+                phrase_id=chunk.chain,
+                boxes=annotation.boxes[chunk.chain],
+                start=chunk.start,
             )
-            if phrases:
-                yield Record(
-                    image=f"{image_id}.jpg",
-                    width=annotation.width,
-                    height=annotation.height,
-                    phrases=phrases,
-                    split=split,
-                    record_id=f"{image_id}#{index}",
-                    source=f"{Path(folder, 'Sentences', f'{image_id}.txt')}, line {index + 1}",
-                )
+            for chunk in caption
+            if chunk.chain in annotation.boxes
+        )
+        if phrases:
+            yield Record(
+                image=f"{image_id}.jpg",
+                width=annotation.width,
+                height=annotation.height,
+                phrases=phrases,
+                split=split,
+                record_id=f"{image_id}#{index}",
+                source=f"{source}, line {index + 1}",
+                sentence=caption.sentence,
+                image_ids=(f"flickr:{image_id}",),
+            )

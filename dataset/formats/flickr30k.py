@@ -2,7 +2,8 @@
 
 {split}.txt                  one image id per line
 bounding_boxes_{split}.json  {id: {boxes: {phrase_id: [[x1, y1, x2, y2], ...]}, width, height}}
-sentences_{split}.json       {id: [{phrases: [{phrase, phrase_id}]}]}
+sentences_{split}.json       {id: [{sentence, phrases: [{phrase, phrase_id, start}]}]}; `sentence`
+                             and `start` (a character of it) may be missing
 """
 
 from __future__ import annotations
@@ -61,6 +62,8 @@ def read(folder: str | os.PathLike[str], split: str) -> Iterator[Record]:
                     split=split,
                     record_id=f"{image_id}#{index}",
                     source=source,
+                    sentence=str(sentence.get("sentence") or ""),
+                    image_ids=(f"flickr:{image_id}",),
                 )
 
 
@@ -80,5 +83,6 @@ def _phrases(
         phrase_id = str(entries.need(entry, "phrase_id", source))
         if boxes.get(phrase_id):
             text = entries.need(entry, "phrase", source)
-            phrases.append(Phrase(text=text, phrase_id=phrase_id, boxes=boxes[phrase_id]))
+            start = int(entry.get("start", -1))
+            phrases.append(Phrase(text, phrase_id, boxes[phrase_id], start=start))
     return tuple(phrases)
