@@ -21,6 +21,7 @@ from cli import check_vocabulary
 from configs import load_config, to_dict
 from configs.benchmarks import BENCHMARKS, Benchmark
 from configs.schema import GroundingConfig
+from configs.trees import root_overrides
 from dataset.formats import detections, flickr30k, refer
 from dataset.grounding import EvalDataset
 from dataset.loader import make_eval_loader
@@ -55,6 +56,7 @@ def parse_args(argv: Sequence[str] | None, *, description: str, config: str) -> 
     parser.add_argument("--device", help="cuda, cuda:1, cpu; default: cuda if there is one")
     parser.add_argument("--seed", type=int, help="of the intervals and of the pictures shown")
     parser.add_argument("--again", action="store_true", help="evaluate what has results already")
+    parser.add_argument("--data", help="root of the data; trees of the repositories are known")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="override config")
     return parser.parse_args(argv)
 
@@ -72,7 +74,7 @@ def main(
         The rows of results.json about these checkpoints.
     """
     args = parse_args(argv, description=description, config=config)
-    overrides = list(args.set)
+    overrides = [*root_overrides(args.data), *args.set]
     for key, value in (
         ("data.text_encoder", args.text_encoder),
         ("explanation.mode", args.gradcam_mode),

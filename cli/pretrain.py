@@ -17,6 +17,7 @@ import utils
 from cli import check_vocabulary
 from configs import load_config, to_dict
 from configs.schema import PretrainConfig, StageConfig
+from configs.trees import root_overrides
 from dataset.formats import read_table
 from dataset.grounding import TrainDataset
 from dataset.loader import make_train_loader
@@ -65,6 +66,7 @@ def parse_args(argv: Sequence[str] | None, *, description: str, config: str) -> 
         metavar=("DEIT", "BERT"),
         help="without --checkpoint: start from these encoders (timm and hub names, or local files)",
     )
+    parser.add_argument("--data", help="root of the data; trees of the repositories are known")
     parser.add_argument(
         "--set", nargs="+", default=[], metavar="KEY=VALUE", help="override config values"
     )
@@ -82,7 +84,7 @@ def main(argv: Sequence[str] | None, *, description: str, config: str, data_form
         data_format: "vg" or "coco", for configurations that do not name it.
     """
     args = parse_args(argv, description=description, config=config)
-    overrides = list(args.set)
+    overrides = [*root_overrides(args.data), *args.set]
     if args.text_encoder:
         overrides.append(f"data.text_encoder={args.text_encoder}")
     if args.seed is not None:

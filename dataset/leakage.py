@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
-from dataset.formats import entries
+from dataset.formats import entries, refer
 from dataset.record import Record
 
 COLLECTIONS = ("coco", "vg", "flickr", "saiapr")
@@ -140,6 +140,31 @@ def evaluation_images(
     return {
         split: ImageSet(frozenset().union(*images), len(images)) for split, images in splits.items()
     }
+
+
+def refer_images(
+    refs_file: str | os.PathLike[str], collection: str, splits: Iterable[str] | None = None
+) -> dict[str, ImageSet]:
+    """split -> the images of REFER's `refs(...).p`, without reading any object.
+
+    Args:
+        collection: what its image ids count: "coco", or "saiapr" for RefCLEF.
+        splits: None: every one but "train".
+
+    Raises:
+        FileNotFoundError, ValueError: naming file, reference and key, or a split that is not there.
+    """
+    found: dict[str, set[str]] = {}
+    for index, ref in enumerate(refer.load_refs(refs_file)):
+        source = f"{os.fspath(refs_file)}[{index}]"
+        split = str(entries.need(ref, "split", source))
+        image = int(entries.need(ref, "image_id", source))
+        found.setdefault(split, set()).add(f"{collection}:{image}")
+    wanted = [split for split in found if split != "train"] if splits is None else list(splits)
+    missing = [split for split in wanted if split not in found]
+    if missing:
+        raise ValueError(f"{refs_file} has no split {missing[0]!r} (it has: {', '.join(found)})")
+    return {split: ImageSet(frozenset(found[split]), len(found[split])) for split in wanted}
 
 
 def find_overlap(

@@ -26,6 +26,7 @@ from cli.grounding import checkpoint_files, describe, predict, without_corrupt
 from configs import load_config
 from configs.benchmarks import BENCHMARKS
 from configs.schema import GroundingConfig
+from configs.trees import root_overrides
 from dataset.formats import paraphrases
 from dataset.grounding import EvalDataset
 from dataset.loader import make_eval_loader
@@ -46,6 +47,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--output_dir", default="runs/self_consistency")
     parser.add_argument("--text_encoder", help="tokeniser: hub name, folder, or vocab.txt")
     parser.add_argument("--device", help="cuda, cuda:1, cpu; default: cuda if there is one")
+    parser.add_argument("--data", help="root of the data; trees of the repositories are known")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="override config")
     args = parser.parse_args(argv)
     if not all("=" in pair for pair in args.pairs):
@@ -58,7 +60,9 @@ def main(argv: Sequence[str] | None = None) -> list[dict]:
     args = parse_args(argv)
     utils.setup_logging()
     encoder = [f"data.text_encoder={args.text_encoder}"] if args.text_encoder else []
-    config = load_config(args.config, "grounding", [*args.set, *encoder])
+    config = load_config(
+        args.config, "grounding", [*root_overrides(args.data), *args.set, *encoder]
+    )
     files = dict(pair.split("=", 1) for pair in args.pairs)
     loader = build_loader(config, files)
     rows: list[dict] = []
