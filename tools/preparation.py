@@ -92,7 +92,30 @@ class Outputs:
         """Whether an earlier run wrote this file from the same input, and nobody changed its
         size."""
         path = self.folder / name
+        if name.endswith("/") and path.is_dir():
+            return (
+                len([file for file in path.iterdir() if file.name[0] != "."]) == self._noted[name]
+            )
         return name in self._noted and path.is_file() and path.stat().st_size == self._noted[name]
+
+    def write_folder(self, name: str, files: Mapping[str, Callable[[Path], object]]) -> None:
+        """Have each of `files` (name -> what writes it) in the folder `name`; those that an earlier
+        run wrote there from the same input are kept."""
+        if self.dry_run:
+            self._report.append(f"  (would write) {name}/: {len(files):,} files")
+            return
+        begun = f"{name}/" in self._noted
+        self._noted[f"{name}/"] = len(files)
+        self._save("")
+        for file, write in progress(files.items(), unit="files", what=name):
+            path = self.folder / name / file
+            if not (begun and path.is_file()):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                # Not synced to the disk one by one: there are tens of thousands.
+                partial = path.with_name(f".{file}.partial")
+                write(partial)
+                partial.replace(path)
+        self._report.append(f"  complete {name}/: {len(files):,} files")
 
     def write(self, name: str, write: Callable[[Path], object]) -> None:
         """Have `write(path)` write a file, unless it is there or this is a dry run."""

@@ -72,10 +72,11 @@ def expressions(records: Iterable[Record], *, corners: bool) -> list[tuple[Any, 
     ]
 
 
-def masked_expressions(records: Iterable[Record]) -> list[tuple[Any, ...]]:
-    """refcoco/anns/DATASET/VERSION_SPLIT.pth: (image file, mask file, xyxy box, phrase)."""
+def masked_expressions(records: Iterable[Record], folder: str) -> list[tuple[Any, ...]]:
+    """refcoco/anns/DATASET/VERSION_SPLIT.pth: (image file, mask file, xyxy box, phrase). The masks
+    of two splittings of one data set, whose numbers overlap, lie in different folders."""
     return [
-        (record.image, f"{phrase.phrase_id}.npy", enclosing(phrase), phrase.text.lower())
+        (record.image, f"{folder}/{phrase.phrase_id}.npy", enclosing(phrase), phrase.text.lower())
         for record in records
         for phrase in record.phrases
     ]
