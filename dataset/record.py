@@ -1,11 +1,12 @@
 """Records: one image with its phrases and boxes, held outside Python objects.
 
 A training list has up to five million regions. As Python objects they would be copied into every
-worker process by reference counting; an Arrow table is one read-only buffer that all workers share.
+worker process by reference counting; an Arrow file is one read-only map that all workers share.
 """
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -44,7 +45,8 @@ _SCHEMA = pa.schema(
         ("image_ids", pa.list_(pa.string())),
     ]
 )
-_ROWS_PER_BATCH = 16384
+_ROWS_PER_BATCH = 256
+_READS_PER_RELEASE = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,26 +150,47 @@ def _to_record(row: dict[str, Any]) -> Record:
 
 
 class RecordTable:
-    """A read-only sequence of records in one Arrow table; a `Record` is made when asked for."""
+    """A read-only sequence of records in one Arrow IPC file; a `Record` is made when asked for.
 
-    def __init__(self, table: pa.Table, path: str | None = None) -> None:
-        self._table = table
+    The file is mapped, so that opening takes no longer for five million records than for one, and
+    processes share its pages, whether forked or spawned. Its batches are small: a record is read
+    from a few neighbouring pages, not from one page per column.
+    """
+
+    def __init__(self, content: pa.Buffer | mmap.mmap, path: str | None = None) -> None:
+        self._content = content
         self._path = path
+        self._reads = 0
+        self._reader = pa.ipc.open_file(pa.BufferReader(pa.py_buffer(content)))
+        self._batches = self._reader.num_record_batches
+        self._rows_per_batch = self._reader.get_batch(0).num_rows if self._batches else 0
+        self._length = 0
+        if self._batches:
+            last = self._reader.get_batch(self._batches - 1).num_rows
+            self._length = (self._batches - 1) * self._rows_per_batch + last
 
     @classmethod
     def from_records(cls, records: Iterable[Record]) -> RecordTable:
-        """Pack `records`; the iterable is consumed in blocks, never held as a whole."""
-        rows = (_to_row(record) for record in records)
-        batches = []
-        while block := list(islice(rows, _ROWS_PER_BATCH)):
-            batches.append(pa.RecordBatch.from_pylist(block, schema=_SCHEMA))
-        return cls(pa.Table.from_batches(batches, schema=_SCHEMA))
+        """Pack `records` in memory; the iterable is consumed in blocks, never held as a whole."""
+        sink = pa.BufferOutputStream()
+        _write(records, sink)
+        return cls(sink.getvalue())
+
+    @classmethod
+    def convert(cls, records: Iterable[Record], path: str | os.PathLike[str]) -> RecordTable:
+        """Write `records` to a file block by block, and open it.
+
+        Neither the records nor the table are ever in memory as a whole; the file appears complete
+        or not at all.
+        """
+        with utils.atomic_write(path) as partial, partial.open("wb") as sink:
+            _write(records, sink)
+        return cls.open(path)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write an Arrow IPC file that `open` can map; it appears complete or not at all."""
         with utils.atomic_write(path) as partial, partial.open("wb") as sink:
-            with pa.ipc.new_file(sink, _SCHEMA) as writer:
-                writer.write_table(self._table)
+            sink.write(memoryview(self._content))
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> RecordTable:
@@ -182,31 +205,53 @@ class RecordTable:
                 f"record table {path} does not exist; read the annotations and save it"
             )
         try:
-            table = pa.ipc.open_file(pa.memory_map(os.fspath(path))).read_all()
-        except pa.ArrowInvalid as error:
+            with open(path, "rb") as file:
+                table = cls(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), os.fspath(path))
+        except (pa.ArrowInvalid, ValueError) as error:  # ValueError: an empty file has no map
             raise ValueError(
                 f"{path} is not a record table ({error}); delete it to have it rebuilt"
             ) from error
-        if table.schema != _SCHEMA:
+        if table._reader.schema != _SCHEMA:
             raise ValueError(
                 f"{path} holds other columns than this version; delete it to have it rebuilt"
             )
-        return cls(table, os.fspath(path))
+        return table
 
     def __len__(self) -> int:
-        return self._table.num_rows
+        return self._length
 
     def __getitem__(self, index: int) -> Record:
         if not 0 <= index < len(self):
             raise IndexError(f"record {index} of {len(self)}")
-        return _to_record(self._table.slice(index, 1).to_pylist()[0])
+        number, row = divmod(index, self._rows_per_batch)
+        record = _to_record(self._reader.get_batch(number).slice(row, 1).to_pylist()[0])
+        self._reads += 1
+        if self._reads % _READS_PER_RELEASE == 0:
+            self._release()
+        return record
 
     def __iter__(self) -> Iterator[Record]:
-        for batch in self._table.to_batches(max_chunksize=1024):
-            yield from map(_to_record, batch.to_pylist())
+        for number in range(self._batches):
+            yield from map(_to_record, self._reader.get_batch(number).to_pylist())
+            self._reads += 1
+            if self._reads % _READS_PER_RELEASE == 0:
+                self._release()
+
+    def _release(self) -> None:
+        # Pages that this process has touched count as its own resident memory, and after enough
+        # random reads that is the whole file. Let go, they stay in the system's page cache.
+        if isinstance(self._content, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            self._content.madvise(mmap.MADV_DONTNEED)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A mapped table travels to a spawned worker as its path, not as a copy of its content.
         if self._path is not None:
             return RecordTable.open, (self._path,)
-        return RecordTable, (self._table,)
+        return RecordTable, (self._content,)
+
+
+def _write(records: Iterable[Record], sink: Any) -> None:
+    rows = (_to_row(record) for record in records)
+    with pa.ipc.new_file(sink, _SCHEMA) as writer:
+        while block := list(islice(rows, _ROWS_PER_BATCH)):
+            writer.write_batch(pa.RecordBatch.from_pylist(block, schema=_SCHEMA))

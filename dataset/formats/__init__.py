@@ -20,7 +20,7 @@ Reader = Callable[[str], Iterable[Record]]
 
 TRAIN_FORMATS: dict[str, Reader] = {"vg": vg.read, "coco": coco.read}
 # Part of every cache file's name: raise it when a reader yields other records from the same file.
-_CACHE_VERSION = 2
+_CACHE_VERSION = 3
 
 
 def read_table(
@@ -31,8 +31,8 @@ def read_table(
     Args:
         paths: annotation files of one format.
         format_name: a key of `TRAIN_FORMATS`.
-        cache_dir: where the table is kept and found again as long as no file changed; None: no
-            cache.
+        cache_dir: where the table is kept and found again as long as no file changed; it is made
+            record by record, never held as a whole. None: no cache, the table is in memory.
 
     Raises:
         ValueError: unknown format, or a malformed entry.
@@ -47,7 +47,7 @@ def read_table(
         return RecordTable.from_records(records)
     cached = Path(cache_dir, f"records-{_fingerprint(paths, format_name)}.arrow")
     if not cached.exists():
-        RecordTable.from_records(records).save(cached)
+        return RecordTable.convert(records, cached)
     return RecordTable.open(cached)
 
 

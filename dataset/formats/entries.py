@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from geometry import Box
+
+_DECODER = json.JSONDecoder()
+_SPACE = re.compile(r"[ \t\n\r]*")
 
 
 def load_json(path: str | os.PathLike[str], what: str = "annotation file") -> Any:
@@ -30,15 +34,97 @@ def load_json(path: str | os.PathLike[str], what: str = "annotation file") -> An
 
 
 def load_entries(path: str | os.PathLike[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The entries of a JSON list of objects, each with its name for messages ("train.json[17]")."""
-    entries = load_json(path)
-    if not isinstance(entries, list):
-        raise ValueError(f"{path}: expected a list of entries, got {type(entries).__name__}")
-    for index, entry in enumerate(entries):
+    """The entries of a JSON list of objects, each with its name for messages ("train.json[17]").
+
+    The file is read piece by piece: one entry is in memory at a time.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a JSON list of objects, once the place where it is wrong is reached.
+    """
+    for index, entry in enumerate(_stream(path)):
         source = f"{os.fspath(path)}[{index}]"
         if not isinstance(entry, Mapping):
             raise ValueError(f"{source}: expected an object, got {type(entry).__name__}")
         yield source, entry
+
+
+def _stream(path: str | os.PathLike[str]) -> Iterator[Any]:
+    """The items of the JSON list in a file, one by one."""
+    if not Path(path).is_file():
+        load_json(path)
+    with open(path, encoding="utf-8") as file:
+        text = _Text(file, os.fspath(path))
+        if text.peek() != "[":
+            content = load_json(path)
+            raise ValueError(f"{path}: expected a list of entries, got {type(content).__name__}")
+        text.skip()
+        if text.peek() != "]":
+            yield text.item()
+            while text.peek() == ",":
+                text.skip()
+                yield text.item()
+        if text.peek() != "]":
+            raise text.error("expected ',' or ']'")
+        text.skip()
+        if text.peek():
+            raise text.error("something follows the list")
+
+
+class _Text:
+    """JSON text of which one piece is in memory, enlarged while an item does not end in it."""
+
+    PIECE = 1 << 20
+
+    def __init__(self, file: TextIO, path: str) -> None:
+        self._file, self._path = file, path
+        self._piece, self._at, self._passed = "", 0, 0
+
+    def _more(self, size: int = PIECE) -> bool:
+        try:
+            new = self._file.read(size)
+        except UnicodeDecodeError as error:
+            raise self.error(str(error)) from error
+        self._passed += self._at
+        self._piece, self._at = self._piece[self._at :] + new, 0
+        return bool(new)
+
+    def peek(self) -> str:
+        """The next character that is not white space; "" at the end."""
+        while True:
+            self._at = _SPACE.match(self._piece, self._at).end()
+            if self._at < len(self._piece):
+                return self._piece[self._at]
+            if not self._more():
+                return ""
+
+    def skip(self) -> None:
+        self._at += 1
+
+    def item(self) -> Any:
+        """The next value."""
+        self.peek()
+        while True:
+            problem = None
+            try:
+                value, end = _DECODER.raw_decode(self._piece, self._at)
+            except json.JSONDecodeError as error:
+                problem, end = error, len(self._piece)
+            # A number at the end of the piece may go on in the next.
+            if end < len(self._piece):
+                self._at = end
+                return value
+            if not self._more(max(self.PIECE, len(self._piece))):
+                if problem is not None:
+                    raise self.error(str(problem)) from problem
+                self._at = end
+                return value
+
+    def error(self, what: str) -> ValueError:
+        place = f"near character {self._passed + self._at}"
+        return ValueError(
+            f"annotation file {self._path} is not valid JSON ({what}, {place}); fetch it again"
+        )
 
 
 def need(entry: Mapping[Any, Any], key: Any, source: str) -> Any:
