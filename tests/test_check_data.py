@@ -1,0 +1,130 @@
+"""The check before a run: what is wrong with the data is found, counted and named."""
+
+import json
+import shutil
+
+import pytest
+
+from dataset.synthetic import write_dataset
+from tests.dataset_files import write_image
+from tests.script_runs import CONFIGS, error_of
+from tools import check_data
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("drawn")
+    write_dataset(folder, scenes=20, seed=5)
+    return folder
+
+
+@pytest.fixture
+def data(drawn, tmp_path):
+    """A copy that a test may spoil."""
+    return shutil.copytree(drawn, tmp_path / "data")
+
+
+def check(config, data, *more, **overrides):
+    """(exit code, first part of the report) of a shipped configuration."""
+    out = data / "report.json"
+    values = {"roots.embedded": data, **overrides}
+    code = check_data.main(
+        [str(CONFIGS / f"{config}.yaml"), "--workers", "1", "--out", str(out), *more,
+         "--set", *(f"{key}={value}" for key, value in values.items())]
+    )  # fmt: skip
+    return code, json.loads(out.read_text())["parts"][0]
+
+
+def edit(path, change):
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    return content
+
+
+@pytest.mark.parametrize(
+    "config, splits",
+    [
+        ("Pretrain_vg_amc_tiny", {"train"}),
+        ("Pretrain_coco_tiny", {"train"}),
+        ("Grounding_refcoco_tiny", {"val", "testA", "testB"}),
+        ("Grounding_refclef_tiny", {"val", "test"}),
+        ("Grounding_flickr_tiny", {"val", "test"}),
+    ],
+)
+def test_data_as_they_should_be_pass(config, splits, data, capsys):
+    code, part = check(config, data, "--full")
+    assert code == 0 and not part["errors"]
+    assert set(part["splits"]) == splits
+    assert part["images decoded"] == part["images"] > 0
+    assert capsys.readouterr().out.endswith("ok\n")
+
+
+def test_every_fault_of_a_training_list_is_counted_and_named(data, capsys):
+    images = data / "images"
+
+    def spoil(entries):
+        names = list(dict.fromkeys(entry["image"] for entry in entries))
+        (images / names[0]).unlink()
+        cut = images / names[1]
+        cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+        good = [entry for entry in entries if entry["image"] not in names[:2]]
+        good[0]["caption"] = ["?!"]
+        good[1]["bbox"] = [[500, 500, 600, 600]]
+        good[2]["bbox"] = [[-20, 0, 30, 30]]
+        good[3]["caption"] = ["red circle " * 60]
+        entries += [good[4], good[4]]
+        spoil.repeated = 2 * len(good[4]["caption"])
+
+    before = check("Pretrain_vg_amc_tiny", data)[1]["warnings"].get("repeated phrase", 0)
+    edit(data / "vg" / "train.json", spoil)
+    code, part = check("Pretrain_vg_amc_tiny", data, "--full")
+    assert code == 1
+    assert part["errors"]["file missing"] == 1
+    assert part["errors"]["not decodable"] == 1
+    assert part["errors"]["phrase without a word"] == 1
+    assert part["errors"]["no box covers a pixel"] >= 1
+    assert part["warnings"]["box sticks out"] >= 1
+    assert part["warnings"]["cut at max_words"] == 1
+    assert part["warnings"]["cut at the token limit"] >= 1
+    assert part["warnings"]["repeated phrase"] == before + spoil.repeated
+    assert "train.json[" in part["examples"]["phrase without a word"][0]
+    assert "NOT OK" in capsys.readouterr().out
+
+
+def test_the_header_shows_a_picture_of_another_size_without_decoding_any(data):
+    instances = json.loads((data / "refcoco+" / "instances.json").read_text())
+    tests = json.loads((data / "refcoco+" / "test.json").read_text())
+    name = tests[0]["image"]
+    (size,) = {(i["height"], i["width"]) for i in instances["images"] if i["file_name"] == name}
+    write_image(data / "images" / name, (size[0] * 2, size[1]))
+    code, part = check("Grounding_refcoco_tiny", data, "--sample", "0")
+    assert (code, part["images decoded"]) == (1, 0)
+    affected = sum(entry["image"] == name for entry in tests)
+    assert part["errors"] == {"size not as annotated": affected}
+
+
+def test_images_without_proposals_are_errors(data):
+    edit(data / "refcoco+" / "dets.json", lambda detections: detections.clear())
+    code, part = check("Grounding_refcoco_tiny", data)
+    assert code == 1 and list(part["errors"]) == ["image without proposals"]
+
+
+def test_a_missing_annotation_file_is_a_finding_and_the_other_files_are_still_checked(data):
+    (data / "vg" / "relation.json").unlink()
+    code, part = check("Pretrain_vg_amc_selfeq_tiny", data)
+    assert code == 1
+    assert "relation.json does not exist" in part["examples"]["annotations unreadable"][0]
+
+
+def test_corrupt_pictures_are_warnings_where_the_run_tolerates_them(data):
+    entries = json.loads((data / "vg" / "train.json").read_text())
+    (data / "images" / entries[0]["image"]).write_bytes(b"no picture")
+    assert check("Pretrain_vg_amc_tiny", data)[0] == 1
+    code, part = check("Pretrain_vg_amc_tiny", data, **{"data.tolerate_corrupt": "true"})
+    assert code == 0 and part["warnings"]["not decodable"] == 1
+
+
+def test_a_configuration_that_does_not_exist_is_an_error_of_one_line():
+    message = error_of(lambda: check_data.main(["nowhere.yaml"]))
+    assert "nowhere.yaml" in message

@@ -1,0 +1,385 @@
+"""Is everything there, before a job is paid for: the data of a training or evaluation config.
+
+    python -m tools.check_data configs/Pretrain_vg.yaml [--full | --sample N] [--out report.json]
+
+Read as the scripts read it. Of every image: does the file exist, and has it the annotated size; of
+a sample, or with --full of all: can it be decoded completely. Of every phrase: words left after
+cleaning, cut at the limits of words and tokens, a box that covers a pixel, boxes that stick out,
+repetitions. Prints a table; the exit code is 1 if anything would stop a run. What only costs
+quality is a warning.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import math
+import os
+import random
+import sys
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+from transformers import PreTrainedTokenizerBase
+
+# As `python tools/check_data.py` the root of the project is not on the import path.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import utils
+from cli import check_vocabulary, grounding, pretrain, run_script
+from configs import load_config
+from configs.benchmarks import BENCHMARKS
+from configs.mapping import parse_yaml
+from configs.schema import GroundingConfig, PretrainConfig
+from configs.trees import root_overrides
+from dataset.collate import tokenize
+from dataset.formats import detections, read_table
+from dataset.grounding import usable_boxes
+from dataset.images import CorruptImageError, load_image, resolve_image
+from dataset.record import Phrase, Record
+from dataset.text import clean_caption, load_tokenizer, paraphrase
+
+Size = tuple[int, int]
+ANNOTATION, MISSING, CORRUPT = "annotations unreadable", "file missing", "not decodable"
+SIZE, EMPTY, NO_BOX = "size not as annotated", "phrase without a word", "no box covers a pixel"
+NO_PROPOSALS = "image without proposals"
+STICKS_OUT, CUT_WORDS, CUT_TOKENS = "box sticks out", "cut at max_words", "cut at the token limit"
+REPEATED, NO_PARAPHRASE = "repeated phrase", "no paraphrase to learn from"
+ERRORS = (ANNOTATION, MISSING, CORRUPT, SIZE, EMPTY, NO_BOX, NO_PROPOSALS)
+EXAMPLES = 5
+_PHRASES_AT_ONCE = 4096
+# Annotators' boxes and rounded sizes are often off by this much, in pixels.
+_TOLERANCE = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """Some annotation files that are read together, and the rules that their phrases meet.
+
+    read: the records. max_words, max_tokens: where phrases are cut. boxes: every phrase needs one
+    (evaluation). paraphrases: the stage learns from them. proposals: image ids, or None.
+    """
+
+    name: str
+    read: Callable[[], Sequence[Record]]
+    max_words: int
+    max_tokens: int
+    boxes: bool
+    paraphrases: bool = False
+    proposals: Callable[[], Iterable[str]] | None = None
+
+
+class Findings:
+    """How often each problem occurred, and the first few cases of it."""
+
+    def __init__(self) -> None:
+        self.counts = Counter[str]()
+        self.examples: dict[str, list[str]] = {}
+
+    def add(self, problem: str, example: str) -> None:
+        self.counts[problem] += 1
+        cases = self.examples.setdefault(problem, [])
+        if len(cases) < EXAMPLES:
+            cases.append(example)
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("config", help="a Pretrain_*.yaml or Grounding_*.yaml, released or ours")
+    amount = parser.add_mutually_exclusive_group()
+    amount.add_argument("--full", action="store_true", help="decode every image")
+    amount.add_argument(
+        "--sample", type=int, default=1000, metavar="N", help="decode N images (1000)"
+    )
+    parser.add_argument("--out", type=Path, help="receives the report as JSON")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (all cores)")
+    parser.add_argument("--format", default="vg", help="of training lists, if the config is silent")
+    parser.add_argument("--benchmark", default="refcoco+", help="if the config does not name one")
+    parser.add_argument("--data", help="root of the data; trees of the repositories are known")
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="override config")
+    args = parser.parse_args(argv)
+    if args.sample < 0 or args.workers < 1:
+        parser.error("--sample is 0 or more, --workers 1 or more")
+    return args
+
+
+def read_config(args: argparse.Namespace) -> PretrainConfig | GroundingConfig:
+    """The configuration, whichever of the two kinds it is; told apart by evaluation's own keys."""
+    overrides = [*root_overrides(args.data), *args.set]
+    if is_grounding(Path(args.config)):
+        defaults = {"benchmark": args.benchmark}
+        return load_config(args.config, "grounding", overrides, defaults=defaults)
+    return load_config(args.config, "pretrain", overrides, defaults={"data.format": args.format})
+
+
+def is_grounding(path: Path) -> bool:
+    """Whether a file, or one that it builds on, has a key that only evaluation has."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such configuration file; see configs/")
+    raw = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    if not isinstance(raw, dict):
+        raise ValueError(f"{path}: expected keys and values at the top level")
+    if {"benchmark", "test_file", "flickr_data", "explanation"} & set(raw):
+        return True
+    return "base" in raw and is_grounding(path.parent / str(raw["base"]))
+
+
+def training_parts(config: PretrainConfig) -> Iterator[Part]:
+    """One part per set of files that some stage reads."""
+    stages: dict[tuple[str, ...], list[str]] = {}
+    for stage in config.stages:
+        stages.setdefault(pretrain.stage_files(config, stage), []).extend(stage.objective)
+    for files, objectives in stages.items():
+        yield Part(
+            name=", ".join(Path(file).name for file in files) or "(no file)",
+            read=lambda files=files: read_table(files, config.data.format, config.data.cache_dir),
+            max_words=config.data.max_words,
+            max_tokens=config.data.max_tokens,
+            boxes=False,
+            paraphrases="selfeq" in objectives,
+        )
+
+
+def evaluation_parts(config: GroundingConfig) -> Iterator[Part]:
+    """One part: the splits of the benchmark that the configuration asks for."""
+    benchmark, data = BENCHMARKS[config.benchmark], config.data
+    splits = data.splits or benchmark.splits
+
+    def read() -> list[Record]:
+        return [
+            record for record in grounding.read_records(benchmark, config) if record.split in splits
+        ]
+
+    yield Part(
+        name=benchmark.name,
+        read=read,
+        max_words=data.max_words or benchmark.max_words,
+        # Evaluation has no limit of its own; the model has no position for a later token.
+        max_tokens=config.model.text.max_position_embeddings,
+        boxes=True,
+        proposals=(lambda: detections.read(data.det_file)) if data.det_file else None,
+    )
+
+
+def check_part(
+    part: Part,
+    config: PretrainConfig | GroundingConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    args: argparse.Namespace,
+) -> dict[str, Any]:
+    """The report of one part, JSON values only."""
+    findings = Findings()
+    splits: dict[str, Counter[str]] = {}
+    images: dict[str, str] = {}
+    decoded = 0
+    try:
+        records = part.read()
+        for record in records:
+            images.setdefault(record.image, record.source)
+        proposals = None if part.proposals is None else set(part.proposals())
+        if not images:
+            raise ValueError(f"{part.name}: no records; check the files and the splits asked for")
+    except (FileNotFoundError, ValueError) as error:
+        findings.add(ANNOTATION, str(error))
+        records, proposals = [], None
+    else:
+        sizes, decoded = check_images(images, config.data.image_root, args, findings)
+        checker = Checker(part, findings, sizes, proposals, tokenizer)
+        checker.check(records)
+        splits = checker.splits
+    tolerated = {CORRUPT} if config.data.tolerate_corrupt else set()
+    errors = {key: findings.counts[key] for key in ERRORS if key not in tolerated}
+    warnings = {key: count for key, count in findings.counts.items() if key not in errors}
+    return {
+        "part": part.name,
+        "images": len(images),
+        "images decoded": decoded,
+        "splits": {split: dict(counts) for split, counts in splits.items()},
+        "errors": {key: count for key, count in errors.items() if count},
+        "warnings": warnings,
+        "examples": findings.examples,
+    }
+
+
+def check_images(
+    images: dict[str, str], root: str, args: argparse.Namespace, findings: Findings
+) -> tuple[dict[str, Size], int]:
+    """Sizes (height, width) of the images that can be opened, and how many were decoded."""
+    names = list(images)
+    chosen = set(
+        names if args.full else random.Random(0).sample(names, min(args.sample, len(names)))
+    )
+    tasks = [(root, name, images[name], name in chosen) for name in names]
+    sizes: dict[str, Size] = {}
+    workers = min(args.workers, math.ceil(len(tasks) / 64))
+    with ProcessPoolExecutor(workers) as pool:
+        results = pool.map(inspect_image, tasks, chunksize=64)
+        for name, result in zip(names, tqdm(results, total=len(names), unit="image"), strict=True):
+            if isinstance(result[0], str):
+                findings.add(*result)
+            else:
+                sizes[name] = result
+    return sizes, len(chosen)
+
+
+def inspect_image(task: tuple[str, str, str, bool]) -> Any:
+    """(height, width) of an image, or (problem, message); `task` is root, name, source, decode."""
+    root, name, source, decode = task
+    try:
+        path = resolve_image(root, name, source)
+        if decode:
+            return load_image(path, source).shape[:2]
+        with Image.open(path) as picture:  # reads the header only
+            return picture.height, picture.width
+    except FileNotFoundError as error:
+        return MISSING, str(error)
+    except (CorruptImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+        return CORRUPT, f"{source}: {name}: {error}"
+
+
+class Checker:
+    """Looks at every record and phrase of a part once, in order.
+
+    sizes: (height, width) by image; images without one have been reported already.
+    splits: after `check`, counts by split.
+    """
+
+    def __init__(
+        self,
+        part: Part,
+        findings: Findings,
+        sizes: dict[str, Size],
+        proposals: set[str] | None,
+        tokenizer: PreTrainedTokenizerBase,
+    ) -> None:
+        self.part, self.findings, self.sizes = part, findings, sizes
+        self.proposals, self.tokenizer = proposals, tokenizer
+        self.splits: dict[str, Counter[str]] = {}
+        self._seen = array("q")  # a set of as many Python numbers would take ten times the memory
+        self._texts: list[tuple[str, str]] = []
+
+    def check(self, records: Sequence[Record]) -> None:
+        found: dict[str, set[int]] = {}
+        for record in tqdm(records, unit="record"):
+            counts = self.splits.setdefault(record.split, Counter())
+            found.setdefault(record.split, set()).add(hash(record.image))
+            counts["records"] += 1
+            self._check_record(record, counts)
+        self._check_tokens()
+        for split, counts in self.splits.items():
+            counts["images"] = len(found[split])
+        if repeated := len(self._seen) - len(np.unique(np.frombuffer(self._seen, np.int64))):
+            self.findings.counts[REPEATED] = repeated
+        pairs = sum(counts["with paraphrase"] for counts in self.splits.values())
+        if self.part.paraphrases and not pairs:
+            self.findings.add(NO_PARAPHRASE, f"{self.part.name}: selfeq is trained on this list")
+
+    def _check_record(self, record: Record, counts: Counter[str]) -> None:
+        size = self.sizes.get(record.image)
+        annotated = (record.height, record.width)
+        if size and all(annotated) and annotated != size:
+            message = f"{record.source}: {record.image} has {size[1]}x{size[0]} pixels, annotated"
+            self.findings.add(SIZE, f"{message} {record.width}x{record.height}")
+        if self.proposals is not None and record.record_id not in self.proposals:
+            self.findings.add(NO_PROPOSALS, f"{record.source}: image id {record.record_id}")
+        for phrase in record.phrases:
+            counts["phrases"] += 1
+            counts["boxes"] += len(phrase.boxes)
+            self._check_text(phrase, record, counts)
+            if size:
+                self._check_boxes(phrase, record, size)
+
+    def _check_text(self, phrase: Phrase, record: Record, counts: Counter[str]) -> None:
+        text = clean_caption(phrase.text, sys.maxsize)
+        if not text:
+            self.findings.add(EMPTY, f"{record.source}: {phrase.text!r}")
+            return
+        self._seen.append(hash((record.image, text, phrase.boxes, record.split)))
+        kept = clean_caption(text, self.part.max_words)
+        if kept != text:
+            self.findings.add(CUT_WORDS, f"{record.source}: {phrase.text!r}")
+        # Most words are one token each, but a word may be many: only short texts surely fit.
+        if len(kept) > self.part.max_tokens - 2:
+            self._texts.append((kept, record.source))
+            if len(self._texts) == _PHRASES_AT_ONCE:
+                self._check_tokens()
+        usable = (paraphrase(phrase, word, self.part.max_words) for word in phrase.synonyms)
+        counts["with paraphrase"] += any(text is not None for text in usable)
+
+    def _check_tokens(self) -> None:
+        _, mask = tokenize(self.tokenizer, [text for text, _ in self._texts])
+        for (text, source), length in zip(self._texts, mask.sum(1).tolist(), strict=True):
+            if length > self.part.max_tokens:
+                self.findings.add(CUT_TOKENS, f"{source}: {length} tokens: {text!r}")
+        self._texts.clear()
+
+    def _check_boxes(self, phrase: Phrase, record: Record, size: Size) -> None:
+        height, width = size
+        needed = self.part.boxes and not phrase.matches_nothing
+        # Evaluation judges by boxes as annotated, training draws them in whole pixels.
+        whole_pixels = not self.part.boxes
+        if (phrase.boxes or needed) and not len(
+            usable_boxes(phrase.boxes, size, whole_pixels=whole_pixels)
+        ):
+            boxes = [list(box) for box in phrase.boxes]
+            message = f"{record.source}: {phrase.text!r} in {width}x{height} pixels: {boxes}"
+            self.findings.add(NO_BOX, message)
+            return
+        for x1, y1, x2, y2 in phrase.boxes:
+            low, high = min(x1, y1), max(x2 - width, y2 - height)
+            if low < -_TOLERANCE or high > _TOLERANCE:
+                message = f"{record.source}: {[x1, y1, x2, y2]} in {width}x{height} pixels"
+                self.findings.add(STICKS_OUT, message)
+
+
+def table(report: dict[str, Any]) -> str:
+    """The report as lines for a screen."""
+    lines = []
+    for part in report["parts"]:
+        lines.append(
+            f"{part['part']}: {part['images']:,} images, {part['images decoded']:,} decoded"
+        )
+        columns = ("images", "records", "phrases", "boxes", "with paraphrase")
+        lines.append(f"  {'split':10}" + "".join(f"{name:>16}" for name in columns))
+        for split, counts in part["splits"].items():
+            cells = "".join(f"{counts.get(name, 0):16,}" for name in columns)
+            lines.append(f"  {split:10}{cells}")
+        phrases = sum(counts["phrases"] for counts in part["splits"].values())
+        for kind in ("errors", "warnings"):
+            for problem, count in part[kind].items():
+                share = f" ({count / phrases:.2%} of phrases)" if "cut at" in problem else ""
+                lines.append(f"  {kind[:-1].upper():8}{count:>10,} {problem}{share}")
+                cases = part["examples"].get(problem, [])
+                lines += [f"{'':20}{case}" for case in cases]
+    lines.append("ok" if report["ok"] else "NOT OK: a run with this configuration would stop")
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run with command line arguments `argv`; returns the exit code, 1 if there are errors."""
+    args = parse_args(argv)
+    config = read_config(args)
+    tokenizer = load_tokenizer(config.data.text_encoder)
+    check_vocabulary(config, tokenizer)
+    of = training_parts if isinstance(config, PretrainConfig) else evaluation_parts
+    parts = [check_part(part, config, tokenizer, args) for part in of(config)]
+    ok = not any(part["errors"] for part in parts)
+    report = {"config": str(args.config), "ok": ok, "parts": parts}
+    if args.out:
+        utils.write_text(args.out, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+    print(table(report))
+    return 0 if ok else 1
+
+
+if __name__ == "__main__":
+    run_script(lambda: sys.exit(main()))
