@@ -166,6 +166,13 @@ def union_area(boxes: ArrayLike) -> float:
     return float((np.diff(ys)[:, None] * np.diff(xs)[None, :] * covered).sum())
 
 
+def enclosing_box(boxes: ArrayLike) -> Box:
+    """The smallest xyxy box around (n, 4) xyxy boxes, n at least 1."""
+    array = as_boxes(boxes)
+    x1, y1, x2, y2 = [*array[:, :2].min(axis=0).tolist(), *array[:, 2:].max(axis=0).tolist()]
+    return (x1, y1, x2, y2)
+
+
 def box_to_point(box: ArrayLike) -> Point:
     """The centre of an xyxy box; not rounded, so that it is inside however small the box is."""
     x1, y1, x2, y2 = as_boxes(box)[0]

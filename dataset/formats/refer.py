@@ -1,8 +1,12 @@
-"""RefCOCO+ and RefCLEF: a test list of the AMC/SelfEQ releases, joined with REFER's annotations.
+"""REFER's data sets RefCOCO, RefCOCO+, RefCOCOg and RefCLEF, whole or by the test lists of the
+AMC/SelfEQ releases.
 
-test_file       [{image, text, ref_id}]; RefCLEF also split: "val" | "test..."
-refs(SPLITS).p  pickled list of {ref_id, ann_id, image_id, split, ...}
-instances.json  {images: [{id, width, height}], annotations: [{id, image_id, bbox: [x, y, w, h]}]}
+refs(SPLIT_BY).p  pickled list of {ref_id, ann_id, category_id, image_id, file_name, split,
+                  sentences: [{sent_id, sent, raw, tokens}], sent_ids}; SPLIT_BY is "unc" for
+                  RefCOCO and RefCOCO+, "google" or "umd" for RefCOCOg, "berkeley" or "unc" for
+                  RefCLEF
+instances.json    the objects (`refer_instances`)
+test_file         [{image, text, ref_id}]; RefCLEF also split: "val" | "test..."
 REFER: https://github.com/lichengunc/refer
 """
 
@@ -10,38 +14,18 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dataset.formats import entries
+import utils
+from dataset.formats import entries, plain_pickle, refer_instances
+from dataset.formats.refer_instances import Instances, Target, in_split, number
 from dataset.record import Phrase, Record
-from geometry import xywh_to_xyxy
 
 # Who made the split that the papers report.
 SPLIT_BY = {"refcoco+": "unc", "refclef": "berkeley"}
-# Pickles of Python 2 name the same types under __builtin__.
-_HARMLESS = {"set": set, "frozenset": frozenset}
-# What the unpickler raises on damaged bytes depends on the instruction that they happen to form.
-_DAMAGE = (
-    pickle.UnpicklingError,
-    EOFError,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    OverflowError,
-    MemoryError,
-)
-
-
-class _PlainUnpickler(pickle.Unpickler):
-    """Refuses what could run code: containers, strings and numbers need no global at all."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if module in ("builtins", "__builtin__") and name in _HARMLESS:
-            return _HARMLESS[name]
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
 
 
 def load_refs(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
@@ -52,17 +36,11 @@ def load_refs(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
         ValueError: not a pickle, damaged, or a pickle that holds more than plain data (it is not
             executed).
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(
-            f"{path} does not exist; refcoco_data is the folder with refcoco+/refs(unc).p"
-        )
-    try:
-        with open(path, "rb") as file:
-            refs = _PlainUnpickler(file, encoding="latin1").load()
-    except _DAMAGE as error:
-        raise ValueError(
-            f"{path} is not a pickle of plain data ({error}); fetch REFER's file again"
-        ) from error
+    refs = plain_pickle.load(
+        path,
+        missing="refcoco_data is the folder with refcoco+/refs(unc).p",
+        damaged="fetch REFER's file again",
+    )
     if not isinstance(refs, list) or not all(isinstance(ref, dict) for ref in refs):
         raise ValueError(f"{path} does not hold a list of references; fetch REFER's file again")
     return refs
@@ -74,6 +52,157 @@ def files(
     """REFER's references and instances of "refcoco+" or "refclef", split as in the papers."""
     folder = Path(refer_root, name)
     return folder / f"refs({split_by or SPLIT_BY[name]}).p", folder / "instances.json"
+
+
+def read(
+    refs_file: str | os.PathLike[str],
+    instances_file: str | os.PathLike[str],
+    splits: Iterable[str] | None = None,
+) -> Iterator[Record]:
+    """One record per reference, in the file's order, with all its sentences as phrases.
+
+    Record id is the image_id, phrase id the ref_id, text the cleaned sentence (`sent`). Every
+    phrase has the object's one box, its mask where it is annotated, and its class. The split is the
+    annotated one (RefCLEF: also "testAB").
+
+    Args:
+        refs_file, instances_file: see above.
+        splits: those of which references are wanted, by the rule of `refer_instances.in_split`;
+            None: all.
+
+    Raises:
+        FileNotFoundError, ValueError: naming file, reference and key, or a split that is empty.
+    """
+    refs = load_refs(refs_file)
+    instances = Instances(instances_file)
+    for ref, source in chosen(refs, refs_file, splits):
+        image_id = number(ref, "image_id", source)
+        target = instances.target(number(ref, "ann_id", source), image_id, source)
+        phrases = tuple(
+            phrase_of(text, number(ref, "ref_id", source), (target,))
+            for text in sentences(ref, source)
+        )
+        yield record_of(ref, instances, phrases, refs_file, source)
+
+
+def chosen(
+    refs: list[dict[str, Any]], path: str | os.PathLike[str], splits: Iterable[str] | None
+) -> Iterator[tuple[dict[str, Any], str]]:
+    """The references of `splits`, each with its name for messages ("refs(unc).p[17]").
+
+    Raises:
+        ValueError: a split has no reference; nothing has been yielded then.
+    """
+    annotated = [
+        str(entries.need(ref, "split", f"{path}[{index}]")) for index, ref in enumerate(refs)
+    ]
+    wanted = None if splits is None else list(splits)
+    for split in wanted or ():
+        if not any(in_split(name, split) for name in annotated):
+            there = ", ".join(sorted(set(annotated)))
+            raise ValueError(f"{path} has no reference of split {split!r} (it has: {there})")
+    for index, ref in enumerate(refs):
+        if wanted is None or any(in_split(annotated[index], split) for split in wanted):
+            yield ref, f"{path}[{index}]"
+
+
+def sentences(ref: Mapping[str, Any], source: str) -> tuple[str, ...]:
+    """The cleaned sentences of a reference; at least one."""
+    rows = entries.need(ref, "sentences", source)
+    if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
+        raise ValueError(f"{source}: sentences must be a list of objects, got {rows!r}")
+    return entries.texts([entries.need(row, "sent", source) for row in rows], "sentences", source)
+
+
+def phrase_of(text: str, ref_id: int, targets: tuple[Target, ...]) -> Phrase:
+    """A sentence about objects; none: it matches nothing.
+
+    Raises:
+        ValueError: some of the objects have masks and some have not.
+    """
+    masks = tuple(target.mask for target in targets if target.mask)
+    if len(masks) not in (0, len(targets)):
+        raise ValueError(
+            f"reference {ref_id}: only {len(masks)} of {len(targets)} objects have"
+            " a segmentation; annotate all or none"
+        )
+    categories = [target.category for target in targets]
+    return Phrase(
+        text=text,
+        phrase_id=str(ref_id),
+        boxes=tuple(target.box for target in targets),
+        masks=masks,
+        category=",".join(categories[:1] if len(set(categories)) == 1 else categories),
+        matches_nothing=not targets,
+    )
+
+
+def record_of(
+    ref: Mapping[str, Any],
+    instances: Instances,
+    phrases: tuple[Phrase, ...],
+    refs_file: str | os.PathLike[str],
+    source: str,
+) -> Record:
+    """The record of a reference's image.
+
+    The picture's name is that of instances.json; a reference's own `file_name` ends in the number
+    of the object.
+    """
+    image_id = number(ref, "image_id", source)
+    image = instances.image(image_id, source)
+    name = str(entries.need(image, "file_name", f"{instances.path} image {image_id}"))
+    return Record(
+        image=name,
+        width=image.get("width"),
+        height=image.get("height"),
+        phrases=phrases,
+        split=str(entries.need(ref, "split", source)),
+        record_id=str(image_id),
+        source=source,
+        image_ids=refer_instances.identities(name, image_id, refs_file),
+    )
+
+
+def write(
+    records: Iterable[Record], folder: str | os.PathLike[str], split_by: str
+) -> dict[str, tuple[int, int]]:
+    """Write `refs(SPLIT_BY).p` and instances.json; `read` gives the same records again.
+
+    Args:
+        records: one per reference; all phrases of a record are of the same single object. Ids are
+            kept as far as they are different numbers, or else given anew.
+        folder: made if missing.
+        split_by: "unc", "umd", ...
+
+    Returns:
+        {split: (references, sentences)}
+
+    Raises:
+        ValueError: a record without phrases or size, or whose phrases are not of one object.
+    """
+    records = list(records)
+    written = refer_instances.write(records, Path(folder, "instances.json"), _single_target)
+    refs = [
+        ref | {"ann_id": ann_id, "category_id": category_id}
+        for ref, [(ann_id, category_id)] in written
+    ]
+    with utils.atomic_write(Path(folder, f"refs({split_by}).p")) as partial:
+        # REFER's own tools run on Python 2 too, which knows no later protocol.
+        partial.write_bytes(pickle.dumps(refs, protocol=2))
+    return refer_instances.count(records)
+
+
+def _single_target(record: Record) -> tuple[Target]:
+    targets = {(phrase.boxes, phrase.masks, phrase.category) for phrase in record.phrases}
+    if len(targets) == 1:
+        boxes, masks, category = targets.pop()
+        if len(boxes) == 1 and len(masks) <= 1:
+            return (Target(boxes[0], "".join(masks), category),)
+    raise ValueError(
+        f"{record.source or record.image}: REFER's references are of one object with one box; make"
+        " one record per object, or write gRefCOCO's format"
+    )
 
 
 def read_refcoco_plus(
@@ -88,7 +217,7 @@ def read_refcoco_plus(
     Raises:
         FileNotFoundError, ValueError: naming file, entry and key.
     """
-    yield from _read(test_file, *files(refer_root, "refcoco+", split_by), own_split=False)
+    yield from _read_list(test_file, *files(refer_root, "refcoco+", split_by), own_split=False)
 
 
 def read_refclef(
@@ -98,41 +227,27 @@ def read_refclef(
 ) -> Iterator[Record]:
     """RefCLEF: as `read_refcoco_plus`, with the entry's own split; every "test..." is reported as
     "test"."""
-    yield from _read(test_file, *files(refer_root, "refclef", split_by), own_split=True)
+    yield from _read_list(test_file, *files(refer_root, "refclef", split_by), own_split=True)
 
 
-def _read(
+def _read_list(
     test_file: str | os.PathLike[str], refs_file: Path, instances_file: Path, *, own_split: bool
 ) -> Iterator[Record]:
     refs = {
-        int(entries.need(ref, "ref_id", f"{refs_file}[{index}]")): ref
+        number(ref, "ref_id", f"{refs_file}[{index}]"): ref
         for index, ref in enumerate(load_refs(refs_file))
     }
-    instances = entries.load_json(instances_file)
-    annotations = _by_id(instances, "annotations", instances_file)
-    images = _by_id(instances, "images", instances_file)
+    instances = Instances(instances_file)
     for source, entry in entries.load_entries(test_file):
-        ref_id = int(entries.need(entry, "ref_id", source))
+        ref_id = number(entry, "ref_id", source)
         ref = entries.need(refs, ref_id, f"{source}: {refs_file}")
+        there = f"{refs_file} ref {ref_id}"
         split = str(entries.need(entry if own_split else ref, "split", source))
-        ann_id = int(entries.need(ref, "ann_id", f"{refs_file} ref {ref_id}"))
-        annotation = entries.need(annotations, ann_id, f"{source}: {instances_file} annotations")
-        image_id = int(entries.need(ref, "image_id", f"{refs_file} ref {ref_id}"))
-        image = entries.need(images, image_id, f"{source}: {instances_file} images")
-        box = entries.boxes([annotation["bbox"]], "bbox", f"{instances_file} annotation {ann_id}")
-        boxes = tuple(tuple(row) for row in xywh_to_xyxy(box).tolist())
+        image_id = number(ref, "image_id", there)
+        image = str(entries.need(entry, "image", source))
         (text,) = entries.texts(entries.need(entry, "text", source), "text", source)
-        yield Record(
-            image=str(entries.need(entry, "image", source)),
-            width=image.get("width"),
-            height=image.get("height"),
-            phrases=(Phrase(text=text, phrase_id=str(ref_id), boxes=boxes),),
-            split="test" if own_split and split.startswith("test") else split,
-            record_id=str(image_id),
-            source=source,
-        )
-
-
-def _by_id(instances: Any, kind: str, path: Path) -> dict[int, Mapping[str, Any]]:
-    rows = entries.need(instances, kind, os.fspath(path))
-    return {int(entries.need(row, "id", f"{path} {kind}")): row for row in rows}
+        target = instances.target(number(ref, "ann_id", there), image_id, source)
+        phrases = (phrase_of(text, ref_id, (target,)),)
+        record = record_of(ref, instances, phrases, refs_file, source)
+        split = "test" if own_split and split.startswith("test") else split
+        yield replace(record, image=image, split=split)
