@@ -21,6 +21,8 @@ from typing import Any
 from tqdm import tqdm
 
 import utils
+from dataset.formats import tuples
+from dataset.record import Record
 
 # Part of every note: raise it when a tool writes other files from the same input.
 _VERSION = 1
@@ -132,6 +134,18 @@ class Outputs:
         self._noted[name] = path.stat().st_size
         self._save("")
         self._report.append(f"  written  {name}")
+
+    def write_tuples(self, name: str, records: Sequence[Record], layout: str) -> int:
+        """Write a list of tuples of `dataset.formats.tuples`, one box per phrase.
+
+        Returns:
+            How many phrases the file holds, read back (in a dry run: would hold).
+        """
+        unite = {"layout": layout, "unite_boxes": True}
+        self.write(name, lambda path: tuples.write(records, path, **unite))
+        if self.dry_run:
+            return sum(len(record.phrases) for record in records)
+        return sum(len(record.phrases) for record in tuples.read(self.folder / name, layout))
 
     def write_json(self, name: str, content: Any) -> None:
         """Write compact JSON."""

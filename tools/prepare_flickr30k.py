@@ -294,15 +294,9 @@ def write_tree(records: Mapping[str, list[Record]], out: Outputs) -> dict[str, i
     """Write the lists of RefTR, ReSC and SimREC; returns the boxed phrases in each."""
     counts = Counter[str]()
     for split, rows in records.items():
-        for folder, convert in (
-            ("annotations", tree_files.multi_phrase),
-            ("annotations_resc", tree_files.single_phrase),
-        ):
-            tuples = convert(rows)
+        for folder, layout in (("annotations", "multi"), ("annotations_resc", "flickr")):
             name = f"{folder}/flickr/flickr_{split}.pth"
-            out.write(name, lambda path, tuples=tuples: tree_files.save_tuples(path, tuples))
-            several = folder == "annotations"
-            counts[f"{folder}/flickr"] += sum(len(row[3]) if several else 1 for row in tuples)
+            counts[f"{folder}/flickr"] += out.write_tuples(name, rows, layout)
     objects = tree_files.simrec(records)
     out.write_json("anns/flickr30k.json", objects)
     counts["anns/flickr30k.json"] = sum(

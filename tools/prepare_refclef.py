@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from cli import run_script
 from dataset.record import Record
-from tools import refer_lists, tree_files
+from tools import refer_lists
 from tools.preparation import Outputs, make_parser, need_files, stamp
 from tools.refer_lists import ReferSet
 
@@ -43,7 +43,6 @@ SET = ReferSet(
     splits=("train", "val", "test"),
     # As ReSC and TransVG count expressions; REFER's own cleaning may keep a few others.
     published={"train sentences": 54127, "val sentences": 5842, "test sentences": 60103},
-    corners=True,
     dropped=frozenset({"19575", "19579", "17975"}),
 )
 
@@ -62,9 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     splits, left_out = refer_lists.load(args.raw, SET)
     splits = {split: [_numbered(record) for record in rows] for split, rows in splits.items()}
     refer_lists.write_trees(SET, args.raw, splits, out, masks=False)
-    both = tree_files.expressions([*splits["train"], *splits["val"]], corners=True)
-    name = "annotations_resc/referit/referit_trainval.pth"
-    out.write(name, lambda path: tree_files.save_tuples(path, both))
+    both = [*splits["train"], *splits["val"]]
+    out.write_tuples("annotations_resc/referit/referit_trainval.pth", both, "referit")
     repeated = write_test_lists(splits, out)
     gone = ", ".join(f"{image}.jpg ({count} references)" for image, count in left_out.items())
     out.close(

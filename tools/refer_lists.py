@@ -23,10 +23,9 @@ class ReferSet:
 
     Attributes:
         folder: below --raw. split_by: who made the split.
-        resc: folder and prefix of RefTR's and ReSC's lists. res: folder and prefix of RefTR's lists
-            with masks ("": none). anns: name of SimREC's file. instances: ALVG's folder.
+        resc: folder, prefix and layout of RefTR's and ReSC's lists. res: folder and prefix of
+            RefTR's lists with masks. anns: name of SimREC's file. instances: ALVG's folder.
         splits: in the order of the tables. published: "train references" and so on -> count.
-        corners: boxes of ReSC's lists are xyxy, not xywh.
         dropped: images that are left out.
     """
 
@@ -38,7 +37,6 @@ class ReferSet:
     instances: str
     splits: tuple[str, ...]
     published: Mapping[str, int]
-    corners: bool = False
     dropped: frozenset[str] = frozenset()
 
     @property
@@ -78,14 +76,12 @@ def write_trees(
 ) -> None:
     """Write the lists of RefTR (REC and RES), SimREC and ALVG."""
     for split, records in splits.items():
-        rows = tree_files.expressions(records, corners=chosen.corners)
         name = f"annotations_resc/{chosen.resc}/{chosen.resc}_{split}.pth"
-        out.write(name, lambda path, rows=rows: tree_files.save_tuples(path, rows))
+        out.write_tuples(name, records, chosen.resc)
         if chosen.res is not None:
             folder, version = chosen.res
-            masked = tree_files.masked_expressions(records, chosen.split_by)
-            name = f"refcoco/anns/{folder}/{version}_{split}.pth"
-            out.write(name, lambda path, rows=masked: tree_files.save_tuples(path, rows))
+            masked = [_with_mask_file(record, chosen.split_by) for record in records]
+            out.write_tuples(f"refcoco/anns/{folder}/{version}_{split}.pth", masked, "res")
     if masks and chosen.res is not None:
         files = {
             f"{record.phrases[0].phrase_id}.npy": partial(_write_mask, record)
@@ -97,6 +93,12 @@ def write_trees(
     out.write_json(f"anns/{chosen.anns}.json", content)
     instances = tree_files.instances(splits)
     out.write_json(f"annotations/{chosen.instances}/instances.json", instances)
+
+
+def _with_mask_file(record: Record, folder: str) -> Record:
+    """The masks of two splittings of one data set, whose numbers overlap, lie in two folders."""
+    mask = f"{folder}/{record.phrases[0].phrase_id}.npy"
+    return replace(record, phrases=tuple(replace(one, masks=(mask,)) for one in record.phrases))
 
 
 def _write_mask(record: Record, path: Path) -> None:

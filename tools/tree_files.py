@@ -1,4 +1,4 @@
-"""Records as the annotation files of the trees that RefTR, RefCLIP and ALVG print.
+"""Records as the JSON files of the trees that RefCLIP and ALVG print.
 
 A phrase with several boxes becomes one box around all of them where a file holds one per phrase.
 """
@@ -10,17 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 from dataset.record import Phrase, Record
-from geometry import xyxy_to_xywh
-
-
-def enclosing(phrase: Phrase) -> list[float]:
-    """The xyxy box around all boxes of a phrase."""
-    boxes = np.asarray(phrase.boxes, dtype=np.float64)
-    return plain([*boxes[:, :2].min(axis=0), *boxes[:, 2:].max(axis=0)])
+from geometry import enclosing_box, xyxy_to_xywh
 
 
 def plain(values: Iterable[float]) -> list[float]:
@@ -31,61 +22,7 @@ def plain(values: Iterable[float]) -> list[float]:
 
 def xywh(phrase: Phrase) -> list[float]:
     """The box around all boxes of a phrase as corner, width and height."""
-    return plain(xyxy_to_xywh(enclosing(phrase)))
-
-
-def multi_phrase(records: Iterable[Record]) -> list[tuple[Any, ...]]:
-    """annotations/flickr/flickr_SPLIT.pth of RefTR, one tuple per sentence: (image file, start
-    characters, xyxy boxes, phrases, phrase ids, sentence)."""
-    return [
-        (
-            record.image,
-            [phrase.start for phrase in record.phrases],
-            [enclosing(phrase) for phrase in record.phrases],
-            [phrase.text for phrase in record.phrases],
-            [phrase.phrase_id for phrase in record.phrases],
-            record.sentence,
-        )
-        for record in records
-    ]
-
-
-def single_phrase(records: Iterable[Record]) -> list[tuple[Any, ...]]:
-    """annotations_resc/flickr/flickr_SPLIT.pth, one tuple per phrase: (image file, xyxy box,
-    phrase)."""
-    return [
-        (record.image, enclosing(phrase), phrase.text)
-        for record in records
-        for phrase in record.phrases
-    ]
-
-
-def expressions(records: Iterable[Record], *, corners: bool) -> list[tuple[Any, ...]]:
-    """annotations_resc/{unc,unc+,gref,gref_umd,referit}/NAME_SPLIT.pth, one tuple per expression:
-    (image file, mask name, box, phrase, attributes). The box is xyxy with `corners` (ReferIt),
-    else xywh."""
-    box = enclosing if corners else xywh
-    return [
-        (record.image, f"{phrase.phrase_id}.npy", box(phrase), phrase.text.lower(), None)
-        for record in records
-        for phrase in record.phrases
-    ]
-
-
-def masked_expressions(records: Iterable[Record], folder: str) -> list[tuple[Any, ...]]:
-    """refcoco/anns/DATASET/VERSION_SPLIT.pth: (image file, mask file, xyxy box, phrase). The masks
-    of two splittings of one data set, whose numbers overlap, lie in different folders."""
-    return [
-        (record.image, f"{folder}/{phrase.phrase_id}.npy", enclosing(phrase), phrase.text.lower())
-        for record in records
-        for phrase in record.phrases
-    ]
-
-
-def save_tuples(path: Path, rows: list[tuple[Any, ...]]) -> None:
-    """Write a list of tuples as `torch.load(weights_only=True)` reads it."""
-    with path.open("wb") as file:
-        torch.save(rows, file)
+    return plain(xyxy_to_xywh(enclosing_box(phrase.boxes)))
 
 
 def referents(records: Iterable[Record], *, merge: bool) -> Iterator[tuple[Record, list[Phrase]]]:
