@@ -135,7 +135,7 @@ class Outputs:
         self._save("")
         self._report.append(f"  written  {name}")
 
-    def write_tuples(self, name: str, records: Sequence[Record], layout: str) -> int:
+    def write_tuples(self, name: str, records: Iterable[Record], layout: str) -> int:
         """Write a list of tuples of `dataset.formats.tuples`, one box per phrase.
 
         Returns:

@@ -1,0 +1,196 @@
+"""Visual Genome as its project publishes it to the training lists of AMC, SelfEQ and RefTR.
+
+    python -m tools.prepare_vg --raw data/vg --out data/vg --refer data/refer [--tree data]
+
+--raw holds region_descriptions.json and image_data.json, and attributes.json if its objects are
+wanted, as unpacked from https://visualgenome.org (version 1.2 or later). Written to --out:
+  train.json     one entry per region: {image: "VG_100K/2.jpg", caption, bbox: [[x1, y1, x2, y2]]}
+  objects.json   the same of objects that have attributes, if --raw has them: "red small car"
+and to --tree (by default --out): annotations_resc/vg/vg_all.pth, the regions for RefTR.
+
+Visual Genome's images are COCO's to about a half: those of RefCOCO's, RefCOCO+'s and RefCOCOg's val
+and test splits stay out of every list, by image_data.json's coco_id, unless
+--keep-evaluation-images is given. Boxes are clipped to the image; regions without a pixel or
+without a word are left out and counted. `python -m tools.make_paraphrases` makes SelfEQ's
+relation.json from train.json.
+"""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+# As `python tools/prepare_vg.py` the root of the project is not on the import path.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from cli import run_script
+from dataset.formats import entries
+from dataset.grounding import usable_boxes
+from dataset.leakage import ImageSet, Links
+from dataset.record import Phrase, Record, RecordTable
+from dataset.text import clean_caption
+from geometry import xywh_to_xyxy
+from tools import evaluation_images
+from tools.preparation import Outputs, counts_table, make_parser, need_files, progress, stamp
+from tools.tree_files import plain
+
+PUBLISHED = {"images": 108077}
+
+
+@dataclass
+class Cleaner:
+    """Clips boxes and leaves out what cannot be trained on, counting it."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def keep(self, records: Iterable[Record]) -> Iterator[Record]:
+        """The records with a word and with a box of at least one pixel."""
+        for record in records:
+            self.counts["read"] += 1
+            (phrase,) = record.phrases
+            boxes = usable_boxes(phrase.boxes, (record.height or 0, record.width or 0))
+            if not clean_caption(phrase.text, sys.maxsize):
+                self.counts["without a word"] += 1
+            elif not len(boxes):
+                self.counts["without a pixel in the image"] += 1
+            else:
+                corners = tuple(map(tuple, boxes.tolist()))
+                yield replace(record, phrases=(replace(phrase, boxes=corners),))
+
+
+def read_images(path: Path) -> dict[int, Mapping[str, Any]]:
+    """image id -> its entry in image_data.json."""
+    return {
+        int(entry["image_id"] if "image_id" in entry else entries.need(entry, "id", source)): entry
+        for source, entry in entries.load_entries(path)
+    }
+
+
+def read_regions(path: Path, images: Mapping[int, Mapping[str, Any]]) -> Iterator[Record]:
+    """One record per region of region_descriptions.json.
+
+    Raises:
+        FileNotFoundError, ValueError: naming file, entry and key.
+    """
+    for source, entry in entries.load_entries(path):
+        for region in entries.need(entry, "regions", source):
+            number = region.get("image_id", entry.get("id"))
+            text = str(entries.need(region, "phrase", source)).strip()
+            box = [entries.need(region, key, source) for key in ("x", "y", "width", "height")]
+            yield _record(images, number, text, box, source)
+
+
+def read_attributes(path: Path, images: Mapping[int, Mapping[str, Any]]) -> Iterator[Record]:
+    """One record per object with attributes of attributes.json: "<attributes> <name>"."""
+    for source, entry in entries.load_entries(path):
+        number = entry["image_id"] if "image_id" in entry else entries.need(entry, "id", source)
+        for thing in entries.need(entry, "attributes", source):
+            names, attributes = entries.need(thing, "names", source), thing.get("attributes")
+            if names and attributes:
+                text = " ".join([*(word.strip() for word in attributes), names[0].strip()])
+                box = [entries.need(thing, key, source) for key in ("x", "y", "w", "h")]
+                yield _record(images, number, text, box, source)
+
+
+def _record(
+    images: Mapping[int, Mapping[str, Any]],
+    number: Any,
+    text: str,
+    xywh: list[Any],
+    source: str,
+) -> Record:
+    image = entries.need(images, number, f"{source}: image_data.json")
+    (box,) = entries.boxes([xywh], "box", source)
+    # The address names the folder: https://.../VG_100K_2/1.jpg
+    folder = PurePosixPath(str(entries.need(image, "url", source))).parent.name
+    return Record(
+        image=f"{folder}/{number}.jpg",
+        width=int(entries.need(image, "width", source)),
+        height=int(entries.need(image, "height", source)),
+        phrases=(Phrase(text=text, boxes=(tuple(xywh_to_xyxy(box).tolist()),)),),
+        source=source,
+        image_ids=(f"vg:{int(number)}",),
+    )
+
+
+def _parse(arguments: Sequence[str] | None) -> Namespace:
+    parser = make_parser(__doc__)
+    evaluation_images.add_arguments(parser)
+    parser.add_argument("--tree", type=Path, help="root of RefTR's files")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run with command line arguments."""
+    args = _parse(arguments)
+    names = ["region_descriptions.json", "image_data.json"]
+    regions, image_data = need_files(args.raw, names, "Visual Genome")
+    attributes = args.raw / "attributes.json"
+    refs = evaluation_images.refs_files(args)
+    sources = [regions, image_data, *([attributes] if attributes.is_file() else []), *refs]
+    key = stamp(sources, {"keep": args.keep_evaluation_images})
+    how = {"dry_run": args.dry_run, "again": args.again}
+    out = Outputs(args.out, "vg", key, **how)
+    tree = out if args.tree is None else Outputs(args.tree, "vg_tree", key, **how)
+    if out.finished() and tree.finished():
+        print(f"{args.out}: nothing to do\n{out.finished()}")
+        return
+    images = read_images(image_data)
+    links = Links().read_image_data(image_data)
+    evaluated = evaluation_images.load(refs)
+    summary = [counts_table("Visual Genome", {"images": len(images)}, PUBLISHED)]
+    lists = [("train.json", lambda: read_regions(regions, images))]
+    if attributes.is_file():
+        lists.append(("objects.json", lambda: read_attributes(attributes, images)))
+    for name, read in lists:
+        summary += write_list(
+            name, read, (evaluated, links), out, tree if name == "train.json" else None
+        )
+    if tree is not out:
+        tree.close("see the summary below")
+    out.close("\n".join(summary))
+
+
+def write_list(
+    name: str,
+    read: Callable[[], Iterator[Record]],
+    leave_out: tuple[Mapping[str, ImageSet], Links],
+    out: Outputs,
+    tree: Outputs | None,
+) -> list[str]:
+    """Write one training list, and RefTR's of the same records if `tree` is given; returns the
+    lines of the summary."""
+    evaluated, links = leave_out
+    left_out = evaluation_images.exclusion(evaluated, links, "vg")
+    cleaner = Cleaner()
+    read_all = progress(read(), unit="regions", what=name)
+    # Five million records as Python objects would not fit into a small machine.
+    records = RecordTable.from_records(left_out.keep(cleaner.keep(read_all)))
+    out.write_list(name, map(_entry, records))
+    lines = [f"{name}: {cleaner.counts['read']:,} read, {len(records):,} kept"]
+    if tree is not None:
+        count = tree.write_tuples("annotations_resc/vg/vg_all.pth", records, "vg")
+        lines.append(f"annotations_resc/vg/vg_all.pth: {count:,}")
+        if count != len(records):
+            lines.append(f"!!! DIFFERS: vg_all.pth should hold {len(records):,}")
+    lines.append(f"  {evaluation_images.describe(left_out, evaluated)}")
+    reasons = (f"{cleaner.counts[why]:,} {why}" for why in sorted(cleaner.counts) if why != "read")
+    return [*lines, f"  left out: {', '.join(reasons) or 'nothing else'}"]
+
+
+def _entry(record: Record) -> dict[str, Any]:
+    (phrase,) = record.phrases
+    return {
+        "image": record.image,
+        "caption": phrase.text,
+        "bbox": [plain(box) for box in phrase.boxes],
+    }
+
+
+if __name__ == "__main__":
+    run_script(main)
