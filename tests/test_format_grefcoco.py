@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from dataset.formats import grefcoco
+from dataset.record import Phrase, Record
 from tests.dataset_files import write_json
 
 NAME = "COCO_train2014_000000000500.jpg"
@@ -74,3 +77,21 @@ def test_splits_are_chosen_and_an_empty_one_is_an_error(tmp_path):
 def test_a_contradiction_is_named(tmp_path, changes, message):
     with pytest.raises(ValueError, match=rf"grefs\(unc\)\.json\[0\].*{message}"):
         read(tmp_path, ref(**changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"masks": ("[]",)}, "2 boxes, but 1 masks"),
+        ({"category": "a,b,c"}, "3 classes"),
+        ({"boxes": ()}, "must have boxes or be marked"),
+        ({"matches_nothing": True}, "must have boxes or be marked"),
+        ({"masks": ("5.npy", "6.npy")}, "is a file"),
+    ],
+)
+def test_a_record_that_contradicts_itself_is_not_written(tmp_path, changes, message):
+    phrase = replace(Phrase("both", boxes=((1, 2, 3, 4), (2, 3, 4, 5))), **changes)
+    record = Record("x.jpg", 8, 9, (phrase,), "val")
+    with pytest.raises(ValueError, match=message):
+        grefcoco.write([record], tmp_path)
+    assert not list(tmp_path.iterdir())

@@ -144,3 +144,28 @@ def test_records_that_are_no_references_are_named_and_nothing_is_written(tmp_pat
         with pytest.raises(ValueError, match=rf"list\[4\]: .*{message}"):
             refer.write([record], tmp_path, "umd")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("folder", "split_by", "splits"),
+    [("refcoco+", "unc", ["testA", "testB"]), ("refclef", "berkeley", ["test"])],
+)
+def test_the_embedded_data_sets_references_are_its_scenes(tiny_data, folder, split_by, splits):
+    scenes = map(json.loads, (tiny_data / "scenes.jsonl").read_text().splitlines())
+    truth = {str(scene["image_id"]): scene for scene in scenes}
+    root = tiny_data / folder
+    files = root / f"refs({split_by}).p", root / "instances.json"
+    records = list(refer.read(*files, splits))
+    tests = json.loads((root / "test.json").read_text())
+    said = [(r.image, p.text, int(p.phrase_id)) for r in records for p in r.phrases]
+    listed = [(t["image"], t["text"], t["ref_id"]) for t in tests if "test/" in t["image"]]
+    assert said == listed
+    for record in records:
+        scene = truth[record.record_id]
+        assert (record.height, record.width) == tuple(scene["size"])
+        for phrase in record.phrases:
+            (thing,) = (t for t in scene["objects"] if tuple(t["box"]) == phrase.boxes[0])
+            assert phrase.category == thing["shape"]
+            drawn = decode_mask(json.dumps(thing["mask"]), tuple(scene["size"]))
+            read = decode_mask(phrase.masks[0], tuple(scene["size"]))
+            assert (drawn & read).sum() > 0.8 * (drawn | read).sum()

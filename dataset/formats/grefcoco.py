@@ -104,7 +104,13 @@ def _targets(record: Record) -> tuple[Target, ...]:
             raise ValueError(
                 f"{here}: {phrase.text!r} must have boxes or be marked matches_nothing"
             )
-    masks = first.masks or ("",) * len(first.boxes)
+    count = len(first.boxes)
+    masks = first.masks or ("",) * count
     names = first.category.split(",")
-    names = names * len(first.boxes) if len(names) == 1 else names
-    return tuple(map(Target, first.boxes, masks, names, strict=True)) if first.boxes else ()
+    names = names * count if len(names) == 1 else names
+    if count and not len(masks) == len(names) == count:
+        raise ValueError(f"{here}: {count} boxes, but {len(masks)} masks and {len(names)} classes")
+    return tuple(
+        Target(box, mask, name)
+        for box, mask, name in zip(first.boxes, masks, names[:count], strict=True)
+    )
