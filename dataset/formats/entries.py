@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
+import utils
 from geometry import Box
 
 _DECODER = json.JSONDecoder()
@@ -31,6 +32,11 @@ def load_json(path: str | os.PathLike[str], what: str = "annotation file") -> An
             return json.load(file)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{what} {path} is not valid JSON ({error}); fetch it again") from error
+
+
+def save_json(path: str | os.PathLike[str], content: Any) -> None:
+    """Write compact JSON; the file appears complete or not at all."""
+    utils.write_text(path, json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n")
 
 
 def load_entries(path: str | os.PathLike[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -1,0 +1,83 @@
+"""`instances.json` of SeqTR, SimVG and ALVG.
+
+{split: [{image_id, height, width, expressions: [str], bbox, mask?, data_source?}]}
+single target: bbox [x, y, w, h], mask: polygons or one RLE; mixed lists name `data_source`
+gRefCOCO: bbox [E][k] of [x, y, w, h] and annotations [E][k] (category_id -1: no target, the box is
+a dummy), segmentation? [E][k]. A key `info` is no split.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from dataset.formats import entries
+from dataset.record import Phrase, Record
+from geometry import xywh_to_xyxy
+
+# Published names of one source differ between annotation files and image roots.
+_SOURCES = {
+    "coco": ("COCO_train2014_{:012d}.jpg", "coco:{}"),
+    "vg": ("{}.jpg", "vg:{}"),
+    "visual-genome": ("{}.jpg", "vg:{}"),
+    "saiaprtc12": ("{}.jpg", "saiapr:{}"),
+    "flickr": ("{}.jpg", "flickr:{}"),
+}
+
+
+def read(
+    path: str | os.PathLike[str], splits: Iterable[str] | None = None, data_source: str = "coco"
+) -> Iterator[Record]:
+    """One record per entry, one phrase per expression; `splits` None: all of the file.
+
+    Args:
+        data_source: "coco", "vg", "saiaprtc12" or "flickr", for entries that name none.
+
+    Raises:
+        FileNotFoundError, ValueError: naming file, split, entry and key.
+    """
+    by_split = entries.load_json(path)
+    if not isinstance(by_split, dict):
+        raise ValueError(f"{path}: expected {{split: [entry]}}, got {type(by_split).__name__}")
+    for split in splits or [key for key in by_split if key != "info"]:
+        for index, entry in enumerate(entries.need(by_split, split, os.fspath(path))):
+            source = f"{os.fspath(path)}[{split}][{index}]"
+            image_id = int(entries.need(entry, "image_id", source))
+            kind = entry.get("data_source", data_source)
+            name, identity = entries.need(_SOURCES, kind, f"{source}: data_source")
+            texts = entries.texts(entries.need(entry, "expressions", source), "expressions", source)
+            form = _several if "annotations" in entry else _single
+            yield Record(
+                name.format(image_id), entry.get("width"), entry.get("height"),
+                form(entry, texts, source), split, str(image_id), source,
+                image_ids=(identity.format(image_id),),
+            )  # fmt: skip
+
+
+def _single(entry: Mapping[str, Any], texts: tuple[str, ...], source: str) -> tuple[Phrase, ...]:
+    boxes = _boxes([entries.need(entry, "bbox", source)], source)
+    masks = (json.dumps(entry["mask"]),) if entry.get("mask") else ()
+    return tuple(Phrase(text, boxes=boxes, masks=masks) for text in texts)
+
+
+def _several(entry: Mapping[str, Any], texts: tuple[str, ...], source: str) -> tuple[Phrase, ...]:
+    targets, boxes = entry["annotations"], entries.need(entry, "bbox", source)
+    outlines = entry.get("segmentation") or [[]] * len(texts)
+    if not len(texts) == len(targets) == len(boxes) == len(outlines):
+        raise ValueError(f"{source}: expressions, annotations, bbox, segmentation differ in length")
+    phrases = []
+    for text, target, rows, shapes in zip(texts, targets, boxes, outlines, strict=True):
+        if any(one.get("category_id") == -1 for one in target):
+            phrases.append(Phrase(text, matches_nothing=True))
+            continue
+        if shapes and len(shapes) != len(rows):
+            raise ValueError(f"{source}: {text!r} has {len(rows)} boxes, {len(shapes)} masks")
+        masks = tuple(json.dumps(shape) for shape in shapes)
+        phrases.append(Phrase(text, boxes=_boxes(rows, source), masks=masks))
+    return tuple(phrases)
+
+
+def _boxes(rows: Any, source: str) -> tuple[tuple[float, ...], ...]:
+    return tuple(tuple(row) for row in xywh_to_xyxy(entries.boxes(rows, "bbox", source)).tolist())

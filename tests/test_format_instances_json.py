@@ -1,0 +1,60 @@
+"""instances.json of SeqTR, SimVG and ALVG: single target, mixed, gRefCOCO."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from dataset.formats import instances_json
+from tests.dataset_files import write_json
+
+SQUARE = [[1, 1, 9, 1, 9, 9, 1, 9]]
+SINGLE = {
+    "image_id": 72, "height": 60, "width": 80, "expressions": ["man", "hat"],
+    "bbox": [1, 2, 3, 4], "mask": SQUARE,
+}  # fmt: skip
+SEVERAL = {
+    "image_id": 72, "height": 60, "width": 80, "expressions": ["two men", "a whale"],
+    "annotations": [[{"category_id": 1}, {"category_id": 1}], [{"category_id": -1}]],
+    "bbox": [[[1, 1, 8, 8], [5, 5, 2, 2]], [[0, 0, 0, 0]]],
+    "segmentation": [[SQUARE, SQUARE], []],
+}  # fmt: skip
+
+
+def test_a_single_target_has_its_box_and_mask_in_every_phrase(tmp_path):
+    content = {"info": {"made": "by"}, "train": [SINGLE]}
+    (record,) = instances_json.read(write_json(tmp_path / "instances.json", content))
+    assert (record.split, record.width, record.height) == ("train", 80, 60)
+    assert [p.text for p in record.phrases] == ["man", "hat"]
+    assert all(p.boxes == ((1, 2, 4, 6),) for p in record.phrases)
+    assert all(json.loads(p.masks[0]) == SQUARE for p in record.phrases)
+
+
+@pytest.mark.parametrize(
+    ("kind", "image", "identity"),
+    [
+        ("coco", "COCO_train2014_000000000072.jpg", "coco:72"),
+        ("visual-genome", "72.jpg", "vg:72"),
+        ("vg", "72.jpg", "vg:72"),
+        ("flickr", "72.jpg", "flickr:72"),
+        ("saiaprtc12", "72.jpg", "saiapr:72"),
+    ],
+)
+def test_a_mixed_list_names_the_source_of_each_picture(tmp_path, kind, image, identity):
+    content = {"train": [SINGLE | {"data_source": kind}]}
+    (record,) = instances_json.read(write_json(tmp_path / "instances.json", content))
+    assert (record.image, record.image_ids) == (image, (identity,))
+
+
+def test_grefcoco_has_several_targets_or_none(tmp_path):
+    (record,) = instances_json.read(write_json(tmp_path / "instances.json", {"val": [SEVERAL]}))
+    two, none = record.phrases
+    assert two.boxes == ((1, 1, 9, 9), (5, 5, 7, 7)) and len(two.masks) == 2
+    assert none.matches_nothing and not none.boxes and not none.masks
+
+
+def test_lists_of_different_length_are_an_error(tmp_path):
+    path = write_json(tmp_path / "instances.json", {"val": [SEVERAL | {"bbox": []}]})
+    with pytest.raises(ValueError, match=r"\[val\]\[0\].*differ in length"):
+        list(instances_json.read(path))
