@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -58,3 +59,11 @@ def test_lists_of_different_length_are_an_error(tmp_path):
     path = write_json(tmp_path / "instances.json", {"val": [SEVERAL | {"bbox": []}]})
     with pytest.raises(ValueError, match=r"\[val\]\[0\].*differ in length"):
         list(instances_json.read(path))
+
+
+def test_what_is_written_is_read_again(tmp_path):
+    path = write_json(tmp_path / "instances.json", {"train": [SINGLE], "val": [SEVERAL]})
+    records = list(instances_json.read(path))
+    assert instances_json.write(records, tmp_path / "again.json") == {"train": 1, "val": 1}
+    again = list(instances_json.read(tmp_path / "again.json"))
+    assert [replace(r, source="") for r in again] == [replace(r, source="") for r in records]

@@ -15,7 +15,7 @@ from typing import Any
 
 from dataset.formats import entries
 from dataset.record import Phrase, Record
-from geometry import xywh_to_xyxy
+from geometry import xywh_to_xyxy, xyxy_to_xywh
 
 # Published names of one source differ between annotation files and image roots.
 _SOURCES = {
@@ -25,6 +25,9 @@ _SOURCES = {
     "saiaprtc12": ("{}.jpg", "saiapr:{}"),
     "flickr": ("{}.jpg", "flickr:{}"),
 }
+
+
+_WRITTEN = ("coco", "visual-genome", "saiaprtc12", "flickr")
 
 
 def read(
@@ -81,3 +84,48 @@ def _several(entry: Mapping[str, Any], texts: tuple[str, ...], source: str) -> t
 
 def _boxes(rows: Any, source: str) -> tuple[tuple[float, ...], ...]:
     return tuple(tuple(row) for row in xywh_to_xyxy(entries.boxes(rows, "bbox", source)).tolist())
+
+
+def write(records: Iterable[Record], path: str | os.PathLike[str]) -> dict[str, int]:
+    """Write one entry per record, in the gRefCOCO form where a phrase has not exactly one box or
+    phrases differ in theirs; returns the number of entries per split.
+
+    Raises:
+        ValueError: a record without a numeric record id, size or known picture.
+    """
+    by_split: dict[str, list[dict[str, Any]]] = {}
+    for record in records:
+        kinds = [kind for kind in _WRITTEN if record.image_ids[:1] == (_identity(kind, record),)]
+        if not kinds or not record.width or not record.height:
+            raise ValueError(f"{record.source}: needs width, height and an identity of its image")
+        entry = {
+            "image_id": int(record.record_id),
+            "height": record.height,
+            "width": record.width,
+            "expressions": [phrase.text for phrase in record.phrases],
+            "data_source": kinds[0],
+        }
+        by_split.setdefault(record.split, []).append(entry | _targets(record))
+    entries.save_json(path, by_split)
+    return {split: len(rows) for split, rows in by_split.items()}
+
+
+def _identity(kind: str, record: Record) -> str:
+    return _SOURCES[kind][1].format(record.record_id)
+
+
+def _targets(record: Record) -> dict[str, Any]:
+    first = record.phrases[0]
+    alike = all((p.boxes, p.masks) == (first.boxes, first.masks) for p in record.phrases)
+    if alike and len(first.boxes) == 1:
+        mask = {"mask": json.loads(first.masks[0])} if first.masks else {}
+        return {"bbox": xyxy_to_xywh(first.boxes[0]).tolist()} | mask
+    return {
+        "annotations": [
+            [{"category_id": 1}] * len(p.boxes) or [{"category_id": -1}] for p in record.phrases
+        ],
+        "bbox": [
+            xyxy_to_xywh(p.boxes).tolist() if p.boxes else [[0, 0, 0, 0]] for p in record.phrases
+        ],
+        "segmentation": [[json.loads(mask) for mask in p.masks] for p in record.phrases],
+    }
