@@ -40,8 +40,16 @@ def raw(tmp_path) -> Path:
     ]  # fmt: skip
     write_json(folder / "region_descriptions.json", regions)
     things = [
-        {"names": ["car"], "attributes": ["red", "small "], "x": 1, "y": 2, "w": 30, "h": 40},
-        {"names": ["tree"], "x": 1, "y": 2, "w": 30, "h": 40},
+        {
+            "object_id": 5,
+            "names": ["car"],
+            "attributes": ["red", "small "],
+            "x": 1,
+            "y": 2,
+            "w": 30,
+            "h": 40,
+        },
+        {"object_id": 6, "names": ["tree"], "x": 1, "y": 2, "w": 30, "h": 40},
     ]
     write_json(folder / "attributes.json", [{"image_id": 1, "attributes": things}])
     for name in REFS:

@@ -10,7 +10,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 from pathlib import Path
 
-from dataset.leakage import Exclusion, ImageSet, Links, refer_images
+from dataset.leakage import Exclusion, ImageSet, refer_images
 
 REFS = (
     "refcoco/refs(unc).p",
@@ -61,10 +61,10 @@ def load(files: list[Path]) -> dict[str, ImageSet]:
     }
 
 
-def exclusion(evaluated: Mapping[str, ImageSet], links: Links | None, collection: str) -> Exclusion:
-    """What leaves all these images out of lists of `collection`'s images."""
+def exclusion(evaluated: Mapping[str, ImageSet]) -> Exclusion:
+    """What leaves all these images out of lists of records that name COCO's ids."""
     forbidden = frozenset().union(*(images.identities for images in evaluated.values()))
-    return Exclusion(forbidden, links, collection)
+    return Exclusion(forbidden)
 
 
 def describe(left_out: Exclusion, evaluated: Mapping[str, ImageSet]) -> str:

@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"{args.out}: nothing to do\n{out.finished()}")
         return
     evaluated = evaluation_images.load(refs)
-    left_out = evaluation_images.exclusion(evaluated, None, "coco")
+    left_out = evaluation_images.exclusion(evaluated)
     counted = Counter[str]()
     images: set[str] = set()
 

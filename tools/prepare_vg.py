@@ -20,21 +20,20 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 # As `python tools/prepare_vg.py` the root of the project is not on the import path.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from cli import run_script
-from dataset.formats import entries
+from dataset.formats import entries, visual_genome
 from dataset.grounding import usable_boxes
-from dataset.leakage import ImageSet, Links
-from dataset.record import Phrase, Record, RecordTable
+from dataset.leakage import ImageSet
+from dataset.record import Record, RecordTable
 from dataset.text import clean_caption
-from geometry import xywh_to_xyxy
 from tools import evaluation_images
 from tools.preparation import Outputs, counts_table, make_parser, need_files, progress, stamp
 from tools.tree_files import plain
@@ -63,59 +62,16 @@ class Cleaner:
                 yield replace(record, phrases=(replace(phrase, boxes=corners),))
 
 
-def read_images(path: Path) -> dict[int, Mapping[str, Any]]:
-    """image id -> its entry in image_data.json."""
-    return {
-        int(entry["image_id"] if "image_id" in entry else entries.need(entry, "id", source)): entry
-        for source, entry in entries.load_entries(path)
-    }
+def one_each(records: Iterable[Record]) -> Iterator[Record]:
+    """A record per phrase, of which white space is squeezed."""
+    for record in records:
+        for phrase in record.phrases:
+            yield replace(record, phrases=(replace(phrase, text=" ".join(phrase.text.split())),))
 
 
-def read_regions(path: Path, images: Mapping[int, Mapping[str, Any]]) -> Iterator[Record]:
-    """One record per region of region_descriptions.json.
-
-    Raises:
-        FileNotFoundError, ValueError: naming file, entry and key.
-    """
-    for source, entry in entries.load_entries(path):
-        for region in entries.need(entry, "regions", source):
-            number = region.get("image_id", entry.get("id"))
-            text = str(entries.need(region, "phrase", source)).strip()
-            box = [entries.need(region, key, source) for key in ("x", "y", "width", "height")]
-            yield _record(images, number, text, box, source)
-
-
-def read_attributes(path: Path, images: Mapping[int, Mapping[str, Any]]) -> Iterator[Record]:
-    """One record per object with attributes of attributes.json: "<attributes> <name>"."""
-    for source, entry in entries.load_entries(path):
-        number = entry["image_id"] if "image_id" in entry else entries.need(entry, "id", source)
-        for thing in entries.need(entry, "attributes", source):
-            names, attributes = entries.need(thing, "names", source), thing.get("attributes")
-            if names and attributes:
-                text = " ".join([*(word.strip() for word in attributes), names[0].strip()])
-                box = [entries.need(thing, key, source) for key in ("x", "y", "w", "h")]
-                yield _record(images, number, text, box, source)
-
-
-def _record(
-    images: Mapping[int, Mapping[str, Any]],
-    number: Any,
-    text: str,
-    xywh: list[Any],
-    source: str,
-) -> Record:
-    image = entries.need(images, number, f"{source}: image_data.json")
-    (box,) = entries.boxes([xywh], "box", source)
-    # The address names the folder: https://.../VG_100K_2/1.jpg
-    folder = PurePosixPath(str(entries.need(image, "url", source))).parent.name
-    return Record(
-        image=f"{folder}/{number}.jpg",
-        width=int(entries.need(image, "width", source)),
-        height=int(entries.need(image, "height", source)),
-        phrases=(Phrase(text=text, boxes=(tuple(xywh_to_xyxy(box).tolist()),)),),
-        source=source,
-        image_ids=(f"vg:{int(number)}",),
-    )
+def with_attributes(records: Iterable[Record]) -> Iterator[Record]:
+    """The records of objects that something is said about beyond their name."""
+    return (record for record in records if record.phrases[0].text != record.phrases[0].category)
 
 
 def _parse(arguments: Sequence[str] | None) -> Namespace:
@@ -140,17 +96,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if out.finished() and tree.finished():
         print(f"{args.out}: nothing to do\n{out.finished()}")
         return
-    images = read_images(image_data)
-    links = Links().read_image_data(image_data)
+    images = {"images": sum(1 for _ in entries.load_entries(image_data))}
+    summary = [counts_table("Visual Genome", images, PUBLISHED)]
     evaluated = evaluation_images.load(refs)
-    summary = [counts_table("Visual Genome", {"images": len(images)}, PUBLISHED)]
-    lists = [("train.json", lambda: read_regions(regions, images))]
+    found = one_each(visual_genome.read(args.raw))
+    summary += write_list("train.json", found, evaluated, out, tree)
     if attributes.is_file():
-        lists.append(("objects.json", lambda: read_attributes(attributes, images)))
-    for name, read in lists:
-        summary += write_list(
-            name, read, (evaluated, links), out, tree if name == "train.json" else None
-        )
+        found = with_attributes(one_each(visual_genome.read_attributes(args.raw)))
+        summary += write_list("objects.json", found, evaluated, out, None)
     if tree is not out:
         tree.close("see the summary below")
     out.close("\n".join(summary))
@@ -158,17 +111,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def write_list(
     name: str,
-    read: Callable[[], Iterator[Record]],
-    leave_out: tuple[Mapping[str, ImageSet], Links],
+    found: Iterator[Record],
+    evaluated: Mapping[str, ImageSet],
     out: Outputs,
     tree: Outputs | None,
 ) -> list[str]:
     """Write one training list, and RefTR's of the same records if `tree` is given; returns the
     lines of the summary."""
-    evaluated, links = leave_out
-    left_out = evaluation_images.exclusion(evaluated, links, "vg")
+    left_out = evaluation_images.exclusion(evaluated)
     cleaner = Cleaner()
-    read_all = progress(read(), unit="regions", what=name)
+    read_all = progress(found, unit="regions", what=name)
     # Five million records as Python objects would not fit into a small machine.
     records = RecordTable.from_records(left_out.keep(cleaner.keep(read_all)))
     out.write_list(name, map(_entry, records))
