@@ -140,11 +140,11 @@ def assert_same(read, written):
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_numpy_content_is_read_at_every_protocol_and_in_both_torch_layouts(tmp_path, protocol):
     (tmp_path / "a.p").write_bytes(pickle.dumps(CONTENT, protocol=protocol))
-    assert_same(plain_pickle.load(tmp_path / "a.p"), CONTENT)
+    assert_same(plain_pickle.read(tmp_path / "a.p"), CONTENT)
     for zipped in (True, False):
         options = {"pickle_protocol": protocol, "_use_new_zipfile_serialization": zipped}
         path = save(tmp_path / "a.pth", CONTENT, **options)
-        assert_same(plain_pickle.load(path), CONTENT)
+        assert_same(plain_pickle.read(path), CONTENT)
 
 
 def numpy_pickle(module, code, state, content):
@@ -161,7 +161,7 @@ PLAIN_STATE = b"K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00"
 def test_a_numpy_number_of_python2_is_read(tmp_path, module):
     number = (1234).to_bytes(2, "little") + b"\x00\x80"  # bytes above 127, as Latin-1
     (tmp_path / "a.p").write_bytes(numpy_pickle(module, b"i4", PLAIN_STATE, number))
-    assert plain_pickle.load(tmp_path / "a.p") == np.frombuffer(number, "<i4")[0]
+    assert plain_pickle.read(tmp_path / "a.p") == np.frombuffer(number, "<i4")[0]
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_a_numpy_number_of_python2_is_read(tmp_path, module):
 def test_numpy_types_that_could_break_out_are_refused(tmp_path, code, state, content):
     (tmp_path / "a.p").write_bytes(numpy_pickle(b"numpy.core", code, state, content))
     with pytest.raises(ValueError, match=r"a\.p is not a pickle of plain data"):
-        plain_pickle.load(tmp_path / "a.p")
+        plain_pickle.read(tmp_path / "a.p")
 
 
 def test_damaged_files_of_torch_are_named(tmp_path):
@@ -184,8 +184,26 @@ def test_damaged_files_of_torch_are_named(tmp_path):
     whole = path.read_bytes()
     path.write_bytes(whole[:-30])
     with pytest.raises(ValueError, match=r"a\.pth .*fetch it again"):
-        plain_pickle.load(path)
+        plain_pickle.read(path)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("other.txt", "no pickle")
     with pytest.raises(ValueError, match=r"a\.pth"):
-        plain_pickle.load(path)
+        plain_pickle.read(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        # A function's defaults, set as the state of the function itself.
+        (b"c_codecs\nencode\n(N}U\x0c__defaults__K\x01K\x02\x86stb.", "changes a function"),
+        (b"c__builtin__\nbytes\n}U\x01aK\x01sb.", "changes a function"),
+        (b"cnumpy\nndarray\n(K\x08\x85tR.", "makes an array"),
+        (b"c_codecs\nencode\n(U\x01aU\x05rot13tR.", "encodes text"),
+        (b"cnumpy.core.multiarray\nscalar\n(U\x02i8U\x01atR.", "gives str as the type"),
+        (b"cbuiltins\neval\n(U\x01atR.", "asks for builtins.eval"),
+    ],
+)
+def test_harmless_names_cannot_be_turned_into_tools(tmp_path, content, message):
+    (tmp_path / "a.p").write_bytes(b"\x80\x02" + content)
+    with pytest.raises(ValueError, match=rf"a\.p is not a pickle of plain data.*{message}"):
+        plain_pickle.read(tmp_path / "a.p")

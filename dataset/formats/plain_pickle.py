@@ -15,6 +15,7 @@ import pickle
 import re
 import zipfile
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
@@ -69,6 +70,9 @@ class _Type:
 
 class _Array(np.ndarray):
     """An array that takes its content from a pickle; its type has been checked by `_Type`."""
+
+    def __new__(cls, *_arguments: Any) -> _Array:
+        raise pickle.UnpicklingError("it makes an array of memory that is not its own")
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         shape, kind, fortran, content = state[-4:]
@@ -128,19 +132,34 @@ def _no_bytes() -> bytes:
     return b""
 
 
+class _Call:
+    """A function as pickles see it: they can call it, but not change it."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._function(*arguments)
+
+    def __setstate__(self, state: Any) -> None:
+        raise pickle.UnpicklingError("it changes a function")
+
+
 _ALLOWED: dict[str, Any] = {
     "collections.OrderedDict": OrderedDict,
-    "_codecs.encode": _encode,
+    "_codecs.encode": _Call(_encode),
     "numpy.ndarray": _Array,
     "numpy.dtype": _Type,
 }
 for _module in ("builtins", "__builtin__"):
     _ALLOWED |= {f"{_module}.set": set, f"{_module}.frozenset": frozenset}
-    _ALLOWED[f"{_module}.bytes"] = _no_bytes
+    _ALLOWED[f"{_module}.bytes"] = _Call(_no_bytes)
 for _core in ("numpy.core", "numpy._core"):  # before and since NumPy 2
-    _ALLOWED[f"{_core}.multiarray._reconstruct"] = _empty_array
-    _ALLOWED[f"{_core}.multiarray.scalar"] = _scalar
-    _ALLOWED[f"{_core}.numeric._frombuffer"] = _array_from_buffer
+    _ALLOWED[f"{_core}.multiarray._reconstruct"] = _Call(_empty_array)
+    _ALLOWED[f"{_core}.multiarray.scalar"] = _Call(_scalar)
+    _ALLOWED[f"{_core}.numeric._frombuffer"] = _Call(_array_from_buffer)
 
 
 class _PlainUnpickler(pickle.Unpickler):
@@ -158,7 +177,7 @@ class _PlainUnpickler(pickle.Unpickler):
         raise _HoldsTensors(f"it refers to {str(pid)[:80]} outside the pickle")
 
 
-def load(
+def read(
     path: str | os.PathLike[str],
     *,
     missing: str = "check its path",

@@ -36,7 +36,7 @@ def load_refs(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
         ValueError: not a pickle, damaged, or a pickle that holds more than plain data (it is not
             executed).
     """
-    refs = plain_pickle.load(
+    refs = plain_pickle.read(
         path,
         missing="refcoco_data is the folder with refcoco+/refs(unc).p",
         damaged="fetch REFER's file again",

@@ -91,7 +91,7 @@ def read(
         FileNotFoundError, ValueError: naming file, tuple and what is wrong with it.
     """
     name = _known(layout or layout_of(path))
-    rows = plain_pickle.load(path, missing="the list belongs below data/ as its authors packed it")
+    rows = plain_pickle.read(path, missing="the list belongs below data/ as its authors packed it")
     if not isinstance(rows, list | tuple):
         raise ValueError(f"{path}: expected a list of tuples, got {type(rows).__name__}")
     split = Path(path).stem.rsplit("_", 1)[-1] if split is None else split
