@@ -122,7 +122,7 @@ def test_running_the_tool_again_changes_nothing(raw, tmp_path):
     before = contents(out)
     prepare(raw, out, "--again")
     assert contents(out) == before
-    assert len(before) == 17
+    assert len(before) == 18
 
 
 def test_the_tool_reads_the_archive_as_downloaded(raw, tmp_path):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dataset.formats import coco, entities, flickr30k
+from dataset.formats import coco, entities, flickr30k, instances_json
 from tests.dataset_files import write_json
 from tests.test_formats_flickr30k import SENTENCES, XML
 from tools import prepare_coco, prepare_flickr30k
@@ -66,9 +66,15 @@ def test_every_list_of_flickr30k_holds_the_same_phrases(raw, tmp_path):
         assert sorted(text for *_, text in single) == wanted
         assert sorted(text for row in anns[split] for text in row["refs"]) == wanted
     assert [len(row["refs"]) for row in anns["train"]] == [3, 2]
-    assert anns["val"][0] == {
-        "iid": 12, "bbox": [1, 2, 99, 48], "cat_id": -1, "refs": ["Two dogs"], "mask_id": 1
-    }  # fmt: skip
+    first = anns["val"][0]
+    assert (first["iid"], first["bbox"], first["refs"]) == (12, [1, 2, 99, 48], ["Two dogs"])
+    alvg = instances_json.read(tree / "annotations/flickr30k/instances.json", data_source="flickr")
+    assert sum(len(record.phrases) for record in alvg) == 15
+    assert {
+        one
+        for record in instances_json.read(tree / "annotations/flickr30k/instances.json")
+        for one in record.image_ids
+    } == {"flickr:11", "flickr:12", "flickr:13"}
 
 
 def test_a_second_run_reads_nothing_and_a_changed_input_is_read_again(raw, tmp_path, capsys):

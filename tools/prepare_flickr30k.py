@@ -10,7 +10,8 @@ and to --tree (by default --out), at the places that the published repositories 
   annotations/flickr/flickr_{split}.pth        RefTR: all boxed phrases of a sentence
   annotations_resc/flickr/flickr_{split}.pth   ReSC, TransVG: one boxed phrase
   anns/flickr30k.json                          SimREC: objects with their phrases
-A phrase with several boxes has the box around them in the last three. Every boxed phrase of the
+  annotations/flickr30k/instances.json         ALVG, SimVG, SeqTR: the same
+A phrase with several boxes has the box around them in the last four. Every boxed phrase of the
 split files is in each file of its split; a loud line says where counts differ. Running it again
 keeps what is there.
 """
@@ -297,11 +298,8 @@ def write_tree(records: Mapping[str, list[Record]], out: Outputs) -> dict[str, i
         for folder, layout in (("annotations", "multi"), ("annotations_resc", "flickr")):
             name = f"{folder}/flickr/flickr_{split}.pth"
             counts[f"{folder}/flickr"] += out.write_tuples(name, rows, layout)
-    objects = tree_files.simrec(records)
-    out.write_json("anns/flickr30k.json", objects)
-    counts["anns/flickr30k.json"] = sum(
-        len(row["refs"]) for rows in objects.values() for row in rows
-    )
+    names = ("anns/flickr30k.json", "annotations/flickr30k/instances.json")
+    counts.update(tree_files.write_objects(records, names, out))
     return dict(counts)
 
 

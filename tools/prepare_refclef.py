@@ -43,6 +43,7 @@ SET = ReferSet(
     splits=("train", "val", "test"),
     # As ReSC and TransVG count expressions; REFER's own cleaning may keep a few others.
     published={"train sentences": 54127, "val sentences": 5842, "test sentences": 60103},
+    collection="saiapr",
     dropped=frozenset({"19575", "19579", "17975"}),
 )
 

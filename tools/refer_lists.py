@@ -26,7 +26,7 @@ class ReferSet:
         resc: folder, prefix and layout of RefTR's and ReSC's lists. res: folder and prefix of
             RefTR's lists with masks. anns: name of SimREC's file. instances: ALVG's folder.
         splits: in the order of the tables. published: "train references" and so on -> count.
-        dropped: images that are left out.
+        dropped: images that are left out. collection: that the image ids count.
     """
 
     folder: str
@@ -38,6 +38,7 @@ class ReferSet:
     splits: tuple[str, ...]
     published: Mapping[str, int]
     dropped: frozenset[str] = frozenset()
+    collection: str = "coco"
 
     @property
     def title(self) -> str:
@@ -67,7 +68,8 @@ def load(raw: Path, chosen: ReferSet) -> tuple[dict[str, list[Record]], dict[str
         if record.record_id in chosen.dropped:
             left_out[record.record_id] += 1
         else:
-            splits[split].append(replace(record, split=split))
+            identity = f"{chosen.collection}:{record.record_id}"
+            splits[split].append(replace(record, split=split, image_ids=(identity,)))
     return splits, left_out
 
 
@@ -89,10 +91,9 @@ def write_trees(
             for record in records
         }
         out.write_folder(f"refcoco/masks/{chosen.res[0]}/{chosen.split_by}", files)
-    content = tree_files.simrec(splits, _contiguous_categories(chosen.sources(raw)[1]))
-    out.write_json(f"anns/{chosen.anns}.json", content)
-    instances = tree_files.instances(splits)
-    out.write_json(f"annotations/{chosen.instances}/instances.json", instances)
+    names = (f"anns/{chosen.anns}.json", f"annotations/{chosen.instances}/instances.json")
+    categories = _contiguous_categories(chosen.sources(raw)[1])
+    tree_files.write_objects(splits, names, out, categories)
 
 
 def _with_mask_file(record: Record, folder: str) -> Record:

@@ -252,8 +252,9 @@ def write(
             ]
         counts["phrases"] += len(record.phrases)
     counts["tuples"] = len(rows)
-    with utils.atomic_write(path) as partial:
-        torch.save(rows, partial)
+    # Given a path, torch.save would write the name of the partial file into the archive.
+    with utils.atomic_write(path) as partial, partial.open("wb") as file:
+        torch.save(rows, file)
     return dict(counts)
 
 
