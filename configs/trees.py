@@ -45,21 +45,6 @@ PLACES: dict[str, tuple[tuple[str, str], ...]] = {
     "instances": (("annotations", _ANY),),  # ALVG, SimVG, SeqTR
     "embedded": ((".", "scenes.jsonl"), ("embedded", _ANY)),
 }
-# What tells that a tree is the one of a repository.
-_MARKS = {
-    "RefTR": ("annotations_resc", "refcoco/anns", "refcoco/masks"),
-    "RefCLIP": ("anns",),
-    "ALVG": ("images/mscoco", "annotations/refcoco-unc", "annotations/grefcoco"),
-    "embedded": ("scenes.jsonl",),
-}
-
-
-def recognise(root: str | Path) -> tuple[str, ...]:
-    """The repositories whose tree, or a part of it, is below `root`."""
-    found = [
-        name for name, marks in _MARKS.items() if any(Path(root, mark).exists() for mark in marks)
-    ]
-    return tuple(found)
 
 
 def roots_below(root: str | Path) -> dict[str, str]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -224,8 +223,3 @@ def differences(
                 f"!!! DIFFERS: {title} has {number:,} {key}, published are {known:,}"
                 f" ({number - known:+,})"
             )
-
-
-def input_files(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
-    """Those of `paths` that exist, for `stamp`."""
-    return [Path(path) for path in paths if Path(path).exists()]

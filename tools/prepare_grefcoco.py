@@ -1,0 +1,90 @@
+"""gRefCOCO as its authors publish it to the converted form that ALVG and SimVG train on.
+
+    python -m tools.prepare_grefcoco --raw data/grefcoco --out data
+
+--raw holds grefs(unc).json and instances.json (https://github.com/henghuiding/gRefCOCO). Written
+below --out:
+  annotations/grefcoco/instances.json   {split: [{image_id, height, width, expressions, bbox, ...}]}
+
+In "train" an entry is an image with all its expressions, as SimVG's second converter has it, in the
+other splits an expression. Expressions that match nothing and those that match several objects are
+kept and counted.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+# As `python tools/prepare_grefcoco.py` the root of the project is not on the import path.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from cli import run_script
+from dataset.formats import grefcoco, instances_json
+from dataset.record import Phrase, Record
+from tools.preparation import Outputs, counts_table, make_parser, need_files, progress, stamp
+
+NAME = "annotations/grefcoco/instances.json"
+# As the paper counts them; the released file may hold fewer.
+PUBLISHED = {
+    "images": 19994,
+    "expressions": 278232,
+    "of several objects": 80022,
+    "of nothing": 32202,
+}
+
+
+def by_image(records: Iterable[Record]) -> Iterator[Record]:
+    """The training records of an image as one record, every other phrase as one; the id is the
+    image's."""
+    training: dict[str, tuple[Record, list[Phrase]]] = {}
+    for record in records:
+        identified = replace(record, image_ids=(f"coco:{record.record_id}",))
+        if record.split == "train":
+            training.setdefault(record.record_id, (identified, []))[1].extend(record.phrases)
+            continue
+        for phrase in record.phrases:
+            yield replace(identified, phrases=(phrase,))
+    for record, phrases in training.values():
+        yield replace(record, phrases=tuple(phrases))
+
+
+def count(records: Iterable[Record]) -> Counter[str]:
+    """Images and kinds of expressions, all and per split."""
+    counts = Counter[str]()
+    counts["images"] = len({record.record_id for record in records})
+    for record in records:
+        for phrase in record.phrases:
+            counts["expressions"] += 1
+            counts["of several objects"] += len(phrase.boxes) > 1
+            counts["of nothing"] += phrase.matches_nothing
+            counts[f"{record.split} expressions"] += 1
+    return counts
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run with command line arguments."""
+    args = make_parser(__doc__).parse_args(arguments)
+    sources = need_files(args.raw, ["grefs(unc).json", "instances.json"], "gRefCOCO")
+    how = {"dry_run": args.dry_run, "again": args.again}
+    out = Outputs(args.out, "grefcoco", stamp(sources, {}), **how)
+    if out.finished():
+        print(f"{args.out}: nothing to do\n{out.finished()}")
+        return
+    records = list(progress(grefcoco.read(*sources), unit="references", what="gRefCOCO"))
+    counts = count(records)
+    out.write(NAME, lambda path: instances_json.write(by_image(records), path))
+    lines = [counts_table("gRefCOCO", counts, PUBLISHED)]
+    if not args.dry_run:
+        found = sum(len(record.phrases) for record in instances_json.read(args.out / NAME))
+        lines.append(f"{NAME}: {found:,} expressions")
+        if found != counts["expressions"]:
+            lines.append(f"!!! DIFFERS: it should hold {counts['expressions']:,}")
+    out.close("\n".join(lines))
+
+
+if __name__ == "__main__":
+    run_script(main)
