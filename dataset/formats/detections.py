@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Mapping
 
 import numpy as np
 
+import utils
 from dataset.formats import entries
-from geometry import xywh_to_xyxy
+from geometry import xywh_to_xyxy, xyxy_to_xywh
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
@@ -32,3 +35,17 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         boxes = entries.boxes([row[:4] for row in rows], "proposals", source)
         proposals[image_id] = xywh_to_xyxy(np.asarray(boxes, dtype=np.float64).reshape(-1, 4))
     return proposals
+
+
+def write(proposals: Mapping[str, np.ndarray], path: str | os.PathLike[str]) -> int:
+    """Write {image_id: (n, 4 or more) xyxy pixels and further numbers, such as a score}.
+
+    Returns:
+        How many proposals were written.
+    """
+    rows = {
+        image_id: np.hstack([xyxy_to_xywh(boxes[:, :4]), boxes[:, 4:]]).round(4).tolist()
+        for image_id, boxes in proposals.items()
+    }
+    utils.write_text(path, json.dumps(rows, separators=(",", ":")) + "\n")
+    return sum(map(len, rows.values()))
