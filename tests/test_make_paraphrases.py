@@ -231,7 +231,10 @@ def test_rules_need_no_model(train_file, tmp_path, capsys):
 
 
 def test_the_chunker_finds_the_noun_phrases_of_a_caption(tmp_path):
-    caption = "A smiling man in a red shirt is riding two horses near the building."
+    caption = (
+        "A smiling man in a red shirt is riding two horses near the building while a group of"
+        " people with a black and white dog"
+    )
     captions = write_json(tmp_path / "c.json", [{"image": "a.jpg", "phrase_chunks": [caption]}])
     table = write_json(tmp_path / "table.json", {"horse": ["steed"], "red shirt": ["red top"]})
     out = tmp_path / "relation.json"
@@ -244,6 +247,8 @@ def test_the_chunker_finds_the_noun_phrases_of_a_caption(tmp_path):
         ("a red shirt", "red shirt", ("red top",)),
         ("two horses", "horses", ("steeds",)),
         ("the building", "building", ()),
+        ("a group of people", "people", ()),
+        ("a black and white dog", "dog", ()),
     ]
 
 

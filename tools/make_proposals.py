@@ -70,6 +70,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if min(args.top, args.batch_size) < 1 or args.workers < 0:
         parser.error("--top and --batch_size are 1 or more, --workers 0 or more")
+    if args.min_size is not None and args.detector.startswith("ssd"):
+        parser.error(f"{args.detector} has one size for all images; leave --min_size out")
     return args
 
 
@@ -80,7 +82,6 @@ def build_detector(args: argparse.Namespace) -> nn.Module:
         FileNotFoundError: no such file.
         ValueError: the file holds no state dict of this detector.
     """
-    # Options of the resizing differ between detectors; those with a fixed size have none.
     options: dict[str, Any] = {} if args.min_size is None else {"min_size": args.min_size}
     if args.download:
         return models.get_model(args.detector, weights="DEFAULT", **options).eval()

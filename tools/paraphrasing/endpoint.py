@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from tools.paraphrasing.answers import NoAnswer
 
 _FAILURES_IN_A_ROW = 5
+# A server that asks for more seconds than this is asked again earlier, and said to fail if it does.
+_LONGEST_ASKED = 3600.0
 
 
 @dataclass
@@ -24,7 +26,7 @@ class Endpoint:
     url: up to and including "/v1". model: as the server calls it. key: sent as bearer token if not
     empty. timeout: seconds without a byte. retries: further attempts after one that may succeed
     later (429, 5xx, timeout, lost connection). wait: seconds before the first of them, doubled each
-    time up to `longest_wait`; a server's Retry-After replaces it, up to the same limit.
+    time up to `longest_wait`; a server's Retry-After, if longer, replaces it.
     """
 
     url: str
@@ -98,7 +100,8 @@ class Endpoint:
     def _pause(self, attempt: int, asked: str | None) -> float:
         # Shared out at random, so that all threads do not come back at once.
         wait = self.wait * 2**attempt * random.uniform(0.75, 1.25)
-        return min(self.longest_wait, wait if asked is None else max(wait, retry_after(asked)))
+        wait = min(self.longest_wait, wait)
+        return wait if asked is None else max(wait, min(_LONGEST_ASKED, retry_after(asked)))
 
     def _count(self, *, failed: bool) -> None:
         with self._lock:

@@ -26,6 +26,13 @@ _BREAKS = frozenset(
     " who whose will with without and are but or than then while you your".split()
 )
 _DETERMINERS = frozenset("a an the this that these those some each every another one".split())
+# "a group of people" names people, "a black and white dog" a dog.
+_AMOUNTS = frozenset(
+    "group groups couple pair pairs bunch lot lots crowd number piece pieces set row team".split()
+)
+_COLOURS = frozenset(
+    "black white brown red blue green yellow orange gray grey pink purple tan silver gold".split()
+)
 # Nouns that look like the participles that also end a noun phrase.
 _NOUNS_IN_ING = frozenset(
     "building ceiling clothing painting railing wing ring king string thing swing evening morning"
@@ -58,11 +65,17 @@ def chunk(caption: str) -> list[str]:
     "A man in a red shirt is riding a horse." -> ["a man", "a red shirt", "a horse"]
     """
     stretches: list[list[str]] = [[]]
-    for word in clean_caption(caption, sys.maxsize).split():
+    words = clean_caption(caption, sys.maxsize).split()
+    for before, word, after in zip(["", *words], words, [*words[1:], ""], strict=False):
         participle = re.fullmatch(r"\w{2,}ing", word) and word not in _NOUNS_IN_ING
         # Before a noun it is an adjective: "a smiling woman".
         started = bool(stretches[-1]) and not set(stretches[-1]) <= _DETERMINERS
-        if word in _BREAKS or (participle and (started or not stretches[-1])):
+        joins = (word == "of" and before in _AMOUNTS) or (
+            word == "and" and before in _COLOURS and after in _COLOURS
+        )
+        if joins:
+            stretches[-1].append(word)
+        elif word in _BREAKS or (participle and (started or not stretches[-1])):
             stretches.append([])
         elif word in _DETERMINERS:
             stretches.append([word])
