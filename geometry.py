@@ -169,8 +169,8 @@ def union_area(boxes: ArrayLike) -> float:
 def enclosing_box(boxes: ArrayLike) -> Box:
     """The smallest xyxy box around (n, 4) xyxy boxes, n at least 1."""
     array = as_boxes(boxes)
-    x1, y1, x2, y2 = [*array[:, :2].min(axis=0).tolist(), *array[:, 2:].max(axis=0).tolist()]
-    return (x1, y1, x2, y2)
+    (x1, y1), (x2, y2) = array[:, :2].min(axis=0), array[:, 2:].max(axis=0)
+    return (float(x1), float(y1), float(x2), float(y2))
 
 
 def box_to_point(box: ArrayLike) -> Point:
