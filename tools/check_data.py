@@ -1,6 +1,10 @@
 """Is everything there, before a job is paid for: the data of a training or evaluation config.
 
     python -m tools.check_data configs/Pretrain_vg.yaml [--full | --sample N] [--out report.json]
+    python -m tools.check_data refcoco+ --data data
+
+Instead of a configuration the name of a data set, of a system whose folder tree is checked, or both
+("reftr/refcoco+") says which lists.
 
 Read as the scripts read it. Of every image: does the file exist, and has it the annotated size; of
 a sample, or with --full of all: can it be decoded completely. Of every phrase: words left after
@@ -12,7 +16,6 @@ quality is a warning.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import math
 import os
@@ -20,7 +23,7 @@ import random
 import sys
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -34,18 +37,24 @@ from transformers import PreTrainedTokenizerBase
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import utils
-from cli import check_vocabulary, grounding, pretrain, run_script
+from cli import check_vocabulary, run_script
 from configs import load_config
-from configs.benchmarks import BENCHMARKS
 from configs.mapping import parse_yaml
 from configs.schema import GroundingConfig, PretrainConfig
 from configs.trees import root_overrides
 from dataset.collate import tokenize
-from dataset.formats import detections, read_table
 from dataset.grounding import usable_boxes
 from dataset.images import CorruptImageError, load_image, resolve_image
 from dataset.record import Phrase, Record
 from dataset.text import clean_caption, load_tokenizer, paraphrase
+from tools.data_parts import (
+    NAMES,
+    Part,
+    data_roots,
+    evaluation_parts,
+    named_parts,
+    training_parts,
+)
 
 Size = tuple[int, int]
 ANNOTATION, MISSING, CORRUPT = "annotations unreadable", "file missing", "not decodable"
@@ -53,28 +62,12 @@ SIZE, EMPTY, NO_BOX = "size not as annotated", "phrase without a word", "no box 
 NO_PROPOSALS = "image without proposals"
 STICKS_OUT, CUT_WORDS, CUT_TOKENS = "box sticks out", "cut at max_words", "cut at the token limit"
 REPEATED, NO_PARAPHRASE = "repeated phrase", "no paraphrase to learn from"
+NO_MASK = "mask file missing"
 ERRORS = (ANNOTATION, MISSING, CORRUPT, SIZE, EMPTY, NO_BOX, NO_PROPOSALS)
 EXAMPLES = 5
 _PHRASES_AT_ONCE = 4096
 # Annotators' boxes and rounded sizes are often off by this much, in pixels.
 _TOLERANCE = 1.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Part:
-    """Some annotation files that are read together, and the rules that their phrases meet.
-
-    read: the records. max_words, max_tokens: where phrases are cut. boxes: every phrase needs one
-    (evaluation). paraphrases: the stage learns from them. proposals: image ids, or None.
-    """
-
-    name: str
-    read: Callable[[], Sequence[Record]]
-    max_words: int
-    max_tokens: int
-    boxes: bool
-    paraphrases: bool = False
-    proposals: Callable[[], Iterable[str]] | None = None
 
 
 class Findings:
@@ -95,7 +88,11 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("config", help="a Pretrain_*.yaml or Grounding_*.yaml, released or ours")
+    parser.add_argument(
+        "config",
+        help="a Pretrain_*.yaml or Grounding_*.yaml, released or ours; or the name of a data set,"
+        f" of a system's folder tree, or both: {', '.join(NAMES)}",
+    )
     amount = parser.add_mutually_exclusive_group()
     amount.add_argument("--full", action="store_true", help="decode every image")
     amount.add_argument(
@@ -122,6 +119,19 @@ def read_config(args: argparse.Namespace) -> PretrainConfig | GroundingConfig:
     return load_config(args.config, "pretrain", overrides, defaults={"data.format": args.format})
 
 
+def parts_of(args: argparse.Namespace) -> tuple[PreTrainedTokenizerBase, Iterator[Part]]:
+    """The tokeniser that phrases are counted with, and the parts to check."""
+    if args.config in NAMES and not Path(args.config).is_file():
+        named = named_parts(args.config, data_roots(args.data, args.set))
+        return load_tokenizer("bert-base-uncased"), named
+    config = read_config(args)
+    tokenizer = load_tokenizer(config.data.text_encoder)
+    check_vocabulary(config, tokenizer)
+    if isinstance(config, PretrainConfig):
+        return tokenizer, training_parts(config)
+    return tokenizer, evaluation_parts(config)
+
+
 def is_grounding(path: Path) -> bool:
     """Whether a file, or one that it builds on, has a key that only evaluation has."""
     if not path.is_file():
@@ -134,48 +144,8 @@ def is_grounding(path: Path) -> bool:
     return "base" in raw and is_grounding(path.parent / str(raw["base"]))
 
 
-def training_parts(config: PretrainConfig) -> Iterator[Part]:
-    """One part per set of files that some stage reads."""
-    stages: dict[tuple[str, ...], list[str]] = {}
-    for stage in config.stages:
-        stages.setdefault(pretrain.stage_files(config, stage), []).extend(stage.objective)
-    for files, objectives in stages.items():
-        yield Part(
-            name=", ".join(Path(file).name for file in files) or "(no file)",
-            read=lambda files=files: read_table(files, config.data.format, config.data.cache_dir),
-            max_words=config.data.max_words,
-            max_tokens=config.data.max_tokens,
-            boxes=False,
-            paraphrases="selfeq" in objectives,
-        )
-
-
-def evaluation_parts(config: GroundingConfig) -> Iterator[Part]:
-    """One part: the splits of the benchmark that the configuration asks for."""
-    benchmark, data = BENCHMARKS[config.benchmark], config.data
-    splits = data.splits or benchmark.splits
-
-    def read() -> list[Record]:
-        return [
-            record for record in grounding.read_records(benchmark, config) if record.split in splits
-        ]
-
-    yield Part(
-        name=benchmark.name,
-        read=read,
-        max_words=data.max_words or benchmark.max_words,
-        # Evaluation has no limit of its own; the model has no position for a later token.
-        max_tokens=config.model.text.max_position_embeddings,
-        boxes=True,
-        proposals=(lambda: detections.read(data.det_file)) if data.det_file else None,
-    )
-
-
 def check_part(
-    part: Part,
-    config: PretrainConfig | GroundingConfig,
-    tokenizer: PreTrainedTokenizerBase,
-    args: argparse.Namespace,
+    part: Part, tokenizer: PreTrainedTokenizerBase, args: argparse.Namespace
 ) -> dict[str, Any]:
     """The report of one part, JSON values only."""
     findings = Findings()
@@ -193,11 +163,11 @@ def check_part(
         findings.add(ANNOTATION, str(error))
         records, proposals = [], None
     else:
-        sizes, decoded = check_images(images, config.data.image_root, args, findings)
+        sizes, decoded = check_images(images, part.image_root, args, findings)
         checker = Checker(part, findings, sizes, proposals, tokenizer)
         checker.check(records)
         splits = checker.splits
-    tolerated = {CORRUPT} if config.data.tolerate_corrupt else set()
+    tolerated = {CORRUPT} if part.tolerate_corrupt else set()
     errors = {key: findings.counts[key] for key in ERRORS if key not in tolerated}
     warnings = {key: count for key, count in findings.counts.items() if key not in errors}
     return {
@@ -296,6 +266,7 @@ class Checker:
             counts["phrases"] += 1
             counts["boxes"] += len(phrase.boxes)
             self._check_text(phrase, record, counts)
+            self._check_mask_files(phrase, record)
             if size:
                 self._check_boxes(phrase, record, size)
 
@@ -315,6 +286,13 @@ class Checker:
                 self._check_tokens()
         usable = (paraphrase(phrase, word, self.part.max_words) for word in phrase.synonyms)
         counts["with paraphrase"] += any(text is not None for text in usable)
+
+    def _check_mask_files(self, phrase: Phrase, record: Record) -> None:
+        if self.part.masks is None:
+            return
+        for mask in phrase.masks:
+            if not (self.part.masks / mask).is_file():
+                self.findings.add(NO_MASK, f"{record.source}: {self.part.masks / mask}")
 
     def _check_tokens(self) -> None:
         _, mask = tokenize(self.tokenizer, [text for text, _ in self._texts])
@@ -368,11 +346,8 @@ def table(report: dict[str, Any]) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run with command line arguments `argv`; returns the exit code, 1 if there are errors."""
     args = parse_args(argv)
-    config = read_config(args)
-    tokenizer = load_tokenizer(config.data.text_encoder)
-    check_vocabulary(config, tokenizer)
-    of = training_parts if isinstance(config, PretrainConfig) else evaluation_parts
-    parts = [check_part(part, config, tokenizer, args) for part in of(config)]
+    tokenizer, chosen = parts_of(args)
+    parts = [check_part(part, tokenizer, args) for part in chosen]
     ok = not any(part["errors"] for part in parts)
     report = {"config": str(args.config), "ok": ok, "parts": parts}
     if args.out:
