@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -194,6 +195,20 @@ def need_files(folder: Path, names: Sequence[str], source: str) -> list[Path]:
             " that holds them)"
         )
     return [folder / name for name in names]
+
+
+def print_next(out: Path, folder: str, *commands: str) -> None:
+    """Print the commands that come next.
+
+    Args:
+        out: --out. folder: its name below the root of the data; "": it is the root.
+        commands: with {data} where `--data ROOT` stands and {out} for `out`.
+    """
+    data = f"--data {shlex.quote(str(out.parent if folder else out))}"
+    lines = [command.format(data=data, out=shlex.quote(str(out))) for command in commands]
+    print("\n".join(["next:", *(f"  python -m tools.{line}" for line in lines)]))
+    if folder and out.absolute().name != folder:
+        print(f"  (--data finds these files where they are in a folder {folder!r})")
 
 
 def counts_table(

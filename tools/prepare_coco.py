@@ -29,12 +29,25 @@ from dataset.formats import entries
 from dataset.record import Phrase, Record
 from dataset.text import clean_caption
 from tools import evaluation_images
-from tools.preparation import Outputs, counts_table, make_parser, need_files, progress, stamp
+from tools.preparation import (
+    Outputs,
+    counts_table,
+    make_parser,
+    need_files,
+    print_next,
+    progress,
+    stamp,
+)
 
 PUBLISHED = {
     "train2014": {"images": 82783, "captions": 414113},
     "val2014": {"images": 40504, "captions": 202654},
 }
+NEXT = (
+    "make_paraphrases {out}/captions.json --format coco --captions --out {out}/relation.json"
+    " --rules",
+    "check_data configs/Pretrain_coco.yaml {data}",
+)
 
 
 def read(path: Path, folder: str) -> Iterator[Record]:
@@ -77,6 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     out = Outputs(args.out, "coco", key, dry_run=args.dry_run, again=args.again)
     if out.finished():
         print(f"{args.out}: nothing to do\n{out.finished()}")
+        print_next(args.out, "coco", *NEXT)
         return
     evaluated = evaluation_images.load(refs)
     left_out = evaluation_images.exclusion(evaluated)
@@ -105,6 +119,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f"left out: {counted['without a word']:,} captions without a word\n"
         f"{len(rows):,} entries in captions.json"
     )
+    if not args.dry_run:
+        print_next(args.out, "coco", *NEXT)
 
 
 if __name__ == "__main__":

@@ -25,9 +25,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from cli import run_script
 from dataset.formats import grefcoco, instances_json
 from dataset.record import Phrase, Record
-from tools.preparation import Outputs, counts_table, make_parser, need_files, progress, stamp
+from tools.preparation import (
+    Outputs,
+    counts_table,
+    make_parser,
+    need_files,
+    print_next,
+    progress,
+    stamp,
+)
 
 NAME = "annotations/grefcoco/instances.json"
+NEXT = "check_data grefcoco {data}"
 # As the paper counts them; the released file may hold fewer.
 PUBLISHED = {
     "images": 19994,
@@ -73,6 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     out = Outputs(args.out, "grefcoco", stamp(sources, {}), **how)
     if out.finished():
         print(f"{args.out}: nothing to do\n{out.finished()}")
+        print_next(args.out, "", NEXT)
         return
     records = list(progress(grefcoco.read(*sources), unit="references", what="gRefCOCO"))
     counts = count(records)
@@ -84,6 +94,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if found != counts["expressions"]:
             lines.append(f"!!! DIFFERS: it should hold {counts['expressions']:,}")
     out.close("\n".join(lines))
+    if not args.dry_run:
+        print_next(args.out, "", NEXT)
 
 
 if __name__ == "__main__":

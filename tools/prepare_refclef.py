@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from cli import run_script
 from dataset.record import Record
 from tools import refer_lists
-from tools.preparation import Outputs, make_parser, need_files, stamp
+from tools.preparation import Outputs, make_parser, need_files, print_next, stamp
 from tools.refer_lists import ReferSet
 
 SET = ReferSet(
@@ -46,6 +46,7 @@ SET = ReferSet(
     collection="saiapr",
     dropped=frozenset({"19575", "19579", "17975"}),
 )
+NEXT = ("check_data refclef {data}", "check_data configs/Grounding_refclef.yaml {data}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -58,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )  # fmt: skip
     if out.finished():
         print(f"{args.out}: nothing to do for RefCLEF\n{out.finished()}")
+        print_next(args.out, "", *NEXT)
         return
     splits, left_out = refer_lists.load(args.raw, SET)
     splits = {split: [_numbered(record) for record in rows] for split, rows in splits.items()}
@@ -70,6 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f"{refer_lists.summary(SET, splits)}\nleft out: {gone}\n"
         f"sentences repeated within a reference, not in the lists: {repeated:,}"
     )
+    if not args.dry_run:
+        print_next(args.out, "", *NEXT)
 
 
 def _numbered(record: Record) -> Record:

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 # As `python tools/prepare_refcoco.py` the root of the project is not on the import path.
@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from cli import run_script
 from dataset.record import Record
 from tools import refer_lists
-from tools.preparation import Outputs, make_parser, stamp
+from tools.preparation import Outputs, make_parser, print_next, stamp
 from tools.refer_lists import ReferSet
 
 TEST_SPLITS = ("val", "testA", "testB")
@@ -76,6 +76,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prepare(one, args.raw, args.out, args)
     if absent:
         print(f"!!! not in {args.raw}, left out: {absent}")
+    if not args.dry_run:
+        print_next(args.out, "", *next_commands(there))
+
+
+def next_commands(there: Sequence[ReferSet]) -> Iterator[str]:
+    """What checks these sets."""
+    for one in there:
+        name = f"{one.folder}-{one.split_by}" if one.folder == "refcocog" else one.folder
+        yield f"check_data {name} {{data}}"
+        if name == "refcoco+":
+            yield "make_proposals configs/Grounding_refcoco.yaml {data} --download"
+            yield "check_data configs/Grounding_refcoco.yaml {data}"
 
 
 def prepare(one: ReferSet, raw: Path, folder: Path, args: Namespace) -> None:

@@ -35,10 +35,23 @@ from dataset.leakage import ImageSet
 from dataset.record import Record, RecordTable
 from dataset.text import clean_caption
 from tools import evaluation_images
-from tools.preparation import Outputs, counts_table, make_parser, need_files, progress, stamp
+from tools.preparation import (
+    Outputs,
+    counts_table,
+    make_parser,
+    need_files,
+    print_next,
+    progress,
+    stamp,
+)
 from tools.tree_files import plain
 
 PUBLISHED = {"images": 108077}
+NEXT = (
+    "check_data configs/Pretrain_vg_amc.yaml {data}",
+    "make_paraphrases {out}/train.json --out {out}/relation.json --rules",
+    "check_data configs/Pretrain_vg.yaml {data}",
+)
 
 
 @dataclass
@@ -95,6 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     tree = out if args.tree is None else Outputs(args.tree, "vg_tree", key, **how)
     if out.finished() and tree.finished():
         print(f"{args.out}: nothing to do\n{out.finished()}")
+        print_next(args.out, "vg", *NEXT)
         return
     images = {"images": sum(1 for _ in entries.load_entries(image_data))}
     summary = [counts_table("Visual Genome", images, PUBLISHED)]
@@ -107,6 +121,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if tree is not out:
         tree.close("see the summary below")
     out.close("\n".join(summary))
+    if not args.dry_run:
+        print_next(args.out, "vg", *NEXT)
 
 
 def write_list(
