@@ -31,25 +31,34 @@ from PIL import Image
 # As `python tools/prepare_flickr30k.py` the root of the project is not on the import path.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import utils
 from dataset.formats import entities
 from dataset.formats.entities import (
     Annotation,
     Caption,
-    Chunk,
     parse_annotation,
     parse_sentences,
 )
-from dataset.formats.flickr30k import read_ids
+from dataset.formats.entries import plain
+from dataset.formats.flickr30k import boxes_entry, read_ids, sentence_entry
 from dataset.grounding import usable_boxes
 from dataset.record import Record
 from dataset.text import clean_caption
 from geometry import scale_boxes
 from tools import tree_files
-from tools.preparation import Outputs, differences, make_parser, progress, stamp
+from tools.preparation import (
+    Outputs,
+    differences,
+    make_parser,
+    print_next,
+    progress,
+    stamp,
+)
 
 SPLITS = ("train", "val", "test")
 PUBLISHED = {"images": 31783, "sentences": 158915, "phrases": 559767, "phrases with boxes": 456140}
 PUBLISHED_SPLITS = {"train": 29783, "val": 1000, "test": 1000}
+NEXT = ("check_data flickr30k {data}", "check_data configs/Grounding_flickr.yaml {data}")
 
 Raw = dict[str, tuple[Annotation, list[Caption]]]
 
@@ -60,7 +69,7 @@ def _raw_files(raw: Path, ids: Sequence[str]) -> Iterator[tuple[str, str, bytes]
     if (raw / "Annotations").is_dir():
         for image_id in ids:
             for kind, suffix in folders.items():
-                path = raw / kind / f"{image_id}{suffix}"
+                path = raw / kind / utils.inside(f"{image_id}{suffix}", f"{raw}: split file")
                 if not path.is_file():
                     raise FileNotFoundError(
                         f"{path} does not exist; extract the annotation archive again"
@@ -127,36 +136,15 @@ def fit_to_image(annotation: Annotation, path: Path, *, scale: bool) -> Annotati
 
 
 def info_ground(raw: Raw, ids: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The contents of bounding_boxes_X.json and sentences_X.json."""
-    boxes = {
-        image: {
-            "boxes": {chain: _plain(rows) for chain, rows in raw[image][0].boxes.items()},
-            "width": raw[image][0].width,
-            "height": raw[image][0].height,
-        }
-        for image in ids
-    }
-    sentences = {
-        image: [
-            {"sentence": caption.sentence, "phrases": [_phrase(chunk) for chunk in caption]}
-            for caption in raw[image][1]
-        ]
-        for image in ids
-    }
+    """The contents of bounding_boxes_X.json and sentences_X.json, with phrases without boxes and
+    chains without phrases."""
+    boxes, sentences = {}, {}
+    for image in ids:
+        annotation, captions = raw[image]
+        boxes[image] = boxes_entry(annotation.boxes, annotation.width, annotation.height)
+        rows = entities.records(image, annotation, captions, "", image, boxed_only=False)
+        sentences[image] = [sentence_entry(record) for record in rows]
     return boxes, sentences
-
-
-def _plain(boxes: Sequence[Sequence[float]]) -> list[list[float]]:
-    return [[int(value) if value.is_integer() else value for value in box] for box in boxes]
-
-
-def _phrase(chunk: Chunk) -> dict[str, Any]:
-    return {
-        "phrase": chunk.text,
-        "phrase_id": chunk.chain,
-        "phrase_type": list(chunk.types),
-        "start": chunk.start,
-    }
 
 
 def vg_entries(raw: Raw, ids: Sequence[str]) -> tuple[list[dict[str, Any]], Counter[str]]:
@@ -184,7 +172,7 @@ def vg_entries(raw: Raw, ids: Sequence[str]) -> tuple[list[dict[str, Any]], Coun
             boxes = usable_boxes(annotation.boxes[chain], size).tolist()
             left_out["boxes without a pixel"] += len(annotation.boxes[chain]) - len(boxes)
             if boxes and texts:
-                entry = {"image": f"{image}.jpg", "caption": list(texts), "bbox": _plain(boxes)}
+                entry = {"image": f"{image}.jpg", "caption": list(texts), "bbox": plain(boxes)}
                 entries.append(entry)
             else:
                 left_out["phrases without a box"] += len(texts)
@@ -314,12 +302,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     tree = out if args.tree is None else Outputs(args.tree, "flickr30k_tree", key, **how)
     if out.finished() and tree.finished():
         print(f"{args.out}: nothing to do, every file is there\n{out.finished()}")
+        print_next(args.out, "flickr30k", *NEXT)
         return
     raw = load_raw(args.raw, [image for rows in ids.values() for image in rows])
     if args.images is not None:
         for image in progress(raw, unit="images", what="checking sizes"):
             annotation, sentences = raw[image]
-            path = args.images / f"{image}.jpg"
+            path = args.images / utils.inside(f"{image}.jpg", f"{args.raw}: split file")
             raw[image] = fit_to_image(annotation, path, scale=args.scale_to_images), sentences
     phrases = {"info-ground files": write_info_ground(raw, ids, out)}
     entries, left_out = vg_entries(raw, ids["train"])
@@ -335,6 +324,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     out.close(
         f"{summary}\n{len(entries):,} training entries, {captions:,} phrases in vg_train.json"
     )
+    if not args.dry_run:
+        print_next(args.out, "flickr30k", *NEXT)
 
 
 if __name__ == "__main__":

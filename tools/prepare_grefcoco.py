@@ -2,8 +2,9 @@
 
     python -m tools.prepare_grefcoco --raw data/grefcoco --out data
 
---raw holds grefs(unc).json and instances.json (https://github.com/henghuiding/gRefCOCO). Written
-below --out:
+--raw holds grefs(unc).json and instances.json, or else the GREC release's
+finetune_grefcoco_{train,val,testA,testB}.json, which have no masks
+(https://github.com/henghuiding/gRefCOCO). Written below --out:
   annotations/grefcoco/instances.json   {split: [{image_id, height, width, expressions, bbox, ...}]}
 
 In "train" an entry is an image with all its expressions, as SimVG's second converter has it, in the
@@ -16,15 +17,16 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 # As `python tools/prepare_grefcoco.py` the root of the project is not on the import path.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from cli import run_script
-from dataset.formats import grefcoco, instances_json
-from dataset.record import Phrase, Record
+from dataset.formats import finetune_grefcoco, grefcoco, instances_json
+from dataset.formats.grouping import by_image
+from dataset.record import Record
 from tools.preparation import (
     Outputs,
     counts_table,
@@ -35,6 +37,7 @@ from tools.preparation import (
     stamp,
 )
 
+SPLITS = ("train", "val", "testA", "testB")
 NAME = "annotations/grefcoco/instances.json"
 NEXT = "check_data grefcoco {data}"
 # As the paper counts them; the released file may hold fewer.
@@ -46,19 +49,18 @@ PUBLISHED = {
 }
 
 
-def by_image(records: Iterable[Record]) -> Iterator[Record]:
-    """The training records of an image as one record, every other phrase as one; the id is the
-    image's."""
-    training: dict[str, tuple[Record, list[Phrase]]] = {}
-    for record in records:
-        identified = replace(record, image_ids=(f"coco:{record.record_id}",))
-        if record.split == "train":
-            training.setdefault(record.record_id, (identified, []))[1].extend(record.phrases)
-            continue
-        for phrase in record.phrases:
-            yield replace(identified, phrases=(phrase,))
-    for record, phrases in training.values():
-        yield replace(record, phrases=tuple(phrases))
+def open_raw(raw: Path) -> tuple[list[Path], Iterator[Record]]:
+    """(the owners' files in `raw`, what they hold): the references, or else GREC's files.
+
+    Raises:
+        FileNotFoundError: neither is complete.
+    """
+    names = [finetune_grefcoco.NAME.format(split) for split in SPLITS]
+    if not (raw / "grefs(unc).json").is_file() and (raw / names[0]).is_file():
+        files = need_files(raw, names, "GREC, beside gRefCOCO,")
+        return files, chain.from_iterable(map(finetune_grefcoco.read, files))
+    files = need_files(raw, ["grefs(unc).json", "instances.json"], "gRefCOCO")
+    return files, grefcoco.read(*files)
 
 
 def count(records: Iterable[Record]) -> Counter[str]:
@@ -77,21 +79,21 @@ def count(records: Iterable[Record]) -> Counter[str]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run with command line arguments."""
     args = make_parser(__doc__).parse_args(arguments)
-    sources = need_files(args.raw, ["grefs(unc).json", "instances.json"], "gRefCOCO")
+    sources, found = open_raw(args.raw)
     how = {"dry_run": args.dry_run, "again": args.again}
     out = Outputs(args.out, "grefcoco", stamp(sources, {}), **how)
     if out.finished():
         print(f"{args.out}: nothing to do\n{out.finished()}")
         print_next(args.out, "", NEXT)
         return
-    records = list(progress(grefcoco.read(*sources), unit="references", what="gRefCOCO"))
+    records = list(progress(found, unit="records", what="gRefCOCO"))
     counts = count(records)
     out.write(NAME, lambda path: instances_json.write(by_image(records), path))
     lines = [counts_table("gRefCOCO", counts, PUBLISHED)]
     if not args.dry_run:
-        found = sum(len(record.phrases) for record in instances_json.read(args.out / NAME))
-        lines.append(f"{NAME}: {found:,} expressions")
-        if found != counts["expressions"]:
+        read = sum(len(record.phrases) for record in instances_json.read(args.out / NAME))
+        lines.append(f"{NAME}: {read:,} expressions")
+        if read != counts["expressions"]:
             lines.append(f"!!! DIFFERS: it should hold {counts['expressions']:,}")
     out.close("\n".join(lines))
     if not args.dry_run:

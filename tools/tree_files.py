@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 
 from dataset.formats import instances_json, simrec
-from dataset.record import Phrase, Record
-from geometry import enclosing_box
+from dataset.formats.grouping import by_object
+from dataset.record import Record
 from tools.preparation import Outputs
 
 
@@ -34,7 +32,7 @@ def write_objects(
     Returns:
         {name: phrases in the file, read back (in a dry run: that it would hold)}
     """
-    found = [record for split in splits for record in objects(splits[split], categories or {})]
+    found = [record for split in splits for record in by_object(splits[split], categories)]
     out.write(names[0], lambda path: simrec.write(found, path))
     out.write(names[1], lambda path: instances_json.write(found, path))
     if out.dry_run:
@@ -44,27 +42,3 @@ def write_objects(
         name: sum(len(record.phrases) for record in read(out.folder / name))
         for name, read in zip(names, readers, strict=True)
     }
-
-
-def objects(records: Iterable[Record], categories: Mapping[str, int]) -> Iterator[Record]:
-    """In "train" a record per object with all its phrases (of an image with one phrase id, in the
-    order of the first), in other splits a record per phrase; one box around all boxes."""
-    groups: dict[tuple[str, str], tuple[Record, list[Phrase]]] = {}
-    for record in records:
-        for phrase in record.phrases:
-            box = enclosing_box(phrase.boxes)
-            category = str(categories.get(phrase.category, ""))
-            phrase = replace(phrase, boxes=(box,), category=category)
-            if record.split != "train":
-                yield _numbered(record, [phrase])
-            else:
-                key = (record.image, phrase.phrase_id)
-                groups.setdefault(key, (record, []))[1].append(phrase)
-    for record, phrases in groups.values():
-        yield _numbered(record, phrases)
-
-
-def _numbered(record: Record, phrases: list[Phrase]) -> Record:
-    """The record id is the image's number in its collection, or else in its file name."""
-    number = record.image_ids[0].rpartition(":")[2] if record.image_ids else Path(record.image).stem
-    return replace(record, record_id=number, phrases=tuple(phrases))

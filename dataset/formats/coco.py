@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from dataset.formats import entries
 from dataset.record import Phrase, Record
@@ -27,3 +28,22 @@ def read(path: str | os.PathLike[str]) -> Iterator[Record]:
         )
         image = str(entries.need(entry, "image", source))
         yield Record(image, None, None, phrases, split="train", source=source)
+
+
+def write(records: Iterable[Record], path: str | os.PathLike[str]) -> int:
+    """Write one entry per record; returns how many.
+
+    Raises:
+        ValueError: a record whose phrases have boxes or different relations, or without phrases.
+    """
+    return entries.save_entries(path, map(entry, records))
+
+
+def entry(record: Record) -> dict[str, Any]:
+    """The entry of a record."""
+    here = record.source or record.image
+    if not record.phrases or any(phrase.boxes for phrase in record.phrases):
+        raise ValueError(f"{here}: an entry has chunks, and no boxes; write a VG list")
+    chunks = [phrase.text for phrase in record.phrases]
+    relation = entries.relation_entry(record.phrases, here)
+    return {"image": record.image, "phrase_chunks": chunks} | relation

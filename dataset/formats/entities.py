@@ -14,9 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
 
+import utils
+from dataset.formats.entries import plain
+from dataset.formats.flickr30k import sentence_number
 from dataset.record import Phrase, Record
 from geometry import Box
 
+# The chain of phrases that are not visible.
+_INVISIBLE = "0"
 _CHUNK = re.compile(r"\[/EN#(\d+)((?:/[^\s\]]+)+)\s([^\]]*)\]")
 
 
@@ -125,6 +130,7 @@ def read_image(folder: str | os.PathLike[str], image_id: str) -> tuple[Annotatio
     Raises:
         FileNotFoundError, ValueError: naming the file.
     """
+    image_id = str(utils.inside(image_id, "image id"))
     annotation = Path(folder, "Annotations", f"{image_id}.xml")
     sentences = Path(folder, "Sentences", f"{image_id}.txt")
     for path in (annotation, sentences):
@@ -137,7 +143,8 @@ def read_image(folder: str | os.PathLike[str], image_id: str) -> tuple[Annotatio
 
 
 def read(folder: str | os.PathLike[str], ids: Iterable[str], split: str) -> Iterator[Record]:
-    """One record per sentence with a boxed phrase; record id `<id>#<sentence>`, phrase id = chain.
+    """One record per sentence with a boxed phrase; record id `<id>#<sentence>`, phrase id = chain,
+    category = types ("people", or "people/clothing").
 
     Phrases without boxes are left out, as in `flickr30k.read`, which yields the same records.
 
@@ -150,21 +157,31 @@ def read(folder: str | os.PathLike[str], ids: Iterable[str], split: str) -> Iter
 
 
 def records(
-    image_id: str, annotation: Annotation, captions: Iterable[Caption], split: str, source: str
+    image_id: str,
+    annotation: Annotation,
+    captions: Iterable[Caption],
+    split: str,
+    source: str,
+    *,
+    boxed_only: bool = True,
 ) -> Iterator[Record]:
-    """The records of one image; `source` names its file of sentences."""
+    """The records of one image; `source` names its file of sentences.
+
+    boxed_only False: phrases without boxes are kept, and sentences without phrases.
+    """
     for index, caption in enumerate(captions):
         phrases = tuple(
             Phrase(
                 text=chunk.text,
                 phrase_id=chunk.chain,
-                boxes=annotation.boxes[chunk.chain],
+                boxes=annotation.boxes.get(chunk.chain, ()),
                 start=chunk.start,
+                category="/".join(chunk.types),
             )
             for chunk in caption
-            if chunk.chain in annotation.boxes
+            if not boxed_only or chunk.chain in annotation.boxes
         )
-        if phrases:
+        if phrases or not boxed_only:
             yield Record(
                 image=f"{image_id}.jpg",
                 width=annotation.width,
@@ -176,3 +193,95 @@ def records(
                 sentence=caption.sentence,
                 image_ids=(f"flickr:{image_id}",),
             )
+
+
+def write(records: Iterable[Record], folder: str | os.PathLike[str]) -> dict[str, int]:
+    """Write Annotations/<id>.xml and Sentences/<id>.txt of every image of `records`; `read` gives
+    the records with their boxed phrases again.
+
+    Args:
+        records: of `<id>.jpg` with the record id `<id>#<sentence>`; the types of a phrase without
+            category are written as "other". A sentence without a record is written empty.
+
+    Returns:
+        {"images", "sentences", "phrases", "phrases with boxes"}: how many were written.
+
+    Raises:
+        ValueError: another record id, no size, a phrase that is not at its place in the sentence,
+            or one chain with different boxes in one image.
+    """
+    images: dict[str, dict[int, Record]] = {}
+    for record in records:
+        image_id, index = sentence_number(record)
+        images.setdefault(image_id, {})[index] = record
+    for image_id, captions in images.items():
+        annotation = Path(folder, "Annotations", f"{image_id}.xml")
+        utils.write_text(annotation, _xml(image_id, list(captions.values())))
+        lines = [
+            _marked(captions[index]) if index in captions else ""
+            for index in range(max(captions) + 1)
+        ]
+        text = "".join(f"{line}\n" for line in lines)
+        utils.write_text(Path(folder, "Sentences", f"{image_id}.txt"), text)
+    written = [record for captions in images.values() for record in captions.values()]
+    phrases = [phrase for record in written for phrase in record.phrases]
+    return {
+        "images": len(images),
+        "sentences": len(written),
+        "phrases": len(phrases),
+        "phrases with boxes": sum(bool(phrase.boxes) for phrase in phrases),
+    }
+
+
+def _xml(image_id: str, records: list[Record]) -> str:
+    first = records[0]
+    if not first.width or not first.height:
+        raise ValueError(f"{first.source or first.image}: width and height are not known")
+    root = ElementTree.Element("annotation")
+    ElementTree.SubElement(root, "filename").text = f"{image_id}.jpg"
+    _children(ElementTree.SubElement(root, "size"), width=first.width, height=first.height, depth=3)
+    boxes: dict[str, tuple[Box, ...]] = {}
+    for record in records:
+        for phrase in record.phrases:
+            if boxes.setdefault(phrase.phrase_id, phrase.boxes) != phrase.boxes:
+                raise ValueError(
+                    f"{record.source or record.record_id}: chain {phrase.phrase_id} has other"
+                    " boxes in another sentence of the image"
+                )
+    boxes.pop(_INVISIBLE, None)
+    for chain, rows in boxes.items():
+        for x1, y1, x2, y2 in plain(rows):
+            entry = _named(root, chain)
+            corners = {"xmin": x1, "ymin": y1, "xmax": x2, "ymax": y2}
+            _children(ElementTree.SubElement(entry, "bndbox"), **corners)
+        if not rows:
+            _children(_named(root, chain), scene=0, nobndbox=1)
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+def _named(root: ElementTree.Element, chain: str) -> ElementTree.Element:
+    entry = ElementTree.SubElement(root, "object")
+    ElementTree.SubElement(entry, "name").text = chain
+    return entry
+
+
+def _children(element: ElementTree.Element, **numbers: float) -> None:
+    for name, number in numbers.items():
+        ElementTree.SubElement(element, name).text = str(number)
+
+
+def _marked(record: Record) -> str:
+    """The sentence with its phrases in marks."""
+    line, done = "", 0
+    for phrase in sorted(record.phrases, key=lambda phrase: phrase.start):
+        end = phrase.start + len(phrase.text)
+        if phrase.start < done or record.sentence[phrase.start : end] != phrase.text:
+            raise ValueError(
+                f"{record.source or record.record_id}: {phrase.text!r} is not at character"
+                f" {phrase.start} of {record.sentence!r}, or overlaps another phrase"
+            )
+        mark = f"[/EN#{phrase.phrase_id}/{phrase.category or 'other'} {phrase.text}]"
+        line += record.sentence[done : phrase.start] + mark
+        done = end
+    return line + record.sentence[done:]

@@ -6,15 +6,18 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 import utils
+from dataset.record import Phrase
 from geometry import Box
 
 _DECODER = json.JSONDecoder()
 _SPACE = re.compile(r"[ \t\n\r]*")
+# Of the released relation files; no objective uses them.
+_OTHER_RELATIONS = ("antonym", "exclusion", "hypernym", "meronym", "union")
 
 
 def load_json(path: str | os.PathLike[str], what: str = "annotation file") -> Any:
@@ -37,6 +40,17 @@ def load_json(path: str | os.PathLike[str], what: str = "annotation file") -> An
 def save_json(path: str | os.PathLike[str], content: Any) -> None:
     """Write compact JSON; the file appears complete or not at all."""
     utils.write_text(path, json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n")
+
+
+def save_entries(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]]) -> int:
+    """Write a JSON list of objects, compact, one object in memory at a time; returns how many."""
+    count = 0
+    with utils.atomic_write(path) as partial, partial.open("w", encoding="utf-8") as file:
+        for count, row in enumerate(rows, 1):
+            file.write("[" if count == 1 else ",")
+            file.write(json.dumps(row, ensure_ascii=False, separators=(",", ":")))
+        file.write("]\n" if count else "[]\n")
+    return count
 
 
 def load_entries(path: str | os.PathLike[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -162,6 +176,13 @@ def boxes(value: Any, key: str, source: str) -> tuple[Box, ...]:
     return tuple((float(a), float(b), float(c), float(d)) for a, b, c, d in rows)
 
 
+def plain(rows: Iterable[Sequence[float]]) -> list[list[float]]:
+    """Boxes as lists of Python's own numbers, whole ones as int."""
+    return [
+        [int(value) if float(value).is_integer() else float(value) for value in row] for row in rows
+    ]
+
+
 def relation(value: Any, source: str) -> tuple[str, tuple[str, ...]]:
     """(group, synonyms) of a relation object; the other relations of the file are not used by any
     objective."""
@@ -179,6 +200,23 @@ def relation(value: Any, source: str) -> tuple[str, tuple[str, ...]]:
             f"{source}: relation.synonym holds {synonyms!r}; every synonym is a string"
         )
     return group, tuple(synonyms)
+
+
+def relation_entry(phrases: Sequence[Phrase], source: str) -> dict[str, Any]:
+    """{"relation": ...} that the phrases of an entry share, or {} where they have none.
+
+    Raises:
+        ValueError: the phrases have different relations.
+    """
+    if len({(phrase.group, phrase.synonyms) for phrase in phrases}) != 1:
+        raise ValueError(
+            f"{source}: all phrases of an entry share one relation; make one record per relation"
+        )
+    first = phrases[0]
+    if not first.group and not first.synonyms:
+        return {}
+    others: dict[str, list[str]] = {name: [] for name in _OTHER_RELATIONS}
+    return {"relation": {"group": first.group, "synonym": list(first.synonyms), **others}}
 
 
 def _is_number(value: Any) -> bool:

@@ -2,17 +2,19 @@
 
 {split}.txt                  one image id per line
 bounding_boxes_{split}.json  {id: {boxes: {phrase_id: [[x1, y1, x2, y2], ...]}, width, height}}
-sentences_{split}.json       {id: [{sentence, phrases: [{phrase, phrase_id, start}]}]}; `sentence`
-                             and `start` (a character of it) may be missing
+sentences_{split}.json       {id: [{sentence, phrases: [{phrase, phrase_id, phrase_type, start}]}]};
+                             `sentence`, `start` (a character of it) and `phrase_type`, a list, may
+                             be missing
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import utils
 from dataset.formats import entries
 from dataset.record import Phrase, Record
 from geometry import Box
@@ -35,7 +37,8 @@ def files(folder: str | os.PathLike[str], splits: Iterable[str]) -> list[Path]:
 def read(folder: str | os.PathLike[str], split: str) -> Iterator[Record]:
     """One record per sentence with at least one boxed phrase; phrases without boxes are left out.
 
-    The image is `<id>.jpg`, the record id `<id>#<sentence>`, the phrase id that of the annotation.
+    The image is `<id>.jpg`, the record id `<id>#<sentence>`, the phrase id that of the annotation,
+    its category the types ("people", or "people/clothing").
     The split is the one asked for, whatever the folder is called.
 
     Raises:
@@ -84,5 +87,78 @@ def _phrases(
         if boxes.get(phrase_id):
             text = entries.need(entry, "phrase", source)
             start = int(entry.get("start", -1))
-            phrases.append(Phrase(text, phrase_id, boxes[phrase_id], start=start))
+            types = "/".join(entry.get("phrase_type") or ())
+            phrases.append(Phrase(text, phrase_id, boxes[phrase_id], start=start, category=types))
     return tuple(phrases)
+
+
+def write(records: Iterable[Record], folder: str | os.PathLike[str], split: str) -> dict[str, int]:
+    """Write the three files of one split; `read` gives the records with their boxed phrases again.
+
+    Args:
+        records: of `<id>.jpg` with the record id `<id>#<sentence>`; a sentence without a record is
+            written empty.
+
+    Returns:
+        {"images", "sentences", "phrases"}: how many were written.
+
+    Raises:
+        ValueError: another record id, or one phrase id with different boxes in one image.
+    """
+    boxes: dict[str, dict[str, Any]] = {}
+    sentences: dict[str, list[dict[str, Any]]] = {}
+    for record in records:
+        image_id, index = sentence_number(record)
+        written = sentences.setdefault(image_id, [])
+        written += [{"sentence": "", "phrases": []} for _ in range(index + 1 - len(written))]
+        written[index] = sentence_entry(record)
+        entry = boxes.setdefault(image_id, boxes_entry({}, record.width, record.height))
+        known = entry["boxes"]
+        for phrase in record.phrases:
+            rows = entries.plain(phrase.boxes)
+            if rows and known.setdefault(phrase.phrase_id, rows) != rows:
+                raise ValueError(
+                    f"{record.source or record.record_id}: phrase id {phrase.phrase_id} has other"
+                    " boxes in another sentence of the image"
+                )
+    ids_file, boxes_file, sentences_file = files(folder, [split])
+    utils.write_text(ids_file, "".join(f"{image_id}\n" for image_id in sentences))
+    entries.save_json(boxes_file, boxes)
+    entries.save_json(sentences_file, sentences)
+    rows = [entry for of_image in sentences.values() for entry in of_image]
+    phrases = sum(len(entry["phrases"]) for entry in rows)
+    return {"images": len(sentences), "sentences": len(rows), "phrases": phrases}
+
+
+def sentence_number(record: Record) -> tuple[str, int]:
+    """(image id, place of the sentence) of the record id `<id>#<sentence>`.
+
+    Raises:
+        ValueError: another record id.
+    """
+    image_id, _, index = record.record_id.partition("#")
+    if not image_id or not index.isdecimal() or record.image != f"{image_id}.jpg":
+        raise ValueError(
+            f"{record.source or record.image}: record id {record.record_id!r} is not"
+            " <id>#<sentence> of the image <id>.jpg"
+        )
+    return image_id, int(index)
+
+
+def boxes_entry(
+    boxes: Mapping[str, Sequence[Box]], width: int | None, height: int | None
+) -> dict[str, Any]:
+    """The entry of one image in bounding_boxes_{split}.json."""
+    size = {"width": width, "height": height} if width and height else {}
+    return {"boxes": {name: entries.plain(rows) for name, rows in boxes.items()}, **size}
+
+
+def sentence_entry(record: Record) -> dict[str, Any]:
+    """The entry of one sentence in sentences_{split}.json, with phrases without boxes too."""
+    return {"sentence": record.sentence, "phrases": [_phrase(one) for one in record.phrases]}
+
+
+def _phrase(phrase: Phrase) -> dict[str, Any]:
+    types = {"phrase_type": phrase.category.split("/")} if phrase.category else {}
+    start = {"start": phrase.start} if phrase.start >= 0 else {}
+    return {"phrase": phrase.text, "phrase_id": phrase.phrase_id, **types, **start}

@@ -13,21 +13,9 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from dataset.formats import entries
+from dataset.formats import entries, pictures
 from dataset.record import Phrase, Record
 from geometry import xywh_to_xyxy, xyxy_to_xywh
-
-# Published names of one source differ between annotation files and image roots.
-_SOURCES = {
-    "coco": ("COCO_train2014_{:012d}.jpg", "coco:{}"),
-    "vg": ("{}.jpg", "vg:{}"),
-    "visual-genome": ("{}.jpg", "vg:{}"),
-    "saiaprtc12": ("{}.jpg", "saiapr:{}"),
-    "flickr": ("{}.jpg", "flickr:{}"),
-}
-
-
-_WRITTEN = ("coco", "visual-genome", "saiaprtc12", "flickr")
 
 
 def read(
@@ -49,13 +37,13 @@ def read(
             source = f"{os.fspath(path)}[{split}][{index}]"
             image_id = int(entries.need(entry, "image_id", source))
             kind = entry.get("data_source", data_source)
-            name, identity = entries.need(_SOURCES, kind, f"{source}: data_source")
+            name, identity = pictures.named(kind, image_id, source)
             texts = entries.texts(entries.need(entry, "expressions", source), "expressions", source)
             form = _several if "annotations" in entry else _single
             yield Record(
-                name.format(image_id), entry.get("width"), entry.get("height"),
+                name, entry.get("width"), entry.get("height"),
                 form(entry, texts, source), split, str(image_id), source,
-                image_ids=(identity.format(image_id),),
+                image_ids=(identity,),
             )  # fmt: skip
 
 
@@ -95,23 +83,18 @@ def write(records: Iterable[Record], path: str | os.PathLike[str]) -> dict[str, 
     """
     by_split: dict[str, list[dict[str, Any]]] = {}
     for record in records:
-        kinds = [kind for kind in _WRITTEN if record.image_ids[:1] == (_identity(kind, record),)]
-        if not kinds or not record.width or not record.height:
-            raise ValueError(f"{record.source}: needs width, height and an identity of its image")
+        if not record.width or not record.height:
+            raise ValueError(f"{record.source or record.image}: width and height are not known")
         entry = {
             "image_id": int(record.record_id),
             "height": record.height,
             "width": record.width,
             "expressions": [phrase.text for phrase in record.phrases],
-            "data_source": kinds[0],
+            "data_source": pictures.source_of(record),
         }
         by_split.setdefault(record.split, []).append(entry | _targets(record))
     entries.save_json(path, by_split)
     return {split: len(rows) for split, rows in by_split.items()}
-
-
-def _identity(kind: str, record: Record) -> str:
-    return _SOURCES[kind][1].format(record.record_id)
 
 
 def _targets(record: Record) -> dict[str, Any]:

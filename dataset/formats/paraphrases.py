@@ -1,9 +1,13 @@
-"""Pairs of expressions for the same thing: [{image, phrase, paraphrase, box: [x1, y1, x2, y2]}]."""
+"""Pairs of expressions for the same thing.
+
+[{image, phrase, paraphrase, box: [x1, y1, x2, y2], size: [height, width]}]; `size` may be missing
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from dataset.formats import entries
 from dataset.record import Phrase, Record
@@ -24,4 +28,26 @@ def read(path: str | os.PathLike[str], split: str) -> Iterator[Record]:
             for key in (PHRASE, PARAPHRASE)
         )
         image = str(entries.need(entry, "image", source))
-        yield Record(image, None, None, phrases, split, f"{split}-{index}", source)
+        height, width = entry.get("size") or (None, None)
+        yield Record(image, width, height, phrases, split, f"{split}-{index}", source)
+
+
+def write(records: Iterable[Record], path: str | os.PathLike[str]) -> int:
+    """Write one pair per record; returns how many.
+
+    Raises:
+        ValueError: a record that is not a pair of phrases with one box.
+    """
+    return entries.save_entries(path, map(_entry, records))
+
+
+def _entry(record: Record) -> dict[str, Any]:
+    found = {phrase.phrase_id: phrase for phrase in record.phrases}
+    boxes = {phrase.boxes for phrase in record.phrases}
+    if list(found) != [PHRASE, PARAPHRASE] or len(boxes) != 1 or len(found[PHRASE].boxes) != 1:
+        here = record.source or record.image
+        raise ValueError(f"{here}: a pair is a {PHRASE!r} and a {PARAPHRASE!r} with one box")
+    texts = {name: phrase.text for name, phrase in found.items()}
+    (box,) = entries.plain(found[PHRASE].boxes)
+    size = {"size": [record.height, record.width]} if record.height and record.width else {}
+    return {"image": record.image, **texts, "box": box, **size}

@@ -1,66 +1,80 @@
 """SimREC's and RefCLIP's `anns/*.json`.
 
 {split: [{iid: int, bbox: [x, y, w, h], cat_id: int, refs: [str], mask_id: int}]}
+merged pre-training lists of SimREC: iid is a text, and each entry has data_source; Visual Genome's
+also has url, the last two parts of which are its picture
+
 A training entry has all sentences of an object, an entry of another split has one.
-Merged pre-training lists (string `iid`, `data_source`) are refused.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from dataset.formats import entries
+from dataset.formats import entries, pictures
+from dataset.formats.refer_instances import number
 from dataset.record import Phrase, Record
 from geometry import xywh_to_xyxy, xyxy_to_xywh
 
-# Picture and identity of an `iid`, by the name of the file: RefCLEF's pictures are SAIAPR's.
-_COCO = ("COCO_train2014_{:012d}.jpg", "coco:{}")
-_SAIAPR = ("{}.jpg", "saiapr:{}")
+# The collection that the `iid` of a file of this name counts: RefCLEF's pictures are SAIAPR's.
+_BY_NAME = {"refclef": "saiaprtc12", "flickr": "flickr"}
 
 
 def read(path: str | os.PathLike[str], splits: Iterable[str] | None = None) -> Iterator[Record]:
     """One record per entry, one phrase per sentence; `splits` None: all of the file.
 
     Phrase id is the mask_id (REFER's ref_id), record id the iid. `category` holds cat_id as text.
+    Pictures are COCO's unless the entry's data_source or the file's name ("refclef", "flickr30k")
+    says otherwise.
 
     Raises:
         FileNotFoundError, ValueError: naming file, split, entry and key.
     """
     by_split = entries.load_json(path)
-    name, identity = _SAIAPR if "refclef" in Path(path).stem else _COCO
     if not isinstance(by_split, dict):
         raise ValueError(f"{path}: expected {{split: [entry]}}, got {type(by_split).__name__}")
+    stem = Path(path).stem
+    usual = next((kind for name, kind in _BY_NAME.items() if name in stem), "coco")
     for split in splits or by_split:
         rows = entries.need(by_split, split, os.fspath(path))
         for index, entry in enumerate(rows):
             source = f"{os.fspath(path)}[{split}][{index}]"
-            iid = entries.need(entry, "iid", source)
-            if not isinstance(iid, int):
-                raise ValueError(f"{source}: iid {iid!r} is no number; merged lists are not read")
-            box = entries.boxes([entries.need(entry, "bbox", source)], "bbox", source)
-            boxes = tuple(tuple(row) for row in xywh_to_xyxy(box).tolist())
-            phrase_id = str(entries.need(entry, "mask_id", source))
-            category = str(entries.need(entry, "cat_id", source))
-            texts = entries.texts(entries.need(entry, "refs", source), "refs", source)
-            phrases = tuple(
-                Phrase(text, phrase_id=phrase_id, boxes=boxes, category=category) for text in texts
-            )
+            iid = number(entry, "iid", source)
+            name, identity = pictures.named(entry.get("data_source", usual), iid, source)
+            name = pictures.of_url(entry["url"], iid, source) if "url" in entry else name
             yield Record(
-                name.format(iid), None, None, phrases, split, str(iid), source,
-                image_ids=(identity.format(iid),),
+                name, None, None, _phrases(entry, source), split, str(iid), source,
+                image_ids=(identity,),
             )  # fmt: skip
 
 
-def write(records: Iterable[Record], path: str | os.PathLike[str]) -> dict[str, int]:
+def _phrases(entry: Mapping[str, Any], source: str) -> tuple[Phrase, ...]:
+    box = entries.boxes([entries.need(entry, "bbox", source)], "bbox", source)
+    boxes = tuple(tuple(row) for row in xywh_to_xyxy(box).tolist())
+    phrase_id = str(entries.need(entry, "mask_id", source))
+    category = str(entries.need(entry, "cat_id", source))
+    texts = entries.texts(entries.need(entry, "refs", source), "refs", source)
+    return tuple(
+        Phrase(text, phrase_id=phrase_id, boxes=boxes, category=category) for text in texts
+    )
+
+
+def write(
+    records: Iterable[Record], path: str | os.PathLike[str], *, merged: bool = False
+) -> dict[str, int]:
     """Write records of single boxes; returns the number of entries per split.
 
     Consecutive phrases of a training record with the same id are one entry.
 
+    Args:
+        merged: write a merged pre-training list, whose pictures are of several collections.
+
     Raises:
-        ValueError: a phrase without exactly one box, or an id that is no number.
+        ValueError: a phrase without exactly one box, an id that is no number, or ("merged") a
+            record without an identity of its image.
     """
     by_split: dict[str, list[dict[str, Any]]] = {}
     for record in records:
@@ -78,8 +92,7 @@ def write(records: Iterable[Record], path: str | os.PathLike[str]) -> dict[str, 
                 or entry["mask_id"] != int(phrase.phrase_id)
             ):
                 category = phrase.category
-                entry = {
-                    "iid": int(record.record_id),
+                entry = _picture(record, merged) | {
                     "bbox": xyxy_to_xywh(phrase.boxes[0]).tolist(),
                     "cat_id": int(category) if category.isdecimal() else -1,
                     "refs": [],
@@ -89,3 +102,11 @@ def write(records: Iterable[Record], path: str | os.PathLike[str]) -> dict[str, 
             entry["refs"].append(phrase.text)
     entries.save_json(path, by_split)
     return {split: len(rows) for split, rows in by_split.items()}
+
+
+def _picture(record: Record, merged: bool) -> dict[str, Any]:
+    if not merged:
+        return {"iid": int(record.record_id)}
+    kind = pictures.source_of(record)
+    url = {"url": record.image} if kind == "visual-genome" else {}
+    return {"iid": record.record_id, "data_source": kind, **url}

@@ -7,7 +7,8 @@ relation_file: the same plus relation: {group: str, synonym: [str], ...}
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from dataset.formats import entries
 from dataset.record import Phrase, Record
@@ -30,3 +31,24 @@ def read(path: str | os.PathLike[str]) -> Iterator[Record]:
         )
         image = str(entries.need(entry, "image", source))
         yield Record(image, None, None, phrases, split="train", source=source)
+
+
+def write(records: Iterable[Record], path: str | os.PathLike[str]) -> int:
+    """Write one entry per record; returns how many.
+
+    Raises:
+        ValueError: a record whose phrases have different boxes or relations, or without phrases.
+    """
+    return entries.save_entries(path, map(entry, records))
+
+
+def entry(record: Record) -> dict[str, Any]:
+    """The entry of a record."""
+    here = record.source or record.image
+    if len({phrase.boxes for phrase in record.phrases}) != 1:
+        raise ValueError(f"{here}: all captions of an entry share its boxes, and there is one")
+    return {
+        "image": record.image,
+        "caption": [phrase.text for phrase in record.phrases],
+        "bbox": entries.plain(record.phrases[0].boxes),
+    } | entries.relation_entry(record.phrases, here)

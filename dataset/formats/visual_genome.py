@@ -3,18 +3,19 @@
 region_descriptions.json  [{id, regions: [{region_id, image_id, phrase, x, y, width, height}]}]
 image_data.json           [{image_id, url, width, height, coco_id, flickr_id}]
 attributes.json           [{image_id, attributes: [{object_id, names, attributes, x, y, w, h}]}]
+https://visualgenome.org
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from dataset.formats import entries
+from dataset.formats import entries, pictures
 from dataset.record import Phrase, Record
-from geometry import xywh_to_xyxy
+from geometry import xywh_to_xyxy, xyxy_to_xywh
 
 
 def read(folder: str | os.PathLike[str]) -> Iterator[Record]:
@@ -78,14 +79,86 @@ def _phrase(
 def _record(
     image_id: int, image: Mapping[str, Any], phrases: tuple[Phrase, ...], source: str
 ) -> Record:
-    parts = str(entries.need(image, "url", source)).split("/")
-    if len(parts) < 2 or parts[-2] in ("", ".", ".."):
-        raise ValueError(f"{source}: url of image {image_id} names no folder: {image['url']!r}")
+    name = pictures.of_url(entries.need(image, "url", source), image_id, source)
     identities = [f"vg:{image_id}"]
     for kind in ("coco", "flickr"):
         if image.get(f"{kind}_id") is not None:
             identities.append(f"{kind}:{image[f'{kind}_id']}")
     return Record(
-        f"{parts[-2]}/{image_id}.jpg", image.get("width"), image.get("height"), phrases, "train",
-        str(image_id), source, image_ids=tuple(identities),
+        name, image.get("width"), image.get("height"), phrases, "train", str(image_id), source,
+        image_ids=tuple(identities),
     )  # fmt: skip
+
+
+def write(
+    regions: Iterable[Record], objects: Iterable[Record], folder: str | os.PathLike[str]
+) -> dict[str, int]:
+    """Write region_descriptions.json, attributes.json and the image_data.json of both; `read` gives
+    `regions` again, `read_attributes` gives `objects`.
+
+    Args:
+        regions, objects: one record per image `<folder>/<number>.jpg`; the text of an object ends
+            in its category.
+
+    Returns:
+        {"images", "regions", "objects"}: how many were written.
+
+    Raises:
+        ValueError: a record without a number as id or with another image name, a phrase without
+            exactly one box or a number as id, or an object whose text does not end in its category.
+    """
+    images: dict[str, dict[str, Any]] = {}
+    described, attributed = [], []
+    for record in regions:
+        images.setdefault(record.record_id, _image_row(record))
+        rows = [_region(record, phrase) for phrase in record.phrases]
+        described.append({"id": int(record.record_id), "regions": rows})
+    for record in objects:
+        images.setdefault(record.record_id, _image_row(record))
+        rows = [_object(record, phrase) for phrase in record.phrases]
+        attributed.append({"image_id": int(record.record_id), "attributes": rows})
+    entries.save_json(Path(folder, "region_descriptions.json"), described)
+    entries.save_json(Path(folder, "attributes.json"), attributed)
+    entries.save_json(Path(folder, "image_data.json"), list(images.values()))
+    return {
+        "images": len(images),
+        "regions": sum(len(entry["regions"]) for entry in described),
+        "objects": sum(len(entry["attributes"]) for entry in attributed),
+    }
+
+
+def _image_row(record: Record) -> dict[str, Any]:
+    here = record.source or record.image
+    if not record.record_id.isdecimal() or record.image.count("/") != 1:
+        raise ValueError(f"{here}: a picture of Visual Genome is <folder>/<number>.jpg")
+    other = dict(identity.split(":", 1) for identity in record.image_ids)
+    numbers = {
+        f"{kind}_id": int(other[kind]) if kind in other else None for kind in ("coco", "flickr")
+    }
+    size = {"width": record.width, "height": record.height}
+    return {"image_id": int(record.record_id), "url": record.image, **size, **numbers}
+
+
+def _region(record: Record, phrase: Phrase) -> dict[str, Any]:
+    x, y, width, height = _rectangle(record, phrase)
+    place = {"x": x, "y": y, "width": width, "height": height}
+    ids = {"region_id": int(phrase.phrase_id), "image_id": int(record.record_id)}
+    return {**ids, "phrase": phrase.text, **place}
+
+
+def _object(record: Record, phrase: Phrase) -> dict[str, Any]:
+    name = phrase.category
+    if not name or phrase.text.split()[-len(name.split()) :] != name.split():
+        raise ValueError(f"{record.source or record.image}: {phrase.text!r} must end in {name!r}")
+    x, y, width, height = _rectangle(record, phrase)
+    words = phrase.text.removesuffix(name).split()
+    place = {"x": x, "y": y, "w": width, "h": height}
+    return {"object_id": int(phrase.phrase_id), "names": [name], "attributes": words, **place}
+
+
+def _rectangle(record: Record, phrase: Phrase) -> list[float]:
+    if len(phrase.boxes) != 1 or not phrase.phrase_id.isdecimal():
+        raise ValueError(
+            f"{record.source or record.image}: {phrase.text!r} needs one box and a number as id"
+        )
+    return entries.plain(xyxy_to_xywh(phrase.boxes))[0]

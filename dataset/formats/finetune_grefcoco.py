@@ -1,0 +1,118 @@
+"""gRefCOCO as the GREC release has it, in MDETR's style: `finetune_grefcoco_{split}.json`.
+
+{images: [{id, original_id, file_name, caption, height, width}],
+ annotations: [{id, image_id, bbox: [x, y, w, h], category_id}]}
+
+An "image" is a picture with one sentence; `original_id` is COCO's id of the picture. Annotations
+belong to such a pair; without any, or with category_id -1 (its box is a dummy), the sentence
+matches nothing. `file_name` may be missing. https://github.com/henghuiding/gRefCOCO
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from dataset.formats import entries, pictures
+from dataset.formats.refer_instances import number
+from dataset.record import Phrase, Record
+from geometry import xywh_to_xyxy, xyxy_to_xywh
+
+NAME = "finetune_grefcoco_{}.json"
+_NOTHING = -1
+_DUMMY = ((0.0, 0.0, 0.0, 0.0),)
+
+
+def read(path: str | os.PathLike[str], split: str | None = None) -> Iterator[Record]:
+    """One record per sentence, in the file's order; its phrase has every box of the sentence.
+
+    Record id is the original_id. Masks are not stated.
+
+    Args:
+        split: None: what follows the last "_" of the file's name.
+
+    Raises:
+        FileNotFoundError, ValueError: naming file, entry and key.
+    """
+    content = entries.load_json(path)
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{path}: expected {{images, annotations}}, got another structure")
+    split = Path(path).stem.rpartition("_")[2] if split is None else split
+    targets = _targets(entries.need(content, "annotations", os.fspath(path)), path)
+    for index, image in enumerate(entries.need(content, "images", os.fspath(path))):
+        source = f"{os.fspath(path)} images[{index}]"
+        image_id = number(image, "original_id", source)
+        name, identity = pictures.named("coco", image_id, source)
+        (text,) = entries.texts(entries.need(image, "caption", source), "caption", source)
+        rows = targets.pop(number(image, "id", source), [])
+        boxes = tuple(tuple(row) for row in xywh_to_xyxy(rows).tolist()) if rows else ()
+        phrase = Phrase(text, boxes=boxes, matches_nothing=not boxes)
+        yield Record(
+            str(image.get("file_name") or name), image.get("width"), image.get("height"),
+            (phrase,), split, str(image_id), source, image_ids=(identity,),
+        )  # fmt: skip
+    if targets:
+        raise ValueError(f"{path}: annotations of image {next(iter(targets))}, which is not there")
+
+
+def _targets(rows: Any, path: str | os.PathLike[str]) -> dict[int, list[tuple[float, ...]]]:
+    """Id of a pair -> its boxes, xywh; none for a sentence that is annotated to match nothing.
+
+    Raises:
+        ValueError: a pair has objects and a mark for nothing.
+    """
+    found: dict[int, list[tuple[float, ...]]] = {}
+    kinds: dict[int, set[bool]] = defaultdict(set)
+    for index, row in enumerate(rows):
+        source = f"{os.fspath(path)} annotations[{index}]"
+        pair = number(row, "image_id", source)
+        is_object = entries.need(row, "category_id", source) != _NOTHING
+        kinds[pair].add(is_object)
+        if len(kinds[pair]) > 1:
+            raise ValueError(f"{source}: its sentence has objects and matches nothing")
+        boxes = found.setdefault(pair, [])
+        if is_object:
+            boxes += entries.boxes([entries.need(row, "bbox", source)], "bbox", source)
+    return found
+
+
+def write(records: Iterable[Record], path: str | os.PathLike[str]) -> dict[str, int]:
+    """Write one pair per phrase of the records of one split.
+
+    Returns:
+        {"sentences", "boxes"}: how many were written.
+
+    Raises:
+        ValueError: a record without size or number as id, or a phrase that has neither boxes nor
+            the mark that it matches nothing.
+    """
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for record in records:
+        here = record.source or record.image
+        if not record.width or not record.height or not record.record_id.isdecimal():
+            raise ValueError(f"{here}: needs width, height and COCO's number of the picture")
+        for phrase in record.phrases:
+            if phrase.matches_nothing == bool(phrase.boxes):
+                raise ValueError(f"{here}: {phrase.text!r} has boxes, or else matches nothing")
+            images.append(
+                {
+                    "id": len(images),
+                    "original_id": int(record.record_id),
+                    "file_name": record.image,
+                    "caption": phrase.text,
+                    "height": record.height,
+                    "width": record.width,
+                }
+            )
+            boxes = xyxy_to_xywh(phrase.boxes or _DUMMY)
+            for row in entries.plain(boxes):
+                ids = {"id": len(annotations), "image_id": images[-1]["id"]}
+                category = 1 if phrase.boxes else _NOTHING
+                annotations.append({**ids, "bbox": row, "category_id": category})
+    entries.save_json(path, {"images": images, "annotations": annotations})
+    objects = sum(row["category_id"] != _NOTHING for row in annotations)
+    return {"sentences": len(images), "boxes": objects}

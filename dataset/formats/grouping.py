@@ -1,0 +1,57 @@
+"""Records regrouped as the published lists want them: by object, by image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from dataset.record import Phrase, Record
+from geometry import enclosing_box
+
+
+def by_object(
+    records: Iterable[Record], categories: Mapping[str, int] | None = None
+) -> Iterator[Record]:
+    """As SimREC, SimVG and SeqTR list them. In "train" a record per object with all its phrases (of
+    an image with one phrase id, in the order of the first), in other splits a record per phrase;
+    one box around all boxes.
+
+    The record id is the image's number in its collection, or else in its file name.
+
+    Args:
+        categories: name of a class -> SimREC's number of it.
+    """
+    groups: dict[tuple[str, str], tuple[Record, list[Phrase]]] = {}
+    for record in records:
+        for phrase in record.phrases:
+            box = enclosing_box(phrase.boxes)
+            category = str((categories or {}).get(phrase.category, ""))
+            phrase = replace(phrase, boxes=(box,), category=category)
+            if record.split != "train":
+                yield _numbered(record, [phrase])
+            else:
+                key = (record.image, phrase.phrase_id)
+                groups.setdefault(key, (record, []))[1].append(phrase)
+    for record, phrases in groups.values():
+        yield _numbered(record, phrases)
+
+
+def _numbered(record: Record, phrases: list[Phrase]) -> Record:
+    number = record.image_ids[0].rpartition(":")[2] if record.image_ids else Path(record.image).stem
+    return replace(record, record_id=number, phrases=tuple(phrases))
+
+
+def by_image(records: Iterable[Record]) -> Iterator[Record]:
+    """As SimVG's second converter lists gRefCOCO: the training records of an image as one record,
+    every other phrase as one; the id is the image's."""
+    training: dict[str, tuple[Record, list[Phrase]]] = {}
+    for record in records:
+        identified = replace(record, image_ids=(f"coco:{record.record_id}",))
+        if record.split == "train":
+            training.setdefault(record.record_id, (identified, []))[1].extend(record.phrases)
+            continue
+        for phrase in record.phrases:
+            yield replace(identified, phrases=(phrase,))
+    for record, phrases in training.values():
+        yield replace(record, phrases=tuple(phrases))

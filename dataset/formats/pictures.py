@@ -1,0 +1,52 @@
+"""What the pictures of each collection are called in lists that hold only their numbers."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+
+from dataset.formats import entries
+from dataset.record import Record
+
+# Published names of one source differ between annotation files and image roots.
+_SOURCES = {
+    "coco": ("COCO_train2014_{:012d}.jpg", "coco:{}"),
+    "vg": ("{}.jpg", "vg:{}"),
+    "visual-genome": ("{}.jpg", "vg:{}"),
+    "saiaprtc12": ("{}.jpg", "saiapr:{}"),
+    "flickr": ("{}.jpg", "flickr:{}"),
+}
+_WRITTEN = ("coco", "visual-genome", "saiaprtc12", "flickr")
+
+
+def named(data_source: str, number: int, source: str) -> tuple[str, str]:
+    """(file name, identity for `Record.image_ids`) of a picture of "coco", "visual-genome", "vg",
+    "saiaprtc12" or "flickr"; `source` asks for it, for messages."""
+    name, identity = entries.need(_SOURCES, data_source, f"{source}: data_source")
+    return name.format(number), identity.format(number)
+
+
+def source_of(record: Record) -> str:
+    """The collection of which the record's id is the picture's number, by its first identity.
+
+    Raises:
+        ValueError: the record has no such identity.
+    """
+    for kind in _WRITTEN:
+        if record.image_ids[:1] == (_SOURCES[kind][1].format(record.record_id),):
+            return kind
+    raise ValueError(
+        f"{record.source or record.image}: its first image id must be that of picture"
+        f" {record.record_id!r} in a known collection, not {record.image_ids[:1]}"
+    )
+
+
+def of_url(url: object, number: int, source: str) -> str:
+    """Visual Genome's picture as `<folder of its url>/<number>.jpg` (VG_100K or VG_100K_2).
+
+    Raises:
+        ValueError: the url names no folder.
+    """
+    folder = PurePosixPath(str(url)).parent.name
+    if folder in ("", ".", ".."):
+        raise ValueError(f"{source}: url of image {number} names no folder: {url!r}")
+    return f"{folder}/{number}.jpg"
