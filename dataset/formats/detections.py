@@ -22,6 +22,11 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     Raises:
         FileNotFoundError, ValueError: naming file, image and what is wrong.
     """
+    if not os.path.isfile(path):
+        raise FileNotFoundError(
+            f"det_file {path} does not exist: give its place, let `python -m tools.make_proposals`"
+            " write it, or go without the proposal metric by --set data.det_file=null"
+        )
     detections = entries.load_json(path, "det_file")
     if not isinstance(detections, dict):
         raise ValueError(
