@@ -27,6 +27,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from pycocotools import mask as coco_mask
 
+import utils
+
 Box = tuple[float, float, float, float]
 Point = tuple[float, float]
 Size = tuple[int, int]
@@ -256,10 +258,11 @@ def decode_mask(text: str, size: Size, root: str | os.PathLike[str] | None = Non
 
     Raises:
         FileNotFoundError: the `.npy` file does not exist.
-        ValueError: no segmentation, or a mask of another size than the picture.
+        ValueError: no segmentation, a file outside `root`, or a mask of another size than the
+            picture.
     """
     if text.endswith(".npy"):
-        path = Path(root or ".", text)
+        path = Path(root or ".", utils.inside(text, "mask"))
         if not path.is_file():
             raise FileNotFoundError(f"mask {path} does not exist; check the root of the masks")
         array = np.load(path, allow_pickle=False)

@@ -174,6 +174,7 @@ def build_dataset(config: GroundingConfig) -> EvalDataset:
         EvalTransform(config.model.image_size, benchmark.resize),
         data.max_words or benchmark.max_words,
         tolerate_corrupt=data.tolerate_corrupt,
+        allow_outside_paths=data.allow_outside_paths,
     )
 
 

@@ -32,6 +32,7 @@ from scheduler import learning_rate
 logger = logging.getLogger("groundwork")
 # What a resumed run may be told anew: where things lie, and how often it writes.
 MAY_CHANGE = (
+    "data.allow_outside_paths",
     "data.cache_dir",
     "data.image_root",
     "data.text_encoder",
@@ -226,6 +227,7 @@ def build_loader(
         config.seed,
         flip_swaps_words=data.flip_swaps_words,
         tolerate_corrupt=data.tolerate_corrupt,
+        allow_outside_paths=data.allow_outside_paths,
     )
     return make_train_loader(
         dataset,

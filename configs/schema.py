@@ -42,8 +42,8 @@ class DataConfig:
     train_file: annotation files of the stages with `data: train`; several are joined.
     relation_file: annotation files with paraphrases (`relation`), for the stages with
         `data: relation`.
-    image_root: folder that image paths in the annotation files are relative to ("" = the working
-        directory).
+    image_root: folder that image paths are relative to ("" = the working directory).
+    allow_outside_paths: whether an annotation file may name images that are not below image_root.
     format: "vg" (captions with boxes) or "coco" (phrases without boxes).
     max_words: a cleaned caption is cut to this many words.
     max_tokens: then to this many tokens, [CLS] and [SEP] included.
@@ -51,8 +51,7 @@ class DataConfig:
     workers: loading processes per training process; 0 loads in the training process.
     flip_swaps_words: a mirrored image also swaps "left" and "right" in its text (released: false).
     augment: flip, grayscale and colour jitter (a stage may say otherwise); false only resizes.
-    tolerate_corrupt: replace images that cannot be decoded by another sample and count them in the
-        log.
+    tolerate_corrupt: images that cannot be decoded are replaced by another, and counted in the log.
     text_encoder: tokeniser: name on the hub, or a folder with vocab.txt, or that file.
     cache_dir: folder for the memory-mapped record tables; None = in memory, read anew by each run.
     """
@@ -60,6 +59,7 @@ class DataConfig:
     train_file: tuple[str, ...] = ()
     relation_file: tuple[str, ...] = ()
     image_root: str = ""
+    allow_outside_paths: bool = False
     format: Literal["vg", "coco"] = "vg"
     max_words: int = 50
     max_tokens: int = 25
@@ -313,10 +313,9 @@ class EvalDataConfig:
     det_file: RefCOCO+: proposals per image; None leaves the proposal metric out.
     flickr_data: Flickr30k: folder with {split}.txt, bounding_boxes_{split}.json and
         sentences_{split}.json.
-    image_root: folder that image names are relative to.
+    image_root, allow_outside_paths, text_encoder, workers: as in training.
     splits: which splits; empty = all that the benchmark reports.
     max_words: phrases are cut to this many words; None = the benchmark's rule.
-    text_encoder, workers: as in training.
     tolerate_corrupt: leave images out that cannot be decoded, and say so in the log and the note.
     """
 
@@ -325,6 +324,7 @@ class EvalDataConfig:
     det_file: str | None = None
     flickr_data: str | None = None
     image_root: str = ""
+    allow_outside_paths: bool = False
     splits: tuple[str, ...] = ()
     max_words: int | None = None
     text_encoder: str = "bert-base-uncased"

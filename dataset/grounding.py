@@ -109,6 +109,7 @@ class TrainDataset(Dataset[TrainSample]):
         flip_swaps_words: exchange "left" and "right" in the words of a mirrored picture.
         tolerate_corrupt: put the next record with a good picture in the place of one that cannot be
             decoded, and count it in `corrupt`; otherwise that is an error.
+        allow_outside_paths: take pictures that are not below `image_root`, too.
     """
 
     def __init__(
@@ -121,6 +122,7 @@ class TrainDataset(Dataset[TrainSample]):
         *,
         flip_swaps_words: bool = True,
         tolerate_corrupt: bool = False,
+        allow_outside_paths: bool = False,
     ) -> None:
         if not len(records):
             raise ValueError("no training records; check train_file")
@@ -131,6 +133,7 @@ class TrainDataset(Dataset[TrainSample]):
         self.seed = seed
         self.flip_swaps_words = flip_swaps_words
         self.tolerate_corrupt = tolerate_corrupt
+        self.allow_outside_paths = allow_outside_paths
 
     def __len__(self) -> int:
         return len(self.records)
@@ -153,7 +156,12 @@ class TrainDataset(Dataset[TrainSample]):
         corrupt = 0
         while True:
             record = self.records[(i + corrupt) % len(self)]
-            path = resolve_image(self.image_root, record.image, record.source)
+            path = resolve_image(
+                self.image_root,
+                record.image,
+                record.source,
+                allow_outside=self.allow_outside_paths,
+            )
             try:
                 return record, load_image(path, record.source), str(path), corrupt
             except CorruptImageError:
@@ -188,6 +196,7 @@ class EvalDataset(Dataset[EvalSample]):
             Flickr30k: 50).
         tolerate_corrupt: leave a picture that cannot be decoded out, and name it in the batch's
             `corrupt`; otherwise that is an error.
+        allow_outside_paths: take pictures that are not below `image_root`, too.
     """
 
     def __init__(
@@ -198,11 +207,13 @@ class EvalDataset(Dataset[EvalSample]):
         max_words: int,
         *,
         tolerate_corrupt: bool = False,
+        allow_outside_paths: bool = False,
     ) -> None:
         self.image_root = str(image_root)
         self.transform = transform
         self.max_words = max_words
         self.tolerate_corrupt = tolerate_corrupt
+        self.allow_outside_paths = allow_outside_paths
         by_image: dict[str, list[Record]] = {}
         for record in records:
             by_image.setdefault(record.image, []).append(record)
@@ -217,7 +228,9 @@ class EvalDataset(Dataset[EvalSample]):
     def __getitem__(self, index: int) -> EvalSample:
         group = self._images[index]
         first = group[0]
-        path = resolve_image(self.image_root, first.image, first.source)
+        path = resolve_image(
+            self.image_root, first.image, first.source, allow_outside=self.allow_outside_paths
+        )
         try:
             image = load_image(path, first.source)
         except CorruptImageError:

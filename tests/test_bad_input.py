@@ -95,7 +95,7 @@ def test_a_missing_picture_is_named_with_its_record_and_the_key_to_set(own, trai
     for message, record in zip(
         both(own, trained), ("own.json[2]", "sentences_val.json[lost][0]"), strict=True
     ):
-        assert f"{own[0]}/{record}: image 'lost.jpg' is neither under image_root" in message
+        assert f"{own[0]}/{record}: image 'lost.jpg' is not below image_root" in message
         assert "set image_root to the folder that holds the pictures" in message
 
 

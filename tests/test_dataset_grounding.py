@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -175,14 +177,16 @@ def test_an_empty_list_of_records_is_refused(root):
         EvalDataset([], root, EvalTransform(32), 30)
 
 
-def test_published_absolute_paths_are_found_below_the_image_root(tmp_path):
+@pytest.mark.parametrize("allow_outside", [False, True])
+def test_published_absolute_paths_are_found_below_the_image_root(tmp_path, allow_outside):
     picture = write_image(tmp_path / "images" / "VG_100K" / "1.jpg")
     write_image(tmp_path / "images" / "1.jpg")
     root = str(tmp_path / "images")
-    assert resolve_image(root, str(picture)) == picture
-    assert resolve_image(root, "VG_100K/1.jpg") == picture
-    assert resolve_image(root, "/lab/data/VG_100K/1.jpg") == picture
-    assert resolve_image(root, "VG_100K_2/1.jpg") == tmp_path / "images" / "1.jpg"
+    find = partial(resolve_image, root, allow_outside=allow_outside)
+    assert find(str(picture)) == picture
+    assert find("VG_100K/1.jpg") == picture
+    assert find("/lab/data/VG_100K/1.jpg") == picture
+    assert find("VG_100K_2/1.jpg") == tmp_path / "images" / "1.jpg"
 
 
 def test_grey_palette_and_transparent_pictures_become_rgb(tmp_path):

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -140,6 +141,38 @@ def test_json_lines_come_back_as_written_without_an_unfinished_last_line(tmp_pat
     log.replace(row for row in log.rows() if row["step"] < 2)
     log.append({"step": 9})
     assert [row["step"] for row in log.rows()] == [0, 1, 9]
+
+
+@pytest.mark.parametrize("left", ["", '{"step": 0}\n', '{"step": 0}\n{"phrase": "gr\u00fc', '{"st'])
+def test_the_next_row_does_not_continue_what_a_killed_process_left_unfinished(tmp_path, left):
+    log = utils.JsonLines(tmp_path / "log.txt", sync=True)
+    # Half of the last letter, too, when that is two bytes.
+    log.path.write_bytes(left.encode().removesuffix(b"\xbc"))
+    before = log.rows()
+    assert before == ([{"step": 0}] if "0" in left else [])
+    log.append({"step": 1}, {"step": 2})
+    assert log.rows() == utils.JsonLines(log.path).rows() == [*before, {"step": 1}, {"step": 2}]
+
+
+def test_threads_share_a_file_of_json_lines(tmp_path):
+    log = utils.JsonLines(tmp_path / "log.txt")
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda step: log.append({"step": step, "text": "a" * 9000}), range(200)))
+    assert sorted(row["step"] for row in log.rows()) == list(range(200))
+
+
+@pytest.mark.parametrize("line", [b"{]", b"[1]", b"", b'{"a": "\xff"}'])
+def test_a_damaged_line_of_json_lines_is_named(tmp_path, line):
+    log = utils.JsonLines(tmp_path / "log.txt")
+    log.path.write_bytes(b'{"a": 1}\n' + line + b'\n{"a": 2}\n')
+    with pytest.raises(ValueError, match=r"log\.txt line 2.*delete the line"):
+        log.rows()
+
+
+def test_no_row_makes_no_file(tmp_path):
+    log = utils.JsonLines(tmp_path / "run" / "log.txt", sync=True)
+    log.append()
+    assert log.rows() == [] and not log.path.parent.exists()
 
 
 def test_the_manifest_tells_code_data_versions_and_configuration(tmp_path, monkeypatch):

@@ -23,8 +23,9 @@ import random
 import sys
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,12 +59,13 @@ from tools.data_parts import (
 
 Size = tuple[int, int]
 ANNOTATION, MISSING, CORRUPT = "annotations unreadable", "file missing", "not decodable"
+OUTSIDE = "file outside image_root"
 SIZE, EMPTY, NO_BOX = "size not as annotated", "phrase without a word", "no box covers a pixel"
 NO_PROPOSALS = "image without proposals"
 STICKS_OUT, CUT_WORDS, CUT_TOKENS = "box sticks out", "cut at max_words", "cut at the token limit"
 REPEATED, NO_PARAPHRASE = "repeated phrase", "no paraphrase to learn from"
 NO_MASK = "mask file missing"
-ERRORS = (ANNOTATION, MISSING, CORRUPT, SIZE, EMPTY, NO_BOX, NO_PROPOSALS)
+ERRORS = (ANNOTATION, MISSING, OUTSIDE, CORRUPT, SIZE, EMPTY, NO_BOX, NO_PROPOSALS)
 EXAMPLES = 5
 _PHRASES_AT_ONCE = 4096
 # Annotators' boxes and rounded sizes are often off by this much, in pixels.
@@ -163,7 +165,7 @@ def check_part(
         findings.add(ANNOTATION, str(error))
         records, proposals = [], None
     else:
-        sizes, decoded = check_images(images, part.image_root, args, findings)
+        sizes, decoded = check_images(images, part, args, findings)
         checker = Checker(part, findings, sizes, proposals, tokenizer)
         checker.check(records)
         splits = checker.splits
@@ -182,14 +184,15 @@ def check_part(
 
 
 def check_images(
-    images: dict[str, str], root: str, args: argparse.Namespace, findings: Findings
+    images: dict[str, str], part: Part, args: argparse.Namespace, findings: Findings
 ) -> tuple[dict[str, Size], int]:
     """Sizes (height, width) of the images that can be opened, and how many were decoded."""
     names = list(images)
     chosen = set(
         names if args.full else random.Random(0).sample(names, min(args.sample, len(names)))
     )
-    tasks = [(root, name, images[name], name in chosen) for name in names]
+    resolve = partial(resolve_image, part.image_root, allow_outside=part.allow_outside_paths)
+    tasks = [(resolve, name, images[name], name in chosen) for name in names]
     sizes: dict[str, Size] = {}
     workers = min(args.workers, math.ceil(len(tasks) / 64))
     with ProcessPoolExecutor(workers) as pool:
@@ -202,17 +205,21 @@ def check_images(
     return sizes, len(chosen)
 
 
-def inspect_image(task: tuple[str, str, str, bool]) -> Any:
-    """(height, width) of an image, or (problem, message); `task` is root, name, source, decode."""
-    root, name, source, decode = task
+def inspect_image(task: tuple[Callable[[str, str], Path], str, str, bool]) -> Any:
+    """(height, width) of an image, or (problem, message); `task` is what finds a file by name and
+    source, name, source, decode."""
+    resolve, name, source, decode = task
     try:
-        path = resolve_image(root, name, source)
+        path = resolve(name, source)
+    except FileNotFoundError as error:
+        return MISSING, str(error)
+    except ValueError as error:
+        return OUTSIDE, str(error)
+    try:
         if decode:
             return load_image(path, source).shape[:2]
         with Image.open(path) as picture:  # reads the header only
             return picture.height, picture.width
-    except FileNotFoundError as error:
-        return MISSING, str(error)
     except (CorruptImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
         return CORRUPT, f"{source}: {name}: {error}"
 

@@ -33,7 +33,8 @@ class Part:
     read: the records. image_root: of their pictures. max_words, max_tokens: where phrases are cut.
     boxes: every phrase needs one (evaluation). paraphrases: the stage learns from them.
     proposals: image ids, or None. masks: folder of the records' mask files, or None.
-    tolerate_corrupt: pictures that cannot be decoded only cost quality.
+    tolerate_corrupt: pictures that cannot be decoded only cost quality. allow_outside_paths: they
+    may be anywhere.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Part:
     proposals: Callable[[], Iterable[str]] | None = None
     masks: Path | None = None
     tolerate_corrupt: bool = False
+    allow_outside_paths: bool = False
 
 
 def training_parts(config: PretrainConfig) -> Iterator[Part]:
@@ -63,6 +65,7 @@ def training_parts(config: PretrainConfig) -> Iterator[Part]:
             boxes=False,
             paraphrases="selfeq" in objectives,
             tolerate_corrupt=config.data.tolerate_corrupt,
+            allow_outside_paths=config.data.allow_outside_paths,
         )
 
 
@@ -86,6 +89,7 @@ def evaluation_parts(config: GroundingConfig) -> Iterator[Part]:
         boxes=True,
         proposals=(lambda: detections.read(data.det_file)) if data.det_file else None,
         tolerate_corrupt=data.tolerate_corrupt,
+        allow_outside_paths=data.allow_outside_paths,
     )
 
 
@@ -205,7 +209,7 @@ def named_parts(name: str, roots: Mapping[str, str]) -> Iterator[Part]:
     for one, files in found.items():
         if files:
             yield Part(
-                name=f"{one.name}: {', '.join(str(file) for file in files)}",
+                name=f"{one.name}: {Path(roots[one.root], one.files)} ({len(files)} files)",
                 read=lambda one=one, files=files: list(chain.from_iterable(map(one.read, files))),
                 image_root=str(Path(roots[one.images[0]], one.images[1])),
                 max_words=one.max_words,

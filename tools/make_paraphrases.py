@@ -40,7 +40,6 @@ from cli import run_script
 from dataset.formats import TRAIN_FORMATS, read_table
 from dataset.record import Phrase, Record, RecordTable
 from dataset.text import paraphrase
-from tools.append_log import AppendLog
 from tools.paraphrasing import rules
 from tools.paraphrasing.answers import (
     PROMPTS,
@@ -154,7 +153,11 @@ def ask(
 
 
 def ask_all(
-    model: Model, template: str, texts: Sequence[str], log: AppendLog, args: argparse.Namespace
+    model: Model,
+    template: str,
+    texts: Sequence[str],
+    log: utils.JsonLines,
+    args: argparse.Namespace,
 ) -> tuple[Answers, dict[str, str]]:
     """`ask` for all texts, several requests at once; answers go to the log as they arrive."""
     answers: Answers = {}
@@ -162,10 +165,11 @@ def ask_all(
 
     def ask_and_keep(batch: Sequence[str]) -> tuple[Answers, dict[str, str]]:
         found, wrong = ask(model, template, batch, captions=args.captions, attempts=args.attempts)
-        log.append(
+        rows = (
             {"key": _key(model, template, text), "chunks": [chunk.to_json() for chunk in chunks]}
             for text, chunks in found.items()
         )
+        log.append(*rows)
         return found, wrong
 
     batches = (texts[i : i + args.batch] for i in range(0, len(texts), args.batch))
@@ -217,18 +221,18 @@ def answer_by_model(
     template = prompt.read_text(encoding="utf-8")
     build_prompt(template, [])
     model = make_model(args)
-    with AppendLog(args.cache or args.out.with_suffix(".answers.jsonl")) as log:
-        kept = {row["key"]: tuple(map(Chunk.from_json, row["chunks"])) for row in log.rows}
-        keys = {text: _key(model, template, text) for text in texts}
-        answers = {text: kept[key] for text, key in keys.items() if key in kept}
-        print(f"{len(texts):,} different texts, {len(answers):,} of them answered before")
-        left = [text for text in texts if text not in answers]
-        cost = estimate(left, template, args)
-        if args.dry_run:
-            return None
-        if args.max_cost is not None and cost > args.max_cost:
-            raise ValueError(f"the estimate is above --max_cost {args.max_cost}; nothing was asked")
-        found, failed = ask_all(model, template, left, log, args)
+    log = utils.JsonLines(args.cache or args.out.with_suffix(".answers.jsonl"), sync=True)
+    kept = {row["key"]: tuple(map(Chunk.from_json, row["chunks"])) for row in log.rows()}
+    keys = {text: _key(model, template, text) for text in texts}
+    answers = {text: kept[key] for text, key in keys.items() if key in kept}
+    print(f"{len(texts):,} different texts, {len(answers):,} of them answered before")
+    left = [text for text in texts if text not in answers]
+    cost = estimate(left, template, args)
+    if args.dry_run:
+        return None
+    if args.max_cost is not None and cost > args.max_cost:
+        raise ValueError(f"the estimate is above --max_cost {args.max_cost}; nothing was asked")
+    found, failed = ask_all(model, template, left, log, args)
     return answers | found, failed
 
 

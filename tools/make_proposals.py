@@ -42,7 +42,6 @@ from configs.trees import root_overrides
 from dataset.formats import detections
 from dataset.images import load_image, resolve_image
 from geometry import clip_boxes
-from tools.append_log import AppendLog
 
 DETECTORS = models.list_models(module=models.detection)
 
@@ -107,7 +106,9 @@ def find_images(config: GroundingConfig) -> dict[str, Path]:
     benchmark, data = BENCHMARKS[config.benchmark], config.data
     splits = data.splits or benchmark.splits
     return {
-        record.record_id: resolve_image(data.image_root, record.image, record.source)
+        record.record_id: resolve_image(
+            data.image_root, record.image, record.source, allow_outside=data.allow_outside_paths
+        )
         for record in grounding.read_records(benchmark, config)
         if record.split in splits
     }
@@ -184,21 +185,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     model = build_detector(args)
     if args.again:
         partial.unlink(missing_ok=True)
-    with AppendLog(partial) as log:
-        about = settings(args)
-        if not log.rows:
-            log.append([about])
-        elif log.rows[0] != about:
-            raise ValueError(
-                f"{partial} was begun with {json.dumps(log.rows[0])}, not {json.dumps(about)};"
-                " repeat these settings, or start with --again"
-            )
-        done = {row["id"]: np.reshape(row["boxes"], (-1, 5)) for row in log.rows[1:]}
-        left = {image_id: path for image_id, path in images.items() if image_id not in done}
-        print(f"{len(images):,} images, {len(images) - len(left):,} of them done before")
-        for found in detect(model, left, args, device):
-            log.append({"id": key, "boxes": rows.tolist()} for key, rows in found.items())
-            done |= found
+    log = utils.JsonLines(partial, sync=True)
+    about, begun = settings(args), log.rows()
+    if not begun:
+        log.append(about)
+    elif begun[0] != about:
+        raise ValueError(
+            f"{partial} was begun with {json.dumps(begun[0])}, not {json.dumps(about)};"
+            " repeat these settings, or start with --again"
+        )
+    done = {row["id"]: np.reshape(row["boxes"], (-1, 5)) for row in begun[1:]}
+    left = {image_id: path for image_id, path in images.items() if image_id not in done}
+    print(f"{len(images):,} images, {len(images) - len(left):,} of them done before")
+    for found in detect(model, left, args, device):
+        log.append(*({"id": key, "boxes": rows.tolist()} for key, rows in found.items()))
+        done |= found
     count = detections.write({image_id: done[image_id] for image_id in images}, out)
     partial.unlink()
     empty = sum(not len(done[image_id]) for image_id in images)

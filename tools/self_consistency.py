@@ -92,6 +92,7 @@ def build_loader(config: GroundingConfig, files: dict[str, str]) -> DataLoader:
         EvalTransform(config.model.image_size, benchmark.resize),
         data.max_words or benchmark.max_words,
         tolerate_corrupt=data.tolerate_corrupt,
+        allow_outside_paths=data.allow_outside_paths,
     )
     tokenizer = load_tokenizer(data.text_encoder)
     check_vocabulary(config, tokenizer)

@@ -184,9 +184,9 @@ def _id(value: Any) -> str:
 
 
 def _mask_file(value: Any, source: str) -> str:
-    path = PurePath(_string(value, "mask file", source))
-    if path.suffix != ".npy" or path.is_absolute() or ".." in path.parts:
-        raise ValueError(f"{source}: mask file {value!r} must be a .npy below the masks' folder")
+    path = utils.inside(_string(value, "mask file", source), f"{source}: mask file")
+    if path.suffix != ".npy":
+        raise ValueError(f"{source}: mask file {value!r} must be a .npy")
     return str(path)
 
 
