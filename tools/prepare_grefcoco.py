@@ -59,8 +59,8 @@ def open_raw(raw: Path) -> tuple[list[Path], Iterator[Record]]:
     if not (raw / "grefs(unc).json").is_file() and (raw / names[0]).is_file():
         files = need_files(raw, names, "GREC, beside gRefCOCO,")
         return files, chain.from_iterable(map(finetune_grefcoco.read, files))
-    files = need_files(raw, ["grefs(unc).json", "instances.json"], "gRefCOCO")
-    return files, grefcoco.read(*files)
+    refs, instances = need_files(raw, ["grefs(unc).json", "instances.json"], "gRefCOCO")
+    return [refs, instances], grefcoco.read(refs, instances)
 
 
 def count(records: Iterable[Record]) -> Counter[str]:

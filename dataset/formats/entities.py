@@ -213,16 +213,17 @@ def write(records: Iterable[Record], folder: str | os.PathLike[str]) -> dict[str
     images: dict[str, dict[int, Record]] = {}
     for record in records:
         image_id, index = sentence_number(record)
+        utils.inside(image_id, "image id")
         images.setdefault(image_id, {})[index] = record
     for image_id, captions in images.items():
-        annotation = Path(folder, "Annotations", f"{image_id}.xml")
-        utils.write_text(annotation, _xml(image_id, list(captions.values())))
+        xml = _xml(image_id, list(captions.values()))
+        _put(Path(folder, "Annotations", f"{image_id}.xml"), xml)
         lines = [
             _marked(captions[index]) if index in captions else ""
             for index in range(max(captions) + 1)
         ]
         text = "".join(f"{line}\n" for line in lines)
-        utils.write_text(Path(folder, "Sentences", f"{image_id}.txt"), text)
+        _put(Path(folder, "Sentences", f"{image_id}.txt"), text)
     written = [record for captions in images.values() for record in captions.values()]
     phrases = [phrase for record in written for phrase in record.phrases]
     return {
@@ -231,6 +232,14 @@ def write(records: Iterable[Record], folder: str | os.PathLike[str]) -> dict[str
         "phrases": len(phrases),
         "phrases with boxes": sum(bool(phrase.boxes) for phrase in phrases),
     }
+
+
+def _put(path: Path, text: str) -> None:
+    # Complete or not at all, but not synced to the disk one by one: there are tens of thousands.
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
 
 
 def _xml(image_id: str, records: list[Record]) -> str:

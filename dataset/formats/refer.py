@@ -187,10 +187,15 @@ def write(
         ref | {"ann_id": ann_id, "category_id": category_id}
         for ref, [(ann_id, category_id)] in written
     ]
-    with utils.atomic_write(Path(folder, f"refs({split_by}).p")) as partial:
+    save_refs(Path(folder, f"refs({split_by}).p"), refs)
+    return refer_instances.count(records)
+
+
+def save_refs(path: str | os.PathLike[str], refs: list[dict[str, Any]]) -> None:
+    """Write `refs(SPLIT_BY).p`: what `load_refs` returns."""
+    with utils.atomic_write(path) as partial:
         # REFER's own tools run on Python 2 too, which knows no later protocol.
         partial.write_bytes(pickle.dumps(refs, protocol=2))
-    return refer_instances.count(records)
 
 
 def _single_target(record: Record) -> tuple[Target]:

@@ -16,7 +16,7 @@ consistency taught about the words of its list from what carried over to words t
 Validation and test expressions use base words only.
 
 Folder (`IMAGE_ROOT` = `<folder>/images`; paths in the VG, COCO, RefCOCO+ and RefCLEF files are
-relative to it):
+relative to it; `dataset.synthetic.trees` says how those of the further lists are called):
 
     images/{train,val,test}/000001.jpg
     vg/train.json           region phrases (one box each) and whole-scene captions (box around all)
@@ -28,6 +28,16 @@ relative to it):
     refclef/                refs(berkeley).p, instances.json, test.json; splits val, test
     flickr30k/              {val,test}.txt, bounding_boxes_{val,test}.json,
                             sentences_{val,test}.json, images/<id>.jpg
+    visual_genome/          region_descriptions.json, image_data.json, attributes.json
+    flickr30k_entities/     Annotations/<id>.xml, Sentences/<id>.txt, {train,val,test}.txt
+    grefcoco/               grefs(unc).json, instances.json, finetune_grefcoco_<split>.json:
+                            RefCOCO+ with expressions of several objects and of none
+    annotations_resc/       RefTR, ReSC: {unc+,referit,flickr}_<split>.pth, vg_all.pth
+    annotations/flickr/     RefTR: flickr_<split>.pth, all phrases of a sentence
+    refcoco/{anns,masks}/   RefTR: references with masks
+    anns/                   SimREC, RefCLIP: {refcoco+,refclef,flickr30k,merged}.json
+    annotations/            ALVG, SimVG, SeqTR: {refcocoplus-unc,referitgame-berkeley,flickr30k,
+                            grefcoco,mixed}/instances.json
     tokenizer/vocab.txt     WordPiece vocabulary, special tokens first
     synonyms.json, paraphrases_{seen,heldout}.json, scenes.jsonl (the truth), summary.json
 """

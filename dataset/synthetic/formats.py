@@ -1,35 +1,26 @@
-"""Writers of the published annotation formats. Pixels of the original image; each docstring says
-xyxy or xywh.
+"""What the lists of the embedded data set hold, and REFER's files. Pixels of the original image;
+each docstring says xyxy or xywh.
+
+REFER's files hold what a `Record` does not: objects that no reference names, areas, classes that no
+object has. They are therefore put together here.
 """
 
-import json
-import pickle
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import utils
+from dataset.formats import entries, refer
+from dataset.record import Phrase, Record
 from dataset.synthetic.scenes import Thing, fill, run_lengths
 from dataset.synthetic.vocabulary import SHAPES
 
 Entry = dict[str, Any]
 
 
-def write_json(path: Path, content: object) -> None:
-    """Writes compact JSON, making the folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, separators=(",", ":")) + "\n", encoding="utf-8")
-
-
 def write_lines(path: Path, lines: Iterable[str]) -> None:
     """Writes one item per line, making the folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-
-
-def write_pickle(path: Path, content: object) -> None:
-    """Writes the pickle protocol that REFER's own files can be read with everywhere."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(pickle.dumps(content, protocol=2))
+    utils.write_text(path, "".join(f"{line}\n" for line in lines))
 
 
 def enclosing_box(things: Iterable[Thing]) -> list[int]:
@@ -44,15 +35,20 @@ def xywh(thing: Thing) -> list[int]:
     return [x1, y1, x2 - x1, y2 - y1]
 
 
-def vg_entry(image: str, captions: list[str], box: Iterable[int]) -> Entry:
-    """One entry of a VG train_file: captions that all describe the one xyxy box."""
-    return {"image": image, "caption": captions, "bbox": [list(box)]}
+def listed(
+    image: str,
+    texts: Iterable[str],
+    box: Iterable[int] | None,
+    relation: tuple[str, tuple[str, ...]] = ("", ()),
+) -> Record:
+    """An entry of a training list: texts that all describe the one xyxy box, or the whole picture.
 
-
-def relation(group: str, synonyms: list[str]) -> dict[str, Any]:
-    """The relation of a phrase: `group` are the words that each synonym may replace."""
-    others = dict.fromkeys(("antonym", "exclusion", "hypernym", "meronym", "union"), ())
-    return {"group": group, "synonym": synonyms, **{key: [] for key in others}}
+    relation: words of the text, and what may stand in for them.
+    """
+    boxes = () if box is None else (tuple(box),)
+    group, synonyms = relation
+    phrases = tuple(Phrase(one, boxes=boxes, group=group, synonyms=synonyms) for one in texts)
+    return Record(image, None, None, phrases, split="train")
 
 
 class ReferFiles:
@@ -136,34 +132,11 @@ class ReferFiles:
         categories = [
             {"id": i + 1, "name": s, "supercategory": "shape"} for i, s in enumerate(SHAPES)
         ]
-        write_pickle(folder / refs_name, self.refs)
+        refer.save_refs(folder / refs_name, self.refs)
         instances = {
             "images": self.images,
             "annotations": self.annotations,
             "categories": categories,
         }
-        write_json(folder / "instances.json", instances)
-        write_json(folder / "test.json", self.tests)
-
-
-class FlickrFiles:
-    """info-ground's files of one Flickr30k split: image ids, boxes (xyxy) and sentences with their
-    phrases.
-    """
-
-    def __init__(self) -> None:
-        self.ids: list[str] = []
-        self.boxes: dict[str, Entry] = {}
-        self.sentences: dict[str, list[Entry]] = {}
-
-    def add(self, image_id: str, boxes: dict[str, list[list[int]]], sentences: list[Entry]) -> None:
-        """Adds an image; a phrase whose id has no boxes is one that no region shows."""
-        self.ids.append(image_id)
-        self.boxes[image_id] = {"boxes": boxes}
-        self.sentences[image_id] = sentences
-
-    def write(self, folder: Path, split: str) -> None:
-        """Writes `<split>.txt`, `bounding_boxes_<split>.json` and `sentences_<split>.json`."""
-        write_lines(folder / f"{split}.txt", self.ids)
-        write_json(folder / f"bounding_boxes_{split}.json", self.boxes)
-        write_json(folder / f"sentences_{split}.json", self.sentences)
+        entries.save_json(folder / "instances.json", instances)
+        entries.save_json(folder / "test.json", self.tests)

@@ -2,16 +2,21 @@
 
 import json
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
+from dataset.formats import coco, detections, entries, flickr30k, paraphrases, vg
+from dataset.record import Phrase, Record
 from dataset.synthetic import formats, language
 from dataset.synthetic.language import Expression
 from dataset.synthetic.scenes import Scene, draw, fill, make_scene, run_lengths
+from dataset.synthetic.trees import Trees
 from dataset.synthetic.vocabulary import SYNONYMS, synonym_table, wordpiece_vocabulary
+from geometry import xywh_to_xyxy
 
 SPLITS = {"train": 0.8, "val": 0.1, "test": 0.1}
 # probability of 1, 2, ... objects: training has easy scenes for a curriculum, the other splits test
@@ -29,21 +34,27 @@ class _Collector:
     """Everything that is written, gathered scene by scene."""
 
     def __init__(
-        self, folder: Path, seed: int, synonym_rate: float, captions_per_scene: int
+        self,
+        folder: Path,
+        seed: int,
+        synonym_rate: float,
+        captions_per_scene: int,
+        trees: Trees | None,
     ) -> None:
         self.folder = folder
+        self.trees = trees
         self.seed = seed
         self.synonym_rate = synonym_rate
         self.captions_per_scene = captions_per_scene
-        self.regions: dict[int, list[formats.Entry]] = defaultdict(list)
-        self.captions: dict[int, list[formats.Entry]] = defaultdict(list)
-        self.relations: list[formats.Entry] = []
-        self.coco: list[formats.Entry] = []
+        self.regions: dict[int, list[Record]] = defaultdict(list)
+        self.captions: dict[int, list[Record]] = defaultdict(list)
+        self.relations: list[Record] = []
+        self.coco: list[Record] = []
         self.refcoco = formats.ReferFiles(split_in_tests=False)
         self.refclef = formats.ReferFiles(split_in_tests=True)
-        self.proposals: dict[str, list[list[float]]] = {}
-        self.flickr = {"val": formats.FlickrFiles(), "test": formats.FlickrFiles()}
-        self.paraphrases: dict[str, list[formats.Entry]] = {"seen": [], "heldout": []}
+        self.proposals: dict[str, np.ndarray] = {}
+        self.flickr: dict[str, list[Record]] = {"val": [], "test": []}
+        self.paraphrases: dict[str, list[Record]] = {"seen": [], "heldout": []}
         self.truth: list[str] = []
         self.hits: list[tuple[float, float]] = []
 
@@ -57,35 +68,46 @@ class _Collector:
         _write_bytes(self.folder / "images" / scene.name, jpeg)
         spoken: list[Expression] = []
         if scene.split == "train":
-            self._add_training(rng, scene, spoken)
+            regions = self._add_training(rng, scene, spoken)
+            # Numbers of its own, so that what is said besides does not depend on these sentences.
+            more = np.random.default_rng((self.seed, 3, image_id))
+            sentences = _sentences(more, image_id, scene, [])
         else:
             _write_bytes(self.folder / "flickr30k" / "images" / f"{image_id}.jpg", jpeg)
-            self._add_flickr(rng, image_id, scene, spoken)
+            regions = []
+            sentences = _sentences(rng, image_id, scene, spoken)
+            self.flickr[scene.split] += sentences
         self._add_refer(rng, image_id, scene, spoken)
         if scene.split == "test":
             self._add_paraphrases(rng, scene)
         several = language.refer_to_several(rng, scene)
-        spoken += [language.refer_to_none(rng, scene), *([several] if several else [])]
+        unusual = [language.refer_to_none(rng, scene), *([several] if several else [])]
+        spoken += unusual
         self.truth.append(json.dumps(_truth(image_id, scene, spoken), separators=(",", ":")))
+        if self.trees is not None:
+            self.trees.add(image_id, scene, regions, sentences, unusual)
 
     def _add_training(
         self, rng: np.random.Generator, scene: Scene, spoken: list[Expression]
-    ) -> None:
+    ) -> list[Record]:
+        """Adds to the training lists; returns the regions."""
         count = len(scene.things)
+        regions = []
         for index, thing in enumerate(scene.things):
             expressions = _expressions(rng, scene, index, KINDS, 3)
             spoken += expressions
             texts = [language.with_synonyms(rng, e.text, self.synonym_rate) for e in expressions]
-            self.regions[count].append(formats.vg_entry(scene.name, texts, thing.box))
-            text, relation = _relation(rng, expressions[0])
-            self.relations.append(
-                {**formats.vg_entry(scene.name, [text], thing.box), "relation": relation}
-            )
-            self.coco.append({"image": scene.name, "phrase_chunks": [text], "relation": relation})
+            regions.append(formats.listed(scene.name, texts, thing.box))
+            text = expressions[0].text
+            relation = _relation(rng, expressions[0])
+            self.relations.append(formats.listed(scene.name, [text], thing.box, relation))
+            self.coco.append(formats.listed(scene.name, [text], None, relation))
+        self.regions[count] += regions
         drawn = [language.caption(rng, scene) for _ in range(self.captions_per_scene)]
         texts = [language.with_synonyms(rng, text, self.synonym_rate) for text in drawn]
         box = formats.enclosing_box(scene.things)
-        self.captions[count].append(formats.vg_entry(scene.name, texts, box))
+        self.captions[count].append(formats.listed(scene.name, texts, box))
+        return regions
 
     def _add_refer(
         self, rng: np.random.Generator, image_id: int, scene: Scene, spoken: list[Expression]
@@ -104,73 +126,45 @@ class _Collector:
                             image_id, scene.name, split, ann_id, [e.text for e in expressions]
                         )
         if scene.split != "train":
-            self.proposals[str(image_id)] = _proposals(rng, scene)
+            proposals = np.asarray(_proposals(rng, scene))
+            proposals[:, :4] = xywh_to_xyxy(proposals[:, :4])
+            self.proposals[str(image_id)] = proposals
             self.hits += _chance(scene)
-
-    def _add_flickr(
-        self, rng: np.random.Generator, image_id: int, scene: Scene, spoken: list[Expression]
-    ) -> None:
-        sentences, boxes = [], {}
-        phrase_ids = {i: str(image_id * 10 + i + 1) for i in range(len(scene.things))}
-        for _ in range(3):
-            named = rng.permutation(len(scene.things))[: int(rng.integers(2, 4))].tolist()
-            phrases = []
-            for index in named:
-                attributes = language.unique_attributes(rng, scene, index)
-                text = f"a {language.noun(attributes)}"
-                spoken.append(
-                    Expression(text, "attribute", language.Description(attributes), (index,))
-                )
-                phrases.append({"phrase": text, "phrase_id": phrase_ids[index]})
-                boxes[phrase_ids[index]] = [list(scene.things[index].box)]
-            sentence = " and ".join(p["phrase"] for p in phrases) + " in the picture"
-            phrases.append({"phrase": "the picture", "phrase_id": "0"})
-            sentences.append({"sentence": sentence, "phrases": phrases})
-        several = language.refer_to_several(rng, scene)
-        if several is not None:
-            phrase_id = str(image_id * 10)
-            boxes[phrase_id] = [list(scene.things[i].box) for i in several.targets]
-            phrase = {"phrase": several.text, "phrase_id": phrase_id}
-            sentences.append({"sentence": several.text, "phrases": [phrase]})
-            spoken.append(several)
-        self.flickr[scene.split].add(str(image_id), boxes, sentences)
 
     def _add_paraphrases(self, rng: np.random.Generator, scene: Scene) -> None:
         for index, thing in enumerate(scene.things):
             phrase = language.noun(language.unique_attributes(rng, scene, index))
-            for column, name in enumerate(self.paraphrases):
-                self.paraphrases[name].append(
-                    {
-                        "image": scene.name,
-                        "phrase": phrase,
-                        "paraphrase": language.paraphrase(rng, phrase, column),
-                        "box": list(thing.box),
-                        "size": [scene.height, scene.width],
-                    }
+            boxes = (thing.box,)
+            for column, (name, pairs) in enumerate(self.paraphrases.items()):
+                other = language.paraphrase(rng, phrase, column)
+                pair = (
+                    Phrase(phrase, paraphrases.PHRASE, boxes),
+                    Phrase(other, paraphrases.PARAPHRASE, boxes),
                 )
+                pairs.append(Record(scene.name, scene.width, scene.height, pair, name))
 
     def write(self) -> dict[str, Any]:
         """Writes all annotation files and returns the summary."""
-        vg = self.folder / "vg"
+        folder = self.folder / "vg"
         for count in sorted(self.captions):
-            formats.write_json(
-                vg / f"train_{count}.json", self.regions[count] + self.captions[count]
-            )
-            formats.write_json(vg / f"captions_{count}.json", self.captions[count])
+            vg.write(self.regions[count] + self.captions[count], folder / f"train_{count}.json")
+            vg.write(self.captions[count], folder / f"captions_{count}.json")
         captions = [entry for count in sorted(self.captions) for entry in self.captions[count]]
         regions = [entry for count in sorted(self.regions) for entry in self.regions[count]]
-        formats.write_json(vg / "captions.json", captions)
-        formats.write_json(vg / "train.json", regions + captions)
-        formats.write_json(vg / "relation.json", self.relations)
-        formats.write_json(self.folder / "coco" / "relation.json", self.coco)
+        vg.write(captions, folder / "captions.json")
+        vg.write(regions + captions, folder / "train.json")
+        vg.write(self.relations, folder / "relation.json")
+        coco.write(self.coco, self.folder / "coco" / "relation.json")
         self.refcoco.write(self.folder / "refcoco+", "refs(unc).p")
         self.refclef.write(self.folder / "refclef", "refs(berkeley).p")
-        formats.write_json(self.folder / "refcoco+" / "dets.json", self.proposals)
-        for split, files in self.flickr.items():
-            files.write(self.folder / "flickr30k", split)
-        for name, entries in self.paraphrases.items():
-            formats.write_json(self.folder / f"paraphrases_{name}.json", entries)
-        formats.write_json(self.folder / "synonyms.json", synonym_table())
+        detections.write(self.proposals, self.folder / "refcoco+" / "dets.json")
+        for split, sentences in self.flickr.items():
+            # As in the released files, which state neither sizes nor places in the sentence.
+            bare = [replace(_without_places(one), width=None, height=None) for one in sentences]
+            flickr30k.write(bare, self.folder / "flickr30k", split)
+        for name, pairs in self.paraphrases.items():
+            paraphrases.write(pairs, self.folder / f"paraphrases_{name}.json")
+        entries.save_json(self.folder / "synonyms.json", synonym_table())
         formats.write_lines(self.folder / "tokenizer" / "vocab.txt", wordpiece_vocabulary())
         formats.write_lines(self.folder / "scenes.jsonl", self.truth)
         centre, random = np.mean(self.hits, axis=0) * 100
@@ -185,7 +179,9 @@ class _Collector:
             "centre point hit rate (%)": round(float(centre), 2),
             "random point hit rate (%)": round(float(random), 2),
         }
-        formats.write_json(self.folder / "summary.json", summary)
+        entries.save_json(self.folder / "summary.json", summary)
+        if self.trees is not None:
+            self.trees.write(self.refcoco.annotations)
         return summary
 
 
@@ -210,15 +206,55 @@ def _expressions(
     return list(found.values())
 
 
-def _relation(rng: np.random.Generator, expression: Expression) -> tuple[str, dict[str, Any]]:
-    """A phrase of base words and its relation: the target's words, or one of them, and what may
-    replace them.
-    """
+def _relation(rng: np.random.Generator, expression: Expression) -> tuple[str, tuple[str, ...]]:
+    """The words of an expression's target, or one of them, and what may replace them."""
     group = language.noun(expression.description.attributes)
     if rng.random() < 0.5:
         group = str(rng.choice([word for word in group.split() if word in SYNONYMS]))
     synonyms = {language.paraphrase(rng, group, 0) for _ in range(4)}
-    return expression.text, formats.relation(group, sorted(synonyms))
+    return group, tuple(sorted(synonyms))
+
+
+def _sentences(
+    rng: np.random.Generator, image_id: int, scene: Scene, spoken: list[Expression]
+) -> list[Record]:
+    """Sentences of several phrases as Flickr30k has them; "the picture" is shown by no region."""
+    sentences: list[list[Phrase]] = []
+    numbers = {index: str(image_id * 10 + index + 1) for index in range(len(scene.things))}
+    for _ in range(3):
+        named = rng.permutation(len(scene.things))[: int(rng.integers(2, 4))].tolist()
+        phrases, start = [], 0
+        for index in named:
+            attributes = language.unique_attributes(rng, scene, index)
+            text = f"a {language.noun(attributes)}"
+            description = language.Description(attributes)
+            spoken.append(Expression(text, "attribute", description, (index,)))
+            box = scene.things[index].box
+            phrases.append(Phrase(text, numbers[index], (box,), start=start))
+            start += len(text) + len(" and ")
+        last = Phrase("the picture", "0", start=start - len(" and ") + len(" in "))
+        sentences.append([*phrases, last])
+    texts = [
+        " and ".join(phrase.text for phrase in phrases[:-1]) + " in the picture"
+        for phrases in sentences
+    ]
+    several = language.refer_to_several(rng, scene)
+    if several is not None:
+        boxes = tuple(scene.things[index].box for index in several.targets)
+        sentences.append([Phrase(several.text, str(image_id * 10), boxes, start=0)])
+        texts.append(several.text)
+        spoken.append(several)
+    return [
+        Record(
+            f"{image_id}.jpg", scene.width, scene.height, tuple(phrases), scene.split,
+            f"{image_id}#{index}", sentence=text, image_ids=(f"flickr:{image_id}",),
+        )
+        for index, (phrases, text) in enumerate(zip(sentences, texts, strict=True))
+    ]  # fmt: skip
+
+
+def _without_places(record: Record) -> Record:
+    return replace(record, phrases=tuple(replace(one, start=-1) for one in record.phrases))
 
 
 def _refer_splits(split: str, is_refclef: bool) -> list[tuple[str, tuple[str, ...]]]:
@@ -295,6 +331,7 @@ def write_dataset(
     *,
     synonym_rate: float = 0.15,
     captions_per_scene: int = 4,
+    trees: bool = True,
 ) -> dict[str, Any]:
     """Draws `scenes` scenes (80 % train, 10 % val, 10 % test) and writes them into a folder.
 
@@ -305,6 +342,7 @@ def write_dataset(
             depend on `scenes`.
         synonym_rate: how often a training text uses a synonym where a base word could stand.
         captions_per_scene: differently worded captions per training scene.
+        trees: write the further formats, too (`dataset.synthetic.trees`).
 
     Returns:
         The summary that is also written to `summary.json`: counts and the hit rates (in percent)
@@ -315,7 +353,9 @@ def write_dataset(
     """
     if scenes < 20:
         raise ValueError(f"scenes must be at least 20 to fill train, val and test, not {scenes}")
-    collector = _Collector(Path(folder), seed, synonym_rate, captions_per_scene)
+    folder = Path(folder)
+    further = Trees(folder) if trees else None
+    collector = _Collector(folder, seed, synonym_rate, captions_per_scene, further)
     held = max(1, scenes // 10)
     counts = {"train": scenes - 2 * held, "val": held, "test": held}
     for number, (split, rates) in enumerate(OBJECT_RATES.items()):
