@@ -41,7 +41,8 @@ class Grounding:
     phrase: the words; point: (x, y); boxes: (n, 4) xyxy, best first; scores: (n,) of the boxes;
     mask: (H, W) bool or None; heatmap: (h, w) float32 on the system's own grid or None;
     size: (H, W) of the original picture; derived: which of "point", "box", "mask" the system did
-    not give itself.
+    not give itself; resized_mask: (h, w) bool, the mask of the picture as the network saw it
+    (without padding), for the metrics that are defined there, or None.
     """
 
     phrase: str
@@ -52,6 +53,7 @@ class Grounding:
     heatmap: np.ndarray | None
     size: Size
     derived: frozenset[str] = field(default_factory=frozenset)
+    resized_mask: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if len(self.boxes) != len(self.scores):
@@ -240,6 +242,15 @@ def heatmap_to_box(heatmap: np.ndarray, fraction: float = 0.5) -> Box | None:
     return mask_to_box(heatmap_to_mask(heatmap, fraction))
 
 
+def resize_mask(mask: np.ndarray, size: Size) -> np.ndarray:
+    """(H, W) bool -> `size` bool by the nearest pixel, as `torch.nn.functional.interpolate` does."""
+    rows, columns = (
+        np.minimum(np.arange(new, dtype=np.float32) * np.float32(old / new), old - 1).astype(int)
+        for old, new in zip(mask.shape, size, strict=True)
+    )
+    return mask[rows[:, None], columns]
+
+
 def _scale(size: Sequence[int]) -> np.ndarray:
     height, width = size
     if height < 1 or width < 1:
@@ -303,3 +314,8 @@ def mask_to_runs(mask: np.ndarray) -> dict[str, Any]:
     """COCO's compressed run lengths of an (H, W) mask, {size: [H, W], counts: str} as JSON."""
     runs = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
     return {"size": list(runs["size"]), "counts": runs["counts"].decode()}
+
+
+def runs_to_mask(counts: str, size: Size) -> np.ndarray:
+    """The (H, W) bool mask of the `counts` that `mask_to_runs` gave."""
+    return coco_mask.decode({"size": list(size), "counts": counts.encode()}).astype(bool)

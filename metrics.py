@@ -77,12 +77,37 @@ def proposal_correct(proposal: ArrayLike | None, truth: ArrayLike, threshold: fl
     return proposal is not None and proposal_iou(proposal, truth) >= threshold
 
 
-def box_correct(box: ArrayLike | None, truths: ArrayLike, threshold: float = 0.5) -> bool:
-    """Acc@IoU: does the box reach the threshold with any of the (n, 4) true boxes?
+def box_iou(box: ArrayLike | None, truths: ArrayLike) -> float:
+    """IoU of a box with the best of the (n, 4) true boxes; 0 without a box or without truth."""
+    return 0.0 if box is None else float(geometry.iou(box, truths).max(initial=0))
 
-    No predicted box, or a phrase without true boxes, is a miss.
+
+def box_correct(box: ArrayLike | None, truths: ArrayLike, threshold: float = 0.5) -> bool:
+    """Acc@IoU: does the box exceed the threshold with any of the (n, 4) true boxes?
+
+    Strictly, as RefTR counts: an IoU of exactly the threshold is a miss. No predicted box, or a
+    phrase without true boxes, is a miss.
     """
-    return box is not None and bool((geometry.iou(box, truths) >= threshold).any())
+    return box_iou(box, truths) > threshold
+
+
+def mask_overlap(mask: np.ndarray | None, truth: np.ndarray) -> tuple[int, int]:
+    """(intersection, union) in pixels of two (H, W) bool masks; no predicted mask is an empty one.
+
+    Raises:
+        ValueError: masks of different sizes.
+    """
+    if mask is None:
+        return 0, int(truth.sum())
+    if mask.shape != truth.shape:
+        raise ValueError(f"a mask of {mask.shape} cannot be compared with one of {truth.shape}")
+    return int((mask & truth).sum()), int((mask | truth).sum())
+
+
+def mask_iou(overlap: tuple[int, int]) -> float:
+    """IoU of an overlap; 1 for two empty masks, which agree (the released code gives NaN)."""
+    intersection, union = overlap
+    return intersection / union if union else 1.0
 
 
 def centre_hit(size: Size, boxes: ArrayLike) -> bool:
@@ -142,11 +167,13 @@ def bootstrap_interval(
     n_boot: int = 2000,
     seed: int = 0,
     groups: Sequence[object] | None = None,
+    weights: ArrayLike | None = None,
 ) -> tuple[float, float]:
     """95 % percentile bootstrap interval of a mean.
 
     Args:
         values: (n,) hits or other numbers, n > 0.
+        weights: (n,) not negative, for a weighted mean; None: all alike.
         n_boot: number of resamples.
         seed: of the resampling; the same input and seed give the same interval.
         groups: (n,) the picture of each value. Phrases of one picture stand or fall together, so
@@ -158,24 +185,35 @@ def bootstrap_interval(
         bootstrap cannot see what never varied.
 
     Raises:
-        ValueError: no values, or groups of another length.
+        ValueError: no values, or groups or weights of another length.
     """
     numbers = np.asarray(values, dtype=np.float64)
     if numbers.ndim != 1 or not len(numbers):
         raise ValueError(f"a list of at least one value is needed, got shape {numbers.shape}")
     if groups is not None and len(groups) != len(numbers):
         raise ValueError(f"{len(numbers)} values but {len(groups)} groups")
+    weight = _weights(weights, len(numbers))
     index = np.arange(len(numbers)) if groups is None else _group_index(groups)
-    totals, counts = np.bincount(index, numbers), np.bincount(index)
+    totals, counts = np.bincount(index, numbers * weight), np.bincount(index, weight)
     random = np.random.default_rng(seed)
     means = np.empty(n_boot)
     # In slices, so that a test set of many thousand pictures needs little memory.
     step = max(1, 2_000_000 // len(counts))
     for start in range(0, n_boot, step):
         drawn = random.integers(len(counts), size=(min(step, n_boot - start), len(counts)))
-        means[start : start + step] = totals[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+        sums = counts[drawn].sum(axis=1)
+        means[start : start + step] = np.divide(
+            totals[drawn].sum(axis=1), sums, out=np.zeros(len(sums)), where=sums > 0
+        )
     low, high = np.percentile(means, [2.5, 97.5])
     return float(low), float(high)
+
+
+def _weights(weights: ArrayLike | None, count: int) -> np.ndarray:
+    array = np.ones(count) if weights is None else np.asarray(weights, dtype=np.float64)
+    if array.shape != (count,) or (array < 0).any():
+        raise ValueError(f"{count} weights that are not negative are needed, got {array.shape}")
+    return array
 
 
 def _group_index(groups: Sequence[object]) -> np.ndarray:
@@ -188,6 +226,7 @@ def result_row(
     *,
     keys: Mapping[str, object],
     groups: Sequence[object] | None = None,
+    weights: Sequence[float] | None = None,
     seed: int = 0,
     scale: float = 100.0,
 ) -> dict[str, object]:
@@ -198,6 +237,7 @@ def result_row(
             None, because a missing measurement must neither vanish nor look like 0 %.
         keys: the other columns (system, benchmark, split, metric, ...); absent ones are empty.
         groups: the picture of each value, for the clustered interval.
+        weights: of a weighted mean, such as unions for a cumulative IoU; None: all alike.
         scale: 100 for percent, 1 for a metric with a unit of its own.
 
     Raises:
@@ -213,8 +253,11 @@ def result_row(
     if not len(numbers):
         row.update(value=None, low=None, high=None, note=str(row["note"]) or "no samples")
         return row
-    low, high = bootstrap_interval(numbers, seed=seed, groups=groups)
-    row.update(value=scale * math.fsum(numbers) / len(numbers), low=scale * low, high=scale * high)
+    low, high = bootstrap_interval(numbers, seed=seed, groups=groups, weights=weights)
+    weight = _weights(weights, len(numbers))
+    total = math.fsum(weight)
+    mean = math.fsum(numbers * weight) / total if total else 0.0
+    row.update(value=scale * mean, low=scale * low, high=scale * high)
     return row
 
 
@@ -224,6 +267,7 @@ def accuracy_rows(
     *,
     keys: Mapping[str, object],
     groups: Sequence[object] | None = None,
+    weights: Sequence[float] | None = None,
     expected_splits: Sequence[str] | None = None,
     seed: int = 0,
     scale: float = 100.0,
@@ -233,7 +277,7 @@ def accuracy_rows(
     Args:
         values: (n,) hits or other numbers of all splits together.
         splits: (n,) the split of each value.
-        keys, groups, seed, scale: see `result_row`.
+        keys, groups, weights, seed, scale: see `result_row`.
         expected_splits: the splits to report, in this order; one without samples becomes a row
             with n = 0. Without it: the splits that occur, in the order of their first sample.
 
@@ -253,6 +297,7 @@ def accuracy_rows(
                 [values[index] for index in chosen],
                 keys={**keys, "split": name},
                 groups=None if groups is None else [groups[index] for index in chosen],
+                weights=None if weights is None else [weights[index] for index in chosen],
                 seed=seed,
                 scale=scale,
             )
