@@ -10,9 +10,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+import numpy as np
+from numpy.typing import ArrayLike
+
 import utils
 from dataset.record import Phrase
-from geometry import Box
+from geometry import Box, xywh_to_xyxy
 
 _DECODER = json.JSONDecoder()
 _SPACE = re.compile(r"[ \t\n\r]*")
@@ -112,7 +115,8 @@ class _Text:
     def peek(self) -> str:
         """The next character that is not white space; "" at the end."""
         while True:
-            self._at = _SPACE.match(self._piece, self._at).end()
+            space = _SPACE.match(self._piece, self._at)
+            self._at = space.end() if space else self._at
             if self._at < len(self._piece):
                 return self._piece[self._at]
             if not self._more():
@@ -174,6 +178,12 @@ def boxes(value: Any, key: str, source: str) -> tuple[Box, ...]:
         if not isinstance(row, list | tuple) or len(row) != 4 or not all(map(_is_number, row)):
             raise ValueError(f"{source}: {key} holds {row!r}; a box is four finite numbers")
     return tuple((float(a), float(b), float(c), float(d)) for a, b, c, d in rows)
+
+
+def corners(rows: ArrayLike) -> tuple[Box, ...]:
+    """(n, 4) boxes x, y, width, height, which may be none -> xyxy boxes."""
+    array = xywh_to_xyxy(np.asarray(rows, dtype=np.float64).reshape(-1, 4))
+    return tuple((x1, y1, x2, y2) for x1, y1, x2, y2 in array.tolist())
 
 
 def plain(rows: Iterable[Sequence[float]]) -> list[list[float]]:

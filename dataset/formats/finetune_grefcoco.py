@@ -19,7 +19,7 @@ from typing import Any
 from dataset.formats import entries, pictures
 from dataset.formats.refer_instances import number
 from dataset.record import Phrase, Record
-from geometry import xywh_to_xyxy, xyxy_to_xywh
+from geometry import xyxy_to_xywh
 
 NAME = "finetune_grefcoco_{}.json"
 _NOTHING = -1
@@ -47,8 +47,7 @@ def read(path: str | os.PathLike[str], split: str | None = None) -> Iterator[Rec
         image_id = number(image, "original_id", source)
         name, identity = pictures.named("coco", image_id, source)
         (text,) = entries.texts(entries.need(image, "caption", source), "caption", source)
-        rows = targets.pop(number(image, "id", source), [])
-        boxes = tuple(tuple(row) for row in xywh_to_xyxy(rows).tolist()) if rows else ()
+        boxes = entries.corners(targets.pop(number(image, "id", source), []))
         phrase = Phrase(text, boxes=boxes, matches_nothing=not boxes)
         yield Record(
             str(image.get("file_name") or name), image.get("width"), image.get("height"),

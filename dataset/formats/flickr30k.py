@@ -125,9 +125,9 @@ def write(records: Iterable[Record], folder: str | os.PathLike[str], split: str)
     utils.write_text(ids_file, "".join(f"{image_id}\n" for image_id in sentences))
     entries.save_json(boxes_file, boxes)
     entries.save_json(sentences_file, sentences)
-    rows = [entry for of_image in sentences.values() for entry in of_image]
-    phrases = sum(len(entry["phrases"]) for entry in rows)
-    return {"images": len(sentences), "sentences": len(rows), "phrases": phrases}
+    written_all = [entry for of_image in sentences.values() for entry in of_image]
+    phrases = sum(len(entry["phrases"]) for entry in written_all)
+    return {"images": len(sentences), "sentences": len(written_all), "phrases": phrases}
 
 
 def sentence_number(record: Record) -> tuple[str, int]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from dataset.formats import entries, pictures
 from dataset.record import Phrase, Record
-from geometry import xywh_to_xyxy, xyxy_to_xywh
+from geometry import Box, xyxy_to_xywh
 
 
 def read(
@@ -49,7 +49,7 @@ def read(
 
 def _single(entry: Mapping[str, Any], texts: tuple[str, ...], source: str) -> tuple[Phrase, ...]:
     boxes = _boxes([entries.need(entry, "bbox", source)], source)
-    masks = (json.dumps(entry["mask"]),) if entry.get("mask") else ()
+    masks = (_compact(entry["mask"]),) if entry.get("mask") else ()
     return tuple(Phrase(text, boxes=boxes, masks=masks) for text in texts)
 
 
@@ -65,13 +65,17 @@ def _several(entry: Mapping[str, Any], texts: tuple[str, ...], source: str) -> t
             continue
         if shapes and len(shapes) != len(rows):
             raise ValueError(f"{source}: {text!r} has {len(rows)} boxes, {len(shapes)} masks")
-        masks = tuple(json.dumps(shape) for shape in shapes)
+        masks = tuple(map(_compact, shapes))
         phrases.append(Phrase(text, boxes=_boxes(rows, source), masks=masks))
     return tuple(phrases)
 
 
-def _boxes(rows: Any, source: str) -> tuple[tuple[float, ...], ...]:
-    return tuple(tuple(row) for row in xywh_to_xyxy(entries.boxes(rows, "bbox", source)).tolist())
+def _compact(mask: Any) -> str:
+    return json.dumps(mask, separators=(",", ":"))
+
+
+def _boxes(rows: Any, source: str) -> tuple[Box, ...]:
+    return entries.corners(entries.boxes(rows, "bbox", source))
 
 
 def write(records: Iterable[Record], path: str | os.PathLike[str]) -> dict[str, int]:

@@ -17,7 +17,7 @@ from typing import Any
 from dataset.formats import entries, pictures
 from dataset.formats.refer_instances import number
 from dataset.record import Phrase, Record
-from geometry import xywh_to_xyxy, xyxy_to_xywh
+from geometry import xyxy_to_xywh
 
 # The collection that the `iid` of a file of this name counts: RefCLEF's pictures are SAIAPR's.
 _BY_NAME = {"refclef": "saiaprtc12", "flickr": "flickr"}
@@ -53,7 +53,7 @@ def read(path: str | os.PathLike[str], splits: Iterable[str] | None = None) -> I
 
 def _phrases(entry: Mapping[str, Any], source: str) -> tuple[Phrase, ...]:
     box = entries.boxes([entries.need(entry, "bbox", source)], "bbox", source)
-    boxes = tuple(tuple(row) for row in xywh_to_xyxy(box).tolist())
+    boxes = entries.corners(box)
     phrase_id = str(entries.need(entry, "mask_id", source))
     category = str(entries.need(entry, "cat_id", source))
     texts = entries.texts(entries.need(entry, "refs", source), "refs", source)

@@ -15,7 +15,7 @@ from typing import Any
 
 from dataset.formats import entries, pictures
 from dataset.record import Phrase, Record
-from geometry import xywh_to_xyxy, xyxy_to_xywh
+from geometry import xyxy_to_xywh
 
 
 def read(folder: str | os.PathLike[str]) -> Iterator[Record]:
@@ -70,10 +70,10 @@ def _phrase(
     region: Mapping[str, Any], key: str, sides: tuple[str, str], source: str, category: str = ""
 ) -> Phrase:
     numbers = [entries.need(region, side, source) for side in ("x", "y", *sides)]
-    boxes = xywh_to_xyxy(entries.boxes([numbers], "region", source)).tolist()
+    boxes = entries.corners(entries.boxes([numbers], "region", source))
     (words,) = entries.texts(entries.need(region, "phrase", source), "phrase", source)
     phrase_id = str(entries.need(region, key, source))
-    return Phrase(words, phrase_id, tuple(tuple(box) for box in boxes), category=category)
+    return Phrase(words, phrase_id, boxes, category=category)
 
 
 def _record(
@@ -108,7 +108,8 @@ def write(
             exactly one box or a number as id, or an object whose text does not end in its category.
     """
     images: dict[str, dict[str, Any]] = {}
-    described, attributed = [], []
+    described: list[dict[str, Any]] = []
+    attributed: list[dict[str, Any]] = []
     for record in regions:
         images.setdefault(record.record_id, _image_row(record))
         rows = [_region(record, phrase) for phrase in record.phrases]

@@ -14,6 +14,7 @@ from dataset.formats import entries, refer
 from dataset.record import Phrase, Record
 from dataset.synthetic.scenes import Thing, fill, run_lengths
 from dataset.synthetic.vocabulary import SHAPES
+from geometry import Box
 
 Entry = dict[str, Any]
 
@@ -23,10 +24,10 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
     utils.write_text(path, "".join(f"{line}\n" for line in lines))
 
 
-def enclosing_box(things: Iterable[Thing]) -> list[int]:
+def enclosing_box(things: Iterable[Thing]) -> Box:
     """The xyxy box around all objects."""
     x1, y1, x2, y2 = zip(*(thing.box for thing in things), strict=True)
-    return [min(x1), min(y1), max(x2), max(y2)]
+    return min(x1), min(y1), max(x2), max(y2)
 
 
 def xywh(thing: Thing) -> list[int]:
@@ -38,14 +39,14 @@ def xywh(thing: Thing) -> list[int]:
 def listed(
     image: str,
     texts: Iterable[str],
-    box: Iterable[int] | None,
+    box: Box | None,
     relation: tuple[str, tuple[str, ...]] = ("", ()),
 ) -> Record:
     """An entry of a training list: texts that all describe the one xyxy box, or the whole picture.
 
     relation: words of the text, and what may stand in for them.
     """
-    boxes = () if box is None else (tuple(box),)
+    boxes = () if box is None else (box,)
     group, synonyms = relation
     phrases = tuple(Phrase(one, boxes=boxes, group=group, synonyms=synonyms) for one in texts)
     return Record(image, None, None, phrases, split="train")

@@ -231,7 +231,7 @@ def _phrase(scene: Scene, expression: Expression, masks: list[str], number: str)
     return Phrase(
         expression.text,
         number,
-        tuple(tuple(map(float, thing.box)) for thing in things),
+        tuple(thing.box for thing in things),
         masks=tuple(masks[index] for index in expression.targets),
         category=",".join(shapes[:1] if len(set(shapes)) == 1 else shapes),
         matches_nothing=not things,
