@@ -1,5 +1,6 @@
-"""The optimiser: torch's AdamW over two groups of parameters."""
+"""The optimiser: torch's AdamW over groups of parameters."""
 
+from collections.abc import Mapping
 from typing import Protocol
 
 import torch
@@ -38,6 +39,34 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
         {"params": plain, "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]
+
+
+def named_groups(
+    model: nn.Module, rates: Mapping[tuple[str, ...], float], *, rest: float
+) -> list[dict]:
+    """One group per learning rate, chosen by parts of the parameters' names.
+
+    Args:
+        model: its frozen parameters are in no group.
+        rates: parts of names -> learning rate. A parameter belongs to the first entry of which any
+            part occurs in its name.
+        rest: learning rate of all others.
+
+    Returns:
+        The rest first, then the groups in the order of `rates`, some maybe empty. Each has
+        `params`, `lr` and `peak_lr`, which `scheduler.apply_factor` multiplies.
+
+    Raises:
+        ValueError: the model has no trainable parameter.
+    """
+    groups = [{"params": [], "lr": lr, "peak_lr": lr} for lr in (rest, *rates.values())]
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            hits = (i for i, parts in enumerate(rates, 1) if any(part in name for part in parts))
+            groups[next(hits, 0)]["params"].append(parameter)
+    if not any(group["params"] for group in groups):
+        raise ValueError("the model has no trainable parameters; unfreeze what is to be trained")
+    return groups
 
 
 def create_optimizer(config: OptimizerSettings, model: nn.Module) -> torch.optim.Optimizer:

@@ -1,6 +1,7 @@
 """The learning rate as a pure function of the position in the run: nothing to save or resume."""
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Protocol
 
@@ -90,6 +91,38 @@ def cosine_steps(
     return schedule.min_lr + 0.5 * (optimizer.lr - schedule.min_lr) * (
         1 + math.cos(math.pi * share)
     )
+
+
+def cosine_factor(step: int, *, total: int, warmup: int = 0, floor: float = 0.01) -> float:
+    """Linear climb over `warmup` steps, then a cosine that reaches its end at step `total`.
+
+    The factor of a group's peak rate, never below `floor`, not even during the climb. This and the
+    next two rules are RefTR's released ones.
+    """
+    if step < warmup:
+        return max(floor, (step + 1) / warmup)
+    share = (step - warmup) / max(1, total - warmup)
+    return max(floor, (1 + math.cos(math.pi * share)) / 2)
+
+
+def multistep_factor(
+    step: int, *, milestones: Sequence[int], warmup: int = 0, floor: float = 0.01
+) -> float:
+    """Linear climb over `warmup` steps, then a tenth from each milestone on, not below `floor`."""
+    if step < warmup:
+        return max(floor, (step + 1) / warmup)
+    return max(floor, 0.1 ** sum(milestone <= step for milestone in milestones))
+
+
+def step_factor(step: int, *, every: int) -> float:
+    """A tenth after each `every` steps; no warm-up, no floor."""
+    return 0.1 ** (step // every)
+
+
+def apply_factor(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Sets every group's learning rate to this share of its `peak_lr` (`optim.named_groups`)."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak_lr"] * factor
 
 
 def apply_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

@@ -28,7 +28,11 @@ def pytest_generate_tests(metafunc):
     files = sorted(metafunc.config.getoption("--golden-dir").glob("*.npz"))
     if "golden_files" in metafunc.fixturenames:
         metafunc.parametrize("golden_files", [files], ids=["all"], scope="module")
-    for fixture, system in (("albef_golden", "albef"), ("evaluation_golden", "evaluation")):
+    for fixture, system in (
+        ("albef_golden", "albef"),
+        ("evaluation_golden", "evaluation"),
+        ("reftr_golden", "reftr"),
+    ):
         if fixture in metafunc.fixturenames:
             mine = [file for file in files if golden_meta(file)["system"] == system]
             metafunc.parametrize(
@@ -49,6 +53,16 @@ def albef_golden(request):
     folders = (request.param.parent, GOLDEN)
     layouts = [f / name for f in folders for name in names if (f / name).is_file()]
     return arrays, meta, json.loads(layouts[0].read_text()) if layouts else None
+
+
+@pytest.fixture(scope="module")
+def reftr_golden(request):
+    """(arrays, meta, state-dict layout) of one RefTR file."""
+    arrays, meta = load_golden(request.param)
+    name = f"reftr_keys_{meta['size'].split('_')[0]}.json"
+    folders = (request.param.parent, GOLDEN)
+    layout = next(f / name for f in folders if (f / name).is_file())
+    return arrays, meta, json.loads(layout.read_text())
 
 
 @pytest.fixture(scope="module")

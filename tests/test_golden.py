@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 import torch
 
+from tests import golden_reftr, golden_reftr_checks
 from tests.golden_albef import GoldenALBEF, assert_close, assert_scalar
 from tests.golden_evaluation import check_pointing
+from tests.golden_reftr import GoldenRefTR
 
 OBJECTIVES = {"amc": ("itc_itm_mlm", "amc"), "selfeq": ("selfeq",)}
 
@@ -92,6 +94,33 @@ def test_evaluation_heat_maps_and_scores_are_the_published_ones(albef, mode, sid
     heatmaps, scores = albef.evaluate(mode, side)
     assert_close("heat maps", heatmaps, albef.arrays[f"gradcam_{mode}_{side}"])
     assert_close("scores", scores, albef.arrays[f"score_{mode}_{side}"])
+
+
+@pytest.fixture(scope="module")
+def reftr(reftr_golden) -> GoldenRefTR:
+    return GoldenRefTR(*reftr_golden)
+
+
+@pytest.mark.parametrize("objective", golden_reftr.OBJECTIVES)
+@pytest.mark.parametrize("part", ["forward", "losses", "gradients", "postprocessing"])
+def test_reftr_gives_the_published_numbers(reftr, objective, part):
+    if not reftr.has(objective):
+        pytest.skip(f"the file has no arrays of {objective}")
+    checked = getattr(golden_reftr_checks, f"check_{part}")(reftr, objective)
+    assert checked or objective == "res_cem", "the file has nothing of this kind"
+
+
+def test_every_array_of_reftr_has_its_rule(reftr):
+    """Those of data and metrics have theirs in tests/golden_reftr_data.py."""
+    golden_reftr_checks.check_coverage(reftr)
+
+
+def test_reftr_is_optimised_as_published(reftr):
+    golden_reftr_checks.check_optimisation(reftr)
+
+
+def test_reftr_treats_odd_inputs_as_documented(reftr):
+    golden_reftr_checks.check_oddities(reftr)
 
 
 def test_pointing_and_proposals_are_decided_as_published(evaluation_golden):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,8 +41,12 @@ class CheckpointError(ValueError):
     """A checkpoint cannot be read or does not fit; the message names file, keys and remedy."""
 
 
-def read_checkpoint(path: str | Path) -> dict:
+def read_checkpoint(path: str | Path, *, allowed: Sequence[type] = ()) -> dict:
     """Read a `.pth` file without running any code from it.
+
+    Args:
+        allowed: classes that the file may hold besides tensors and plain values; they must do
+            nothing but keep what they are given.
 
     Returns:
         The dictionary that was saved; `model` holds the state dict (a bare state dict is wrapped as
@@ -56,7 +61,8 @@ def read_checkpoint(path: str | Path) -> dict:
     if not path.is_file():
         raise FileNotFoundError(f"checkpoint not found: {path}")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(list(allowed)):
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path}: not loaded, because it holds more than tensors and plain values, or is no "

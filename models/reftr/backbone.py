@@ -1,0 +1,164 @@
+"""RefTR's image network: torchvision's ResNet without its classifier, and the sine position code.
+
+Shapes: B images, (H, W) the padded canvas, (h, w) a feature map, C channels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
+from torchvision.ops import FrozenBatchNorm2d
+
+BLOCKS: dict[str, tuple[type[BasicBlock | Bottleneck], list[int]]] = {
+    "resnet10": (BasicBlock, [1, 1, 1, 1]),
+    "resnet18": (BasicBlock, [2, 2, 2, 2]),
+    "resnet34": (BasicBlock, [3, 4, 6, 3]),
+    "resnet50": (Bottleneck, [3, 4, 6, 3]),
+    "resnet101": (Bottleneck, [3, 4, 23, 3]),
+}
+PARTS = ("stem", "layer1", "layer2", "layer3", "layer4")
+
+
+class FeatureMap(NamedTuple):
+    """features (B, C, h, w); padding (B, h, w) bool, True where the sampled pixel is padding."""
+
+    features: Tensor
+    padding: Tensor
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """Group norm with 32 groups, or as many as the channels allow."""
+    return nn.GroupNorm(math.gcd(32, channels), channels)
+
+
+NORMS: dict[str, Callable[..., nn.Module]] = {
+    "frozen": FrozenBatchNorm2d,
+    "batch": nn.BatchNorm2d,
+    "group": group_norm,
+}
+
+
+class ResNetBody(ResNet):
+    """A ResNet's four stages, with narrower stages or a finer last map on request.
+
+    Args:
+        name: a key of `BLOCKS`.
+        width: channels of the first stage before expansion; other than 64 for basic blocks only.
+        norm: a key of `NORMS`.
+        output_stride: 8, 16 or 32. Bottlenecks are dilated where a stride is left out;
+            torchvision's basic blocks cannot be, and only lose the stride.
+    """
+
+    def __init__(self, name: str, *, width: int, norm: str, output_stride: int):
+        block, counts = BLOCKS[name]
+        self.name, self._scale = name, width / 64
+        super().__init__(
+            block,
+            counts,
+            norm_layer=NORMS[norm],
+            replace_stride_with_dilation=[False, output_stride < 16, output_stride < 32],
+        )
+        del self.avgpool, self.fc
+
+    def _make_layer(
+        self,
+        block: type[BasicBlock | Bottleneck],
+        planes: int,
+        blocks: int,
+        stride: int = 1,
+        dilate: bool = False,
+    ) -> nn.Sequential:
+        if dilate and block is BasicBlock:
+            stride, dilate = 1, False
+        return super()._make_layer(block, int(planes * self._scale), blocks, stride, dilate)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Image (B, 3, H, W) -> the four stages' maps, strides 4, 8, 16, 32 by default."""
+        state, maps = self.maxpool(self.relu(self.bn1(self.conv1(image)))), []
+        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+            state = stage(state)
+            maps.append(state)
+        return maps
+
+    @property
+    def channels(self) -> list[int]:
+        """Of the four maps."""
+        stages = (self.layer1, self.layer2, self.layer3, self.layer4)
+        return [
+            next(
+                m for m in reversed(list(stage.modules())) if isinstance(m, nn.Conv2d)
+            ).out_channels
+            for stage in stages
+        ]
+
+
+class Backbone(nn.Module):
+    """The body with padding masks for its maps.
+
+    Args:
+        train_from: the first of `PARTS` that is trained, or "nothing".
+        all_maps: whether `forward` gives all four maps (for masks) or the last one only.
+    """
+
+    def __init__(self, body: ResNetBody, *, train_from: str = "layer2", all_maps: bool = False):
+        super().__init__()
+        self.body = body
+        self.all_maps = all_maps
+        trained = () if train_from == "nothing" else PARTS[PARTS.index(train_from) :]
+        for name, parameter in body.named_parameters():
+            part = name.split(".")[0]
+            parameter.requires_grad_((part if part in PARTS else "stem") in trained)
+
+    @property
+    def channels(self) -> list[int]:
+        return self.body.channels
+
+    def forward(self, image: Tensor, padding: Tensor) -> list[FeatureMap]:
+        """Image (B, 3, H, W) and its padding (B, H, W) -> maps, finest first."""
+        maps = self.body(image)
+        return [
+            FeatureMap(features, _shrink(padding, features.shape[-2:]))
+            for features in (maps if self.all_maps else maps[-1:])
+        ]
+
+
+def _shrink(padding: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(padding[:, None].float(), size=size)[:, 0].bool()
+
+
+class SinePosition(nn.Module):
+    """Rows and columns of a map's valid cells as sines and cosines; has no parameters.
+
+    The half cell that is subtracted belongs to the published weights. So do the codes of padded
+    cells, which are sines of very large numbers: attention never sees those cells, but the mask
+    head's convolutions do. Hence the order of the operations, in float32.
+    """
+
+    def __init__(self, width: int, temperature: float = 10000.0):
+        super().__init__()
+        self.per_axis = width // 2
+        self.temperature = temperature
+
+    def forward(self, padding: Tensor) -> Tensor:
+        """Padding (B, h, w) bool -> (B, width, h, w) float32, rows in the first half."""
+        codes = []
+        for axis in (1, 2):
+            place = (~padding).cumsum(axis, dtype=torch.float32)
+            last = place.narrow(axis, -1, 1)
+            codes.append(self._waves((place - 0.5) / (last + 1e-6) * (2 * math.pi)))
+        return torch.cat(codes, dim=-1).permute(0, 3, 1, 2)
+
+    def _waves(self, angle: Tensor) -> Tensor:
+        """Angle (B, h, w) -> (B, h, w, per_axis): sine and cosine in turn."""
+        channel = torch.arange(self.per_axis, dtype=torch.float32, device=angle.device)
+        period = self.temperature ** (
+            2 * torch.div(channel, 2, rounding_mode="floor") / self.per_axis
+        )
+        phase = angle[..., None] / period
+        return torch.stack([phase[..., 0::2].sin(), phase[..., 1::2].cos()], dim=-1).flatten(-2)

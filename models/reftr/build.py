@@ -1,0 +1,129 @@
+"""RefTR from a config: the only file of this room that reads one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+from transformers import (
+    BertConfig,
+    BertModel,
+    PreTrainedTokenizerBase,
+    RobertaConfig,
+    RobertaModel,
+)
+
+from configs.reftr import ReftrInitConfig, ReftrModelConfig, ReftrTextConfig
+from geometry import Grounding
+from models.common.checkpoint import LoadReport
+from models.reftr.backbone import Backbone, ResNetBody
+from models.reftr.checkpoint import (
+    initialise_backbone,
+    initialise_from_detection,
+    initialise_from_detr,
+    initialise_text,
+)
+from models.reftr.criterion import RefTRCriterion
+from models.reftr.model import RefTR
+from models.reftr.postprocess import outputs_to_groundings
+from models.reftr.segmentation import RefTRSegmentation
+from models.reftr.transformer import VisionLanguageTransformer
+
+Postprocess = Callable[[dict[str, Tensor], dict], list[Grounding]]
+
+
+def build_text_encoder(config: ReftrTextConfig) -> BertModel | RobertaModel:
+    """A random BERT or RoBERTa of these sizes, with pooler."""
+    kind, network = {"bert": (BertConfig, BertModel), "roberta": (RobertaConfig, RobertaModel)}[
+        config.kind
+    ]
+    settings = kind(
+        vocab_size=config.vocab_size,
+        hidden_size=config.width,
+        num_hidden_layers=config.layers,
+        num_attention_heads=config.heads,
+        intermediate_size=config.ffn,
+        max_position_embeddings=config.positions,
+        type_vocab_size=config.type_vocab_size,
+        hidden_dropout_prob=config.dropout,
+        attention_probs_dropout_prob=config.dropout,
+        layer_norm_eps=config.norm_eps,
+        pad_token_id=config.pad_id,
+        initializer_range=config.initializer_range,
+    )
+    return network(settings, add_pooling_layer=True)
+
+
+def build_model(config: ReftrModelConfig) -> RefTR:
+    """A random RefTR of these sizes; a `RefTRSegmentation` if the config asks for masks."""
+    image, common = config.backbone, {"heads": config.heads, "dropout": config.dropout}
+    body = ResNetBody(
+        image.name, width=image.width, norm=image.norm, output_stride=image.output_stride
+    )
+    parts = (
+        Backbone(body, train_from=image.train_from, all_maps=config.masks),
+        build_text_encoder(config.text),
+        VisionLanguageTransformer(
+            encoder_layers=config.encoder_layers,
+            decoder_layers=config.decoder_layers,
+            width=config.width,
+            ffn=config.ffn,
+            max_text_tokens=config.max_text_tokens,
+            **common,
+        ),
+    )
+    if config.masks:
+        return RefTRSegmentation(*parts, cem=config.weights["cem"] > 0, **common)
+    return RefTR(*parts, dropout=config.dropout, aux_loss=config.aux_loss)
+
+
+def initialise(model: RefTR, config: ReftrInitConfig) -> list[LoadReport]:
+    """Fills a random model from the files that the config names; nothing is done without any.
+
+    Raises:
+        FileNotFoundError, CheckpointError: see `models.common.checkpoint`.
+    """
+    steps = (
+        (initialise_backbone, config.backbone),
+        (initialise_text, config.text),
+        (initialise_from_detr, config.detr),
+        (initialise_from_detection, config.reftr),
+    )
+    return [step(model, source) for step, source in steps if source]
+
+
+def build_criterion(config: ReftrModelConfig) -> RefTRCriterion:
+    """The losses that this model has, with their factors."""
+    given = config.weights
+    names = ["bbox", "giou"] + (["mask", "dice"] if config.masks else [])
+    weights = {f"loss_{name}": given[name] for name in names}
+    if given["cem"]:
+        weights["loss_cem"] = given["cem"]
+    if config.aux_loss and not config.masks:
+        weights |= {
+            f"loss_{name}_{layer}": given[name]
+            for layer in range(config.decoder_layers - 1)
+            for name in ("bbox", "giou")
+        }
+    return RefTRCriterion(weights, box_loss_per=config.box_loss_per)
+
+
+def build(
+    config: ReftrModelConfig, tokenizer: PreTrainedTokenizerBase
+) -> tuple[RefTR, RefTRCriterion, Postprocess]:
+    """(model with random weights, criterion, postprocess).
+
+    Raises:
+        ValueError: the tokeniser has more words than the text network, or pads with another id.
+    """
+    if len(tokenizer) > config.text.vocab_size:
+        raise ValueError(
+            f"model.text.vocab_size is {config.text.vocab_size}, but the tokeniser has "
+            f"{len(tokenizer)} words; set it to at least that"
+        )
+    if tokenizer.pad_token_id != config.text.pad_id:
+        raise ValueError(
+            f"model.text.pad_id is {config.text.pad_id}, but the tokeniser pads with "
+            f"{tokenizer.pad_token_id}; set it to that (BERT 0, RoBERTa 1)"
+        )
+    return build_model(config), build_criterion(config), outputs_to_groundings

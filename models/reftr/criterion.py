@@ -1,0 +1,90 @@
+"""RefTR's losses. Box p belongs to phrase p: nothing is matched and nothing is classified."""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed
+from torch import Tensor, nn
+
+from models.common.losses import (
+    dice_loss,
+    enlarge_logits,
+    focal_loss,
+    giou_loss_of_pairs,
+    l1_of_pairs,
+)
+from utils import world_size
+
+
+class RefTRCriterion(nn.Module):
+    """Box losses of all decoder layers, mask losses where the model has masks.
+
+    Args:
+        weights: loss name -> factor in the total: `loss_bbox`, `loss_giou` and, for lower layer i,
+            `loss_bbox_i`, `loss_giou_i`; `loss_mask` (focal), `loss_dice`, `loss_cem`.
+        box_loss_per: "image" divides the sum over all phrases by the images of the batch, as
+            released; "phrase" by the phrases.
+    """
+
+    def __init__(self, weights: dict[str, float], *, box_loss_per: str = "image"):
+        super().__init__()
+        self.weights = weights
+        self.box_loss_per = box_loss_per
+
+    def start_step(self, epoch: int, step: int, steps_per_epoch: int) -> None:
+        """Nothing here changes in the course of training."""
+
+    def forward(self, outputs: dict[str, Tensor], batch: dict) -> dict[str, Tensor]:
+        """Named scalars.
+
+        Args:
+            outputs: of the model.
+            batch: `target_boxes`, B tensors (n, 4), cxcywh in [0, 1], one row per real phrase; with
+                masks `target_mask` (B, H, W) on the padded canvas. Padding counts as background.
+
+        Raises:
+            ValueError: an image has another number of boxes than of phrases.
+        """
+        valid, target = outputs["phrase_mask"], self._targets(outputs, batch)
+        count = self._normaliser(len(valid) if self.box_loss_per == "image" else len(target), valid)
+        losses = self._box_losses(outputs["pred_boxes"][valid], target, count, "")
+        for layer, boxes in enumerate(outputs.get("aux_boxes", ())):
+            losses |= self._box_losses(boxes[valid], target, count, f"_{layer}")
+        if "pred_masks" in outputs:
+            inside = batch["target_mask"].to(outputs["pred_masks"])
+            logits = enlarge_logits(outputs["pred_masks"], inside.shape[-2:])
+            losses["loss_mask"] = focal_loss(logits, inside).mean()
+            losses["loss_dice"] = dice_loss(logits, inside).mean()
+        if "cem" in outputs:
+            losses["loss_cem"] = outputs["cem"].mean()
+        return losses
+
+    @staticmethod
+    def _box_losses(boxes: Tensor, target: Tensor, count: Tensor, suffix: str) -> dict[str, Tensor]:
+        return {
+            f"loss_bbox{suffix}": l1_of_pairs(boxes, target).sum() / count,
+            f"loss_giou{suffix}": giou_loss_of_pairs(boxes, target).sum() / count,
+        }
+
+    @staticmethod
+    def _targets(outputs: dict[str, Tensor], batch: dict) -> Tensor:
+        phrases = outputs["phrase_mask"].sum(dim=1).tolist()
+        boxes = [len(boxes) for boxes in batch["target_boxes"]]
+        if phrases != boxes:
+            pairs = zip(phrases, boxes, strict=True)
+            row = next(row for row, (wanted, given) in enumerate(pairs) if wanted != given)
+            image = batch["image_path"][row] if "image_path" in batch else f"image {row}"
+            raise ValueError(
+                f"{image}: {phrases[row]} phrases but {boxes[row]} boxes. RefTR learns one box "
+                "per phrase, so several regions of a phrase must be joined into one box beforehand"
+            )
+        return torch.cat(list(batch["target_boxes"])).to(outputs["pred_boxes"])
+
+    def _normaliser(self, count: int, like: Tensor) -> Tensor:
+        """The mean count over the processes, at least 1. Evaluation counts by itself: there, ranks
+        may have different numbers of batches."""
+        total = torch.tensor(float(count), device=like.device)
+        if self.training and world_size() > 1:
+            torch.distributed.all_reduce(total)
+            total /= world_size()
+        return total.clamp(min=1)

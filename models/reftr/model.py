@@ -1,0 +1,157 @@
+"""RefTR (Li and Sigal, NeurIPS 2021): boxes of all phrases of a sentence in one step.
+
+Shapes: B images, (H, W) the padded canvas, L sentence tokens, P phrases (1 where the sentence is
+the phrase), Lp phrase tokens, (h, w) the last map, D width.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from transformers import BertModel, RobertaModel
+
+from models.reftr.backbone import Backbone, FeatureMap, SinePosition
+from models.reftr.transformer import (
+    Memory,
+    QueryEncoder,
+    VisionLanguageTransformer,
+    mapping_block,
+)
+from models.reftr.transformer.query_encoder import context_of_sentence, context_of_spans
+
+
+class BoxHead(nn.Module):
+    """Three linear layers; the last begins at zero, so that the first box is the middle half."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(width, outputs) for outputs in (width, width, 4))
+        nn.init.zeros_(self.layers[-1].weight)
+        nn.init.zeros_(self.layers[-1].bias)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """States (..., D) -> logits (..., 4) of cxcywh."""
+        for layer in self.layers[:-1]:
+            states = layer(states).relu()
+        return self.layers[-1](states)
+
+
+class Decoded(NamedTuple):
+    """What the heads read.
+
+    states: (layers, B, P, D), the queries after every decoder layer.
+    valid: (B, P) bool, True = a real phrase.
+    memory: the joint encoder's.
+    maps: of the backbone, finest first.
+    projected: (B, D, h, w), the last map at the width of the transformer.
+    """
+
+    states: Tensor
+    valid: Tensor
+    memory: Memory
+    maps: list[FeatureMap]
+    projected: Tensor
+
+
+class RefTR(nn.Module):
+    """Both encoders, the transformer and the box head; published parameter names.
+
+    Args:
+        backbone: image -> feature maps.
+        lang_backbone: with a pooler.
+        vl_transformer: gives the width.
+        dropout: of the mapping blocks.
+        aux_loss: whether `forward` also gives the boxes of the lower decoder layers.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        lang_backbone: BertModel | RobertaModel,
+        vl_transformer: VisionLanguageTransformer,
+        *,
+        dropout: float = 0.1,
+        aux_loss: bool = True,
+    ):
+        super().__init__()
+        width = vl_transformer.level_embed.shape[1]
+        text_width = lang_backbone.config.hidden_size
+        self.img_backbone = nn.ModuleList([backbone, SinePosition(width)])
+        self.lang_backbone = lang_backbone
+        self.vl_transformer = vl_transformer
+        self.bbox_embed = BoxHead(width)
+        self.map_sentence = mapping_block(text_width, width, dropout)
+        self.map_phrase = mapping_block(text_width, width, dropout)
+        self.query_encoder = QueryEncoder(width, dropout)
+        projection = nn.Conv2d(backbone.channels[-1], width, kernel_size=1)
+        nn.init.xavier_uniform_(projection.weight)
+        nn.init.zeros_(projection.bias)
+        self.input_proj = nn.ModuleList([nn.Sequential(projection, nn.GroupNorm(32, width))])
+        self.aux_loss = aux_loss
+
+    def forward(self, batch: dict) -> dict[str, Tensor]:
+        """Args:
+            batch: `image` (B, 3, H, W), `image_mask` (B, H, W) bool, True = padding; `text_ids`,
+                `text_mask` (B, L). With several phrases per sentence also `phrase_text_ids`,
+                `phrase_text_mask` (B, P, Lp), `phrase_start`, `phrase_stop` (B, P) token spans and
+                `phrase_valid` (B, P) bool.
+
+        Returns:
+            pred_boxes (B, P, 4) cxcywh in [0, 1] of the image without padding; phrase_mask (B, P)
+            bool, True = a real phrase; with `aux_loss` aux_boxes (layers - 1, B, P, 4).
+        """
+        return self.boxes(self.decode(batch))
+
+    def boxes(self, decoded: Decoded) -> dict[str, Tensor]:
+        """The box head's part of the outputs."""
+        states = decoded.states if self.aux_loss else decoded.states[-1:]
+        boxes = self.bbox_embed(states).float().sigmoid()
+        outputs = {"pred_boxes": boxes[-1], "phrase_mask": decoded.valid}
+        return outputs | {"aux_boxes": boxes[:-1]} if self.aux_loss else outputs
+
+    def decode(self, batch: dict) -> Decoded:
+        """All that comes before the heads."""
+        backbone, position_code = self.img_backbone
+        maps = backbone(batch["image"], batch["image_mask"])
+        projected = self.input_proj[0](maps[-1].features)
+        padding = maps[-1].padding
+        text_mask = batch["text_mask"].bool()
+        text = self.lang_backbone(input_ids=batch["text_ids"], attention_mask=text_mask.long())
+        memory = self.vl_transformer.encode(
+            self.map_sentence(text.last_hidden_state),
+            ~text_mask,
+            projected,
+            position_code(padding),
+            padding,
+        )
+        if "phrase_text_ids" in batch:
+            pooled, valid = self._encode_phrases(batch), batch["phrase_valid"]
+            outside = context_of_spans(
+                batch["phrase_start"], batch["phrase_stop"], text_mask.shape[1]
+            )
+        else:
+            pooled = text.pooler_output[:, None]
+            valid = torch.ones_like(text_mask[:, :1])
+            outside = context_of_sentence(text_mask)
+        query, query_position = self.query_encoder(
+            memory.states[:, : memory.words], self.map_phrase(pooled), outside
+        )
+        states = self.vl_transformer.decoder(query, query_position, ~valid, memory)
+        return Decoded(states, valid, memory, maps, projected)
+
+    def _encode_phrases(self, batch: dict) -> Tensor:
+        """Pooled vectors (B, P, text width) of all slots.
+
+        Unused slots hold the same empty text, so that it is encoded once for all of them.
+        """
+        ids, mask = batch["phrase_text_ids"].flatten(0, 1), batch["phrase_text_mask"].flatten(0, 1)
+        valid = batch["phrase_valid"].flatten()
+        unused = (~valid).nonzero().flatten()[:1]
+        encoded = torch.cat([valid.nonzero().flatten(), unused])
+        pooled = self.lang_backbone(
+            input_ids=ids[encoded], attention_mask=mask[encoded].long()
+        ).pooler_output
+        row = torch.where(valid, valid.long().cumsum(0) - 1, len(encoded) - 1)
+        return pooled.index_select(0, row).unflatten(0, batch["phrase_valid"].shape)

@@ -1,0 +1,70 @@
+"""RefTR's outputs -> boxes and masks in the pixels of the original pictures."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from geometry import Grounding, box_to_point, cxcywh01_to_xyxy
+from models.common.losses import enlarge_logits
+
+
+def outputs_to_groundings(outputs: dict[str, Tensor], batch: dict) -> list[Grounding]:
+    """One `Grounding` per real phrase: its box and, where the model has masks, its mask.
+
+    RefTR gives exactly one box per phrase and no confidence: the score is always 1. Boxes are not
+    clipped to the picture. The point is the box's centre, which is derived.
+
+    Args:
+        outputs: `pred_boxes` (B, P, 4), `phrase_mask` (B, P), maybe `pred_masks` (B, h1, w1).
+        batch: `phrase` (T texts), `size` [(H, W)] original and, for masks, `resized` [(h, w)] and
+            `image_mask` (B, H, W), the padded canvas.
+    """
+    valid = outputs["phrase_mask"].cpu()
+    boxes = outputs["pred_boxes"].detach().cpu().double()
+    masks = original_masks(outputs, batch) if "pred_masks" in outputs else None
+    groundings: list[Grounding] = []
+    for image, size in enumerate(batch["size"]):
+        height, width = (int(side) for side in size)
+        for box in cxcywh01_to_xyxy(boxes[image][valid[image]].numpy(), (height, width)):
+            groundings.append(
+                Grounding(
+                    phrase=batch["phrase"][len(groundings)],
+                    point=box_to_point(box),
+                    boxes=box[None],
+                    scores=np.ones(1),
+                    mask=None if masks is None else masks[image],
+                    heatmap=None,
+                    size=(height, width),
+                    derived=frozenset({"point"}),
+                )
+            )
+    return groundings
+
+
+def resized_masks(outputs: dict[str, Tensor], batch: dict) -> list[Tensor]:
+    """The masks at the size that the network saw, on which the released mIoU is computed.
+
+    The logits are enlarged to the padded canvas, cut at 0 (a share of one half), then cropped.
+
+    Returns:
+        B tensors (h, w) bool.
+    """
+    canvas = enlarge_logits(outputs["pred_masks"], tuple(batch["image_mask"].shape[-2:]))
+    inside = canvas.detach().sigmoid() > 0.5
+    return [
+        mask[:height, :width]
+        for mask, (height, width) in zip(inside, batch["resized"], strict=True)
+    ]
+
+
+def original_masks(outputs: dict[str, Tensor], batch: dict) -> list[np.ndarray]:
+    """`resized_masks` brought to the original sizes by nearest neighbours: B arrays (H, W) bool."""
+    masks = []
+    for mask, size in zip(resized_masks(outputs, batch), batch["size"], strict=True):
+        height, width = (int(side) for side in size)
+        enlarged = F.interpolate(mask[None, None].float(), size=(height, width))
+        masks.append(enlarged[0, 0].to(torch.bool).cpu().numpy())
+    return masks

@@ -1,0 +1,84 @@
+"""The layers of RefTR's transformer, batch first, with fused attention.
+
+Shapes: B images, N tokens of the memory, T queries, D width. Positions are added to queries and
+keys in every layer, never to values; norms come after the residual. Padding is bool, True = ignore.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+def mapping_block(input_width: int, width: int, dropout: float) -> nn.Sequential:
+    """Two linear layers with norms. Ends with a ReLU, which the published weights rely on."""
+    return nn.Sequential(
+        nn.Linear(input_width, width),
+        nn.LayerNorm(width),
+        nn.ReLU(),
+        nn.Dropout(dropout),
+        nn.Linear(width, width),
+        nn.LayerNorm(width),
+        nn.ReLU(),
+    )
+
+
+class FeedForward(nn.Module):
+    """What both layers share: the two linear maps and the dropout."""
+
+    def __init__(self, width: int, heads: int, ffn: int, dropout: float):
+        super().__init__()
+        self.self_attn = nn.MultiheadAttention(width, heads, dropout, batch_first=True)
+        self.linear1 = nn.Linear(width, ffn)
+        self.linear2 = nn.Linear(ffn, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def feed_forward(self, states: Tensor) -> Tensor:
+        return self.dropout(self.linear2(self.dropout(self.linear1(states).relu())))
+
+
+class EncoderLayer(FeedForward):
+    """Self-attention over all tokens."""
+
+    def __init__(self, width: int, heads: int, ffn: int, dropout: float):
+        super().__init__(width, heads, ffn, dropout)
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+
+    def forward(self, states: Tensor, position: Tensor, padding: Tensor) -> Tensor:
+        """States and position (B, N, D), padding (B, N) -> (B, N, D)."""
+        query = states + position
+        update, _ = self.self_attn(
+            query, query, states, key_padding_mask=padding, need_weights=False
+        )
+        states = self.norm1(states + self.dropout(update))
+        return self.norm2(states + self.feed_forward(states))
+
+
+class DecoderLayer(FeedForward):
+    """Self-attention among queries, then attention from queries to the memory."""
+
+    def __init__(self, width: int, heads: int, ffn: int, dropout: float):
+        super().__init__(width, heads, ffn, dropout)
+        self.multihead_attn = nn.MultiheadAttention(width, heads, dropout, batch_first=True)
+        self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(width) for _ in range(3))
+
+    def forward(
+        self,
+        states: Tensor,
+        position: Tensor,
+        padding: Tensor,
+        *,
+        keys: Tensor,
+        values: Tensor,
+        memory_padding: Tensor,
+    ) -> Tensor:
+        """States and position (B, T, D), padding (B, T); keys and values (B, N, D) -> (B, T, D)."""
+        query = states + position
+        update, _ = self.self_attn(
+            query, query, states, key_padding_mask=padding, need_weights=False
+        )
+        states = self.norm1(states + self.dropout(update))
+        update, _ = self.multihead_attn(
+            states + position, keys, values, key_padding_mask=memory_padding, need_weights=False
+        )
+        states = self.norm2(states + self.dropout(update))
+        return self.norm3(states + self.feed_forward(states))
