@@ -53,3 +53,45 @@ def test_a_missing_key_is_named_with_its_entry(tmp_path, key):
     path = write_json(tmp_path / "refcoco.json", {"val": [entry]})
     with pytest.raises(ValueError, match=rf"refcoco\.json\[val\]\[0\].*{key}"):
         list(simrec.read(path))
+
+
+def test_flickr30ks_pictures_are_flickrs(tmp_path):
+    (record,) = simrec.read(write_json(tmp_path / "flickr30k.json", {"val": [ENTRY]}))
+    assert (record.image, record.image_ids) == ("72.jpg", ("flickr:72",))
+
+
+def test_a_merged_list_names_the_collection_of_each_picture(tmp_path):
+    url = "https://cs.stanford.edu/people/rak248/VG_100K_2/73.jpg"
+    rows = [
+        ENTRY | {"iid": "72", "data_source": "coco"},
+        ENTRY | {"iid": "73", "data_source": "vg", "url": url},
+        ENTRY | {"iid": "74", "data_source": "flickr"},
+    ]
+    records = list(simrec.read(write_json(tmp_path / "merged.json", {"train": rows})))
+    assert [(record.image, record.image_ids) for record in records] == [
+        ("COCO_train2014_000000000072.jpg", ("coco:72",)),
+        ("VG_100K_2/73.jpg", ("vg:73",)),
+        ("74.jpg", ("flickr:74",)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"iid": "a.jpg"}, "iid must be an integer"),
+        ({"data_source": "elsewhere"}, "data_source: key 'elsewhere' is missing"),
+        ({"data_source": "vg", "url": "73.jpg"}, "names no folder"),
+        ({"data_source": "vg", "url": "https://x/../73.jpg"}, "names no folder"),
+    ],
+)
+def test_a_picture_that_cannot_be_named_is_an_error(tmp_path, changes, message):
+    path = write_json(tmp_path / "merged.json", {"train": [ENTRY | changes]})
+    with pytest.raises(ValueError, match=rf"merged\.json\[train\]\[0\].*{message}"):
+        list(simrec.read(path))
+
+
+def test_a_merged_list_of_unknown_pictures_is_not_written(tmp_path):
+    (record,) = simrec.read(write_json(tmp_path / "refcoco.json", {"train": [ENTRY]}))
+    with pytest.raises(ValueError, match="first image id"):
+        simrec.write([replace(record, image_ids=())], tmp_path / "out.json", merged=True)
+    assert not (tmp_path / "out.json").exists()

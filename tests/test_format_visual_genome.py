@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from dataset.formats import entries, visual_genome
@@ -58,6 +60,28 @@ def test_an_image_without_data_is_an_error(folder):
     write_json(folder / "image_data.json", [])
     with pytest.raises(ValueError, match=r"region_descriptions\.json\[0\].*image_data\.json"):
         list(visual_genome.read(folder))
+
+
+def test_a_picture_without_a_folder_is_an_error(folder):
+    write_json(folder / "image_data.json", [IMAGE | {"url": "1.jpg"}])
+    with pytest.raises(ValueError, match=r"region_descriptions\.json\[0\].*names no folder"):
+        list(visual_genome.read(folder))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"boxes": ()}, "one box and a number"),
+        ({"phrase_id": "a"}, "one box and a number"),
+        ({"category": "house"}, "must end in 'house'"),
+    ],
+)
+def test_what_the_files_cannot_hold_is_not_written(folder, tmp_path, changes, message):
+    (record,) = visual_genome.read_attributes(folder)
+    phrase = replace(record.phrases[0], **changes)
+    with pytest.raises(ValueError, match=message):
+        visual_genome.write([], [replace(record, phrases=(phrase,))], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("piece", [1, 3, 1000])
