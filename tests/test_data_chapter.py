@@ -91,9 +91,10 @@ def test_every_tool_and_configuration_exists(words):
 def test_every_preparation_and_every_list_has_its_check_in_the_chapter():
     used = {words[2] for words in COMMANDS}
     assert {f"tools.{path.stem}" for path in (ROOT / "tools").glob("prepare_*.py")} <= used
+    # SimREC's Flickr30k list is checked by the name of the data set.
     checked = {words[3] for words in COMMANDS if words[2] == "tools.check_data"}
     assert {one.data_set for one in data_parts.LISTS} <= checked
-    assert {one.system for one in data_parts.LISTS} <= checked
+    assert {one.system for one in data_parts.LISTS} - {"simrec"} <= checked
 
 
 def published_counts() -> Iterator[int]:

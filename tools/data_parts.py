@@ -159,6 +159,7 @@ LISTS = (
              tuples.read, _FLICKR, max_tokens=22),
     DataList("reftr", "flickr30k", "tuples", "annotations_resc/flickr/flickr_*.pth",
              tuples.read, _FLICKR, max_tokens=40),
+    DataList("simrec", "flickr30k", "anns", "flickr30k.json", simrec.read, _FLICKR),
     DataList("alvg", "flickr30k", "instances", "flickr30k/instances.json",
              partial(instances_json.read, data_source="flickr"), _FLICKR),
     DataList("alvg", "grefcoco", "instances", "gref*/instances.json", instances_json.read, _COCO),
@@ -209,7 +210,7 @@ def named_parts(name: str, roots: Mapping[str, str]) -> Iterator[Part]:
     for one, files in found.items():
         if files:
             yield Part(
-                name=f"{one.name}: {Path(roots[one.root], one.files)} ({len(files)} files)",
+                name=f"{one.name}: {Path(roots[one.root], one.files)} (files: {len(files)})",
                 read=lambda one=one, files=files: list(chain.from_iterable(map(one.read, files))),
                 image_root=str(Path(roots[one.images[0]], one.images[1])),
                 max_words=one.max_words,
