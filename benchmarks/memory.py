@@ -6,6 +6,10 @@ Writes a training list in the released VG format (one region per entry, all of o
 converts it with `read_table`, opens it again, and loads from it through `TrainDataset` and
 `make_train_loader`. A worker's own memory (USS) is Private_Clean + Private_Dirty of its
 /proc/PID/smaps_rollup, so this runs on Linux; the largest of several readings counts.
+
+--start says how workers start. A forked one, or one of a fork server (Python's default on Linux
+since 3.14), shares the libraries' memory. A spawned one imports them for itself: torch alone takes
+300 MB, torchvision 90 MB, transformers 20 MB, so that it is over the limit before it has a record.
 """
 
 from __future__ import annotations
@@ -40,7 +44,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--regions", type=int, default=5_000_000)
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--batches", type=int, default=400, help="of 64 samples, loaded")
-    parser.add_argument("--start", choices=("fork", "spawn"), default="fork")
+    parser.add_argument("--start", choices=("fork", "forkserver", "spawn"), default="fork")
     parser.add_argument("--out", type=Path, default=Path("runs/memory"))
     return parser.parse_args(argv)
 

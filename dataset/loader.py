@@ -1,9 +1,16 @@
-"""Loaders whose order depends on seed and epoch alone, so that any step can be repeated."""
+"""Loaders whose order depends on seed and epoch alone, so that any step can be repeated.
+
+Workers start as Python starts processes, unless `multiprocessing.set_start_method` was told
+otherwise: on Linux by fork, since Python 3.14 from a fork server; on macOS by spawn. A forked worker
+shares the libraries' memory, and so does one of the fork server, which imports them once. A spawned
+one imports them for itself, for more than 400 MB, most of them torch's (benchmarks/memory.py).
+"""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import cv2
@@ -80,6 +87,8 @@ def _options(workers: int) -> dict[str, Any]:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     options: dict[str, Any] = {"num_workers": workers, "pin_memory": torch.cuda.is_available()}
     if workers:
+        # Of use to a fork server only: without it every worker imports all of this for itself.
+        multiprocessing.set_forkserver_preload(["__main__", __name__])
         options |= {
             "persistent_workers": True,
             "prefetch_factor": 4,
@@ -107,8 +116,30 @@ def make_train_loader(
     Raises:
         ValueError: fewer records than one global batch.
     """
-    sampler = EpochSampler(len(dataset), batch_size, world_size=world_size, rank=rank, seed=seed)
     collate = TrainCollate(tokenizer, max_tokens, dataset.transform.mask_size)
+    return train_loader(
+        dataset,
+        collate,
+        batch_size,
+        world_size=world_size,
+        rank=rank,
+        seed=seed,
+        workers=workers,
+    )
+
+
+def train_loader(
+    dataset: Any,
+    collate: Callable[[Any], dict[str, Any]],
+    batch_size: int,
+    *,
+    world_size: int = 1,
+    rank: int = 0,
+    seed: int = 42,
+    workers: int = 4,
+) -> DataLoader[Any]:
+    """`make_train_loader` for any data set that is indexed by (epoch, i), and its collate."""
+    sampler = EpochSampler(len(dataset), batch_size, world_size=world_size, rank=rank, seed=seed)
     return DataLoader(
         dataset,
         batch_size=batch_size,
@@ -129,10 +160,26 @@ def make_eval_loader(
     workers: int = 4,
 ) -> DataLoader[Any]:
     """Batches of images in order; rank r takes images r, r + W, ..., none comes twice."""
+    collate = EvalCollate(tokenizer)
+    return eval_loader(
+        dataset, collate, batch_size, world_size=world_size, rank=rank, workers=workers
+    )
+
+
+def eval_loader(
+    dataset: Any,
+    collate: Callable[[Any], dict[str, Any]],
+    batch_size: int,
+    *,
+    world_size: int = 1,
+    rank: int = 0,
+    workers: int = 4,
+) -> DataLoader[Any]:
+    """`make_eval_loader` for any data set and its collate."""
     return DataLoader(
         dataset,
         batch_size=batch_size,
         sampler=range(rank, len(dataset), world_size),
-        collate_fn=EvalCollate(tokenizer),
+        collate_fn=collate,
         **_options(workers),
     )
