@@ -1,9 +1,10 @@
 """Loaders whose order depends on seed and epoch alone, so that any step can be repeated.
 
 Workers start as Python starts processes, unless `multiprocessing.set_start_method` was told
-otherwise: on Linux by fork, since Python 3.14 from a fork server; on macOS by spawn. A forked worker
-shares the libraries' memory, and so does one of the fork server, which imports them once. A spawned
-one imports them for itself, for more than 400 MB, most of them torch's (benchmarks/memory.py).
+otherwise: on Linux by fork, since Python 3.14 from a fork server; on macOS by spawn. A forked
+worker shares the libraries' memory, and so does one of the fork server, which imports them once. A
+spawned one imports them for itself, for more than 400 MB, most of them torch's
+(benchmarks/memory.py).
 """
 
 from __future__ import annotations
