@@ -243,7 +243,7 @@ def heatmap_to_box(heatmap: np.ndarray, fraction: float = 0.5) -> Box | None:
 
 
 def resize_mask(mask: np.ndarray, size: Size) -> np.ndarray:
-    """(H, W) bool -> `size` bool by the nearest pixel, as `torch.nn.functional.interpolate` does."""
+    """(H, W) bool -> `size` bool by the nearest pixel, by the rule of torch's `interpolate`."""
     rows, columns = (
         np.minimum(np.arange(new, dtype=np.float32) * np.float32(old / new), old - 1).astype(int)
         for old, new in zip(mask.shape, size, strict=True)

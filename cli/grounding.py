@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
-import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -18,6 +16,12 @@ import engine
 import metrics
 import utils
 from cli import check_vocabulary
+from cli.evaluation import (
+    below,
+    checkpoint_files,
+    evaluate_checkpoints,
+    require_predictions,
+)
 from configs import load_config, to_dict
 from configs.benchmarks import BENCHMARKS, Benchmark
 from configs.schema import GroundingConfig
@@ -33,9 +37,7 @@ from models.albef import checkpoint
 from models.albef.build import build_grounding
 from models.common.checkpoint import read_checkpoint
 from models.common.heatmap import enlarge
-from report.pages import Samples, markdown, write_report
-from report.predictions import Prediction, Run, file_name, read_predictions, write_predictions
-from report.results import chance_rows, merge_rows, score_rows, update_rows
+from report.predictions import Prediction, Run, runs_of
 
 logger = logging.getLogger("groundwork")
 
@@ -98,65 +100,22 @@ def run(
     again: bool = False,
 ) -> list[dict]:
     """`main` with everything parsed."""
-    files = checkpoint_files(checkpoints)
+    checkpoint_files(checkpoints)  # a wrong path is said before the data are read
     tokenizer = load_tokenizer(config.data.text_encoder)
     check_vocabulary(config, tokenizer)
     dataset = build_dataset(config)
     proposals = detections.read(config.data.det_file) if config.data.det_file else {}
     loader = make_eval_loader(dataset, tokenizer, config.batch_size, workers=config.data.workers)
-    log = utils.JsonLines(output_dir / "log.txt")
     utils.write_manifest(
         output_dir, to_dict(config), seed=config.seed, files=annotation_files(config)
     )
-    rows: list[dict] = []
-    samples = None
-    for file in files:
-        folder = output_dir / file.stem
-        about = describe(config, file)
-        earlier = None if again else earlier_evaluation(folder, about)
-        if earlier is not None:
-            logger.info("%s: already evaluated, see %s (--again evaluates anew)", file, folder)
-            about, predictions = earlier
-        else:
-            began = time.perf_counter()
-            predictions, corrupt = predict(config, file, loader, proposals, device)
-            seconds = time.perf_counter() - began
-            if corrupt:
-                about = without_corrupt(about, corrupt)
-            write_predictions(folder, about, predictions)
-            log.append(log_line(about, predictions, corrupt, seconds))
-        new = score_rows(about, predictions) + chance_rows(about, predictions)
-        rows = merge_rows(rows, new)
-        update_rows(output_dir / "results.json", new)
-        samples = Samples(about, predictions, Path(config.data.image_root))
-    write_report(output_dir, rows, [samples], title=config.benchmark, seed=config.seed)
-    logger.info("report: %s\n%s", output_dir / "index.html", markdown(rows))
-    return rows
-
-
-def checkpoint_files(path: Path) -> list[Path]:
-    """The file itself, or the `*.pth` files of a folder in name order.
-
-    Raises:
-        FileNotFoundError: neither.
-    """
-    files = [path] if path.is_file() else sorted(path.glob("*.pth"))
-    if not files:
-        raise FileNotFoundError(
-            f"--checkpoint {path}: no such file, and no folder with *.pth files"
-        )
-    return files
-
-
-def earlier_evaluation(folder: Path, about: Run) -> tuple[Run, list[Prediction]] | None:
-    """What `folder` holds of an evaluation such as `about`: same benchmark, splits and maps."""
-    path = folder / f"predictions_{file_name(about.benchmark)}.jsonl"
-    if not path.is_file():
-        return None
-    run, predictions = read_predictions(path)
-    # The note begins with the map; what follows is about the pictures.
-    same = run.note.split(",")[0] == about.note and run.splits == about.splits
-    return (run, predictions) if same else None
+    return evaluate_checkpoints(
+        checkpoints,
+        output_dir,
+        lambda file: describe(config, file),
+        lambda file: predict(config, file, loader, proposals, device),
+        again=again,
+    )
 
 
 def build_dataset(config: GroundingConfig) -> EvalDataset:
@@ -209,7 +168,7 @@ def describe(config: GroundingConfig, file: Path) -> Run:
         objective=trained_with(file),
         checkpoint=file.name,
         benchmark=config.benchmark,
-        derived=("box",),
+        derived=("box", "mask"),
         splits=config.data.splits or BENCHMARKS[config.benchmark].splits,
         image_root=config.data.image_root,
         note=f"{explanation.mode} map of block {block}",
@@ -265,27 +224,8 @@ def predict(
             # Proposals are filed by image id, which is what such records are called by.
             boxes = proposals.get(batch["record_ids"][row]) if proposals else None
             predictions.append(to_prediction(batch, row, images[owners[row]], grounding, boxes))
-    if not predictions:
-        raise ValueError(
-            f"{config.benchmark}: no image can be decoded, {corrupt[0]} for one; fetch them again"
-        )
+    require_predictions(predictions, corrupt)
     return predictions, corrupt
-
-
-def without_corrupt(about: Run, corrupt: Sequence[str]) -> Run:
-    """The run with a note on the pictures that it left out, which the log names."""
-    logger.warning(
-        "%d images cannot be decoded and are left out, with their phrases: %s",
-        len(corrupt),
-        ", ".join(corrupt),
-    )
-    return replace(about, note=f"{about.note}, {len(corrupt)} corrupt images left out")
-
-
-def below(path: str, folder: str) -> str:
-    """A path relative to `folder` if it lies there; predictions can then move with their images."""
-    inside = Path(path).is_relative_to(folder)
-    return str(Path(path).relative_to(folder)) if inside else path
 
 
 def to_prediction(
@@ -310,17 +250,7 @@ def to_prediction(
         box=tuple(grounding.boxes[0].tolist()) if len(grounding.boxes) else None,
         proposal=proposal,
         proposal_index=index,
+        mask=runs_of(grounding.mask),
+        true_mask=runs_of(batch["masks"][row]),
         heatmap=grounding.heatmap,
     )
-
-
-def log_line(
-    about: Run, predictions: Sequence[Prediction], corrupt: Sequence[str], seconds: float
-) -> dict:
-    """What `log.txt` says about one checkpoint: pointing accuracy per split, in percent."""
-    line = {"checkpoint": about.checkpoint, "benchmark": about.benchmark, "note": about.note}
-    for row in score_rows(about, predictions):
-        line[f"{row['split']} {row['metric']}"] = row["value"]
-    if corrupt:
-        line["corrupt_images_left_out"] = len(corrupt)
-    return line | {"phrases": len(predictions), "phrases_per_second": len(predictions) / seconds}

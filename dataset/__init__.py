@@ -31,6 +31,7 @@ Evaluation batch:
     phrase           list of T str, cleaned
     phrase_ids       list of T str
     boxes            list of T (n, 4) float64 arrays, as annotated
+    masks            list of T (H, W) bool arrays, or None where no mask is annotated
     splits           list of T str
     record_ids       list of T str
     size             list of B (H, W)

@@ -102,6 +102,7 @@ class EvalCollate:
             "phrase": phrases,
             "phrase_ids": [value for sample in samples for value in sample.phrase_ids],
             "boxes": [value for sample in samples for value in sample.boxes],
+            "masks": [value for sample in samples for value in sample.masks],
             "splits": [value for sample in samples for value in sample.splits],
             "record_ids": [value for sample in samples for value in sample.record_ids],
             "size": [sample.size for sample in samples],

@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import Dataset
 
 from dataset.images import CorruptImageError, load_image, resolve_image
+from dataset.masks import phrase_mask
 from dataset.record import Phrase, Record
 from dataset.text import clean_caption, paraphrase, swap_left_right
 from dataset.transforms import EvalTransform, TrainTransform
@@ -42,6 +43,7 @@ class EvalSample:
     phrase: list[str]
     phrase_ids: list[str]
     boxes: list[np.ndarray]
+    masks: list[np.ndarray | None]
     splits: list[str]
     record_ids: list[str]
 
@@ -56,7 +58,8 @@ def _clean(phrase: Phrase, record: Record, max_words: int) -> str:
     return text
 
 
-def _check_size(record: Record, size: tuple[int, int]) -> None:
+def check_size(record: Record, size: tuple[int, int]) -> None:
+    """Raises ValueError if the record states another size than the picture's (H, W)."""
     if record.width and record.height and (record.height, record.width) != size:
         raise ValueError(
             f"{record.source}: boxes are for {record.image} of {record.width}x{record.height}"
@@ -81,7 +84,7 @@ def usable_boxes(
     return clipped[(corners[:, :2] < corners[:, 2:]).all(axis=1)]
 
 
-def _require_boxes(
+def require_boxes(
     phrase: Phrase, record: Record, size: tuple[int, int], *, whole_pixels: bool
 ) -> np.ndarray:
     usable = usable_boxes(phrase.boxes, size, whole_pixels=whole_pixels)
@@ -180,8 +183,8 @@ class TrainDataset(Dataset[TrainSample]):
     ) -> Box | None:
         if not phrase.boxes:
             return None
-        _check_size(record, size)
-        usable = _require_boxes(phrase, record, size, whole_pixels=True)
+        check_size(record, size)
+        usable = require_boxes(phrase, record, size, whole_pixels=True)
         return tuple(usable[rng.integers(len(usable))].tolist())
 
 
@@ -236,17 +239,18 @@ class EvalDataset(Dataset[EvalSample]):
         except CorruptImageError:
             if not self.tolerate_corrupt:
                 raise
-            return EvalSample(None, (0, 0), str(path), index, [], [], [], [], [])
+            return EvalSample(None, (0, 0), str(path), index, [], [], [], [], [], [])
         size = (image.shape[0], image.shape[1])
-        sample = EvalSample(self.transform(image), size, str(path), index, [], [], [], [], [])
+        sample = EvalSample(self.transform(image), size, str(path), index, [], [], [], [], [], [])
         for record in group:
-            _check_size(record, size)
+            check_size(record, size)
             for phrase in record.phrases:
-                _require_boxes(phrase, record, size, whole_pixels=False)
+                require_boxes(phrase, record, size, whole_pixels=False)
                 sample.phrase.append(_clean(phrase, record, self.max_words))
                 sample.phrase_ids.append(phrase.phrase_id)
                 # Not clipped: clipping would move the edges that pointing is judged by.
                 sample.boxes.append(np.asarray(phrase.boxes, dtype=np.float64).reshape(-1, 4))
+                sample.masks.append(phrase_mask(phrase, size, record.source))
                 sample.splits.append(record.split)
                 sample.record_ids.append(record.record_id)
         return sample

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,7 +18,7 @@ import numpy as np
 
 import metrics
 import utils
-from geometry import Box, Point, Size
+from geometry import Box, Point, Size, mask_to_runs, resize_mask, runs_to_mask
 
 Parsed = TypeVar("Parsed")
 
@@ -29,6 +30,8 @@ class Run:
     derived: which of "point", "box", "mask" the system does not give itself.
     splits: the splits to report, in order; empty for those that occur.
     image_root: folder that `Prediction.image` is relative to, for the picture sheet.
+    merged_boxes: the annotation has one box around all boxes of a phrase, as ReSC's Flickr30k
+        lists; says which of Flickr30k's protocols the rows follow.
     seed: of the bootstrap.
     """
 
@@ -41,6 +44,7 @@ class Run:
     image_root: str = ""
     note: str = ""
     seed: int = 0
+    merged_boxes: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,9 @@ class Prediction:
     (None, -1) when none scored, (None, None) when there were no proposals to choose from;
     paraphrase, paraphrase_point, correlation: the same object in other words, the point predicted
     for it and the correlation of the two maps; objects: boxes of all objects of the picture;
-    heatmap: (h, w), kept in the .npz file.
+    mask, true_mask: run lengths (`counts` of `geometry.mask_to_runs`) of the predicted and of the
+    true mask in `size`; resized_mask: those of the predicted mask in `resized_size` (h, w), the
+    picture's size in the network; heatmap: (h, w), kept in the .npz file.
     """
 
     id: str
@@ -70,6 +76,10 @@ class Prediction:
     paraphrase_point: Point | None = None
     correlation: float | None = None
     objects: tuple[Box, ...] = ()
+    mask: str | None = None
+    true_mask: str | None = None
+    resized_mask: str | None = None
+    resized_size: Size | None = None
     heatmap: np.ndarray | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -103,12 +113,39 @@ class Prediction:
         """Does the chosen proposal reach IoU 0.5 with any true box?"""
         return any(metrics.proposal_correct(self.proposal, box) for box in self.boxes)
 
+    @cached_property
+    def mask_overlap(self) -> tuple[int, int]:
+        """(intersection, union) in pixels of predicted and true mask; (0, 0) without a true one."""
+        if self.true_mask is None:
+            return 0, 0
+        predicted = None if self.mask is None else runs_to_mask(self.mask, self.size)
+        return metrics.mask_overlap(predicted, runs_to_mask(self.true_mask, self.size))
+
+    @property
+    def mask_iou(self) -> float:
+        """IoU of predicted and true mask in the original picture."""
+        return metrics.mask_iou(self.mask_overlap)
+
+    @property
+    def resized_mask_iou(self) -> float:
+        """IoU in the network's size, to which the true mask is brought by the nearest pixel."""
+        if self.true_mask is None or self.resized_mask is None or self.resized_size is None:
+            return 0.0
+        truth = resize_mask(runs_to_mask(self.true_mask, self.size), self.resized_size)
+        predicted = runs_to_mask(self.resized_mask, self.resized_size)
+        return metrics.mask_iou(metrics.mask_overlap(predicted, truth))
+
     @property
     def same_object(self) -> bool:
         """Do phrase and paraphrase point into one object? Without `objects`: into a true box."""
         return self.paraphrase_point is not None and metrics.same_object(
             self.point, self.paraphrase_point, self.objects or self.boxes
         )
+
+
+def runs_of(mask: np.ndarray | None) -> str | None:
+    """The run lengths of an (H, W) mask as `Prediction` holds them; None without a mask."""
+    return None if mask is None else mask_to_runs(mask)["counts"]
 
 
 def file_name(benchmark: str) -> str:

@@ -16,26 +16,32 @@ from typing import NamedTuple, cast
 
 import metrics
 import utils
+from geometry import Box, enclosing_box
 from report.predictions import Prediction, Run, read_predictions
 
 Row = dict[str, object]
 ROW_KEY = ("system", "objective", "checkpoint", "benchmark", "split", "metric")
-# None only where `Metric.concerns` excludes the prediction.
+ANY_BOX, MERGED_BOX = " (any box)", " (merged box)"
+# None only where `Metric.given` and `Metric.counts` exclude the prediction.
 Measure = Callable[[Prediction], float | None]
 
 
 class Metric(NamedTuple):
-    """How one metric is taken from a prediction.
+    """How one metric is taken from predictions.
 
-    concerns: does the prediction have what the metric needs; measure: its value; native: the
-    output that the system must give itself for the row not to be called derived; scale: 100 for
-    percent, 1 for a metric with a unit of its own.
+    given: does the prediction have what the metric needs; an evaluation in which none does has no
+    such row. counts: which predictions enter the mean then, those that lack it as misses; None:
+    those that have it. measure: the value; weight: of a weighted mean. native: the output that the
+    system must give itself for the row not to be called derived; scale: 100 for percent, 1 for a
+    metric with a unit of its own.
     """
 
-    concerns: Callable[[Prediction], bool]
+    given: Callable[[Prediction], bool]
     measure: Measure
     native: str = "point"
     scale: float = 100
+    counts: Callable[[Prediction], bool] | None = None
+    weight: Measure | None = None
 
 
 def _always(_: Prediction) -> bool:
@@ -46,14 +52,62 @@ def _has_paraphrase(prediction: Prediction) -> bool:
     return prediction.paraphrase_point is not None
 
 
-METRICS: dict[str, Metric] = {
+def _has_box(prediction: Prediction) -> bool:
+    return prediction.box is not None
+
+
+def _merged(prediction: Prediction) -> tuple[Box, ...]:
+    return (enclosing_box(prediction.boxes),)
+
+
+def _box_metrics(protocol: str, truth: Callable[[Prediction], tuple[Box, ...]]) -> dict:
+    return {
+        f"Acc@0.5{protocol}": Metric(
+            _has_box, lambda p: metrics.box_correct(p.box, truth(p)), "box", counts=_always
+        ),
+        f"box IoU{protocol}": Metric(
+            _has_box, lambda p: metrics.box_iou(p.box, truth(p)), "box", counts=_always
+        ),
+    }
+
+
+def _has_masks(prediction: Prediction) -> bool:
+    return prediction.mask is not None and prediction.true_mask is not None
+
+
+def _has_true_mask(prediction: Prediction) -> bool:
+    return prediction.true_mask is not None
+
+
+def _precision(threshold: float) -> Metric:
+    return Metric(_has_masks, lambda p: p.mask_iou > threshold, "mask", counts=_has_true_mask)
+
+
+POINT_METRICS: dict[str, Metric] = {
     "pointing": Metric(_always, lambda p: p.hit),
     "proposal@0.5": Metric(
         lambda p: p.proposal_index is not None, lambda p: p.proposal_correct, native=""
     ),
-    "box@0.5": Metric(
-        lambda p: p.box is not None, lambda p: metrics.box_correct(p.box, p.boxes), native="box"
+}
+MASK_METRICS: dict[str, Metric] = {
+    "mIoU": Metric(_has_masks, lambda p: p.mask_iou, "mask", counts=_has_true_mask),
+    # The mean of the IoUs weighted by their unions is the sum of intersections over that of unions.
+    "oIoU": Metric(
+        _has_masks,
+        lambda p: p.mask_iou,
+        "mask",
+        counts=_has_true_mask,
+        weight=lambda p: p.mask_overlap[1],
     ),
+    **{f"Prec@{number / 10}": _precision(number / 10) for number in range(5, 10)},
+    "mIoU (resized)": Metric(
+        lambda p: _has_true_mask(p) and p.resized_mask is not None,
+        lambda p: p.resized_mask_iou,
+        "mask",
+        counts=_has_true_mask,
+    ),
+}
+PARAPHRASE_METRICS: dict[str, Metric] = {
     "paraphrase pointing": Metric(_has_paraphrase, lambda p: p.paraphrase_hit),
     "same object": Metric(_has_paraphrase, lambda p: p.same_object),
     "both correct": Metric(_has_paraphrase, lambda p: p.hit and p.paraphrase_hit),
@@ -63,24 +117,36 @@ METRICS: dict[str, Metric] = {
 }
 
 
+def metrics_of(run: Run, predictions: Sequence[Prediction]) -> dict[str, Metric]:
+    """The metrics that may concern an evaluation, in the order of the table.
+
+    Where phrases have several true boxes, both protocols in use for Flickr30k are named: a hit with
+    any of the boxes, or with the box around all of them.
+    """
+    if any(len(prediction.boxes) > 1 for prediction in predictions):
+        boxes = _box_metrics(ANY_BOX, lambda p: p.boxes) | _box_metrics(MERGED_BOX, _merged)
+    else:
+        boxes = _box_metrics(MERGED_BOX if run.merged_boxes else "", lambda p: p.boxes)
+    return POINT_METRICS | boxes | MASK_METRICS | PARAPHRASE_METRICS
+
+
 def score_rows(run: Run, predictions: Sequence[Prediction]) -> list[Row]:
     """Every metric that the predictions allow, per split, as rows of results.json.
 
-    A metric concerns an evaluation if any prediction has what it needs. "box@0.5" then counts
-    predictions without a box as misses. Intervals are clustered by picture.
+    A metric concerns an evaluation if any prediction has what it needs. Box metrics then count
+    predictions without a box as misses, mask metrics those without a mask as empty ones. Intervals
+    are clustered by picture.
 
     Raises:
         ValueError: neither predictions nor `run.splits`.
     """
     rows: list[Row] = []
-    for name, metric in METRICS.items():
-        chosen = [prediction for prediction in predictions if metric.concerns(prediction)]
-        if not chosen and name != "pointing":
-            continue
-        if name == "box@0.5":
-            chosen = list(predictions)
-        derived = metric.native in run.derived
-        rows += _rows(run, name, chosen, metric.measure, scale=metric.scale, derived=derived)
+    for name, metric in metrics_of(run, predictions).items():
+        given = [prediction for prediction in predictions if metric.given(prediction)]
+        if given and metric.counts is not None:
+            given = [prediction for prediction in predictions if metric.counts(prediction)]
+        if given or name == "pointing":
+            rows += _rows(run, name, given, metric)
     return rows
 
 
@@ -93,28 +159,23 @@ def chance_rows(run: Run, predictions: Sequence[Prediction]) -> list[Row]:
     rows: list[Row] = []
     for system, measure in trivial.items():
         chance = replace(run, system=system, objective="", checkpoint="", note="")
-        rows += _rows(chance, "pointing", predictions, measure)
+        rows += _rows(chance, "pointing", predictions, Metric(_always, measure, native=""))
     return rows
 
 
-def _rows(
-    run: Run,
-    metric: str,
-    predictions: Sequence[Prediction],
-    measure: Measure,
-    *,
-    scale: float = 100,
-    derived: bool = False,
-) -> list[Row]:
-    keys = {name: getattr(run, name) for name in ("system", "objective", "checkpoint", "benchmark")}
+def _rows(run: Run, name: str, predictions: Sequence[Prediction], metric: Metric) -> list[Row]:
+    keys = {key: getattr(run, key) for key in ("system", "objective", "checkpoint", "benchmark")}
+    derived = metric.native in run.derived
+    weight = metric.weight
     return metrics.accuracy_rows(
-        [cast(float, measure(prediction)) for prediction in predictions],
+        [cast(float, metric.measure(prediction)) for prediction in predictions],
         [prediction.split for prediction in predictions],
-        keys={**keys, "metric": metric, "derived": derived, "note": run.note},
+        keys={**keys, "metric": name, "derived": derived, "note": run.note},
         groups=[prediction.image for prediction in predictions],
+        weights=weight and [cast(float, weight(prediction)) for prediction in predictions],
         expected_splits=run.splits or None,
         seed=run.seed,
-        scale=scale,
+        scale=metric.scale,
     )
 
 

@@ -80,10 +80,10 @@ def test_rows_hold_hand_computed_values(run, evaluated):
     assert value(rows, "both correct", "test") == pytest.approx(100 * 4 / 6)
     assert value(rows, "map correlation", "test") == 0.5
     assert value(rows, "proposal@0.5", "val") == 0
-    assert value(rows, "box@0.5", "test") == 100
+    assert value(rows, "Acc@0.5", "test") == 100
     assert value(rows, "pointing", "val", "centre") == 0
     assert value(rows, "pointing", "val", "random") == pytest.approx(100 * 19.5 * 20 / 4800)
-    assert {row["metric"] for row in rows if row["derived"]} == {"box@0.5"}
+    assert {row["metric"] for row in rows if row["derived"]} == {"Acc@0.5", "box IoU"}
 
 
 def test_scores_from_the_saved_predictions_equal_those_of_the_run(run, evaluated, tmp_path):
@@ -166,7 +166,7 @@ def test_no_predictions_give_rows_with_n_0(run):
 
 def test_a_missing_box_is_a_miss_where_others_have_one(run, evaluated):
     evaluated[0] = prediction(0, box=None)
-    assert value(results.score_rows(run, evaluated), "box@0.5", "val") == pytest.approx(500 / 6)
+    assert value(results.score_rows(run, evaluated), "Acc@0.5", "val") == pytest.approx(500 / 6)
 
 
 def test_new_rows_replace_those_of_the_same_key(run, evaluated, tmp_path):
@@ -214,7 +214,7 @@ def test_tables_show_chance_first_and_mark_what_is_derived(run, evaluated):
     assert [line["system"] for line in pointing] == ["centre", "random", "albef"] * 2
     assert pointing[2]["value"] == "66.67" and pointing[2]["checkpoint"] == "a/checkpoint_01.pth"
     assert "published" not in pointing[0]
-    assert tables["embedded/refcoco+: box@0.5"][0]["note"] == "derived"
+    assert tables["embedded/refcoco+: Acc@0.5"][0]["note"] == "derived"
     assert tables["embedded/refcoco+: map correlation"][0]["value"] == "0.500"
 
 

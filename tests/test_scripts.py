@@ -29,6 +29,7 @@ LOSSES = {
     "amc": {"loss_amc_mean", "loss_amc_max"},
     "selfeq": {"loss_sim_syn", "loss_cst_syn", "loss_syn_ita", "loss_syn_itm", "loss_syn_mlm"},
 }
+NATIVE = {"pointing", "proposal@0.5"}
 VAL = ["data.splits=[val]"]
 pytestmark = pytest.mark.usefixtures("embedded")
 
@@ -231,8 +232,12 @@ def test_every_evaluation_script_writes_results_predictions_and_a_report(name, t
     ours = [row for row in rows if row["system"] == "ALBEF"]
     assert {row["objective"] for row in ours} == {"itc_itm_mlm+amc"}
     assert {row["checkpoint"] for row in ours} == {"checkpoint_01.pth"}
-    assert ("proposal@0.5" in {row["metric"] for row in ours}) == (name == "refcoco")
-    assert all(row["derived"] == (row["metric"] == "box@0.5") for row in rows)
+    metrics = {row["metric"] for row in ours}
+    assert ("proposal@0.5" in metrics) == (name == "refcoco")
+    assert ({"mIoU", "oIoU", "Prec@0.9"} <= metrics) == (name != "flickr"), "REFER has masks"
+    assert ("Acc@0.5" in metrics) == (name != "flickr"), "Flickr30k has two protocols"
+    assert {"Acc@0.5 (any box)", "Acc@0.5 (merged box)"} <= metrics or name != "flickr"
+    assert all(row["derived"] == (row["metric"] not in NATIVE) for row in rows)
 
     assert rescore(tmp_path) == rows
     page = (tmp_path / "index.html").read_text()

@@ -22,7 +22,8 @@ from torch.utils.data import DataLoader
 import metrics
 import utils
 from cli import check_vocabulary, run_script
-from cli.grounding import checkpoint_files, describe, predict, without_corrupt
+from cli.evaluation import checkpoint_files, without_corrupt
+from cli.grounding import describe, predict
 from configs import load_config
 from configs.benchmarks import BENCHMARKS
 from configs.schema import GroundingConfig

@@ -6,13 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from geometry import Grounding, heatmap_to_box
+from geometry import Grounding, heatmap_to_mask, mask_to_box
 from models.common.heatmap import enlarge, first_maximum
 
 
 def heatmaps_to_groundings(outputs: dict[str, Tensor], batch: dict) -> list[Grounding]:
     """One `Grounding` per phrase: the first maximum of its heat map at the picture's own size, and
-    the box around the hottest part, which is derived.
+    the mask of its hottest part with the box around it, which are derived.
 
     Args:
         outputs: `heatmaps` (T, h, w) and `score` (T,), as an `Explainer` gives them.
@@ -26,17 +26,18 @@ def heatmaps_to_groundings(outputs: dict[str, Tensor], batch: dict) -> list[Grou
         points = first_maximum(enlarged).tolist()
         for (x, y), small, large in zip(points, of_image, enlarged.cpu().numpy(), strict=True):
             row = len(groundings)
-            box = heatmap_to_box(large)
+            mask = heatmap_to_mask(large)
+            box = mask_to_box(mask)
             groundings.append(
                 Grounding(
                     phrase=batch["phrase"][row],
                     point=(float(x), float(y)),
                     boxes=np.zeros((0, 4)) if box is None else np.array([box]),
                     scores=np.array([] if box is None else [scores[row]]),
-                    mask=None,
+                    mask=mask,
                     heatmap=small.cpu().numpy(),
                     size=(int(size[0]), int(size[1])),
-                    derived=frozenset({"box"}),
+                    derived=frozenset({"box", "mask"}),
                 )
             )
     return groundings

@@ -1,0 +1,131 @@
+"""Evaluating checkpoints one after the other: what all evaluation scripts do with predictions."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import utils
+from report.pages import Samples, markdown, write_report
+from report.predictions import Prediction, Run, file_name, read_predictions, write_predictions
+from report.results import chance_rows, merge_rows, score_rows, update_rows
+
+logger = logging.getLogger("groundwork")
+
+
+def checkpoint_files(path: Path) -> list[Path]:
+    """The file itself, or the `*.pth` files of a folder in name order.
+
+    Raises:
+        FileNotFoundError: neither.
+    """
+    files = [path] if path.is_file() else sorted(path.glob("*.pth"))
+    if not files:
+        raise FileNotFoundError(
+            f"--checkpoint {path}: no such file, and no folder with *.pth files"
+        )
+    return files
+
+
+def evaluate_checkpoints(
+    checkpoints: Path,
+    output_dir: Path,
+    describe: Callable[[Path], Run],
+    predict: Callable[[Path], tuple[list[Prediction], list[str]]],
+    *,
+    again: bool,
+) -> list[dict]:
+    """Evaluate a checkpoint, or every one of a folder; write predictions, rows and report.
+
+    In a process group everybody predicts and the main process writes.
+
+    Args:
+        checkpoints: a file or a folder.
+        output_dir: receives results.json, the report, and a folder of predictions per checkpoint.
+        describe: checkpoint -> the columns that all rows about it share.
+        predict: checkpoint -> all predictions (of all processes), and the paths of corrupt
+            pictures that were left out.
+        again: evaluate also what has results.
+
+    Returns:
+        The rows of results.json about these checkpoints.
+    """
+    files = checkpoint_files(checkpoints)
+    log = utils.JsonLines(output_dir / "log.txt")
+    rows: list[dict] = []
+    samples: list[Samples] = []
+    for file in files:
+        folder = output_dir / file.stem
+        about = describe(file)
+        earlier = None if again else earlier_evaluation(folder, about)
+        if earlier is not None:
+            logger.info("%s: already evaluated, see %s (--again evaluates anew)", file, folder)
+            about, predictions = earlier
+        else:
+            began = time.perf_counter()
+            predictions, corrupt = predict(file)
+            seconds = time.perf_counter() - began
+            if corrupt:
+                about = without_corrupt(about, corrupt)
+            if utils.is_main():
+                write_predictions(folder, about, predictions)
+            log.append(log_line(about, predictions, corrupt, seconds))
+        new = score_rows(about, predictions) + chance_rows(about, predictions)
+        rows = merge_rows(rows, new)
+        if utils.is_main():
+            update_rows(output_dir / "results.json", new)
+        samples = [Samples(about, predictions, Path(about.image_root))]
+    if utils.is_main():
+        write_report(output_dir, rows, samples, title=about.benchmark, seed=about.seed)
+    logger.info("report: %s\n%s", output_dir / "index.html", markdown(rows))
+    return rows
+
+
+def earlier_evaluation(folder: Path, about: Run) -> tuple[Run, list[Prediction]] | None:
+    """What `folder` holds of an evaluation such as `about`: same benchmark, splits and note."""
+    path = folder / f"predictions_{file_name(about.benchmark)}.jsonl"
+    if not path.is_file():
+        return None
+    run, predictions = read_predictions(path)
+    # The note begins with how it was evaluated; what follows is about the pictures.
+    same = run.note.split(",")[0] == about.note and run.splits == about.splits
+    return (run, predictions) if same else None
+
+
+def without_corrupt(about: Run, corrupt: Sequence[str]) -> Run:
+    """The run with a note on the pictures that it left out, which the log names."""
+    logger.warning(
+        "%d images cannot be decoded and are left out, with their phrases: %s",
+        len(corrupt),
+        ", ".join(corrupt),
+    )
+    return replace(about, note=f"{about.note}, {len(corrupt)} corrupt images left out")
+
+
+def require_predictions(predictions: Sequence[Prediction], corrupt: Sequence[str]) -> None:
+    """Raises ValueError if every picture was corrupt, so that there is nothing to score."""
+    if not predictions:
+        raise ValueError(
+            f"no image can be decoded, {', '.join(corrupt[:1])} for one; fetch them again"
+        )
+
+
+def below(path: str, folder: str) -> str:
+    """A path relative to `folder` if it lies there; predictions can then move with their images."""
+    inside = Path(path).is_relative_to(folder)
+    return str(Path(path).relative_to(folder)) if inside else path
+
+
+def log_line(
+    about: Run, predictions: Sequence[Prediction], corrupt: Sequence[str], seconds: float
+) -> dict:
+    """What `log.txt` says about one checkpoint: every metric per split."""
+    line = {"checkpoint": about.checkpoint, "benchmark": about.benchmark, "note": about.note}
+    for row in score_rows(about, predictions):
+        line[f"{row['split']} {row['metric']}"] = row["value"]
+    if corrupt:
+        line["corrupt_images_left_out"] = len(corrupt)
+    return line | {"phrases": len(predictions), "phrases_per_second": len(predictions) / seconds}
