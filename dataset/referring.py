@@ -1,0 +1,210 @@
+"""One sample per expression, or per sentence with its phrases, for box and mask systems."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from dataset.grounding import check_size, require_boxes
+from dataset.images import CorruptImageError, load_image, resolve_image
+from dataset.masks import phrase_mask
+from dataset.record import Phrase, Record
+from dataset.referring_text import EncodedText, ReferringText
+from dataset.referring_transforms import ReferringTransform
+from geometry import enclosing_box, resize_mask, xyxy_to_cxcywh01
+
+
+@dataclass(slots=True)
+class ReferringSample:
+    """One picture with one sentence; the lists run over its phrases. Keys, units and shapes as in
+    `dataset/__init__.py`.
+
+    image: None for a picture that cannot be decoded and is left out of an evaluation.
+    corrupt: pictures that could not be decoded and were replaced by this one (training).
+    """
+
+    image: torch.Tensor | None
+    size: tuple[int, int]
+    image_path: str
+    record_id: str
+    split: str
+    text: EncodedText
+    phrase: list[str] = field(default_factory=list)
+    phrase_ids: list[str] = field(default_factory=list)
+    expression_ids: list[str] = field(default_factory=list)
+    boxes: list[np.ndarray] = field(default_factory=list)
+    masks: list[np.ndarray | None] = field(default_factory=list)
+    target_boxes: torch.Tensor | None = None
+    target_mask: torch.Tensor | None = None
+    corrupt: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReferringRules:
+    """What a data set makes of its records.
+
+    Attributes:
+        image_root, mask_root: folders that the records' pictures and `.npy` masks are relative to.
+        masks: whether samples have a `target_mask`.
+        max_phrases: a sentence with more phrases becomes several samples.
+        integer_boxes: corners are cut to integers, as RefTR's released code does.
+        tolerate_corrupt: a picture that cannot be decoded is replaced by that of the next sample
+            (training) or left out (evaluation); otherwise that is an error.
+        allow_outside_paths: take pictures that are not below `image_root`, too.
+        seed: of the augmentation.
+    """
+
+    image_root: str = ""
+    mask_root: str | None = None
+    masks: bool = False
+    max_phrases: int = 16
+    integer_boxes: bool = False
+    tolerate_corrupt: bool = False
+    allow_outside_paths: bool = False
+    seed: int = 42
+
+
+class ReferringDataset(Dataset[ReferringSample]):
+    """Samples in the order of the records; all of them are looked through when it is made.
+
+    The index of a training sample is (epoch, i), see `EpochSampler`; its augmentation follows from
+    (seed, epoch, i). An evaluation sample has the index i, is not augmented, and brings along the
+    masks in original size.
+
+    A target is the box around all boxes of its phrase, as ReSC's lists have it.
+
+    Args:
+        records: of any reader, e.g. a `RecordTable`.
+        transform: pictures to tensors. text: expressions to tokens. rules: the rest.
+
+    Raises:
+        ValueError: no records, or one that cannot be used, which is named: an empty expression, a
+            phrase without a box or not in its sentence, a sentence of too many tokens, a phrase
+            without a mask where masks are asked for.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        transform: ReferringTransform,
+        text: ReferringText,
+        rules: ReferringRules,
+    ) -> None:
+        self.records = records
+        self.transform = transform
+        self.text = text
+        self.rules = rules
+        rows = [row for index in range(len(records)) for row in self._rows(index)]
+        if not rows:
+            raise ValueError("no expressions in the annotation files; check the paths and splits")
+        # (record, first phrase, end of phrases) of every sample, outside Python objects.
+        self._samples = np.array(rows, dtype=np.int32)
+
+    def _rows(self, index: int) -> Iterator[tuple[int, int, int]]:
+        record = self.records[index]
+        self.text.check(record)
+        for phrase in record.phrases:
+            self._check(phrase, record)
+        step = self.rules.max_phrases if self.text.multi_phrase else 1
+        for start in range(0, len(record.phrases), step):
+            yield index, start, min(start + step, len(record.phrases))
+
+    def _check(self, phrase: Phrase, record: Record) -> None:
+        if not phrase.boxes:
+            raise ValueError(
+                f"{record.source}: {phrase.text!r} has no box; this data set needs one for every"
+                " expression, leave out those that match nothing"
+            )
+        if self.rules.masks and not phrase.masks:
+            raise ValueError(
+                f"{record.source}: {phrase.text!r} has no mask, and model.masks is true; use"
+                " annotations with masks"
+            )
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return len(self._samples)
+
+    def __getitem__(self, index: int | tuple[int, int]) -> ReferringSample:
+        if isinstance(index, tuple):
+            epoch, number = index
+            return self._training_sample(epoch, number)
+        try:
+            return self._sample(index, None)
+        except CorruptImageError:
+            if not self.rules.tolerate_corrupt:
+                raise
+            record = self.records[int(self._samples[index][0])]
+            path = self._path(record)
+            return ReferringSample(
+                None, (0, 0), path, record.record_id, record.split, EncodedText([])
+            )
+
+    def _training_sample(self, epoch: int, number: int) -> ReferringSample:
+        corrupt = 0
+        while True:
+            rng = np.random.default_rng((self.rules.seed, epoch, number))
+            try:
+                sample = self._sample((number + corrupt) % len(self), rng)
+                return replace(sample, corrupt=corrupt)
+            except CorruptImageError:
+                corrupt += 1
+                if not self.rules.tolerate_corrupt or corrupt == len(self):
+                    raise
+
+    def _path(self, record: Record) -> str:
+        outside = self.rules.allow_outside_paths
+        root = self.rules.image_root
+        return str(resolve_image(root, record.image, record.source, allow_outside=outside))
+
+    def _sample(self, index: int, rng: np.random.Generator | None) -> ReferringSample:
+        number, start, stop = self._samples[index].tolist()
+        record = self.records[number]
+        phrases = record.phrases[start:stop]
+        path = self._path(record)
+        image = load_image(path, record.source)
+        size = (image.shape[0], image.shape[1])
+        check_size(record, size)
+        boxes = [self._boxes(phrase, record, size) for phrase in phrases]
+        masks = [self._mask(phrase, record, size, evaluation=rng is None) for phrase in phrases]
+        targets = np.stack([enclosing_box(one) for one in boxes])
+        return ReferringSample(
+            image=self.transform(image, rng),
+            size=size,
+            image_path=path,
+            record_id=record.record_id,
+            split=record.split,
+            text=self.text.encode(record, phrases),
+            phrase=[phrase.text for phrase in phrases],
+            phrase_ids=[phrase.phrase_id for phrase in phrases],
+            expression_ids=[
+                f"{record.record_id}/{phrase.phrase_id}#{index}.{place}"
+                for place, phrase in enumerate(phrases, start)
+            ],
+            boxes=boxes,
+            masks=masks,
+            target_boxes=torch.from_numpy(xyxy_to_cxcywh01(targets, size)).float(),
+            target_mask=self._target_mask(masks, size) if self.rules.masks else None,
+        )
+
+    def _boxes(self, phrase: Phrase, record: Record, size: tuple[int, int]) -> np.ndarray:
+        require_boxes(phrase, record, size, whole_pixels=False)
+        boxes = np.asarray(phrase.boxes, dtype=np.float64).reshape(-1, 4)
+        return np.trunc(boxes) if self.rules.integer_boxes else boxes
+
+    def _mask(
+        self, phrase: Phrase, record: Record, size: tuple[int, int], *, evaluation: bool
+    ) -> np.ndarray | None:
+        if not (evaluation or self.rules.masks):
+            return None
+        return phrase_mask(phrase, size, record.source, self.rules.mask_root)
+
+    def _target_mask(
+        self, masks: Sequence[np.ndarray | None], size: tuple[int, int]
+    ) -> torch.Tensor:
+        union = np.logical_or.reduce([mask for mask in masks if mask is not None])
+        return torch.from_numpy(resize_mask(union, self.transform.resized(size)))

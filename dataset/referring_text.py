@@ -1,0 +1,127 @@
+"""Expressions as tokens: one per picture, or a sentence with the places of its phrases."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from transformers import PreTrainedTokenizerBase
+
+from dataset.record import Phrase, Record
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedText:
+    """Token ids of one sample, special tokens included.
+
+    ids: of the sentence. phrases: of each phrase; spans: its tokens [start, stop) in the sentence;
+    both None for a picture with one expression.
+    """
+
+    ids: list[int]
+    phrases: list[list[int]] | None = None
+    spans: list[tuple[int, int]] | None = None
+
+
+def start_of(phrase: Phrase, sentence: str, source: str) -> int:
+    """The character of the sentence at which the phrase starts, letter case aside.
+
+    That is its annotated place, or, where the phrase is not there or none is annotated, its first
+    occurrence.
+
+    Raises:
+        ValueError: the phrase is not in the sentence.
+    """
+    text, where = phrase.text.casefold(), sentence.casefold()
+    if phrase.start >= 0 and where.startswith(text, phrase.start):
+        return phrase.start
+    found = where.find(text)
+    if found < 0:
+        raise ValueError(
+            f"{source}: phrase {phrase.text!r} is not in its sentence {sentence!r}; correct the"
+            " annotation"
+        )
+    return found
+
+
+@dataclass(frozen=True)
+class ReferringText:
+    """How expressions become tokens.
+
+    Attributes:
+        tokenizer: a fast one, which knows the characters of its tokens.
+        multi_phrase: a sample is a sentence with several phrases, not one expression.
+        max_tokens: one expression is cut to this many tokens, special ones included (released
+            rule). A sentence with phrases is not: a longer one is an error.
+        max_phrase_tokens: each phrase is cut to this many.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    multi_phrase: bool = False
+    max_tokens: int = 40
+    max_phrase_tokens: int = 22
+
+    def check(self, record: Record) -> None:
+        """Raises ValueError, naming the record, for an empty expression, a phrase that is not in
+        its sentence, or a sentence with too many tokens."""
+        for phrase in record.phrases:
+            if not phrase.text.strip():
+                raise ValueError(
+                    f"{record.source}: the expression is empty; correct or remove it in the"
+                    " annotation file"
+                )
+        if not self.multi_phrase:
+            return
+        if not record.sentence:
+            raise ValueError(
+                f"{record.source}: the sentence of its phrases is not known, which multi_phrase"
+                " needs; use lists with sentences, or set data.multi_phrase: false"
+            )
+        for phrase in record.phrases:
+            start_of(phrase, record.sentence, record.source)
+        # A token has at least one character, so that most sentences need no second look.
+        if len(record.sentence) + 2 > self.max_tokens:
+            self._sentence(record)
+
+    def encode(self, record: Record, phrases: tuple[Phrase, ...]) -> EncodedText:
+        """The tokens of some phrases of a record: one, or with `multi_phrase` several.
+
+        Raises:
+            ValueError: as `check`, or nothing of an expression is a word to the tokeniser.
+        """
+        if not self.multi_phrase:
+            (phrase,) = phrases
+            return EncodedText(self._expression(phrase.text.lower(), self.max_tokens, record))
+        sentence = self._sentence(record)
+        spans = []
+        for phrase in phrases:
+            start = start_of(phrase, record.sentence, record.source)
+            first = sentence.char_to_token(start)
+            last = sentence.char_to_token(start + len(phrase.text) - 1)
+            if first is None or last is None:
+                raise ValueError(
+                    f"{record.source}: phrase {phrase.text!r} does not begin or end with a word of"
+                    f" its sentence {record.sentence!r}; correct the annotation"
+                )
+            spans.append((first, last + 1))
+        ids = [self._expression(one.text, self.max_phrase_tokens, record) for one in phrases]
+        return EncodedText(sentence["input_ids"], ids, spans)
+
+    def _expression(self, text: str, limit: int, record: Record) -> list[int]:
+        ids = self.tokenizer(text, truncation=True, max_length=limit)["input_ids"]
+        if len(ids) <= self.tokenizer.num_special_tokens_to_add():
+            raise ValueError(
+                f"{record.source}: nothing of the expression {text!r} is a word to the tokeniser;"
+                " correct or remove it in the annotation file"
+            )
+        return ids
+
+    def _sentence(self, record: Record):
+        encoded = self.tokenizer(record.sentence)
+        count = len(encoded["input_ids"])
+        if count > self.max_tokens:
+            raise ValueError(
+                f"{record.source}: the sentence has {count} tokens, data.max_tokens is"
+                f" {self.max_tokens}: {record.sentence[:60]!r}...; raise it as far as the model's"
+                " table of positions goes, or shorten the sentence"
+            )
+        return encoded

@@ -1,0 +1,88 @@
+"""Pictures to the inputs of box and mask systems; boxes and masks move along.
+
+Two rules bring a picture to the network's size: `aspect` keeps the aspect (RefTR), `square`
+stretches it. The picture lies at the top left of its batch's canvas; the rest is padding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+# The value (V of HSV) of a training picture is multiplied by a factor between these.
+DARKEST, BRIGHTEST = 0.5, 1.5
+
+
+def aspect_size(size: tuple[int, int], shorter: int, longest: int) -> tuple[int, int]:
+    """(H, W) -> (h, w): the shorter side becomes `shorter`, or less where the longer side would
+    pass `longest`.
+
+    The released rule: then the shorter side is rounded and the longer one cut, so that it may miss
+    `longest` (333x500 -> 426x639); a picture whose shorter side fits is left as it is.
+    """
+    small, large = min(size), max(size)
+    target = shorter
+    if large / small * shorter > longest:
+        target = round(longest * small / large)
+    if small == target:
+        return size
+    stretched = int(target * large / small)
+    return (target, stretched) if size[0] <= size[1] else (stretched, target)
+
+
+def change_brightness(image: np.ndarray, factor: float) -> np.ndarray:
+    """(H, W, 3) uint8 RGB with its value (V of HSV) multiplied, clipped to 255 and cut to integers.
+
+    The released augmentation; the saturation factor that it draws beside is not applied there.
+    """
+    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
+    hsv[..., 2] = np.clip(hsv[..., 2] * factor, 0, 255).astype(np.uint8)
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
+
+
+def to_tensor(image: np.ndarray) -> torch.Tensor:
+    """(H, W, 3) uint8 RGB -> (3, H, W) float32 with ImageNet's mean and deviation."""
+    pixels = torch.from_numpy(np.require(image, requirements=["C", "W"]))
+    tensor = pixels.permute(2, 0, 1).float().div_(255)
+    mean, deviation = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
+    return tensor.sub_(mean[:, None, None]).div_(deviation[:, None, None]).contiguous()
+
+
+@dataclass(frozen=True)
+class ReferringTransform:
+    """Jitter, resize and normalise a picture.
+
+    Attributes:
+        image_size: of the shorter side (`aspect`) or of both (`square`), in pixels.
+        max_image_size: limit of the longer side (`aspect`).
+        rule: "aspect" or "square".
+        jitter: multiply the value of HSV by a factor drawn from [0.5, 1.5] (training).
+    """
+
+    image_size: int = 640
+    max_image_size: int = 640
+    rule: Literal["aspect", "square"] = "aspect"
+    jitter: bool = False
+
+    def resized(self, size: tuple[int, int]) -> tuple[int, int]:
+        """The (h, w) that a picture of (H, W) gets."""
+        if self.rule == "square":
+            return (self.image_size, self.image_size)
+        return aspect_size(size, self.image_size, self.max_image_size)
+
+    def __call__(self, image: np.ndarray, rng: np.random.Generator | None = None) -> torch.Tensor:
+        """(H, W, 3) uint8 RGB -> (3, h, w) float32; without `rng` nothing is jittered."""
+        if self.jitter and rng is not None:
+            image = change_brightness(image, rng.uniform(DARKEST, BRIGHTEST))
+        height, width = self.resized(image.shape[:2])
+        if (height, width) != image.shape[:2]:
+            resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
+            image = np.asarray(resized)
+        return to_tensor(image)
