@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.miniature_data import write_everything
+from tests.miniature_data import write_everything, write_proposals
 from tools import (
     data_parts,
     prepare_coco,
@@ -51,6 +51,8 @@ def outcome(tmp_path_factory) -> Iterator[dict[str, object]]:
     folder, before = tmp_path_factory.mktemp("chapter"), Path.cwd()
     (folder / "configs").symlink_to(ROOT / "configs")
     write_everything(folder / "data")
+    # In place of `make_proposals --download`, which is not run.
+    write_proposals(folder / "data")
     os.chdir(folder)
     try:
         yield {shlex.join(words): run(words) for words in COMMANDS if is_run(words)}
