@@ -137,7 +137,9 @@ def parts_of(args: argparse.Namespace) -> tuple[PreTrainedTokenizerBase, Iterato
 def is_grounding(path: Path) -> bool:
     """Whether a file, or one that it builds on, has a key that only evaluation has."""
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such configuration file; see configs/")
+        raise FileNotFoundError(
+            f"{path}: no such configuration file; see configs/, or --help for names of data sets"
+        )
     raw = parse_yaml(path.read_text(encoding="utf-8"), str(path))
     if not isinstance(raw, dict):
         raise ValueError(f"{path}: expected keys and values at the top level")
