@@ -32,17 +32,16 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import utils
-from dataset.formats import entities
+from dataset.formats import entities, flickr30k, vg
 from dataset.formats.entities import (
     Annotation,
     Caption,
     parse_annotation,
     parse_sentences,
 )
-from dataset.formats.entries import plain
 from dataset.formats.flickr30k import boxes_entry, read_ids, sentence_entry
 from dataset.grounding import usable_boxes
-from dataset.record import Record
+from dataset.record import Phrase, Record
 from dataset.text import clean_caption
 from geometry import scale_boxes
 from tools import tree_files
@@ -147,13 +146,13 @@ def info_ground(raw: Raw, ids: Sequence[str]) -> tuple[dict[str, Any], dict[str,
     return boxes, sentences
 
 
-def vg_entries(raw: Raw, ids: Sequence[str]) -> tuple[list[dict[str, Any]], Counter[str]]:
-    """A VG train_file of `ids` and what had to stay out of it.
+def training_records(raw: Raw, ids: Sequence[str]) -> tuple[list[Record], Counter[str]]:
+    """The records of a VG train_file of `ids` and what had to stay out of it.
 
-    One entry per chain: `caption` are its different phrases over the five sentences, `bbox` its
+    One record per chain: its different phrases over the five sentences, each with the chain's
     boxes, clipped. Phrases without a word after cleaning and boxes without a pixel are left out.
     """
-    entries, left_out = [], Counter[str]()
+    records, left_out = [], Counter[str]()
     for image in ids:
         annotation, sentences = raw[image]
         size = (annotation.height, annotation.width)
@@ -169,14 +168,15 @@ def vg_entries(raw: Raw, ids: Sequence[str]) -> tuple[list[dict[str, Any]], Coun
             else:
                 texts[chunk.text] = None
         for chain, texts in captions.items():
-            boxes = usable_boxes(annotation.boxes[chain], size).tolist()
+            rows = usable_boxes(annotation.boxes[chain], size).tolist()
+            boxes = tuple((x1, y1, x2, y2) for x1, y1, x2, y2 in rows)
             left_out["boxes without a pixel"] += len(annotation.boxes[chain]) - len(boxes)
             if boxes and texts:
-                entry = {"image": f"{image}.jpg", "caption": list(texts), "bbox": plain(boxes)}
-                entries.append(entry)
+                phrases = tuple(Phrase(text, chain, boxes) for text in texts)
+                records.append(Record(f"{image}.jpg", size[1], size[0], phrases, "train"))
             else:
                 left_out["phrases without a box"] += len(texts)
-    return entries, left_out
+    return records, left_out
 
 
 def count(raw: Raw, ids: Sequence[str]) -> dict[str, int]:
@@ -263,13 +263,18 @@ def records_of(raw: Raw, ids: Sequence[str], split: str) -> list[Record]:
 
 
 def write_info_ground(raw: Raw, ids: Mapping[str, list[str]], out: Outputs) -> int:
-    """Write info-ground's files; returns how many boxed phrases they hold."""
+    """Write info-ground's files; returns how many boxed phrases they hold, read back (in a dry run:
+    would hold)."""
     phrases = 0
     for split, rows in ids.items():
         boxes, sentences = info_ground(raw, rows)
         out.write_text(f"{split}.txt", "".join(f"{image}\n" for image in rows))
         out.write_json(f"bounding_boxes_{split}.json", boxes)
         out.write_json(f"sentences_{split}.json", sentences)
+        if not out.dry_run:
+            found = flickr30k.read(out.folder, split)
+            phrases += sum(len(record.phrases) for record in found)
+            continue
         phrases += sum(
             phrase["phrase_id"] in boxes[image]["boxes"]
             for image, captions in sentences.items()
@@ -311,9 +316,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             path = args.images / utils.inside(f"{image}.jpg", f"{args.raw}: split file")
             raw[image] = fit_to_image(annotation, path, scale=args.scale_to_images), sentences
     phrases = {"info-ground files": write_info_ground(raw, ids, out)}
-    entries, left_out = vg_entries(raw, ids["train"])
-    out.write_json("vg_train.json", entries)
-    captions = sum(len(entry["caption"]) for entry in entries)
+    training, left_out = training_records(raw, ids["train"])
+    out.write("vg_train.json", lambda path: vg.write(training, path))
+    written = training if args.dry_run else vg.read(out.folder / "vg_train.json")
+    captions = sum(len(record.phrases) for record in written)
     left_out_phrases = sum(n for reason, n in left_out.items() if reason.startswith("phrases"))
     phrases["vg_train.json"] = captions + left_out_phrases
     records = {split: records_of(raw, rows, split) for split, rows in ids.items()}
@@ -322,7 +328,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if tree is not out:
         tree.close("see the summary below")
     out.close(
-        f"{summary}\n{len(entries):,} training entries, {captions:,} phrases in vg_train.json"
+        f"{summary}\n{len(training):,} training entries, {captions:,} phrases in vg_train.json"
     )
     if not args.dry_run:
         print_next(args.out, "flickr30k", *NEXT)

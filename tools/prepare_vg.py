@@ -23,13 +23,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 # As `python tools/prepare_vg.py` the root of the project is not on the import path.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from cli import run_script
-from dataset.formats import entries, visual_genome
+from dataset.formats import entries, vg, visual_genome
 from dataset.grounding import usable_boxes
 from dataset.leakage import ImageSet
 from dataset.record import Record, RecordTable
@@ -44,7 +43,6 @@ from tools.preparation import (
     progress,
     stamp,
 )
-from tools.tree_files import plain
 
 PUBLISHED = {"images": 108077}
 NEXT = (
@@ -139,7 +137,7 @@ def write_list(
     read_all = progress(found, unit="regions", what=name)
     # Five million records as Python objects would not fit into a small machine.
     records = RecordTable.from_records(left_out.keep(cleaner.keep(read_all)))
-    out.write_list(name, map(_entry, records))
+    out.write_list(name, map(vg.entry, records))
     lines = [f"{name}: {cleaner.counts['read']:,} read, {len(records):,} kept"]
     if tree is not None:
         count = tree.write_tuples("annotations_resc/vg/vg_all.pth", records, "vg")
@@ -149,15 +147,6 @@ def write_list(
     lines.append(f"  {evaluation_images.describe(left_out, evaluated)}")
     reasons = (f"{cleaner.counts[why]:,} {why}" for why in sorted(cleaner.counts) if why != "read")
     return [*lines, f"  left out: {', '.join(reasons) or 'nothing else'}"]
-
-
-def _entry(record: Record) -> dict[str, Any]:
-    (phrase,) = record.phrases
-    return {
-        "image": record.image,
-        "caption": phrase.text,
-        "bbox": [plain(box) for box in phrase.boxes],
-    }
 
 
 if __name__ == "__main__":

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from dataset.formats import instances_json, simrec
 from dataset.formats.grouping import by_object
 from dataset.record import Record
 from tools.preparation import Outputs
-
-
-def plain(values: Iterable[float]) -> list[float]:
-    """Numbers as Python's own, whole ones as int; fractions to a thousandth."""
-    rounded = (round(float(value), 3) for value in values)
-    return [int(value) if value.is_integer() else value for value in rounded]
 
 
 def write_objects(
