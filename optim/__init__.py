@@ -59,19 +59,81 @@ def named_groups(
     Raises:
         ValueError: the model has no trainable parameter.
     """
-    groups = [{"params": [], "lr": lr, "peak_lr": lr} for lr in (rest, *rates.values())]
+    members: list[list[nn.Parameter]] = [[] for _ in range(1 + len(rates))]
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             hits = (i for i, parts in enumerate(rates, 1) if any(part in name for part in parts))
-            groups[next(hits, 0)]["params"].append(parameter)
-    if not any(group["params"] for group in groups):
+            members[next(hits, 0)].append(parameter)
+    if not any(members):
+        raise ValueError("the model has no trainable parameters; unfreeze what is to be trained")
+    peaks = (rest, *rates.values())
+    return [
+        {"params": params, "lr": lr, "peak_lr": lr}
+        for params, lr in zip(members, peaks, strict=True)
+    ]
+
+
+class RatedOptimizerSettings(OptimizerSettings, Protocol):
+    """What `create_rated_optimizer` reads (`configs.referring.ReferringOptimizerConfig`)."""
+
+    @property
+    def rates(self) -> Mapping[str, float]: ...
+    @property
+    def decay_all(self) -> bool: ...
+
+
+def rated_groups(model: nn.Module, config: RatedOptimizerSettings) -> list[dict]:
+    """Groups of trainable parameters by learning rate: the rest, then one per key of
+    `config.rates`, of the parameters whose name contains it (the first key that fits).
+
+    Every group has `lr` and `lr_scale`, its share of the run's rate; without `decay_all` a group is
+    split into weight matrices and what has no decay.
+
+    Raises:
+        ValueError: no trainable parameter, or a key that no parameter's name contains.
+    """
+    members: dict[str, list[tuple[str, nn.Parameter]]] = {key: [] for key in ("", *config.rates)}
+    for name, parameter in model.named_parameters():
+        key = next((key for key in config.rates if key in name), "")
+        members[key].append((name, parameter))
+    unused = [key for key in config.rates if not members[key]]
+    if unused:
+        raise ValueError(f"optimizer.rates: no parameter's name contains {', '.join(unused)}")
+    groups = []
+    for key, named in members.items():
+        rate = config.rates.get(key, config.lr)
+        for part in _by_decay(named, config):
+            groups.append({**part, "lr": rate, "lr_scale": rate / config.lr})
+    if not groups:
         raise ValueError("the model has no trainable parameters; unfreeze what is to be trained")
     return groups
 
 
+def _by_decay(named: list[tuple[str, nn.Parameter]], config: RatedOptimizerSettings) -> list[dict]:
+    trained = [(name, p) for name, p in named if p.requires_grad]
+    plain = [name.endswith(".bias") or p.ndim <= 1 for name, p in trained]
+    decayed = [
+        p for (_, p), bare in zip(trained, plain, strict=True) if config.decay_all or not bare
+    ]
+    kept = {id(p) for p in decayed}
+    rest = [p for _, p in trained if id(p) not in kept]
+    parts = ((decayed, config.weight_decay), (rest, 0.0))
+    return [{"params": params, "weight_decay": decay} for params, decay in parts if params]
+
+
+def create_rated_optimizer(
+    config: RatedOptimizerSettings, model: nn.Module
+) -> torch.optim.Optimizer:
+    """AdamW over `rated_groups`."""
+    return _adamw(config, rated_groups(model, config))
+
+
 def create_optimizer(config: OptimizerSettings, model: nn.Module) -> torch.optim.Optimizer:
     """AdamW for the trainable parameters of `model`, fused where their device allows it."""
-    groups = parameter_groups(model, config.weight_decay)
+    return _adamw(config, parameter_groups(model, config.weight_decay))
+
+
+def _adamw(config: OptimizerSettings, groups: list[dict]) -> torch.optim.Optimizer:
     fusable = all(p.device.type in ("cpu", "cuda") for g in groups for p in g["params"])
     return torch.optim.AdamW(
         groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=fusable or None

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Protocol
 
@@ -125,10 +126,52 @@ def apply_factor(optimizer: torch.optim.Optimizer, factor: float) -> None:
         group["lr"] = group["peak_lr"] * factor
 
 
+class FactorSettings(Protocol):
+    """What `rate_factor` reads of the configuration (`configs.referring`)."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def warmup_epochs(self) -> float: ...
+    @property
+    def drop_epochs(self) -> Sequence[float]: ...
+    @property
+    def floor(self) -> float: ...
+
+
+def rate_factor(
+    schedule: FactorSettings, step: int, steps_per_epoch: int, total_epochs: float
+) -> float:
+    """The factor on the learning rate at an optimiser step of the run, as RefTR counts it.
+
+    "step": a tenth after every `drop_epochs[0]` epochs. "multistep": a tenth at each of
+    `drop_epochs`. "cosine": half a cosine from the end of the warm-up to the end of the run. The
+    last two climb linearly before, from 1 / W at step 0 to 1 at step W - 1, and do not fall below
+    `floor`, not even then.
+
+    Args:
+        step: counted over the whole run, from 0.
+        steps_per_epoch: optimiser steps of an epoch. total_epochs: of the run.
+    """
+    if schedule.name == "step":
+        return 0.1 ** (step // max(1, round(schedule.drop_epochs[0] * steps_per_epoch)))
+    warmup = round(schedule.warmup_epochs * steps_per_epoch)
+    if step < warmup:
+        factor = (step + 1) / warmup
+    elif schedule.name == "multistep":
+        drops = [round(epoch * steps_per_epoch) for epoch in schedule.drop_epochs]
+        factor = 0.1 ** sum(drop <= step for drop in drops)
+    else:
+        length = max(1.0, total_epochs * steps_per_epoch - warmup)
+        factor = (1 + math.cos(math.pi * (step - warmup) / length)) / 2
+    return max(schedule.floor, factor)
+
+
 def apply_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Sets the learning rate of every parameter group."""
+    """Sets the learning rate of every parameter group: `rate` times its `lr_scale`, if it has
+    one."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get("lr_scale", 1.0)
 
 
 @lru_cache

@@ -23,11 +23,16 @@ def mapping_block(input_width: int, width: int, dropout: float) -> nn.Sequential
 
 
 class FeedForward(nn.Module):
-    """What both layers share: the two linear maps and the dropout."""
+    """What both layers share: self-attention, two linear maps and the dropout.
 
-    def __init__(self, width: int, heads: int, ffn: int, dropout: float):
+    The order of the parameters is the published one, on which saved optimisers rely.
+    """
+
+    def __init__(self, width: int, heads: int, ffn: int, dropout: float, *, cross: bool):
         super().__init__()
         self.self_attn = nn.MultiheadAttention(width, heads, dropout, batch_first=True)
+        if cross:
+            self.multihead_attn = nn.MultiheadAttention(width, heads, dropout, batch_first=True)
         self.linear1 = nn.Linear(width, ffn)
         self.linear2 = nn.Linear(ffn, width)
         self.dropout = nn.Dropout(dropout)
@@ -40,7 +45,7 @@ class EncoderLayer(FeedForward):
     """Self-attention over all tokens."""
 
     def __init__(self, width: int, heads: int, ffn: int, dropout: float):
-        super().__init__(width, heads, ffn, dropout)
+        super().__init__(width, heads, ffn, dropout, cross=False)
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
 
     def forward(self, states: Tensor, position: Tensor, padding: Tensor) -> Tensor:
@@ -57,8 +62,7 @@ class DecoderLayer(FeedForward):
     """Self-attention among queries, then attention from queries to the memory."""
 
     def __init__(self, width: int, heads: int, ffn: int, dropout: float):
-        super().__init__(width, heads, ffn, dropout)
-        self.multihead_attn = nn.MultiheadAttention(width, heads, dropout, batch_first=True)
+        super().__init__(width, heads, ffn, dropout, cross=True)
         self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(width) for _ in range(3))
 
     def forward(
