@@ -22,10 +22,14 @@ PROGRAMS = r"^(curl|wget|scp|rsync|aria2c|gsutil|aws|pip)\b|^git (clone|fetch|pu
 MAY_CONNECT = {"tools/paraphrasing/endpoint.py"}  # to --endpoint, which the user names
 
 # Libraries that fetch what they are told by name -> where the user has given that name.
-BY_NAME = {"from_pretrained", "load_state_dict_from_url", "download_url_to_file", "hf_hub_download"}
+BY_NAME = {
+    "from_pretrained", "load_state_dict_from_url", "download_url_to_file", "hf_hub_download",
+    "get_model_weights", "get_state_dict",
+}  # fmt: skip
 MAY_FETCH = {
     "dataset/text.py": "data.text_encoder, a name of the hub; the default is shipped",
     "models/albef/checkpoint.py": "--init",
+    "models/reftr/checkpoint.py": "model.init.backbone and model.init.text",
     "tools/paraphrasing/local.py": "--local",
     "tools/make_proposals.py": "--download",
 }
