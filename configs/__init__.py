@@ -3,6 +3,7 @@
 from configs.benchmarks import BENCHMARKS, Benchmark
 from configs.load import load_config
 from configs.mapping import dump_yaml, from_mapping, to_dict
+from configs.referring import ReferringConfig
 from configs.schema import GroundingConfig, PretrainConfig
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "Benchmark",
     "GroundingConfig",
     "PretrainConfig",
+    "ReferringConfig",
     "dump_yaml",
     "from_mapping",
     "load_config",

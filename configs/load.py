@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any, Literal, overload
 
 from configs.mapping import apply_overrides, from_mapping, parse_yaml, set_by_path
-from configs.released import Kind, is_released, translate
+from configs.referring import ReferringConfig
+from configs.released import is_released, translate
 from configs.schema import GroundingConfig, PretrainConfig
 
 _ROOT = re.compile(r"\$\{([^}]*)\}")
 _ROOTS = "roots."
+Kind = Literal["pretrain", "grounding", "referring"]
 
 
 @overload
@@ -31,12 +33,21 @@ def load_config(
 ) -> GroundingConfig: ...
 
 
+@overload
+def load_config(
+    path: str | Path,
+    kind: Literal["referring"],
+    overrides: Iterable[str] = (),
+    defaults: Mapping[str, Any] | None = None,
+) -> ReferringConfig: ...
+
+
 def load_config(
     path: str | Path,
     kind: Kind,
     overrides: Iterable[str] = (),
     defaults: Mapping[str, Any] | None = None,
-) -> PretrainConfig | GroundingConfig:
+) -> PretrainConfig | GroundingConfig | ReferringConfig:
     """Reads a configuration of this project, or one of the released AMC and SelfEQ repositories.
 
     Args:
@@ -60,7 +71,7 @@ def load_config(
         )
     where = str(path)
     raw = _read_with_base(path)
-    if is_released(raw, kind):
+    if kind != "referring" and is_released(raw, kind):
         raw = translate(raw, kind, path, defaults)
     for dotted, value in defaults.items():
         set_by_path(raw, dotted, value, where, replace=False)
@@ -68,6 +79,8 @@ def load_config(
     roots = [text for text in overrides if text.startswith(_ROOTS)]
     apply_overrides(raw, [text for text in overrides if text not in roots], where)
     raw = _resolve_roots(raw, path, dict(text[len(_ROOTS) :].split("=", 1) for text in roots))
+    if kind == "referring":
+        return from_mapping(ReferringConfig, raw, where)
     if kind == "pretrain":
         return from_mapping(PretrainConfig, raw, where)
     return from_mapping(GroundingConfig, raw, where)

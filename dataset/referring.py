@@ -23,6 +23,7 @@ class ReferringSample:
     """One picture with one sentence; the lists run over its phrases. Keys, units and shapes as in
     `dataset/__init__.py`.
 
+    index: of the sample in its data set.
     image: None for a picture that cannot be decoded and is left out of an evaluation.
     corrupt: pictures that could not be decoded and were replaced by this one (training).
     """
@@ -33,6 +34,7 @@ class ReferringSample:
     record_id: str
     split: str
     text: EncodedText
+    index: int = 0
     phrase: list[str] = field(default_factory=list)
     phrase_ids: list[str] = field(default_factory=list)
     expression_ids: list[str] = field(default_factory=list)
@@ -179,6 +181,7 @@ class ReferringDataset(Dataset[ReferringSample]):
             record_id=record.record_id,
             split=record.split,
             text=self.text.encode(record, phrases),
+            index=index,
             phrase=[phrase.text for phrase in phrases],
             phrase_ids=[phrase.phrase_id for phrase in phrases],
             expression_ids=[

@@ -46,6 +46,7 @@ class ReferringCollate:
             "resized": [tuple(s.image.shape[1:]) for s in samples if s.image is not None],
             "image_path": [sample.image_path for sample in samples],
             "record_ids": [sample.record_id for sample in samples],
+            "sample_index": [sample.index for sample in samples],
             "splits": [sample.split for sample in samples],
             "phrase_image": torch.repeat_interleave(torch.arange(len(samples)), counts),
             "corrupt": sum(sample.corrupt for sample in samples) if self.training else corrupt,

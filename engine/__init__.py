@@ -2,6 +2,6 @@
 
 from engine.evaluation import evaluate
 from engine.snapshot import Position, Snapshots
-from engine.training import Settings, Stage, Trainer, fit
+from engine.training import Settings, Stage, Trainer, Validation, fit
 
-__all__ = ["Position", "Settings", "Snapshots", "Stage", "Trainer", "evaluate", "fit"]
+__all__ = ["Position", "Settings", "Snapshots", "Stage", "Trainer", "Validation", "evaluate", "fit"]

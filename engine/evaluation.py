@@ -35,6 +35,9 @@ def evaluate(
     """
     dtype = PRECISIONS[precision]
     for batch in progress(loader):
+        if not len(batch["image"]):
+            yield batch, []  # nothing in it could be decoded
+            continue
         moved = to_device(batch, device)
         with torch.no_grad(), torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
             outputs = model(moved)

@@ -107,6 +107,15 @@ class RunLog:
         self._line("epoch", position, rate, self._epoch)
         self.bar.close()
 
+    def validation(self, position: Position, values: dict[str, float]) -> None:
+        """Write a line about an evaluation after an epoch; all processes have the same values."""
+        if not self.main:
+            return
+        where = {"epoch": position.epoch - 1, "step": 0, "global_step": position.global_step}
+        self.lines.append({"kind": "validation", "stage": self.stage, **where, **values})
+        for name, value in values.items():
+            self.curves.add_scalar(f"validation/{name}", value, position.global_step)
+
     def close(self) -> None:
         """Close the bar and the curves, also after an error."""
         # After an error it is still open, and would be drawn over the message at exit.

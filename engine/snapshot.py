@@ -2,8 +2,9 @@
 
 A file holds the published entries {model, optimizer, lr_scheduler, config, epoch} and one of our
 own, `run`, with what an exact continuation needs besides. `checkpoint_NN.pth` is written after
-every epoch; `last.ckpt`, which is not taken for a finished checkpoint by an evaluation of the
-folder, at `save_every_steps` within an epoch.
+every epoch, `checkpoint_best.pth` after one that validated better than all before; `last.ckpt`,
+which is not taken for a finished checkpoint by an evaluation of the folder, at `save_every_steps`
+within an epoch.
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ class Snapshots:
         self.restore_model = restore_model
         self.keep = keep
         self.may_change = may_change
+        self.best: float | None = None
 
     @property
     def last(self) -> Path:
@@ -98,6 +100,7 @@ class Snapshots:
                 },
                 "scaler": scaler.state_dict(),
                 "logs": utils.all_gather_objects(log),
+                "best": self.best,
             },
         }
 
@@ -116,6 +119,18 @@ class Snapshots:
             if self.keep is not None:
                 for old in self.epochs()[: -self.keep]:
                     old.unlink()
+        utils.barrier()
+
+    def note(self, value: float) -> bool:
+        """Take note of a validation; is it better than all before?"""
+        better = self.best is None or value > self.best
+        self.best = value if better else self.best
+        return better
+
+    def save_best(self, content: dict[str, Any], position: Position) -> None:
+        """Save as `checkpoint_best.pth`, in the place of the earlier best one."""
+        if utils.is_main():
+            _write(content | {"epoch": position.epoch - 1}, self.folder / "checkpoint_best.pth")
         utils.barrier()
 
     def epochs(self) -> list[Path]:
@@ -188,6 +203,7 @@ class Snapshots:
         for name, state in states.items():
             optimizers[name].load_state_dict(state)
         scaler.load_state_dict(run["scaler"])
+        self.best = run.get("best")
         position, logs = Position(**run["position"]), run["logs"]
         same_group = len(logs) == utils.world_size()
         if not same_group:

@@ -55,7 +55,8 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How a run is carried out; fields as in `configs.schema.PretrainConfig`."""
+    """How a run is carried out; fields as in `configs.schema.PretrainConfig`, and
+    `configs.referring.ReferringConfig`."""
 
     seed: int
     precision: str = "fp32"
@@ -63,6 +64,19 @@ class Settings:
     clip_norm: float | None = None
     log_every: int = 50
     save_every_steps: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validation:
+    """An evaluation after an epoch, by which the best checkpoint is chosen.
+
+    run: number of finished epochs -> named values, the higher the better; None when none is due.
+        Called on every process, with the model in evaluation mode.
+    metric: which of the values chooses.
+    """
+
+    run: Callable[[int], dict[str, float] | None]
+    metric: str
 
 
 class TrainingStep(nn.Module):
@@ -93,6 +107,7 @@ class Trainer:
         snapshots: Snapshots,
         log: RunLog,
         device: torch.device,
+        validation: Validation | None = None,
     ):
         self.model = model
         self.optimizers = optimizers
@@ -100,6 +115,7 @@ class Trainer:
         self.snapshots = snapshots
         self.log = log
         self.device = device
+        self.validation = validation
         self.position = Position()
         self.scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
 
@@ -139,7 +155,22 @@ class Trainer:
                 self.snapshots.save_position(self._content(stage), position)
         self.log.end_epoch(position, rate)
         position.epoch, position.step = position.epoch + 1, 0
+        if self._is_best():
+            # Before the epoch's own file: a run that is killed between them does the epoch again.
+            self.snapshots.save_best(self._content(stage), position)
         self.snapshots.save_epoch(self._content(stage), position)
+
+    def _is_best(self) -> bool:
+        """Validate, if it is time, and remember the best value."""
+        if self.validation is None:
+            return False
+        self.model.eval()
+        values = self.validation.run(self.position.epoch)
+        self.model.train()
+        if values is None:
+            return False
+        self.log.validation(self.position, values)
+        return self.snapshots.note(values[self.validation.metric])
 
     def train_step(
         self, module: nn.Module, optimizer: Optimizer, micro_batches: list[dict[str, Any]]
@@ -185,6 +216,7 @@ def fit(
     output_dir: Path,
     device: torch.device,
     resume: Path | None = None,
+    validation: Validation | None = None,
 ) -> None:
     """Train `model` through all stages.
 
@@ -194,13 +226,22 @@ def fit(
         snapshots: writes and reads checkpoints.
         output_dir: receives checkpoints, `log.txt` (JSON lines) and TensorBoard files.
         resume: checkpoint to continue from.
+        validation: chooses checkpoint_best.pth; None: there is none.
 
     Raises:
         FloatingPointError: a loss is no longer finite; the message lists the parts. Nothing is
             saved after it.
     """
     log = RunLog(output_dir, settings.log_every, sum(stage.epochs for stage in stages))
-    trainer = Trainer(model, optimizers, settings, snapshots=snapshots, log=log, device=device)
+    trainer = Trainer(
+        model,
+        optimizers,
+        settings,
+        snapshots=snapshots,
+        log=log,
+        device=device,
+        validation=validation,
+    )
     snapshots.remove_partial()
     if resume is not None:
         trainer.resume(resume)

@@ -54,7 +54,8 @@ def named_groups(
 
     Returns:
         The rest first, then the groups in the order of `rates`, some maybe empty. Each has
-        `params`, `lr` and `peak_lr`, which `scheduler.apply_factor` multiplies.
+        `params`, `lr` and `lr_scale`, its share of the rate of the rest, which
+        `scheduler.apply_learning_rate` keeps.
 
     Raises:
         ValueError: the model has no trainable parameter.
@@ -68,7 +69,7 @@ def named_groups(
         raise ValueError("the model has no trainable parameters; unfreeze what is to be trained")
     peaks = (rest, *rates.values())
     return [
-        {"params": params, "lr": lr, "peak_lr": lr}
+        {"params": params, "lr": lr, "lr_scale": lr / rest}
         for params, lr in zip(members, peaks, strict=True)
     ]
 
@@ -78,54 +79,23 @@ class RatedOptimizerSettings(OptimizerSettings, Protocol):
 
     @property
     def rates(self) -> Mapping[str, float]: ...
-    @property
-    def decay_all(self) -> bool: ...
-
-
-def rated_groups(model: nn.Module, config: RatedOptimizerSettings) -> list[dict]:
-    """Groups of trainable parameters by learning rate: the rest, then one per key of
-    `config.rates`, of the parameters whose name contains it (the first key that fits).
-
-    Every group has `lr` and `lr_scale`, its share of the run's rate; without `decay_all` a group is
-    split into weight matrices and what has no decay.
-
-    Raises:
-        ValueError: no trainable parameter, or a key that no parameter's name contains.
-    """
-    members: dict[str, list[tuple[str, nn.Parameter]]] = {key: [] for key in ("", *config.rates)}
-    for name, parameter in model.named_parameters():
-        key = next((key for key in config.rates if key in name), "")
-        members[key].append((name, parameter))
-    unused = [key for key in config.rates if not members[key]]
-    if unused:
-        raise ValueError(f"optimizer.rates: no parameter's name contains {', '.join(unused)}")
-    groups = []
-    for key, named in members.items():
-        rate = config.rates.get(key, config.lr)
-        for part in _by_decay(named, config):
-            groups.append({**part, "lr": rate, "lr_scale": rate / config.lr})
-    if not groups:
-        raise ValueError("the model has no trainable parameters; unfreeze what is to be trained")
-    return groups
-
-
-def _by_decay(named: list[tuple[str, nn.Parameter]], config: RatedOptimizerSettings) -> list[dict]:
-    trained = [(name, p) for name, p in named if p.requires_grad]
-    plain = [name.endswith(".bias") or p.ndim <= 1 for name, p in trained]
-    decayed = [
-        p for (_, p), bare in zip(trained, plain, strict=True) if config.decay_all or not bare
-    ]
-    kept = {id(p) for p in decayed}
-    rest = [p for _, p in trained if id(p) not in kept]
-    parts = ((decayed, config.weight_decay), (rest, 0.0))
-    return [{"params": params, "weight_decay": decay} for params, decay in parts if params]
 
 
 def create_rated_optimizer(
     config: RatedOptimizerSettings, model: nn.Module
 ) -> torch.optim.Optimizer:
-    """AdamW over `rated_groups`."""
-    return _adamw(config, rated_groups(model, config))
+    """AdamW over `named_groups`, all of them with weight decay: RefTR's released rule.
+
+    Raises:
+        ValueError: no trainable parameter, or a key of `config.rates` that is in no name.
+    """
+    names = [name for name, _ in model.named_parameters()]
+    unused = [key for key in config.rates if not any(key in name for name in names)]
+    if unused:
+        raise ValueError(f"optimizer.rates: no parameter's name contains {', '.join(unused)}")
+    rates = {(key,): rate for key, rate in config.rates.items()}
+    groups = [group for group in named_groups(model, rates, rest=config.lr) if group["params"]]
+    return _adamw(config, [{**group, "weight_decay": config.weight_decay} for group in groups])
 
 
 def create_optimizer(config: OptimizerSettings, model: nn.Module) -> torch.optim.Optimizer:

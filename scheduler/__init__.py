@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import Protocol
 
@@ -120,12 +119,6 @@ def step_factor(step: int, *, every: int) -> float:
     return 0.1 ** (step // every)
 
 
-def apply_factor(optimizer: torch.optim.Optimizer, factor: float) -> None:
-    """Sets every group's learning rate to this share of its `peak_lr` (`optim.named_groups`)."""
-    for group in optimizer.param_groups:
-        group["lr"] = group["peak_lr"] * factor
-
-
 class FactorSettings(Protocol):
     """What `rate_factor` reads of the configuration (`configs.referring`)."""
 
@@ -142,29 +135,23 @@ class FactorSettings(Protocol):
 def rate_factor(
     schedule: FactorSettings, step: int, steps_per_epoch: int, total_epochs: float
 ) -> float:
-    """The factor on the learning rate at an optimiser step of the run, as RefTR counts it.
+    """The factor on the learning rate at an optimiser step of the run.
 
-    "step": a tenth after every `drop_epochs[0]` epochs. "multistep": a tenth at each of
-    `drop_epochs`. "cosine": half a cosine from the end of the warm-up to the end of the run. The
-    last two climb linearly before, from 1 / W at step 0 to 1 at step W - 1, and do not fall below
-    `floor`, not even then.
+    "step" is `step_factor`, "multistep" `multistep_factor`, "cosine" `cosine_factor` until the
+    run's end, with epochs made steps.
 
     Args:
         step: counted over the whole run, from 0.
         steps_per_epoch: optimiser steps of an epoch. total_epochs: of the run.
     """
+    drops = [round(epoch * steps_per_epoch) for epoch in schedule.drop_epochs]
     if schedule.name == "step":
-        return 0.1 ** (step // max(1, round(schedule.drop_epochs[0] * steps_per_epoch)))
+        return step_factor(step, every=max(1, drops[0]))
     warmup = round(schedule.warmup_epochs * steps_per_epoch)
-    if step < warmup:
-        factor = (step + 1) / warmup
-    elif schedule.name == "multistep":
-        drops = [round(epoch * steps_per_epoch) for epoch in schedule.drop_epochs]
-        factor = 0.1 ** sum(drop <= step for drop in drops)
-    else:
-        length = max(1.0, total_epochs * steps_per_epoch - warmup)
-        factor = (1 + math.cos(math.pi * (step - warmup) / length)) / 2
-    return max(schedule.floor, factor)
+    if schedule.name == "multistep":
+        return multistep_factor(step, milestones=drops, warmup=warmup, floor=schedule.floor)
+    total = round(total_epochs * steps_per_epoch)
+    return cosine_factor(step, total=total, warmup=warmup, floor=schedule.floor)
 
 
 def apply_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

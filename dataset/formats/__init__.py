@@ -43,9 +43,23 @@ def read_table(
             f"data format {format_name!r} is unknown; legal are {', '.join(TRAIN_FORMATS)}"
         )
     records = _read_all(paths, TRAIN_FORMATS[format_name])
+    return table_of(records, paths, format_name, cache_dir)
+
+
+def table_of(
+    records: Iterable[Record],
+    paths: Sequence[str | os.PathLike[str]],
+    name: str,
+    cache_dir: str | None,
+) -> RecordTable:
+    """A table of records that are read from `paths`, or the cached one of the same `name`.
+
+    Raises:
+        FileNotFoundError: a file does not exist and there is a cache to look into.
+    """
     if cache_dir is None:
         return RecordTable.from_records(records)
-    cached = Path(cache_dir, f"records-{_fingerprint(paths, format_name)}.arrow")
+    cached = Path(cache_dir, f"records-{_fingerprint(paths, name)}.arrow")
     if not cached.exists():
         return RecordTable.convert(records, cached)
     return RecordTable.open(cached)

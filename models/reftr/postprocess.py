@@ -24,7 +24,9 @@ def outputs_to_groundings(outputs: dict[str, Tensor], batch: dict) -> list[Groun
     """
     valid = outputs["phrase_mask"].cpu()
     boxes = outputs["pred_boxes"].detach().cpu().double()
-    masks = original_masks(outputs, batch) if "pred_masks" in outputs else None
+    masks, small = None, None
+    if "pred_masks" in outputs:
+        masks, small = original_masks(outputs, batch), resized_masks(outputs, batch)
     groundings: list[Grounding] = []
     for image, size in enumerate(batch["size"]):
         height, width = (int(side) for side in size)
@@ -39,6 +41,7 @@ def outputs_to_groundings(outputs: dict[str, Tensor], batch: dict) -> list[Groun
                     heatmap=None,
                     size=(height, width),
                     derived=frozenset({"point"}),
+                    resized_mask=None if small is None else small[image].cpu().numpy(),
                 )
             )
     return groundings

@@ -1,0 +1,283 @@
+"""Evaluating box and mask systems: the job behind test.py, and the validation of train.py."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+from transformers import PreTrainedTokenizerBase
+
+import engine
+import utils
+from cli.evaluation import below, checkpoint_files, evaluate_checkpoints, require_predictions
+from cli.rooms import ROOMS
+from configs import ReferringConfig, load_config, to_dict
+from configs.trees import root_overrides
+from dataset.loader import eval_loader
+from dataset.referring import ReferringDataset, ReferringRules
+from dataset.referring_collate import ReferringCollate
+from dataset.referring_text import ReferringText
+from dataset.referring_transforms import ReferringTransform
+from dataset.sources import read_splits, source_files
+from dataset.text import load_tokenizer
+from geometry import Grounding
+from report.predictions import Prediction, Run, runs_of
+from report.results import score_rows
+
+logger = logging.getLogger("groundwork")
+Postprocess = Callable[[Any, dict[str, Any]], list[Grounding]]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments that train.py and test.py share."""
+    parser.add_argument("--config", required=True, help="YAML file, such as configs/reftr/*.yaml")
+    parser.add_argument("--text_encoder", help="tokeniser: hub name, folder, or vocab.txt")
+    parser.add_argument("--device", help="cuda, cuda:1, cpu; default: cuda if there is one")
+    parser.add_argument("--seed", type=int, help="overrides the config's seed")
+    parser.add_argument("--data", help="root of the data; trees of the repositories are known")
+    parser.add_argument(
+        "--set", nargs="+", default=[], metavar="KEY=VALUE", help="override config values"
+    )
+
+
+def load_settings(args: argparse.Namespace) -> ReferringConfig:
+    """The configuration that the shared arguments ask for."""
+    overrides = [*root_overrides(args.data), *args.set]
+    if args.text_encoder:
+        overrides.append(f"data.text_encoder={args.text_encoder}")
+    if args.seed is not None:
+        overrides.append(f"seed={args.seed}")
+    return load_config(args.config, "referring", overrides)
+
+
+def main(argv: Sequence[str] | None, *, description: str) -> list[dict]:
+    """Evaluate a checkpoint, or every checkpoint of a folder, on all splits of the configuration.
+
+    Returns:
+        The rows of results.json about these checkpoints.
+    """
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_arguments(parser)
+    parser.add_argument("--checkpoint", required=True, help="a .pth file, or a folder of them")
+    parser.add_argument("--output_dir", default="runs/referring", help="receives the results")
+    parser.add_argument("--split", nargs="+", help="only these splits of data.evaluate")
+    parser.add_argument("--again", action="store_true", help="evaluate what has results already")
+    args = parser.parse_args(argv)
+    device = utils.init_distributed(args.device)
+    utils.setup_logging()
+    try:
+        settings = load_settings(args)
+        splits = args.split or list(settings.data.evaluate)
+        checkpoint, output_dir = Path(args.checkpoint), Path(args.output_dir)
+        return run(settings, checkpoint, output_dir, device, splits=splits, again=args.again)
+    finally:
+        utils.close_distributed()
+
+
+def run(
+    config: ReferringConfig,
+    checkpoints: Path,
+    output_dir: Path,
+    device: torch.device,
+    *,
+    splits: Sequence[str],
+    again: bool,
+) -> list[dict]:
+    """`main` with everything parsed."""
+    checkpoint_files(checkpoints)  # a wrong path is said before the data are read
+    room, files = ROOMS[config.system], chosen_files(config, splits)
+    tokenizer = load_tokenizer(config.data.text_encoder)
+    model, _, postprocess = room.build(config.model, tokenizer)
+    model.to(device).eval()
+    loader = evaluation_loader(config, tokenizer, files)
+    utils.write_manifest(
+        output_dir,
+        to_dict(config),
+        seed=config.seed,
+        files=source_files(files, config.data.format),
+    )
+
+    def predict_with(file: Path) -> tuple[list[Prediction], list[str]]:
+        logger.info("%s", room.load(model, file))
+        return predict(config, model, postprocess, loader, device)
+
+    return evaluate_checkpoints(
+        checkpoints,
+        output_dir,
+        lambda file: describe(config, file.name, splits),
+        predict_with,
+        again=again,
+    )
+
+
+def chosen_files(config: ReferringConfig, splits: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """The annotation files of some splits of data.evaluate.
+
+    Raises:
+        ValueError: no splits, or one that the configuration does not have.
+    """
+    known = config.data.evaluate
+    if not splits:
+        raise ValueError("data.evaluate names no split; give its annotation files there")
+    for split in splits:
+        if split not in known:
+            raise ValueError(
+                f"split {split!r}: the configuration has no annotation of it in data.evaluate, "
+                f"which names {', '.join(known) or 'none'}"
+            )
+    return {split: known[split] for split in splits}
+
+
+def describe(config: ReferringConfig, checkpoint: str, splits: Sequence[str]) -> Run:
+    """The columns that all rows of an evaluation share."""
+    data = config.data
+    side = data.image_size if data.resize == "square" else data.max_image_size
+    room = ROOMS[config.system]
+    return Run(
+        system=room.title,
+        objective="RES" if config.model.masks else "multi-phrase" * data.multi_phrase or "REC",
+        checkpoint=checkpoint,
+        benchmark=config.benchmark,
+        derived=room.derived,
+        splits=tuple(splits),
+        image_root=data.image_root,
+        note=f"{side} px",
+        seed=config.seed,
+        merged_boxes=data.merged_boxes,
+    )
+
+
+def text_rules(config: ReferringConfig, tokenizer: PreTrainedTokenizerBase) -> ReferringText:
+    """How this configuration makes expressions tokens."""
+    data = config.data
+    return ReferringText(tokenizer, data.multi_phrase, data.max_tokens, data.max_phrase_tokens)
+
+
+def build_dataset(
+    config: ReferringConfig,
+    text: ReferringText,
+    files: Mapping[str, Sequence[str]],
+    *,
+    training: bool,
+) -> ReferringDataset:
+    """The samples of some splits, for training or for evaluation."""
+    data = config.data
+    return ReferringDataset(
+        read_splits(files, data.format, data.cache_dir),
+        ReferringTransform(
+            data.image_size, data.max_image_size, data.resize, jitter=data.jitter and training
+        ),
+        text,
+        ReferringRules(
+            image_root=data.image_root,
+            mask_root=data.mask_root,
+            masks=config.model.masks,
+            max_phrases=data.max_phrases,
+            integer_boxes=data.integer_boxes,
+            tolerate_corrupt=data.tolerate_corrupt,
+            allow_outside_paths=data.allow_outside_paths,
+            seed=config.seed,
+        ),
+    )
+
+
+def collate(config: ReferringConfig, text: ReferringText, *, training: bool) -> ReferringCollate:
+    """Makes the batches of this configuration."""
+    data = config.data
+    return ReferringCollate(
+        text,
+        training=training,
+        masks=config.model.masks,
+        fixed_length=data.fixed_length,
+        max_phrases=data.max_phrases,
+    )
+
+
+def evaluation_loader(
+    config: ReferringConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    files: Mapping[str, Sequence[str]],
+) -> DataLoader:
+    """Batches of some splits for this process; no sample comes twice."""
+    text = text_rules(config, tokenizer)
+    return eval_loader(
+        build_dataset(config, text, files, training=False),
+        collate(config, text, training=False),
+        config.eval_batch_size or config.batch_size,
+        world_size=utils.world_size(),
+        rank=utils.rank(),
+        workers=config.data.workers,
+    )
+
+
+def predict(
+    config: ReferringConfig,
+    model: nn.Module,
+    postprocess: Postprocess,
+    loader: DataLoader,
+    device: torch.device,
+) -> tuple[list[Prediction], list[str]]:
+    """Ground every expression.
+
+    Returns:
+        The predictions of all processes in the order of the data set, and the paths of corrupt
+        pictures that were left out.
+    """
+    mine: list[tuple[int, Prediction]] = []
+    corrupt: list[str] = []
+    batches = engine.evaluate(
+        model,
+        postprocess,
+        loader,
+        device=device,
+        precision=config.precision,
+        progress=lambda found: tqdm(
+            found, desc=config.benchmark, disable=not utils.is_main(), mininterval=1.0
+        ),
+    )
+    for batch, groundings in batches:
+        corrupt += batch["corrupt"]
+        for row, grounding in enumerate(groundings):
+            prediction = to_prediction(batch, row, grounding, config.data.image_root)
+            mine.append((batch["sample_index"][int(batch["phrase_image"][row])], prediction))
+    everyone = [item for part in utils.all_gather_objects(mine) for item in part]
+    corrupt = [path for part in utils.all_gather_objects(corrupt) for path in part]
+    predictions = [prediction for _, prediction in sorted(everyone, key=lambda item: item[0])]
+    require_predictions(predictions, corrupt)
+    return predictions, corrupt
+
+
+def to_prediction(batch: dict, row: int, grounding: Grounding, image_root: str) -> Prediction:
+    """One expression of an evaluation batch with its truth and its grounding."""
+    image, small = int(batch["phrase_image"][row]), grounding.resized_mask
+    return Prediction(
+        id=batch["expression_ids"][row],
+        image=below(batch["image_path"][image], image_root),
+        split=batch["splits"][image],
+        phrase=grounding.phrase,
+        size=grounding.size,
+        point=grounding.point,
+        boxes=tuple(map(tuple, batch["boxes"][row].tolist())),
+        score=float(grounding.scores[0]) if len(grounding.scores) else None,
+        box=tuple(grounding.boxes[0].tolist()) if len(grounding.boxes) else None,
+        mask=runs_of(grounding.mask),
+        true_mask=runs_of(batch["masks"][row]),
+        resized_mask=runs_of(small),
+        resized_size=None if small is None else small.shape,
+        heatmap=grounding.heatmap,
+    )
+
+
+def metric_values(about: Run, predictions: Sequence[Prediction]) -> dict[str, float]:
+    """The system's own metrics of one split, by name, in percent or the metric's unit."""
+    rows = score_rows(about, predictions)
+    return {str(row["metric"]): row["value"] for row in rows if isinstance(row["value"], float)}

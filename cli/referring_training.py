@@ -1,0 +1,191 @@
+"""Training box and mask systems: the job behind train.py."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+import engine
+import utils
+from cli import referring
+from cli.rooms import ROOMS, Room
+from configs import ReferringConfig, to_dict
+from dataset.loader import train_loader
+from dataset.sources import source_files
+from dataset.text import load_tokenizer
+from models.common.checkpoint import LoadReport
+from optim import create_rated_optimizer
+from scheduler import rate_factor
+
+logger = logging.getLogger("groundwork")
+# What a resumed run may be told anew: where things lie, and how often it writes.
+MAY_CHANGE = (
+    "data.allow_outside_paths",
+    "data.cache_dir",
+    "data.image_root",
+    "data.mask_root",
+    "data.text_encoder",
+    "data.workers",
+    "eval_batch_size",
+    "keep",
+    "log_every",
+    "save_every_steps",
+)
+
+
+def main(argv: Sequence[str] | None, *, description: str) -> None:
+    """Train as the arguments say."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    referring.add_arguments(parser)
+    parser.add_argument("--checkpoint", help="weights to start from, in place of model.init")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="continue the run of --checkpoint if given, else the newest one in --output_dir",
+    )
+    parser.add_argument("--output_dir", default="runs/train", help="receives checkpoints and logs")
+    args = parser.parse_args(argv)
+    device = utils.init_distributed(args.device)
+    utils.setup_logging()
+    try:
+        run(referring.load_settings(args), args, device)
+    finally:
+        utils.close_distributed()
+
+
+def run(config: ReferringConfig, args: argparse.Namespace, device: torch.device) -> None:
+    """Build everything and call the engine once."""
+    if not config.data.train:
+        raise ValueError("data.train names no split; give its annotation files there")
+    room, output_dir = ROOMS[config.system], Path(args.output_dir)
+    utils.seed_everything(config.seed)
+    tokenizer = load_tokenizer(config.data.text_encoder)
+    model, criterion, postprocess = room.build(config.model, tokenizer)
+    snapshots = engine.Snapshots(
+        output_dir,
+        to_dict(config),
+        export=room.published_state,
+        restore_model=lambda model, state: room.fill(model, state, LoadReport("resumed run")),
+        keep=config.keep,
+        may_change=MAY_CHANGE,
+    )
+    resume = None
+    if args.resume:
+        resume = Path(args.checkpoint) if args.checkpoint else snapshots.newest()
+    else:
+        snapshots.require_no_unfinished_epoch()
+        start(room, model, config, args.checkpoint)
+    model.to(device)
+    optimizers = {"run": create_rated_optimizer(config.optimizer, model)}
+    stage = build_stage(config, criterion, tokenizer)
+    validation = build_validation(config, model, postprocess, tokenizer, device)
+    utils.write_manifest(
+        output_dir, to_dict(config), seed=config.seed, files=annotation_files(config)
+    )
+    engine.fit(
+        model,
+        [stage],
+        optimizers,
+        engine.Settings(
+            seed=config.seed,
+            precision=config.precision,
+            accumulate=config.accumulate,
+            clip_norm=config.clip_norm,
+            log_every=config.log_every,
+            save_every_steps=config.save_every_steps,
+        ),
+        snapshots=snapshots,
+        output_dir=output_dir,
+        device=device,
+        resume=resume,
+        validation=validation,
+    )
+
+
+def start(room: Room, model: nn.Module, config: ReferringConfig, checkpoint: str | None) -> None:
+    """The weights of a new run: those of --checkpoint, or what model.init names."""
+    if checkpoint:
+        reports = [room.start_from(model, checkpoint)]
+    else:
+        reports = room.initialise(model, config.model)
+    for report in reports:
+        logger.info("%s", report)
+
+
+def annotation_files(config: ReferringConfig) -> list:
+    """Every annotation file that the run reads, once."""
+    data = config.data
+    files = source_files(data.train, data.format)
+    if config.select is not None:
+        validation = referring.chosen_files(config, [config.select.split])
+        files += source_files(validation, data.format)
+    return list(dict.fromkeys(files))
+
+
+def build_stage(
+    config: ReferringConfig, criterion: nn.Module, tokenizer: PreTrainedTokenizerBase
+) -> engine.Stage:
+    """Data, criterion and schedule of the run."""
+    text = referring.text_rules(config, tokenizer)
+    loader = train_loader(
+        referring.build_dataset(config, text, config.data.train, training=True),
+        referring.collate(config, text, training=True),
+        config.batch_size,
+        world_size=utils.world_size(),
+        rank=utils.rank(),
+        seed=config.seed,
+        workers=config.data.workers,
+    )
+
+    def rate(epoch: int, step: int, steps: int) -> float:
+        done = epoch * steps + step
+        return config.optimizer.lr * rate_factor(config.schedule, done, steps, config.epochs)
+
+    return engine.Stage(
+        name=config.system,
+        criterion=criterion,
+        loader=loader,
+        optimizer_name="run",
+        learning_rate=rate,
+        epochs=config.epochs,
+        steps=config.steps,
+    )
+
+
+def build_validation(
+    config: ReferringConfig,
+    model: nn.Module,
+    postprocess: referring.Postprocess,
+    tokenizer: PreTrainedTokenizerBase,
+    device: torch.device,
+) -> engine.Validation | None:
+    """The evaluation that chooses checkpoint_best.pth; None if the configuration wants none."""
+    select = config.select
+    if select is None:
+        return None
+    splits = [select.split]
+    loader = referring.evaluation_loader(config, tokenizer, referring.chosen_files(config, splits))
+    about = referring.describe(config, "", splits)
+
+    def validate(epochs: int) -> dict[str, float] | None:
+        if epochs % select.every and epochs != config.epochs:
+            return None
+        predictions, _ = referring.predict(config, model, postprocess, loader, device)
+        values = referring.metric_values(about, predictions)
+        if select.metric not in values:
+            raise ValueError(
+                f"select.metric {select.metric!r} is not measured on {select.split}; there are "
+                f"{', '.join(values)}"
+            )
+        logger.info("after epoch %d: %s %.2f", epochs, select.metric, values[select.metric])
+        return values
+
+    return engine.Validation(run=validate, metric=select.metric)

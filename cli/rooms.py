@@ -1,0 +1,52 @@
+"""The box and mask systems by name: what `train.py` and `test.py` need of each room."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from geometry import Grounding
+from models.common.checkpoint import LoadReport
+from models.reftr import build as reftr
+from models.reftr import checkpoint as reftr_checkpoint
+
+
+@dataclass(frozen=True, kw_only=True)
+class Room:
+    """A system.
+
+    title: its name in results. derived: what it does not give itself without masks ("mask" is then
+        not given at all).
+    build: (model config, tokeniser) -> (model, criterion, postprocess).
+    initialise: (model, model config) -> what was loaded, for a new run without a checkpoint.
+    load: (model, checkpoint) for an evaluation: strict.
+    start_from: (model, checkpoint) for a new run: parts of the model may be new.
+    fill: (model, published state, report). published_state: model -> state.
+    """
+
+    title: str
+    derived: tuple[str, ...]
+    build: Callable[..., tuple[nn.Module, nn.Module, Callable[[Any, dict], list[Grounding]]]]
+    initialise: Callable[[Any, Any], list[LoadReport]]
+    load: Callable[[Any, str | Path], LoadReport]
+    start_from: Callable[[Any, str | Path], LoadReport]
+    fill: Callable[[Any, dict[str, Tensor], LoadReport], None]
+    published_state: Callable[[Any], dict[str, Tensor]]
+
+
+ROOMS: dict[str, Room] = {
+    "reftr": Room(
+        title="RefTR",
+        derived=("point",),
+        build=reftr.build,
+        initialise=lambda model, config: reftr.initialise(model, config.init),
+        load=reftr_checkpoint.load,
+        start_from=reftr_checkpoint.initialise_from_detection,
+        fill=reftr_checkpoint.fill,
+        published_state=reftr_checkpoint.published_state,
+    ),
+}

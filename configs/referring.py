@@ -1,0 +1,235 @@
+"""What a configuration of a box and mask system may say (`train.py`, `test.py`).
+
+The network's part is the system's own (`configs/reftr.py`); data, optimiser, schedule and
+evaluation are the same for all. Sizes in pixels, rates per optimiser step, paths relative to the
+working directory.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from configs.checks import require, require_positive
+from configs.reftr import ReftrModelConfig
+
+BENCHMARKS = (
+    "refcoco", "refcoco+", "refcocog_umd", "refcocog_google", "refclef", "flickr30k", "vg",
+)  # fmt: skip
+"""Names in the `benchmark` column of results.json; `embedded/NAME` is its embedded twin."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReferringDataConfig:
+    """Training and evaluation data.
+
+    format: reader of the annotation files: "tuples" (lists of ReSC, TransVG, RefTR; their folder
+        says which), "refer" (`refs(x).p` with instances.json beside it), "simrec" (anns/x.json),
+        "instances" (instances.json of SeqTR, SimVG, ALVG), "flickr30k" (info-ground's folder),
+        "vg" (image, caption, bbox).
+    train, evaluate: split -> annotation files; all of `train` is trained on.
+    image_root, mask_root: folders that paths of pictures and `.npy` masks are relative to.
+    multi_phrase: a sample is a sentence with all its phrases, not one expression.
+    max_tokens: one expression is cut to this many tokens, special ones included; a longer sentence
+        of several phrases is an error.
+    max_phrase_tokens, max_phrases: each phrase is cut to so many tokens; a sentence of more phrases
+        becomes several samples.
+    integer_boxes: corners are cut to integers, as RefTR's released code does.
+    merged_boxes: the lists hold one box around all boxes of a phrase (ReSC's Flickr30k); the
+        results are named so.
+    resize: "aspect" keeps it, within image_size (shorter side) and max_image_size (longer side);
+        "square" stretches to image_size.
+    jitter: training pictures are made brighter or darker.
+    fixed_length: pad texts to their limits, as released, not to the longest of the batch; outputs
+        do not depend on it.
+    workers: loading processes per process; 0 loads in the process itself.
+    text_encoder: tokeniser: name on the hub, or a folder with vocab.txt, or that file.
+    cache_dir: folder for the memory-mapped record tables; None = in memory, read anew by each run.
+    allow_outside_paths: whether an annotation file may name images that are not below image_root.
+    tolerate_corrupt: images that cannot be decoded are replaced (training) or left out
+        (evaluation), and counted.
+    """
+
+    format: Literal["tuples", "refer", "simrec", "instances", "flickr30k", "vg"] = "tuples"
+    train: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    evaluate: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    image_root: str = ""
+    mask_root: str | None = None
+    multi_phrase: bool = False
+    max_tokens: int = 40
+    max_phrase_tokens: int = 22
+    max_phrases: int = 16
+    integer_boxes: bool = False
+    merged_boxes: bool = False
+    resize: Literal["aspect", "square"] = "aspect"
+    image_size: int = 640
+    max_image_size: int = 640
+    jitter: bool = True
+    fixed_length: bool = False
+    workers: int = 4
+    text_encoder: str = "bert-base-uncased"
+    cache_dir: str | None = None
+    allow_outside_paths: bool = False
+    tolerate_corrupt: bool = False
+
+    def __post_init__(self) -> None:
+        require_positive(self, "image_size", "max_image_size", "max_phrases")
+        for name in ("max_tokens", "max_phrase_tokens"):
+            value = getattr(self, name)
+            require(value >= 3, f"{name} is {value}; it must leave room for [CLS], a token, [SEP]")
+        require(self.workers >= 0, f"workers is {self.workers}; use 0 to load in the main process")
+        for name in ("train", "evaluate"):
+            for split, files in getattr(self, name).items():
+                require(bool(files), f"data.{name}.{split} names no file")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReferringOptimizerConfig:
+    """AdamW.
+
+    lr: peak learning rate. rates: other peak rates for the parameters whose name contains a key,
+    the first key that fits ("lang_backbone": 1e-5). weight_decay: on all parameters, biases and
+    norms included (the released rule). betas, eps: as in the paper of Adam.
+    """
+
+    name: Literal["adamw"] = "adamw"
+    lr: float = 1e-4
+    rates: dict[str, float] = field(default_factory=dict)
+    weight_decay: float = 1e-4
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+
+    def __post_init__(self) -> None:
+        require_positive(self, "lr", "eps")
+        require(
+            self.weight_decay >= 0, f"weight_decay is {self.weight_decay}; it must not be negative"
+        )
+        for name, rate in self.rates.items():
+            require(rate > 0, f"rates.{name} is {rate}; it must be greater than 0 (freeze instead)")
+        require(all(0 <= b < 1 for b in self.betas), f"betas {self.betas} must lie in [0, 1)")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReferringScheduleConfig:
+    """The factor on all learning rates, changed with every optimiser step
+    (`scheduler.rate_factor`).
+
+    name: "step" (a tenth after every drop_epochs[0] epochs), "multistep" (a tenth at each of
+        drop_epochs) or "cosine".
+    warmup_epochs: length of the linear warm-up of "multistep" and "cosine", in epochs; may be a
+        fraction.
+    drop_epochs: see name.
+    floor: the factor never falls below this, also in the warm-up ("step" knows no floor).
+    """
+
+    name: Literal["step", "multistep", "cosine"] = "step"
+    warmup_epochs: float = 0.0
+    drop_epochs: tuple[float, ...] = ()
+    floor: float = 0.01
+
+    def __post_init__(self) -> None:
+        require(self.warmup_epochs >= 0, "warmup_epochs must not be negative")
+        require(0 <= self.floor <= 1, f"floor is {self.floor}; it must lie in [0, 1]")
+        require(
+            (self.name == "cosine") == (not self.drop_epochs),
+            f"schedule {self.name} with drop_epochs {list(self.drop_epochs)}: step needs one, "
+            "multistep at least one, cosine none",
+        )
+        require(
+            self.name != "step" or (len(self.drop_epochs) == 1 and not self.warmup_epochs),
+            "schedule step takes one drop_epochs and no warm-up; use multistep",
+        )
+        require(all(epoch > 0 for epoch in self.drop_epochs), "drop_epochs must be positive")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SelectionConfig:
+    """Which checkpoint becomes checkpoint_best.pth: the one with the highest `metric` on `split`.
+
+    split: a held-out split of data.evaluate; never a test split.
+    metric: a column of results.json's `metric` ("Acc@0.5", "mIoU").
+    every: epochs between evaluations.
+    """
+
+    split: str = "val"
+    metric: str = "Acc@0.5"
+    every: int = 1
+
+    def __post_init__(self) -> None:
+        require_positive(self, "every")
+        require(
+            not self.split.startswith("test"),
+            f"select.split is {self.split!r}: a test split is reported, never selected on; use a "
+            "validation split, or select: null to keep the last epoch",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReferringConfig:
+    """One run of a box and mask system.
+
+    system: whose `model` it is. benchmark: one of BENCHMARKS, or embedded/NAME.
+    select: how the best checkpoint is chosen; null: no evaluation while training.
+    epochs: of the run. steps: at most this many optimiser steps per epoch; None = all data.
+    batch_size: samples per process and forward; eval_batch_size: None = the same.
+    accumulate: forwards per optimiser step. clip_norm: largest gradient norm; None = no clipping.
+    precision: of the forward pass (weights stay fp32).
+    seed: of everything random; rank r uses seed + r.
+    log_every: steps between log lines.
+    save_every_steps: steps between extra checkpoints; None = at epoch ends only.
+    keep: epoch checkpoints that stay on disk, the newest ones; None = all.
+    """
+
+    system: Literal["reftr"] = "reftr"
+    benchmark: str
+    data: ReferringDataConfig
+    model: ReftrModelConfig = field(default_factory=ReftrModelConfig)
+    optimizer: ReferringOptimizerConfig = field(default_factory=ReferringOptimizerConfig)
+    schedule: ReferringScheduleConfig
+    select: SelectionConfig | None = None
+    epochs: int
+    steps: int | None = None
+    batch_size: int = 8
+    eval_batch_size: int | None = None
+    accumulate: int = 1
+    clip_norm: float | None = 0.1
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    seed: int = 42
+    log_every: int = 50
+    save_every_steps: int | None = None
+    keep: int | None = None
+
+    def __post_init__(self) -> None:
+        require_positive(self, "epochs", "steps", "batch_size", "eval_batch_size", "accumulate")
+        require_positive(self, "clip_norm", "log_every", "save_every_steps", "keep")
+        require(
+            self.benchmark.removeprefix("embedded/") in BENCHMARKS,
+            f"benchmark {self.benchmark!r} does not exist; legal: {', '.join(BENCHMARKS)}, and the "
+            "same with embedded/ before it",
+        )
+        require(
+            not (self.model.masks and self.data.multi_phrase),
+            "model.masks and data.multi_phrase: masks are learnt from one expression per picture; "
+            "set one of them to false",
+        )
+        limit = self.model.max_text_tokens
+        require(
+            self.data.max_tokens <= limit,
+            f"data.max_tokens {self.data.max_tokens} exceeds model.max_text_tokens {limit}",
+        )
+        self._check_selection()
+
+    def _check_selection(self) -> None:
+        if self.select is None:
+            return
+        split = self.select.split
+        require(
+            split in self.data.evaluate,
+            f"select.split {split!r} is not in data.evaluate ({', '.join(self.data.evaluate)}); "
+            "name its annotation files there, or set select: null",
+        )
+        trained = {file for files in self.data.train.values() for file in files}
+        shared = self.data.format == "tuples" and trained & set(self.data.evaluate[split])
+        require(
+            split not in self.data.train and not shared,
+            f"select.split {split!r} is trained on, so it cannot choose a checkpoint; hold it out, "
+            "or set select: null",
+        )

@@ -1,0 +1,80 @@
+"""Records of any published format for box and mask systems, split by split."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from dataset.formats import flickr30k, instances_json, simrec, table_of, tuples, vg
+from dataset.formats import refer as refer_format
+from dataset.record import Record, RecordTable
+
+
+class Source(NamedTuple):
+    """read: (path, split) -> records; files: (path, split) -> every file that is read for them."""
+
+    read: Callable[[str, str], Iterable[Record]]
+    files: Callable[[str, str], Sequence[str | os.PathLike[str]]] = lambda path, _: [path]
+
+
+def _instances_of(refs: str) -> Path:
+    return Path(refs).parent / "instances.json"
+
+
+SOURCES: dict[str, Source] = {
+    "tuples": Source(lambda path, split: tuples.read(path, split=split)),
+    "refer": Source(
+        lambda path, split: refer_format.read(path, _instances_of(path), [split]),
+        lambda path, _: [path, _instances_of(path)],
+    ),
+    "simrec": Source(lambda path, split: simrec.read(path, [split])),
+    "instances": Source(lambda path, split: instances_json.read(path, [split])),
+    "flickr30k": Source(flickr30k.read, lambda path, split: flickr30k.files(path, [split])),
+    "vg": Source(lambda path, _: vg.read(path)),
+}
+
+
+def read_splits(
+    splits: Mapping[str, Sequence[str]], format_name: str, cache_dir: str | None = None
+) -> RecordTable:
+    """The records of all splits, one after the other, each with the split it was asked for.
+
+    Args:
+        splits: split -> annotation files.
+        format_name: a key of `SOURCES`.
+        cache_dir: as for `formats.read_table`.
+
+    Raises:
+        FileNotFoundError, ValueError: of the reader, or a split without any expression.
+    """
+    names = ",".join(f"{split}:{len(files)}" for split, files in splits.items())
+    files = source_files(splits, format_name)
+    return table_of(_read(splits, format_name), files, f"{format_name} {names}", cache_dir)
+
+
+def source_files(
+    splits: Mapping[str, Sequence[str]], format_name: str
+) -> list[str | os.PathLike[str]]:
+    """Every annotation file that `read_splits` reads."""
+    source = SOURCES[format_name]
+    found = [
+        f for split, files in splits.items() for path in files for f in source.files(path, split)
+    ]
+    return list(dict.fromkeys(found))
+
+
+def _read(splits: Mapping[str, Sequence[str]], format_name: str) -> Iterator[Record]:
+    for split, files in splits.items():
+        found = False
+        for path in files:
+            for record in SOURCES[format_name].read(path, split):
+                found = True
+                yield record if record.split == split else replace(record, split=split)
+        if not found:
+            raise ValueError(
+                f"{', '.join(map(str, files))}: no expression of split {split!r}; check the files "
+                "of data.train and data.evaluate"
+            )

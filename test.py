@@ -1,0 +1,18 @@
+"""Evaluate a box and mask system (RefTR): boxes, masks and points in one table.
+
+    python test.py --config configs/reftr/refcoco.yaml --checkpoint runs/refcoco/checkpoint_best.pth
+    python test.py --config configs/reftr/flickr30k.yaml --checkpoint runs/flickr30k --split test
+
+`--checkpoint` is a file, or a folder of which every *.pth is evaluated.
+"""
+
+from cli import referring, run_script
+
+
+def main(argv: list[str] | None = None) -> list[dict]:
+    """Run with command line arguments `argv`; returns the rows of results.json."""
+    return referring.main(argv, description=__doc__ or "")
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,19 @@
+"""Train a box and mask system (RefTR) from one YAML file.
+
+    python train.py --config configs/reftr/refcoco.yaml --output_dir runs/refcoco
+    torchrun --nproc_per_node=4 train.py --config configs/reftr/flickr30k.yaml ...
+    python train.py --config configs/reftr/refcoco_res.yaml --checkpoint BEST.pth ...
+
+`--resume` goes on with the newest checkpoint in --output_dir.
+"""
+
+from cli import referring_training, run_script
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run with command line arguments `argv` (default: those of the process)."""
+    referring_training.main(argv, description=__doc__ or "")
+
+
+if __name__ == "__main__":
+    run_script(main)
