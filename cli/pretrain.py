@@ -142,6 +142,8 @@ def run(config: PretrainConfig, args: argparse.Namespace, device: torch.device) 
             clip_norm=config.clip_norm,
             log_every=config.log_every,
             save_every_steps=config.save_every_steps,
+            # Which parameters a batch reaches depends on its regions, paraphrases, masked words.
+            unused_parameters=True,
         ),
         snapshots=snapshots,
         output_dir=output_dir,

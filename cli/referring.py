@@ -149,11 +149,17 @@ def describe(config: ReferringConfig, checkpoint: str, splits: Sequence[str]) ->
         benchmark=config.benchmark,
         derived=room.derived,
         splits=tuple(splits),
-        image_root=data.image_root,
+        image_root=evaluation_images(config),
         note=f"{side} px",
         seed=config.seed,
         merged_boxes=data.merged_boxes,
     )
+
+
+def evaluation_images(config: ReferringConfig) -> str:
+    """The folder of the pictures that are evaluated."""
+    own = config.data.evaluate_image_root
+    return config.data.image_root if own is None else own
 
 
 def text_rules(config: ReferringConfig, tokenizer: PreTrainedTokenizerBase) -> ReferringText:
@@ -178,7 +184,7 @@ def build_dataset(
         ),
         text,
         ReferringRules(
-            image_root=data.image_root,
+            image_root=data.image_root if training else evaluation_images(config),
             mask_root=data.mask_root,
             masks=config.model.masks,
             max_phrases=data.max_phrases,
@@ -247,7 +253,7 @@ def predict(
     for batch, groundings in batches:
         corrupt += batch["corrupt"]
         for row, grounding in enumerate(groundings):
-            prediction = to_prediction(batch, row, grounding, config.data.image_root)
+            prediction = to_prediction(batch, row, grounding, evaluation_images(config))
             mine.append((batch["sample_index"][int(batch["phrase_image"][row])], prediction))
     everyone = [item for part in utils.all_gather_objects(mine) for item in part]
     corrupt = [path for part in utils.all_gather_objects(corrupt) for path in part]

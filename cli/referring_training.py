@@ -28,6 +28,7 @@ logger = logging.getLogger("groundwork")
 MAY_CHANGE = (
     "data.allow_outside_paths",
     "data.cache_dir",
+    "data.evaluate_image_root",
     "data.image_root",
     "data.mask_root",
     "data.text_encoder",
@@ -101,6 +102,7 @@ def run(config: ReferringConfig, args: argparse.Namespace, device: torch.device)
             clip_norm=config.clip_norm,
             log_every=config.log_every,
             save_every_steps=config.save_every_steps,
+            unused_parameters=False,
         ),
         snapshots=snapshots,
         output_dir=output_dir,
@@ -117,7 +119,8 @@ def start(room: Room, model: nn.Module, config: ReferringConfig, checkpoint: str
     else:
         reports = room.initialise(model, config.model)
     for report in reports:
-        logger.info("%s", report)
+        # Notes say what a reader of the results must know, such as where DETR saw test pictures.
+        logger.log(logging.WARNING if report.notes else logging.INFO, "%s", report)
 
 
 def annotation_files(config: ReferringConfig) -> list:

@@ -12,7 +12,7 @@ from configs.checks import require, require_positive
 from configs.reftr import ReftrModelConfig
 
 BENCHMARKS = (
-    "refcoco", "refcoco+", "refcocog_umd", "refcocog_google", "refclef", "flickr30k", "vg",
+    "refcoco", "refcoco+", "refcocog_umd", "refcocog_google", "refclef", "flickr30k",
 )  # fmt: skip
 """Names in the `benchmark` column of results.json; `embedded/NAME` is its embedded twin."""
 
@@ -27,6 +27,7 @@ class ReferringDataConfig:
         "vg" (image, caption, bbox).
     train, evaluate: split -> annotation files; all of `train` is trained on.
     image_root, mask_root: folders that paths of pictures and `.npy` masks are relative to.
+    evaluate_image_root: that of the pictures of `evaluate`; null: image_root.
     multi_phrase: a sample is a sentence with all its phrases, not one expression.
     max_tokens: one expression is cut to this many tokens, special ones included; a longer sentence
         of several phrases is an error.
@@ -53,6 +54,7 @@ class ReferringDataConfig:
     evaluate: dict[str, tuple[str, ...]] = field(default_factory=dict)
     image_root: str = ""
     mask_root: str | None = None
+    evaluate_image_root: str | None = None
     multi_phrase: bool = False
     max_tokens: int = 40
     max_phrase_tokens: int = 22

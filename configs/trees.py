@@ -43,6 +43,7 @@ PLACES: dict[str, tuple[tuple[str, str], ...]] = {
     "tuples": ((".", "annotations_resc"), (".", _ANY)),  # RefTR: lists of tuples and masks
     "anns": (("anns", _ANY),),  # RefCLIP, SimREC
     "instances": (("annotations", _ANY),),  # ALVG, SimVG, SeqTR
+    "weights": (("weights", _ANY),),
     "embedded": ((".", "scenes.jsonl"), ("embedded", _ANY)),
 }
 

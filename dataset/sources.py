@@ -24,8 +24,16 @@ def _instances_of(refs: str) -> Path:
     return Path(refs).parent / "instances.json"
 
 
+def _read_tuples(path: str, split: str) -> Iterator[Record]:
+    bare = tuples.layout_of(path) == "vg"
+    for record in tuples.read(path, split=split):
+        # The authors' list of Visual Genome names pictures of the folder VG_100K without it.
+        inside = bare and "/" not in record.image
+        yield replace(record, image=f"VG_100K/{record.image}") if inside else record
+
+
 SOURCES: dict[str, Source] = {
-    "tuples": Source(lambda path, split: tuples.read(path, split=split)),
+    "tuples": Source(_read_tuples),
     "refer": Source(
         lambda path, split: refer_format.read(path, _instances_of(path), [split]),
         lambda path, _: [path, _instances_of(path)],

@@ -55,8 +55,12 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How a run is carried out; fields as in `configs.schema.PretrainConfig`, and
-    `configs.referring.ReferringConfig`."""
+    """How a run is carried out; fields as in `configs.schema.PretrainConfig` and
+    `configs.referring.ReferringConfig`.
+
+    unused_parameters: whether a step may leave trainable parameters without a gradient, because
+        what it reaches depends on its batch.
+    """
 
     seed: int
     precision: str = "fp32"
@@ -64,6 +68,7 @@ class Settings:
     clip_norm: float | None = None
     log_every: int = 50
     save_every_steps: int | None = None
+    unused_parameters: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,7 +255,8 @@ def fit(
     first = 0
     try:
         for stage in stages:
-            module = distribute(TrainingStep(model, stage.criterion), device)
+            step = TrainingStep(model, stage.criterion)
+            module = distribute(step, device, unused=settings.unused_parameters)
             while first <= trainer.position.epoch < first + stage.epochs:
                 trainer.train_epoch(stage, module)
             first += stage.epochs
@@ -258,8 +264,12 @@ def fit(
         log.close()
 
 
-def distribute(module: nn.Module, device: torch.device) -> nn.Module:
-    """Make all processes equal and wrap for gradient averaging; nothing without a group."""
+def distribute(module: nn.Module, device: torch.device, *, unused: bool = True) -> nn.Module:
+    """Make all processes equal and wrap for gradient averaging; nothing without a group.
+
+    Args:
+        unused: see `Settings.unused_parameters`.
+    """
     if utils.world_size() == 1:
         return module
     # Buffers are sent once: queues then move alike everywhere, and are too large for every step.
@@ -271,8 +281,7 @@ def distribute(module: nn.Module, device: torch.device) -> nn.Module:
             module,
             device_ids=[device.index] if device.type == "cuda" else None,
             broadcast_buffers=False,
-            # Which parameters a batch reaches depends on its regions, paraphrases, masked words.
-            find_unused_parameters=True,
+            find_unused_parameters=unused,
         )
 
 
