@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests import golden_reftr, golden_reftr_checks
+from tests import golden_reftr, golden_reftr_checks, golden_reftr_data
 from tests.golden_albef import GoldenALBEF, assert_close, assert_scalar
 from tests.golden_evaluation import check_pointing
 from tests.golden_reftr import GoldenRefTR
@@ -122,6 +122,28 @@ def test_reftr_is_optimised_as_published(reftr):
 
 def test_reftr_treats_odd_inputs_as_documented(reftr):
     golden_reftr_checks.check_oddities(reftr)
+
+
+@pytest.fixture
+def reftr_data(reftr_golden):
+    arrays, *_ = reftr_golden
+    if "data/vocab" not in arrays:
+        pytest.skip("the file has no arrays of the data side")
+    return arrays
+
+
+def test_reftr_data_and_metrics_are_the_published_ones(reftr_data, tmp_path):
+    seen = golden_reftr_data.check_data(reftr_data, tmp_path)
+    seen |= golden_reftr_data.check_resize(reftr_data)
+    seen |= golden_reftr_data.check_intensity(reftr_data)
+    seen |= golden_reftr_data.check_box_metrics(reftr_data)
+    seen |= golden_reftr_data.check_mask_metrics(reftr_data)
+    unseen = {name for name in reftr_data if name.startswith(("data/", "metric_"))} - seen
+    assert not unseen, f"no rule for {sorted(unseen)}"
+
+
+def test_reftr_samples_that_broke_batching_are_split_or_refused(reftr_data, tmp_path):
+    golden_reftr_data.check_limits(reftr_data, tmp_path)
 
 
 def test_pointing_and_proposals_are_decided_as_published(evaluation_golden):
