@@ -1,0 +1,263 @@
+"""Referring samples and batches: what goes in, what is refused, what is padded."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dataset.loader import eval_loader
+from dataset.record import Phrase, Record
+from dataset.referring import ReferringDataset, ReferringRules
+from dataset.referring_collate import ReferringCollate
+from dataset.referring_text import ReferringText
+from dataset.referring_transforms import ReferringTransform
+from dataset.sources import read_splits
+from dataset.text import load_tokenizer
+
+TOKENIZER = load_tokenizer("bert-base-uncased")
+CLS, SEP = TOKENIZER.cls_token_id, TOKENIZER.sep_token_id
+SENTENCE = "A man with a red hat and his small dog"
+TRANSFORM = ReferringTransform(64, 64)
+
+
+@pytest.fixture(autouse=True)
+def pictures(tmp_path):
+    rng = np.random.default_rng(0)
+    for name, (height, width) in {"wide.png": (40, 80), "tall.png": (80, 40)}.items():
+        pixels = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / name)
+    return tmp_path
+
+
+def record(*phrases: Phrase, sentence: str = SENTENCE, image: str = "wide.png") -> Record:
+    return Record(image, 0, 0, phrases, "val", "7", "list.pth[3]", sentence)
+
+
+def phrase(text: str, start: int = -1, **more) -> Phrase:
+    return Phrase(text, "p", ((8, 4, 40.9, 20.2),), start=start, **more)
+
+
+MAN, HAT, DOG = phrase("A man", 0), phrase("a red hat", 11), phrase("his small dog", 25)
+
+
+def build(records, folder, *, multi=False, training=False, **changes):
+    masks = changes.pop("masks", False)
+    text = ReferringText(TOKENIZER, multi, **changes.pop("text", {}))
+    rules = ReferringRules(image_root=str(folder), mask_root=str(folder), masks=masks, **changes)
+    dataset = ReferringDataset(records, TRANSFORM, text, rules)
+    return dataset, ReferringCollate(text, training=training, masks=masks)
+
+
+def batch_of(records, folder, **changes):
+    dataset, collate = build(records, folder, **changes)
+    return collate([dataset[index] for index in range(len(dataset))])
+
+
+# --- what a batch holds ---------------------------------------------------------------------------
+
+
+def test_pictures_keep_their_aspect_and_are_padded_right_and_below(pictures):
+    records = [record(MAN), record(MAN, image="tall.png")]
+    batch = batch_of(records, pictures)
+    assert batch["resized"] == [(32, 64), (64, 32)]
+    assert batch["size"] == [(40, 80), (80, 40)]
+    assert batch["image"].shape == (2, 3, 64, 64)
+    assert batch["image_mask"][0, 32:].all() and not batch["image_mask"][0, :32].any()
+    assert batch["image_mask"][1, :, 32:].all() and not batch["image_mask"][1, :, :32].any()
+    assert (batch["image"][0, :, 32:] == 0).all() and batch["image"][0, :, :32].abs().min() > 0
+    torch.testing.assert_close(
+        batch["target_boxes"][0], torch.tensor([[24.45 / 80, 12.1 / 40, 32.9 / 80, 16.2 / 40]])
+    )
+    assert batch["boxes"][0].tolist() == [[8, 4, 40.9, 20.2]]
+    assert "phrase_text_ids" not in batch, "its presence selects the mode of several phrases"
+
+
+def test_the_square_rule_stretches_and_pads_nothing():
+    transform = ReferringTransform(48, 48, "square")
+    assert transform(np.zeros((20, 90, 3), np.uint8)).shape == (3, 48, 48)
+
+
+def test_corners_are_cut_to_integers_only_where_asked(pictures):
+    batch = batch_of([record(MAN)], pictures, integer_boxes=True)
+    assert batch["boxes"][0].tolist() == [[8, 4, 40, 20]]
+    torch.testing.assert_close(
+        batch["target_boxes"][0], torch.tensor([[24 / 80, 12 / 40, 32 / 80, 16 / 40]])
+    )
+
+
+def test_a_phrase_with_several_boxes_learns_the_box_around_them_and_keeps_all(pictures):
+    two = replace(MAN, boxes=((0, 0, 8, 10), (40, 10, 60, 30)))
+    batch = batch_of([record(two)], pictures)
+    torch.testing.assert_close(batch["target_boxes"][0], torch.tensor([[0.375, 0.375, 0.75, 0.75]]))
+    assert len(batch["boxes"][0]) == 2
+
+
+def test_phrases_are_a_padded_set_with_their_places_in_the_sentence(pictures):
+    batch = batch_of([record(MAN, HAT, DOG), record(HAT)], pictures, multi=True)
+    assert batch["phrase_valid"].tolist() == [[True] * 3, [True, False, False]]
+    assert batch["phrase_start"].tolist() == [[1, 4, 8], [4, 0, 0]]
+    assert batch["phrase_stop"].tolist() == [[3, 7, 11], [7, 1, 1]]
+    assert batch["phrase_text_ids"][1, 2].tolist()[:3] == [CLS, SEP, 0]
+    assert batch["phrase_text_mask"][1, 2].sum() == 2
+    assert batch["phrase_image"].tolist() == [0, 0, 0, 1]
+    assert [len(boxes) for boxes in batch["target_boxes"]] == [3, 1]
+    ids = batch["text_ids"][0, 4:7]
+    assert TOKENIZER.decode(ids) == "a red hat"
+
+
+def test_lengths_can_be_fixed_as_released(pictures):
+    dataset, _ = build([record(MAN, HAT)], pictures, multi=True)
+    collate = ReferringCollate(dataset.text, training=False, fixed_length=True, max_phrases=16)
+    batch = collate([dataset[0]])
+    assert batch["text_ids"].shape == (1, 40) and batch["phrase_text_ids"].shape == (1, 16, 22)
+
+
+def test_masks_are_united_and_follow_the_picture(pictures):
+    for number, rows in enumerate((slice(0, 20), slice(30, 40))):
+        mask = np.zeros((40, 80), np.uint8)
+        mask[rows, :10] = 1
+        np.save(pictures / f"{number}.npy", mask)
+    two = replace(MAN, boxes=((0, 0, 10, 20), (0, 30, 10, 40)), masks=("0.npy", "1.npy"))
+    batch = batch_of([record(two)], pictures, masks=True)
+    assert batch["masks"][0].sum() == 300
+    target = batch["target_mask"]
+    assert target.shape == (1, 32, 64) and target.dtype == torch.bool
+    assert target[0, :16, :8].all() and target[0, 24:, :8].all() and target.sum() == 24 * 8
+
+
+def test_jitter_follows_from_seed_epoch_and_sample(pictures):
+    text, rules = ReferringText(TOKENIZER), ReferringRules(image_root=str(pictures))
+    transform = replace(TRANSFORM, jitter=True)
+    dataset = ReferringDataset([record(MAN)], transform, text, rules)
+    first, again, later = (dataset[(epoch, 0)].image for epoch in (0, 0, 1))
+    assert torch.equal(first, again) and not torch.equal(first, later)
+    plain = ReferringDataset([record(MAN)], TRANSFORM, text, rules)
+    assert torch.equal(dataset[0].image, plain[0].image), "an evaluation is never jittered"
+
+
+# --- limits ---------------------------------------------------------------------------------------
+
+
+def test_seventeen_phrases_become_two_samples(pictures):
+    words = "a dog " * 17
+    many = [phrase("a dog", 6 * index) for index in range(17)]
+    dataset, collate = build([record(*many, sentence=words)], pictures, multi=True)
+    batch = collate([dataset[0], dataset[1]])
+    assert batch["phrase_valid"].sum(dim=1).tolist() == [16, 1]
+    assert len(set(batch["expression_ids"])) == 17
+
+
+def test_an_expression_of_two_hundred_tokens_is_cut(pictures):
+    batch = batch_of([record(phrase("dog " * 198))], pictures)
+    assert batch["text_ids"].shape == (1, 40) and batch["text_ids"][0, -1] == SEP
+
+
+def test_a_sentence_of_two_hundred_tokens_is_refused_before_training(pictures):
+    long = record(phrase("dog", 0), sentence="dog " * 198)
+    with pytest.raises(ValueError, match=r"list.pth\[3\]: the sentence has 200 tokens, data.max"):
+        build([long], pictures, multi=True)
+
+
+def test_a_phrase_that_is_not_in_its_sentence_is_refused(pictures):
+    for wrong in (phrase("a zebra", 3), phrase("a zebra")):
+        with pytest.raises(ValueError, match=r"list.pth\[3\]: phrase 'a zebra' is not in"):
+            build([record(wrong)], pictures, multi=True)
+
+
+def test_a_phrase_at_a_wrong_or_unknown_place_is_searched(pictures):
+    records = [record(replace(HAT, start=start)) for start in (-1, 2, 11)]
+    batch = batch_of(records, pictures, multi=True)
+    assert batch["phrase_start"].tolist() == [[4]] * 3
+
+
+@pytest.mark.parametrize("text", ["", "  ", "\u200b"])
+def test_an_empty_expression_is_refused(pictures, text):
+    with pytest.raises(ValueError, match=r"list.pth\[3\]: (the expression is empty|nothing of)"):
+        batch_of([record(phrase(text))], pictures)
+
+
+def test_sentences_are_needed_for_several_phrases(pictures):
+    with pytest.raises(ValueError, match="data.multi_phrase: false"):
+        build([record(MAN, sentence="")], pictures, multi=True)
+
+
+def test_a_mask_of_another_size_than_its_picture_is_refused(pictures):
+    np.save(pictures / "m.npy", np.ones((39, 80), np.uint8))
+    with pytest.raises(
+        ValueError, match=r"list.pth\[3\]: 'A man': mask .*m.npy has shape \(39, 80"
+    ):
+        batch_of([record(replace(MAN, masks=("m.npy",)))], pictures, masks=True)
+
+
+def test_phrases_without_box_or_wanted_mask_are_refused(pictures):
+    with pytest.raises(ValueError, match="'A man' has no box"):
+        build([record(replace(MAN, boxes=()))], pictures)
+    with pytest.raises(ValueError, match="'A man' has no mask, and model.masks is true"):
+        build([record(MAN)], pictures, masks=True)
+
+
+def test_corrupt_pictures_are_refused_replaced_or_left_out(pictures):
+    (pictures / "bad.png").write_bytes(b"no picture")
+    records = [record(MAN, image="bad.png"), record(HAT)]
+    with pytest.raises(ValueError, match="data.tolerate_corrupt: true"):
+        batch_of(records, pictures)
+    dataset, collate = build(records, pictures, tolerate_corrupt=True)
+    batch = collate([dataset[0], dataset[1]])
+    assert batch["phrase"] == ["a red hat"] and batch["corrupt"] == [str(pictures / "bad.png")]
+    sample = dataset[(0, 0)]
+    assert sample.corrupt == 1 and sample.phrase == ["a red hat"]
+    assert collate([dataset[0]])["image"].shape == (0, 3, 0, 0)
+
+
+# --- formats --------------------------------------------------------------------------------------
+
+
+def test_all_formats_say_the_same(tiny_data):
+    files = {
+        "tuples": tiny_data / "annotations_resc/unc+/unc+_val.pth",
+        "refer": tiny_data / "refcoco+/refs(unc).p",
+        "simrec": tiny_data / "anns/refcoco+.json",
+        "instances": tiny_data / "annotations/refcocoplus-unc/instances.json",
+    }
+    said = {
+        name: sorted(
+            (phrase.text, tuple(map(float, phrase.boxes[0])))
+            for one in read_splits({"val": [str(path)]}, name)
+            for phrase in one.phrases
+        )
+        for name, path in files.items()
+    }
+    assert said["tuples"] and all(rows == said["tuples"] for rows in said.values())
+
+
+def test_a_split_without_annotation_is_named(tiny_data, tmp_path):
+    torch.save([], tmp_path / "x_val.pth")
+    folder = tmp_path / "annotations_resc" / "unc"
+    folder.mkdir(parents=True)
+    torch.save([], folder / "unc_val.pth")
+    with pytest.raises(ValueError, match="no expression of split 'val'"):
+        read_splits({"val": [str(folder / "unc_val.pth")]}, "tuples")
+    with pytest.raises(FileNotFoundError, match="unc_testC.pth"):
+        read_splits({"testC": [str(folder / "unc_testC.pth")]}, "tuples")
+    with pytest.raises(ValueError, match="no reference of split 'testC'"):
+        read_splits({"testC": [str(tiny_data / "refcoco+/refs(unc).p")]}, "refer")
+
+
+def test_record_tables_are_kept_and_found_again(tiny_data, tmp_path):
+    splits = {"val": [str(tiny_data / "refcoco+/refs(unc).p")]}
+    first = list(read_splits(splits, "refer", str(tmp_path)))
+    assert list(read_splits(splits, "refer", str(tmp_path))) == first
+    assert len(list(tmp_path.glob("*.arrow"))) == 1
+
+
+def test_ranks_share_an_evaluation_without_duplicates(pictures):
+    dataset, collate = build([record(MAN, HAT, DOG), record(MAN, HAT)], pictures)
+    seen = []
+    for rank in range(2):
+        loader = eval_loader(dataset, collate, 2, world_size=2, rank=rank, workers=0)
+        seen += [index for batch in loader for index in batch["sample_index"]]
+    assert sorted(seen) == list(range(5))
