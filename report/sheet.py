@@ -13,12 +13,15 @@ import torch
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import Normal, Stroke
 from PIL import Image
 
+import metrics
+from geometry import resize_mask, runs_to_mask
 from models.common.heatmap import enlarge
 from report.predictions import Prediction, Run
 
@@ -34,11 +37,15 @@ DPI = 160
 
 @dataclass(frozen=True)
 class _Cell:
-    """One sample on the sheet; left, top, width, height of its panels in inches."""
+    """One sample on the sheet; left, top, width, height of its panels in inches.
+
+    boxes: the system gives boxes itself, so that they are shown and judged, not points.
+    """
 
     prediction: Prediction
     picture: np.ndarray
     panels: int
+    boxes: bool = False
     left: float = 0.0
     top: float = 0.0
     width: float = 0.0
@@ -67,8 +74,9 @@ def draw_sheet(
 
     A sample is its picture and, if there is a heat map, the picture again under the heat map; with
     its phrase, the true boxes in white, the predicted point in green (hit) or red (miss) and a
-    frame of the same colour. The counts in the headings are those of all predictions, not of the
-    sheet.
+    frame of the same colour. Of a system that gives boxes, the predicted box is shown and judged
+    (IoU above 0.5), with its mask if there is one. The counts in the headings are those of all
+    predictions, not of the sheet.
 
     Args:
         path: of the PNG.
@@ -88,7 +96,7 @@ def draw_sheet(
     root = Path(run.image_root if image_root is None else image_root)
     groups = []
     for name, colour, wanted, count in (("Hits", HIT, True, hits), ("Misses", MISS, False, misses)):
-        of_kind = [prediction for prediction in predictions if prediction.hit is wanted]
+        of_kind = [one for one in predictions if _hit(one, boxes=_gives_boxes(run)) is wanted]
         shown = choose(of_kind, count, seed)
         if shown:
             share = f"{name}: {len(of_kind)} of {len(predictions)}, {len(shown)} drawn at random"
@@ -110,13 +118,14 @@ def _draw(
         headings.append((top, heading, colour))
         top += 0.06
         for start in range(0, len(shown), columns):
-            row, top = _row([_load(root, item) for item in shown[start : start + columns]], top)
+            loaded = [_load(root, item) for item in shown[start : start + columns]]
+            row, top = _row([replace(cell, boxes=_gives_boxes(run)) for cell in loaded], top)
             cells += row
         top += 0.3
     figure = Figure(figsize=(WIDTH, top))
     FigureCanvasAgg(figure)
     figure.text(GAP / WIDTH, 1 - 0.27 / top, _title(run), size=13, weight="bold", color=INK)
-    _legend(figure, top)
+    _legend(figure, top, "box" if _gives_boxes(run) else "point")
     for below, heading, colour in headings:
         figure.text(GAP / WIDTH, 1 - below / top, heading, size=10, weight="bold", color=colour)
     for cell in cells:
@@ -142,7 +151,17 @@ def _title(run: Run) -> str:
     return f"{model} on {run.benchmark}"
 
 
-def _legend(figure: Figure, total: float) -> None:
+def _gives_boxes(run: Run) -> bool:
+    return "point" in run.derived and "box" not in run.derived
+
+
+def _hit(prediction: Prediction, *, boxes: bool) -> bool:
+    if not boxes:
+        return prediction.hit
+    return metrics.box_correct(prediction.box, prediction.boxes)
+
+
+def _legend(figure: Figure, total: float, what: str) -> None:
     marker: dict[str, Any] = {
         "marker": "o",
         "linestyle": "none",
@@ -151,11 +170,13 @@ def _legend(figure: Figure, total: float) -> None:
     }
     box: dict[str, Any] = {"facecolor": "#999999", "edgecolor": TRUTH, "linewidth": 1.6}
     handles = [
-        Line2D([], [], color=HIT, label="predicted point: hit", **marker),
-        Line2D([], [], color=MISS, label="predicted point: miss", **marker),
+        Line2D([], [], color=HIT, label=f"predicted {what}: hit", **marker),
+        Line2D([], [], color=MISS, label=f"predicted {what}: miss", **marker),
         Patch(label="true box", **box, path_effects=_outline(1.6)),
-        Patch(facecolor=colormaps[COLOURS](0.75), label="heat map, up to its maximum"),
     ]
+    if what == "point":
+        heat = colormaps[COLOURS](0.75)
+        handles.append(Patch(facecolor=heat, label="heat map, up to its maximum"))
     figure.legend(
         handles=handles, loc="center left", bbox_to_anchor=(0.005, 1 - 0.52 / total), ncols=4,
         frameon=False, fontsize=8.5, handletextpad=0.5, columnspacing=1.8,
@@ -208,11 +229,11 @@ def _draw_cell(figure: Figure, cell: _Cell) -> None:
         )
         if index:
             axes.axvline(0, color="white", linewidth=2)
-        _draw_panel(axes, panel, prediction, point=index == len(panels) - 1)
+        _draw_panel(axes, panel, cell, answer=index == len(panels) - 1)
     corner = (cell.left / width, 1 - (cell.top + cell.height) / height)
     figure.add_artist(
         Rectangle(corner, cell.width / width, cell.height / height, fill=False, linewidth=2,
-                  edgecolor=HIT if prediction.hit else MISS, transform=figure.transFigure)
+                  edgecolor=_colour(cell), transform=figure.transFigure)
     )  # fmt: skip
     letters = max(12, int(cell.width * 15))
     phrase = textwrap.shorten(prediction.phrase, 2 * letters - 6, placeholder=" …")
@@ -223,24 +244,40 @@ def _draw_cell(figure: Figure, cell: _Cell) -> None:
                 size=6, color=PALE, ha="center", va="top", parse_math=False)  # fmt: skip
 
 
-def _draw_panel(axes: Axes, panel: np.ndarray, prediction: Prediction, *, point: bool) -> None:
+def _colour(cell: _Cell) -> str:
+    return HIT if _hit(cell.prediction, boxes=cell.boxes) else MISS
+
+
+def _draw_panel(axes: Axes, panel: np.ndarray, cell: _Cell, *, answer: bool) -> None:
     height, width = panel.shape[:2]
+    prediction = cell.prediction
     scale = np.array([width / prediction.size[1], height / prediction.size[0]])
+    if cell.boxes and prediction.mask is not None:
+        panel = _with_mask(panel, runs_to_mask(prediction.mask, prediction.size), _colour(cell))
     axes.imshow(panel, extent=(0, width, height, 0), interpolation="antialiased", aspect="auto")
     axes.set(xlim=(0, width), ylim=(height, 0))
     axes.axis("off")
-    for box in prediction.boxes:
+    shown = [(box, TRUTH) for box in prediction.boxes]
+    if cell.boxes and prediction.box is not None:
+        shown.append((prediction.box, _colour(cell)))
+    for box, colour in shown:
         low, high = np.array(box[:2]) * scale, np.array(box[2:]) * scale
         axes.add_patch(
-            Rectangle(low, *(high - low), fill=False, edgecolor=TRUTH, linewidth=1.5,
+            Rectangle(low, *(high - low), fill=False, edgecolor=colour, linewidth=1.5,
                       path_effects=_outline(1.5))
         )  # fmt: skip
-    if point:
+    if answer and not cell.boxes:
         # The centre of the pixel that the point names.
         x, y = (np.array(prediction.point) + 0.5) * scale
-        colour = HIT if prediction.hit else MISS
-        axes.plot(x, y, "o", markersize=8, color=colour, markeredgecolor="white",
+        axes.plot(x, y, "o", markersize=8, color=_colour(cell), markeredgecolor="white",
                   markeredgewidth=1.3, clip_on=False)  # fmt: skip
+
+
+def _with_mask(panel: np.ndarray, mask: np.ndarray, colour: str) -> np.ndarray:
+    """The (h, w, 3) uint8 panel, tinted where the mask of the original picture is."""
+    inside = resize_mask(mask, panel.shape[:2])[..., None]
+    tint = np.array(to_rgb(colour)) * 255
+    return np.where(inside, 0.5 * panel + 0.5 * tint, panel).astype(np.uint8)
 
 
 def _outline(width: float) -> list[Stroke | Normal]:
