@@ -65,6 +65,18 @@ class ResNetBody(ResNet):
             replace_stride_with_dilation=[False, output_stride < 16, output_stride < 32],
         )
         del self.avgpool, self.fc
+        if width != 64:
+            self._narrow_stem(width, block, counts[0])
+
+    def _narrow_stem(self, width: int, block: type[BasicBlock | Bottleneck], blocks: int) -> None:
+        """torchvision's stem always has 64 channels."""
+        self.inplanes = width
+        self.conv1 = nn.Conv2d(3, width, kernel_size=7, stride=2, padding=3, bias=False)
+        self.bn1 = self._norm_layer(width)
+        self.layer1 = self._make_layer(block, 64, blocks)
+        for part in (self.conv1, *self.layer1.modules()):
+            if isinstance(part, nn.Conv2d):
+                nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
 
     def _make_layer(
         self,
