@@ -93,7 +93,7 @@ def create_rated_optimizer(
     unused = [key for key in config.rates if not any(key in name for name in names)]
     if unused:
         raise ValueError(f"optimizer.rates: no parameter's name contains {', '.join(unused)}")
-    rates = {(key,): rate for key, rate in config.rates.items()}
+    rates: dict[tuple[str, ...], float] = {(key,): rate for key, rate in config.rates.items()}
     groups = [group for group in named_groups(model, rates, rest=config.lr) if group["params"]]
     return _adamw(config, [{**group, "weight_decay": config.weight_decay} for group in groups])
 
