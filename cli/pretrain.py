@@ -135,16 +135,8 @@ def run(config: PretrainConfig, args: argparse.Namespace, device: torch.device) 
         model,
         stages,
         optimizers,
-        engine.Settings(
-            seed=config.seed,
-            precision=config.precision,
-            accumulate=config.accumulate,
-            clip_norm=config.clip_norm,
-            log_every=config.log_every,
-            save_every_steps=config.save_every_steps,
-            # Which parameters a batch reaches depends on its regions, paraphrases, masked words.
-            unused_parameters=True,
-        ),
+        # Which parameters a batch reaches depends on its regions, paraphrases, masked words.
+        engine.Settings.of(config, unused_parameters=True),
         snapshots=snapshots,
         output_dir=output_dir,
         device=device,

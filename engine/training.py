@@ -11,7 +11,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,13 @@ class Settings:
     log_every: int = 50
     save_every_steps: int | None = None
     unused_parameters: bool = True
+
+    @classmethod
+    def of(cls, config: Any, *, unused_parameters: bool) -> Settings:
+        """The settings that a configuration of any system holds under the same names."""
+        names = [field.name for field in fields(cls) if field.name != "unused_parameters"]
+        values = {name: getattr(config, name) for name in names}
+        return cls(**values, unused_parameters=unused_parameters)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -116,6 +116,36 @@ def test_acc_at_iou_takes_the_best_true_box():
     assert not metrics.box_correct((0, 0, 10, 10), [(0, 0, 10, 6)], threshold=0.7)
 
 
+def test_an_iou_of_exactly_the_threshold_is_a_miss():
+    assert metrics.box_iou((0, 0, 10, 5), (0, 0, 10, 10)) == 0.5
+    assert not metrics.box_correct((0, 0, 10, 5), (0, 0, 10, 10))
+    assert metrics.box_correct((0, 0, 10, 5.1), (0, 0, 10, 10))
+    assert metrics.box_iou(None, [BOX]) == 0 and not metrics.box_correct(None, [BOX])
+
+
+def test_masks_overlap_in_pixels():
+    left, top = np.zeros((4, 6), bool), np.zeros((4, 6), bool)
+    left[:, :3], top[:2] = True, True
+    assert metrics.mask_overlap(left, top) == (6, 18)
+    assert metrics.mask_overlap(None, top) == (0, 12)
+    assert metrics.mask_iou((6, 18)) == 1 / 3
+    assert metrics.mask_iou((0, 0)) == 1, "two empty masks agree"
+    with pytest.raises(ValueError, match="cannot be compared"):
+        metrics.mask_overlap(left.T, top)
+
+
+def test_a_weighted_mean_of_ratios_is_the_ratio_of_sums():
+    overlaps = [(3, 4), (1, 10), (0, 2)]
+    ious, unions = [metrics.mask_iou(one) for one in overlaps], [one[1] for one in overlaps]
+    row = metrics.result_row(ious, keys={}, weights=unions)
+    assert row["value"] == pytest.approx(100 * 4 / 16)
+    assert row["low"] <= row["value"] <= row["high"]
+    alike = metrics.result_row(ious, keys={}, weights=[2, 2, 2])
+    assert {**alike, "value": pytest.approx(alike["value"])} == metrics.result_row(ious, keys={})
+    with pytest.raises(ValueError, match="3 weights"):
+        metrics.result_row(ious, keys={}, weights=[1, 2])
+
+
 def test_chance_levels_are_exact():
     assert metrics.centre_hit((100, 60), [(29, 49, 31, 51)])
     assert not metrics.centre_hit((100, 60), [(30, 40, 60, 60)]), "on the edge"

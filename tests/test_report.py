@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from geometry import boxes_to_mask
 from report import pages, predictions, results, sheet
 from report.__main__ import main as rescore_and_report
 from report.predictions import Prediction, Run
@@ -167,6 +168,62 @@ def test_no_predictions_give_rows_with_n_0(run):
 def test_a_missing_box_is_a_miss_where_others_have_one(run, evaluated):
     evaluated[0] = prediction(0, box=None)
     assert value(results.score_rows(run, evaluated), "Acc@0.5", "val") == pytest.approx(500 / 6)
+
+
+def masks_of(*boxes) -> list[str]:
+    return [predictions.runs_of(boxes_to_mask([box], SIZE)) for box in boxes]
+
+
+def test_mask_rows_are_computed_from_run_lengths(run, evaluated, tmp_path):
+    truth, half, other = masks_of((0, 0, 20, 20), (0, 0, 20, 10), (40, 40, 50, 50))
+    found = [truth, half, other, None]
+    evaluated = [
+        prediction(number, mask=mask, true_mask=truth) for number, mask in enumerate(found)
+    ] + evaluated[4:6]
+    path = predictions.write_predictions(tmp_path, run, evaluated)
+    rows = results.rescore(path)
+    assert rows == results.score_rows(run, evaluated) + results.chance_rows(run, evaluated)
+    assert value(rows, "mIoU", "val") == pytest.approx(100 * 1.5 / 4)
+    assert value(rows, "oIoU", "val") == pytest.approx(100 * 600 / (400 + 400 + 500 + 400))
+    assert value(rows, "Prec@0.5", "val") == 25, "an IoU of exactly 0.5 does not count"
+    assert "mIoU (resized)" not in {row["metric"] for row in rows}
+    assert {row["n"] for row in rows if row["metric"] == "oIoU" and row["split"] == "val"} == {4}
+
+
+def test_the_released_mask_score_is_taken_at_the_networks_size(run):
+    truth, half = masks_of((0, 0, 20, 20), (0, 0, 20, 10))
+    small = boxes_to_mask([(0, 0, 10, 10)], (30, 40))
+    one = prediction(
+        0,
+        mask=half,
+        true_mask=truth,
+        resized_mask=predictions.runs_of(small),
+        resized_size=(30, 40),
+    )
+    rows = results.score_rows(run, [one])
+    assert value(rows, "mIoU", "val") == 50 and value(rows, "mIoU (resized)", "val") == 100
+
+
+def test_both_protocols_of_flickr30k_are_named(run, evaluated):
+    two = ((10.0, 10.0, 29.0, 31.0), (50.0, 10.0, 70.0, 31.0))
+    evaluated = [prediction(0, boxes=two), prediction(1, boxes=two, box=(10.0, 10.0, 70.0, 31.0))]
+    rows = results.score_rows(run, evaluated)
+    assert value(rows, "Acc@0.5 (any box)", "val") == 50
+    assert value(rows, "Acc@0.5 (merged box)", "val") == 50
+    assert "Acc@0.5" not in {row["metric"] for row in rows}
+    merged = dataclasses.replace(run, merged_boxes=True)
+    rows = results.score_rows(merged, [prediction(0)])
+    assert value(rows, "Acc@0.5 (merged box)", "val") == 100
+
+
+def test_boxes_and_masks_are_drawn_and_judged_where_a_system_gives_them(run, tmp_path):
+    (mask,) = masks_of((0, 0, 20, 20))
+    boxes = dataclasses.replace(run, derived=("point",))
+    shown = [prediction(0, heatmap=None, mask=mask), prediction(1, heatmap=None, box=OTHER)]
+    path = sheet.draw_sheet(tmp_path / "boxes.png", boxes, shown)
+    points = sheet.draw_sheet(tmp_path / "points.png", run, shown)
+    assert path.read_bytes() != points.read_bytes()
+    assert sheet._hit(shown[0], boxes=True) and not sheet._hit(shown[0], boxes=False)
 
 
 def test_new_rows_replace_those_of_the_same_key(run, evaluated, tmp_path):

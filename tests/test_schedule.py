@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from configs.referring import ReferringOptimizerConfig, ReferringScheduleConfig
 from configs.schema import OptimizerConfig, ScheduleConfig
-from optim import create_optimizer, parameter_groups
-from scheduler import apply_learning_rate, cosine_steps, learning_rate
+from optim import create_optimizer, create_rated_optimizer, parameter_groups
+from scheduler import apply_learning_rate, cosine_steps, learning_rate, rate_factor
 
 ADAMW = OptimizerConfig(lr=1e-5)
 RELEASED = ScheduleConfig(epochs=30, min_lr=1e-6, warmup_lr=1e-6, warmup_epochs=10, step_size=100)
@@ -104,3 +105,33 @@ def test_one_step_moves_every_trainable_parameter():
     sum((p**2).sum() + p.sum() for p in net.parameters()).backward()
     optimizer.step()
     assert all((p != b).any() for p, b in zip(net.parameters(), before, strict=True))
+
+
+def test_groups_with_rates_of_their_own_keep_their_share():
+    model = nn.ModuleDict({"text": nn.Linear(2, 2), "mask_head": nn.Linear(2, 2)})
+    config = ReferringOptimizerConfig(lr=1e-4, rates={"text": 1e-5}, weight_decay=0.1)
+    optimizer = create_rated_optimizer(config, model)
+    assert [group["lr"] for group in optimizer.param_groups] == [1e-4, 1e-5]
+    assert all(group["weight_decay"] == 0.1 for group in optimizer.param_groups)
+    apply_learning_rate(optimizer, 5e-5)
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([5e-5, 5e-6])
+    with pytest.raises(ValueError, match=r"optimizer\.rates: no parameter's name contains image"):
+        create_rated_optimizer(ReferringOptimizerConfig(rates={"image": 1e-5}), model)
+
+
+def factors(steps, **schedule):
+    config = ReferringScheduleConfig(**schedule)
+    return [rate_factor(config, step, steps_per_epoch=10, total_epochs=9) for step in steps]
+
+
+def test_factors_are_counted_in_steps_of_the_run():
+    steps = (0, 59, 60, 89)
+    assert factors(steps, name="step", drop_epochs=(6,)) == pytest.approx([1, 1, 0.1, 0.1])
+    warm = factors(
+        (0, 4, 19, 20, 60, 70, 89), name="multistep", drop_epochs=(6, 7, 8), warmup_epochs=2
+    )
+    assert warm == pytest.approx([0.05, 0.25, 1, 1, 0.1, 0.01, 0.01]), "never below the floor"
+    cosine = factors((0, 19, 20, 55, 90), name="cosine", warmup_epochs=2)
+    assert cosine == pytest.approx([0.05, 1, 1, 0.5, 0.01])
+    half = factors((0, 4, 5), name="cosine", warmup_epochs=0.5)
+    assert half == pytest.approx([0.2, 1, 1])
