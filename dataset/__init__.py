@@ -1,8 +1,9 @@
 """From annotation files to batches.
 
 annotation file -> `formats.X.read()` -> `Record`s (`record.py`) -> `TrainDataset` / `EvalDataset`
-(`grounding.py`) -> `TrainCollate` / `EvalCollate` (`collate.py`) -> batch. This is the one list of
-a batch's keys.
+(`grounding.py`) -> `TrainCollate` / `EvalCollate` (`collate.py`) -> batch, for heat maps.
+`sources.read_splits` -> `ReferringDataset` (`referring.py`) -> `ReferringCollate`
+(`referring_collate.py`) -> batch, for boxes and masks. This is the one list of a batch's keys.
 
 B samples (or images), T phrases of all images of an evaluation batch, L tokens of the longest
 phrase, S image_size, M mask_size, P samples that have a paraphrase, R samples that have a region.
@@ -39,4 +40,34 @@ Evaluation batch:
     image_index      list of B int, indices into the data set
     corrupt          list of str, paths of pictures that could not be decoded and are left out (none
                      unless tolerate_corrupt; if all are, B is 0 and image (0, 3, 0, 0))
+
+Referring batch (boxes and masks): B images, each with one expression or one sentence; P phrase
+slots, (H, W) the padded canvas, (h, w) a picture on it, T phrases of all images. The presence of
+`phrase_text_ids` selects the mode of several phrases; without it P is 1 and T is B.
+    image             (B, 3, H, W) float32, ImageNet mean and deviation, zeros right and below
+    image_mask        (B, H, W) bool, True on the padding
+    text_ids          (B, L) int64, tokens of the expression or sentence
+    text_mask         (B, L) int64, 1 = token
+    phrase_text_ids   (B, P, L') int64; an unused slot is [CLS][SEP]
+    phrase_text_mask  (B, P, L') int64
+    phrase_start      (B, P) int64, first token of the phrase in the sentence; unused slots 0
+    phrase_stop       (B, P) int64, the token after its last; unused slots 1
+    phrase_valid      (B, P) bool, True = a phrase, not an unused slot
+    target_boxes      list of B (n, 4) float32, cxcywh in [0, 1] of the picture, a row per phrase:
+                      the box around all its boxes
+    target_mask       (B, H, W) bool, where any mask of the sample is; with model.masks only
+    size              list of B (H, W) of the original picture
+    resized           list of B (h, w)
+    image_path, record_ids, splits      lists of B str
+    sample_index      list of B int, indices into the data set
+    phrase_image      (T,) int64, which of the B images
+    phrase, phrase_ids      lists of T str, as annotated
+    expression_ids    list of T str, different for every phrase of the data set
+    boxes             list of T (n, 4) float64 arrays, xyxy in original pixels
+    masks             list of T (H, W) bool arrays or None, original size; evaluation only
+    corrupt           as above: int in training, list of str at evaluation
+
+Limits: one expression is cut to data.max_tokens. A sentence with phrases is not: a longer one is an
+error, as is a phrase that is not in its sentence, an empty expression and a mask of another size
+than its picture. More than data.max_phrases phrases of one sentence make several samples.
 """
