@@ -158,6 +158,20 @@ def test_a_stopped_run_goes_on_exactly(tmp_path):
     assert lines(stopped, "validation") == lines(whole, "validation")
 
 
+def _train(out: Path) -> None:
+    torch.set_num_threads(1)
+    for config in (MASKS, PHRASES):
+        run_training(config, out / config.stem)
+
+
+def test_two_processes_train_together(tmp_path):
+    start_group(_train, tmp_path)
+    for config in (MASKS, PHRASES):
+        assert lines(tmp_path / config.stem, "validation")
+        manifest = json.loads((tmp_path / config.stem / "manifest.json").read_text())
+        assert manifest["world_size"] == 2
+
+
 def test_segmentation_starts_from_a_detection_checkpoint(runs, tmp_path):
     checkpoint = runs[BOXES] / "checkpoint_best.pth"
     run_training(MASKS, tmp_path, "--checkpoint", checkpoint, overrides=["optimizer.lr=1e-12"])
@@ -241,6 +255,17 @@ def test_two_processes_give_the_rows_of_one(runs, tmp_path):
         for name in ("one", "two")
     ]
     assert ids[0] == ids[1]
+
+
+def test_flickr30k_with_all_boxes_names_both_protocols(runs, tmp_path, embedded):
+    folder = embedded / "flickr30k"
+    overrides = ["data.format=flickr30k", f"data.evaluate={{test: {folder}}}"]
+    checkpoint = runs[PHRASES] / "checkpoint_best.pth"
+    more = ["data.merged_boxes=false", "select=null", *overrides]
+    rows = run_evaluation(PHRASES, checkpoint, tmp_path, overrides=more)
+    assert {"Acc@0.5 (any box)", "Acc@0.5 (merged box)"} <= metrics_of(rows)
+    values = {row["metric"]: row["value"] for row in rows if row["system"] == "RefTR"}
+    assert values["box IoU (any box)"] != values["box IoU (merged box)"]
 
 
 # --- published commands ---------------------------------------------------------------------------
