@@ -144,7 +144,7 @@ def describe(config: ReferringConfig, checkpoint: str, splits: Sequence[str]) ->
     room = ROOMS[config.system]
     return Run(
         system=room.title,
-        objective="RES" if config.model.masks else "multi-phrase" * data.multi_phrase or "REC",
+        objective=task_of(config),
         checkpoint=checkpoint,
         benchmark=config.benchmark,
         derived=room.derived,
@@ -154,6 +154,13 @@ def describe(config: ReferringConfig, checkpoint: str, splits: Sequence[str]) ->
         seed=config.seed,
         merged_boxes=data.merged_boxes,
     )
+
+
+def task_of(config: ReferringConfig) -> str:
+    """What the model was trained for: boxes of one or of several phrases, or masks."""
+    if config.model.masks:
+        return "RES"
+    return "multi-phrase" if config.data.multi_phrase else "REC"
 
 
 def evaluation_images(config: ReferringConfig) -> str:

@@ -12,8 +12,10 @@ import torch
 
 import test
 import train
-from cli import run_script
+from cli import referring, run_script
 from configs import load_config
+from configs.trees import root_overrides
+from dataset.text import load_tokenizer
 from models.common.checkpoint import read_checkpoint
 from report.predictions import read_predictions
 from report.results import read_rows
@@ -96,6 +98,19 @@ def test_the_two_ways_to_start_are_there_for_every_benchmark():
             clean = load_config(path.with_stem(f"{path.stem}_imagenet"), "referring")
             assert released.model.init.detr and not clean.model.init.detr
             assert clean.model.init.backbone == "imagenet" and clean.schedule.warmup_epochs > 0
+
+
+@pytest.mark.parametrize("name", ["refcoco+", "refcoco+_res", "flickr30k", "vg"])
+def test_released_recipes_find_their_data_in_the_published_tree(name, embedded):
+    overrides = [*root_overrides(embedded), "data.image_size=96", "data.max_image_size=96"]
+    config = load_config(REFTR / f"{name}.yaml", "referring", overrides)
+    text = referring.text_rules(config, load_tokenizer(config.data.text_encoder))
+    for files, training in ((config.data.train, True), (config.data.evaluate, False)):
+        dataset = referring.build_dataset(config, text, files, training=training)
+        collate = referring.collate(config, text, training=training)
+        batch = collate([dataset[(0, 0)], dataset[(0, 1)]] if training else [dataset[0]])
+        assert ("target_mask" in batch) == config.model.masks
+        assert ("phrase_text_ids" in batch) == config.data.multi_phrase
 
 
 @pytest.mark.parametrize(
