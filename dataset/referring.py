@@ -100,14 +100,13 @@ class ReferringDataset(Dataset[ReferringSample]):
         self.transform = transform
         self.text = text
         self.rules = rules
-        rows = [row for index in range(len(records)) for row in self._rows(index)]
-        if not rows:
+        # (record, first phrase, end of phrases) of every sample, never all as Python objects.
+        numbers = (n for pair in enumerate(records) for row in self._rows(*pair) for n in row)
+        self._samples = np.fromiter(numbers, dtype=np.int32).reshape(-1, 3)
+        if not len(self._samples):
             raise ValueError("no expressions in the annotation files; check the paths and splits")
-        # (record, first phrase, end of phrases) of every sample, outside Python objects.
-        self._samples = np.array(rows, dtype=np.int32)
 
-    def _rows(self, index: int) -> Iterator[tuple[int, int, int]]:
-        record = self.records[index]
+    def _rows(self, index: int, record: Record) -> Iterator[tuple[int, int, int]]:
         self.text.check(record)
         for phrase in record.phrases:
             self._check(phrase, record)
