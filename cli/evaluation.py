@@ -123,7 +123,8 @@ def log_line(
     about: Run, predictions: Sequence[Prediction], corrupt: Sequence[str], seconds: float
 ) -> dict:
     """What `log.txt` says about one checkpoint: every metric per split."""
-    line = {"checkpoint": about.checkpoint, "benchmark": about.benchmark, "note": about.note}
+    where = {"checkpoint": about.checkpoint, "benchmark": about.benchmark, "note": about.note}
+    line: dict[str, object] = dict(where)
     for row in score_rows(about, predictions):
         line[f"{row['split']} {row['metric']}"] = row["value"]
     if corrupt:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -167,7 +168,7 @@ class ReferringDataset(Dataset[ReferringSample]):
         record = self.records[number]
         phrases = record.phrases[start:stop]
         path = self._path(record)
-        image = load_image(path, record.source)
+        image = load_image(Path(path), record.source)
         size = (image.shape[0], image.shape[1])
         check_size(record, size)
         boxes = [self._boxes(phrase, record, size) for phrase in phrases]

@@ -37,7 +37,7 @@ class ReferringCollate:
         samples = [sample for sample in samples if sample.image is not None]
         image, image_mask = pad_images([s.image for s in samples if s.image is not None])
         counts = torch.tensor([len(sample.phrase) for sample in samples], dtype=torch.int64)
-        batch = {
+        batch: dict[str, Any] = {
             "image": image,
             "image_mask": image_mask,
             **self._texts([sample.text for sample in samples]),

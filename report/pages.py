@@ -132,7 +132,10 @@ EXPLANATION = (
     "Values in percent unless the metric has a unit of its own; intervals are 95 % bootstrap "
     "intervals that draw whole pictures; n is the number of expressions; rows of centre and random "
     "are what the centre of the picture and a random point would score; derived means that the "
-    "system does not give the output itself that the metric needs."
+    "system does not give the output itself that the metric needs. Acc@0.5 and Prec@X count an IoU "
+    "strictly above the threshold; oIoU is the sum of intersections over the sum of unions; mIoU "
+    "(resized) is taken at the size that the network sees, as RefTR's release does; any box and "
+    "merged box are Flickr30k's two protocols for phrases with several boxes."
 )
 
 
