@@ -323,8 +323,8 @@ def check_mask_metrics(arrays: Arrays) -> set[str]:
             "phrase": ["x"] * len(logits),
         }
         losses.append(_losses(outputs, batch))
-        masks = [mask.numpy() for mask in resized_masks(outputs, batch)]
-        large = original_masks(outputs, batch)
+        small = resized_masks(outputs, batch)
+        masks, large = [mask.numpy() for mask in small], original_masks(small, batch)
         for row, mask, original in zip(rows, masks, large, strict=True):
             assert (mask == arrays[f"{prefix}post_masks_{row}"]).all(), row
             assert (original == arrays[f"{prefix}post_masks_origin_{row}"].astype(bool)).all(), row

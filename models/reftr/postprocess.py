@@ -26,7 +26,8 @@ def outputs_to_groundings(outputs: dict[str, Tensor], batch: dict) -> list[Groun
     boxes = outputs["pred_boxes"].detach().cpu().double()
     masks, small = None, None
     if "pred_masks" in outputs:
-        masks, small = original_masks(outputs, batch), resized_masks(outputs, batch)
+        small = resized_masks(outputs, batch)
+        masks = original_masks(small, batch)
     groundings: list[Grounding] = []
     for image, size in enumerate(batch["size"]):
         height, width = (int(side) for side in size)
@@ -63,10 +64,10 @@ def resized_masks(outputs: dict[str, Tensor], batch: dict) -> list[Tensor]:
     ]
 
 
-def original_masks(outputs: dict[str, Tensor], batch: dict) -> list[np.ndarray]:
+def original_masks(resized: list[Tensor], batch: dict) -> list[np.ndarray]:
     """`resized_masks` brought to the original sizes by nearest neighbours: B arrays (H, W) bool."""
     masks = []
-    for mask, size in zip(resized_masks(outputs, batch), batch["size"], strict=True):
+    for mask, size in zip(resized, batch["size"], strict=True):
         height, width = (int(side) for side in size)
         enlarged = F.interpolate(mask[None, None].float(), size=(height, width))
         masks.append(enlarged[0, 0].to(torch.bool).cpu().numpy())
