@@ -86,14 +86,14 @@ def run(config: ReferringConfig, args: argparse.Namespace, device: torch.device)
         start(room, model, config, args.checkpoint)
     model.to(device)
     optimizers = {"run": create_rated_optimizer(config.optimizer, model)}
-    stage = build_stage(config, criterion, tokenizer)
+    stages = build_stages(config, criterion, tokenizer)
     validation = build_validation(config, model, postprocess, tokenizer, device)
     utils.write_manifest(
         output_dir, to_dict(config), seed=config.seed, files=annotation_files(config)
     )
     engine.fit(
         model,
-        [stage],
+        stages,
         optimizers,
         engine.Settings.of(config, unused_parameters=False),
         snapshots=snapshots,
@@ -118,41 +118,49 @@ def start(room: Room, model: nn.Module, config: ReferringConfig, checkpoint: str
 def annotation_files(config: ReferringConfig) -> list:
     """Every annotation file that the run reads, once."""
     data = config.data
-    files = source_files(data.train, data.format)
+    parts = [*map(config.of_stage, config.curriculum), config]
+    files = [file for part in parts for file in source_files(part.data.train, part.data.format)]
     if config.select is not None:
         validation = referring.chosen_files(config, [config.select.split])
         files += source_files(validation, data.format)
     return list(dict.fromkeys(files))
 
 
-def build_stage(
+def build_stages(
     config: ReferringConfig, criterion: nn.Module, tokenizer: PreTrainedTokenizerBase
-) -> engine.Stage:
-    """Data, criterion and schedule of the run."""
+) -> list[engine.Stage]:
+    """Data, criterion and schedule: the curriculum, then data.train."""
     text = referring.text_rules(config, tokenizer)
-    loader = train_loader(
-        referring.build_dataset(config, text, config.data.train, training=True),
-        referring.collate(config, text, training=True),
-        config.batch_size,
-        world_size=utils.world_size(),
-        rank=utils.rank(),
-        seed=config.seed,
-        workers=config.data.workers,
-    )
+    collate = referring.collate(config, text, training=True)
 
     def rate(epoch: int, step: int, steps: int) -> float:
-        done = epoch * steps + step
-        return config.optimizer.lr * rate_factor(config.schedule, done, steps, config.epochs)
+        # Stages may differ in steps per epoch; the schedule follows the share of the epochs.
+        factor = rate_factor(config.schedule, epoch * steps + step, steps, config.total_epochs)
+        return config.optimizer.lr * factor
 
-    return engine.Stage(
-        name=config.system,
-        criterion=criterion,
-        loader=loader,
-        optimizer_name="run",
-        learning_rate=rate,
-        epochs=config.epochs,
-        steps=config.steps,
-    )
+    stages = []
+    for part in (*map(config.of_stage, config.curriculum), config):
+        loader = train_loader(
+            referring.build_dataset(part, text, part.data.train, training=True),
+            collate,
+            config.batch_size,
+            world_size=utils.world_size(),
+            rank=utils.rank(),
+            seed=config.seed,
+            workers=config.data.workers,
+        )
+        stages.append(
+            engine.Stage(
+                name=config.system,
+                criterion=criterion,
+                loader=loader,
+                optimizer_name="run",
+                learning_rate=rate,
+                epochs=part.epochs,
+                steps=part.steps,
+            )
+        )
+    return stages
 
 
 def build_validation(
@@ -171,7 +179,7 @@ def build_validation(
     about = referring.describe(config, "", splits)
 
     def validate(epochs: int) -> dict[str, float] | None:
-        if epochs % select.every and epochs != config.epochs:
+        if epochs % select.every and epochs != config.total_epochs:
             return None
         predictions, _ = referring.predict(config, model, postprocess, loader, device)
         values = referring.metric_values(about, predictions)

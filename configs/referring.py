@@ -5,7 +5,7 @@ evaluation are the same for all. Sizes in pixels, rates per optimiser step, path
 working directory.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from configs.checks import require, require_positive
@@ -15,6 +15,9 @@ BENCHMARKS = (
     "refcoco", "refcoco+", "refcocog_umd", "refcocog_google", "refclef", "flickr30k",
 )  # fmt: skip
 """Names in the `benchmark` column of results.json; `embedded/NAME` is its embedded twin."""
+
+
+Format = Literal["tuples", "refer", "simrec", "instances", "flickr30k", "vg"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,7 +52,7 @@ class ReferringDataConfig:
         (evaluation), and counted.
     """
 
-    format: Literal["tuples", "refer", "simrec", "instances", "flickr30k", "vg"] = "tuples"
+    format: Format = "tuples"
     train: dict[str, tuple[str, ...]] = field(default_factory=dict)
     evaluate: dict[str, tuple[str, ...]] = field(default_factory=dict)
     image_root: str = ""
@@ -165,12 +168,33 @@ class SelectionConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class CurriculumConfig:
+    """Some epochs on other data before those of data.train, such as pictures of a single object.
+
+    train: as data.train. epochs: how many; they come on top of the run's.
+    steps: at most this many optimiser steps per epoch; None = all of this data.
+    format, image_root: of these files; None = those of data.
+    """
+
+    train: dict[str, tuple[str, ...]]
+    epochs: int
+    steps: int | None = None
+    format: Format | None = None
+    image_root: str | None = None
+
+    def __post_init__(self) -> None:
+        require_positive(self, "epochs", "steps")
+        require(bool(self.train), "curriculum: train names no split")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ReferringConfig:
     """One run of a box and mask system.
 
     system: whose `model` it is. benchmark: one of BENCHMARKS, or embedded/NAME.
     select: how the best checkpoint is chosen; null: no evaluation while training.
-    epochs: of the run. steps: at most this many optimiser steps per epoch; None = all data.
+    curriculum: what is trained first, in this order.
+    epochs: on data.train. steps: at most this many optimiser steps per epoch; None = all data.
     batch_size: samples per process and forward; eval_batch_size: None = the same.
     accumulate: forwards per optimiser step. clip_norm: largest gradient norm; None = no clipping.
     precision: of the forward pass (weights stay fp32).
@@ -187,6 +211,7 @@ class ReferringConfig:
     optimizer: ReferringOptimizerConfig = field(default_factory=ReferringOptimizerConfig)
     schedule: ReferringScheduleConfig
     select: SelectionConfig | None = None
+    curriculum: tuple[CurriculumConfig, ...] = ()
     epochs: int
     steps: int | None = None
     batch_size: int = 8
@@ -219,6 +244,23 @@ class ReferringConfig:
         )
         self._check_selection()
 
+    @property
+    def total_epochs(self) -> int:
+        """Epochs of the curriculum and of data.train, over which the schedule runs."""
+        return self.epochs + sum(stage.epochs for stage in self.curriculum)
+
+    def of_stage(self, stage: CurriculumConfig) -> "ReferringConfig":
+        """The configuration as it would be with a stage's data alone."""
+        data = replace(
+            self.data,
+            train=stage.train,
+            format=stage.format or self.data.format,
+            image_root=self.data.image_root if stage.image_root is None else stage.image_root,
+        )
+        return replace(
+            self, data=data, epochs=stage.epochs, steps=stage.steps, curriculum=(), select=None
+        )
+
     def _check_selection(self) -> None:
         if self.select is None:
             return
@@ -228,10 +270,11 @@ class ReferringConfig:
             f"select.split {split!r} is not in data.evaluate ({', '.join(self.data.evaluate)}); "
             "name its annotation files there, or set select: null",
         )
-        trained = {file for files in self.data.train.values() for file in files}
+        parts = (self.data.train, *(stage.train for stage in self.curriculum))
+        trained = {file for part in parts for files in part.values() for file in files}
         shared = self.data.format == "tuples" and trained & set(self.data.evaluate[split])
         require(
-            split not in self.data.train and not shared,
+            not shared and not any(split in part for part in parts),
             f"select.split {split!r} is trained on, so it cannot choose a checkpoint; hold it out, "
             "or set select: null",
         )

@@ -28,7 +28,7 @@ RECIPES = sorted(path for path in REFTR.glob("*.yaml") if path.stem not in ("bas
 TINY = [path for path in RECIPES if path.stem.endswith("_tiny")]
 QUICK = (
     "data.workers=0", "data.image_size=48", "data.max_image_size=48", "batch_size=4",
-    "precision=fp32", "log_every=1", "model.backbone.output_stride=32",
+    "precision=fp32", "log_every=1", "curriculum=[]", "model.backbone.output_stride=32",
 )  # fmt: skip
 BOXES, MASKS, PHRASES = (
     REFTR / f"{name}_tiny.yaml" for name in ("refcoco+", "refcoco+_res", "flickr30k")
@@ -158,6 +158,21 @@ def test_groups_of_parameters_keep_their_rates(tmp_path):
         groups = read_checkpoint(tmp_path / f"checkpoint_0{number}.pth")["optimizer"]
         found = [group["lr"] for group in groups["param_groups"]]
         assert found == pytest.approx([1e-3 * factor, 1e-5 * factor, 2e-5 * factor])
+
+
+def test_a_curriculum_comes_first_and_under_the_same_schedule(tmp_path, embedded):
+    easy = embedded / "vg/train_1.json"
+    data = f"format: vg, train: {{easy: {easy}}}, image_root: {embedded}/images"
+    stage = f"{{{data}, epochs: 2, steps: 1}}"
+    overrides = [*short(1, 2), f"curriculum=[{stage}]"]
+    run_training(BOXES, tmp_path, overrides=[*overrides, "schedule.warmup_epochs=0"])
+    assert [row["step"] for row in lines(tmp_path, "epoch")] == [1, 1, 2]
+    factors = [(1 + np.cos(np.pi * share)) / 2 for share in (0, 1 / 3, 5 / 6)]
+    rates = [row["lr"] for row in lines(tmp_path, "epoch")]
+    assert rates == pytest.approx([rates[0] * factor for factor in factors])
+    assert len(lines(tmp_path, "validation")) == 3
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert str(easy) in manifest["data"]
 
 
 def test_a_stopped_run_goes_on_exactly(tmp_path):
