@@ -116,11 +116,7 @@ def run(config: PretrainConfig, args: argparse.Namespace, device: torch.device) 
         keep=config.keep,
         may_change=MAY_CHANGE,
     )
-    resume = None
-    if args.resume:
-        resume = Path(args.checkpoint) if args.checkpoint else snapshots.newest()
-    else:
-        snapshots.require_no_unfinished_epoch()
+    resume = snapshots.starting_point(args.resume, args.checkpoint)
     if args.checkpoint and not args.resume:
         logger.info("%s", checkpoint.load(model, args.checkpoint))
     if args.init:

@@ -78,11 +78,8 @@ def run(config: ReferringConfig, args: argparse.Namespace, device: torch.device)
         keep=config.keep,
         may_change=MAY_CHANGE,
     )
-    resume = None
-    if args.resume:
-        resume = Path(args.checkpoint) if args.checkpoint else snapshots.newest()
-    else:
-        snapshots.require_no_unfinished_epoch()
+    resume = snapshots.starting_point(args.resume, args.checkpoint)
+    if resume is None:
         start(room, model, config, args.checkpoint)
     model.to(device)
     optimizers = {"run": create_rated_optimizer(config.optimizer, model)}

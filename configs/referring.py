@@ -10,6 +10,7 @@ from typing import Literal
 
 from configs.checks import require, require_positive
 from configs.reftr import ReftrModelConfig
+from configs.schema import OptimizerConfig
 
 BENCHMARKS = (
     "refcoco", "refcoco+", "refcocog_umd", "refcocog_google", "refclef", "flickr30k",
@@ -87,29 +88,23 @@ class ReferringDataConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ReferringOptimizerConfig:
-    """AdamW.
+class ReferringOptimizerConfig(OptimizerConfig):
+    """AdamW with rates of its own for parts of a model.
 
-    lr: peak learning rate. rates: other peak rates for the parameters whose name contains a key,
-    the first key that fits ("lang_backbone": 1e-5). weight_decay: on all parameters, biases and
-    norms included (the released rule). betas, eps: as in the paper of Adam.
+    rates: other peak rates for the parameters whose name contains a key, the first key that fits
+    ("lang_backbone": 1e-5). weight_decay: on all parameters, biases and norms included (the
+    released rule).
     """
 
-    name: Literal["adamw"] = "adamw"
     lr: float = 1e-4
-    rates: dict[str, float] = field(default_factory=dict)
     weight_decay: float = 1e-4
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
+    rates: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        require_positive(self, "lr", "eps")
-        require(
-            self.weight_decay >= 0, f"weight_decay is {self.weight_decay}; it must not be negative"
-        )
+        # `super()` without arguments does not find the class that slots=True makes anew.
+        OptimizerConfig.__post_init__(self)
         for name, rate in self.rates.items():
             require(rate > 0, f"rates.{name} is {rate}; it must be greater than 0 (freeze instead)")
-        require(all(0 <= b < 1 for b in self.betas), f"betas {self.betas} must lie in [0, 1)")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -145,6 +145,17 @@ class Snapshots:
             utils.remove_partial(self.folder, self.last.name)
             utils.remove_partial(self.folder, "checkpoint_*.pth")
 
+    def starting_point(self, resume: bool, checkpoint: str | None) -> Path | None:
+        """What a run goes on from: `checkpoint`, or else the newest; None for a new run.
+
+        Raises:
+            FileNotFoundError, FileExistsError: see `newest`, `require_no_unfinished_epoch`.
+        """
+        if resume:
+            return Path(checkpoint) if checkpoint else self.newest()
+        self.require_no_unfinished_epoch()
+        return None
+
     def require_no_unfinished_epoch(self) -> None:
         """Refuse to start a new run where another one could still be resumed.
 
