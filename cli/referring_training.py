@@ -21,7 +21,7 @@ from dataset.sources import source_files
 from dataset.text import load_tokenizer
 from models.common.checkpoint import LoadReport
 from optim import create_rated_optimizer
-from scheduler import rate_factor
+from scheduler import stepwise_rate
 
 logger = logging.getLogger("groundwork")
 # What a resumed run may be told anew: where things lie, and how often it writes.
@@ -132,8 +132,8 @@ def build_stages(
 
     def rate(epoch: int, step: int, steps: int) -> float:
         # Stages may differ in steps per epoch; the schedule follows the share of the epochs.
-        factor = rate_factor(config.schedule, epoch * steps + step, steps, config.total_epochs)
-        return config.optimizer.lr * factor
+        place = epoch * steps + step
+        return stepwise_rate(config.schedule, config.optimizer, place, steps, config.total_epochs)
 
     stages = []
     for part in (*map(config.of_stage, config.curriculum), config):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, overload
 
 from configs.mapping import apply_overrides, from_mapping, parse_yaml, set_by_path
-from configs.referring import ReferringConfig
+from configs.referring import ReferringConfig, with_model
 from configs.released import is_released, translate
 from configs.schema import GroundingConfig, PretrainConfig
 
@@ -80,7 +80,7 @@ def load_config(
     apply_overrides(raw, [text for text in overrides if text not in roots], where)
     raw = _resolve_roots(raw, path, dict(text[len(_ROOTS) :].split("=", 1) for text in roots))
     if kind == "referring":
-        return from_mapping(ReferringConfig, raw, where)
+        return from_mapping(ReferringConfig, with_model(raw, where), where)
     if kind == "pretrain":
         return from_mapping(PretrainConfig, raw, where)
     return from_mapping(GroundingConfig, raw, where)

@@ -66,7 +66,8 @@ def from_mapping(cls: type[Config], mapping: Any, where: str) -> Config:
 
     Args:
         cls: a dataclass whose annotations use scalars, Literal, Optional, tuple[X, ...],
-            dict[str, X] and other such dataclasses.
+            dict[str, X] and other such dataclasses. Where it has a union of dataclasses,
+            the value is one of them already.
         mapping: parsed YAML. Integers are taken for floats, lists for tuples and one value for a
             tuple of one.
         where: the source named in errors, such as `configs/Pretrain_vg.yaml`.
@@ -147,7 +148,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     origin = typing.get_origin(hint)
     if origin in (Union, types.UnionType):
         options = [option for option in typing.get_args(hint) if option is not type(None)]
-        return None if value is None else _convert(options[0], value, where)
+        ready = any(isinstance(value, option) for option in filter(_is_class, options))
+        return value if value is None or ready else _convert(options[0], value, where)
     if origin is Literal:
         return _convert_literal(typing.get_args(hint), value, where)
     if origin is tuple:
@@ -157,6 +159,10 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(hint):
         return from_mapping(typing.cast(type, hint), {} if value is None else value, where)
     return _convert_scalar(hint, value, where)
+
+
+def _is_class(hint: Any) -> bool:
+    return isinstance(hint, type) and dataclasses.is_dataclass(hint)
 
 
 def _convert_literal(choices: tuple, value: Any, where: str) -> Any:

@@ -5,12 +5,19 @@ evaluation are the same for all. Sizes in pixels, rates per optimiser step, path
 working directory.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 from configs.checks import require, require_positive
+from configs.mapping import from_mapping, join
+from configs.refclip import RefclipModelConfig
 from configs.reftr import ReftrModelConfig
 from configs.schema import OptimizerConfig
+
+ModelConfig = ReftrModelConfig | RefclipModelConfig
+MODELS: dict[str, type] = {"reftr": ReftrModelConfig, "refclip": RefclipModelConfig}
+"""System -> the class of its `model` section."""
 
 BENCHMARKS = (
     "refcoco", "refcoco+", "refcocog_umd", "refcocog_google", "refclef", "flickr30k",
@@ -18,6 +25,7 @@ BENCHMARKS = (
 """Names in the `benchmark` column of results.json; `embedded/NAME` is its embedded twin."""
 
 
+System = Literal["reftr", "refclip"]
 Format = Literal["tuples", "refer", "simrec", "instances", "flickr30k", "vg"]
 
 
@@ -33,6 +41,8 @@ class ReferringDataConfig:
     image_root, mask_root: folders that paths of pictures and `.npy` masks are relative to.
     evaluate_image_root: that of the pictures of `evaluate`; null: image_root.
     multi_phrase: a sample is a sentence with all its phrases, not one expression.
+    one_per_object: a training sample is an object with one of its sentences, drawn anew in every
+        epoch (RefCLIP, SimREC), not every sentence.
     max_tokens: one expression is cut to this many tokens, special ones included; a longer sentence
         of several phrases is an error.
     max_phrase_tokens, max_phrases: each phrase is cut to so many tokens; a sentence of more phrases
@@ -41,12 +51,16 @@ class ReferringDataConfig:
     merged_boxes: the lists hold one box around all boxes of a phrase (ReSC's Flickr30k); the
         results are named so.
     resize: "aspect" keeps it, within image_size (shorter side) and max_image_size (longer side);
-        "square" stretches to image_size.
+        "square" stretches to image_size; "letterbox" keeps it, in the middle of a grey square of
+        image_size.
+    normalize: "imagenet" subtracts its mean and divides by its deviation, "unit" leaves [0, 1].
     jitter: training pictures are made brighter or darker.
     fixed_length: pad texts to their limits, as released, not to the longest of the batch; outputs
         do not depend on it.
     workers: loading processes per process; 0 loads in the process itself.
-    text_encoder: tokeniser: name on the hub, or a folder with vocab.txt, or that file.
+    text_encoder: tokeniser: name on the hub, or a folder with vocab.txt, or that file; or "words":
+        whole words of the annotation files (all of `train` and `evaluate`, and of format "simrec"
+        all splits of the files, as released), which are kept in the checkpoints; or a words.txt.
     cache_dir: folder for the memory-mapped record tables; None = in memory, read anew by each run.
     allow_outside_paths: whether an annotation file may name images that are not below image_root.
     tolerate_corrupt: images that cannot be decoded are replaced (training) or left out
@@ -60,12 +74,14 @@ class ReferringDataConfig:
     mask_root: str | None = None
     evaluate_image_root: str | None = None
     multi_phrase: bool = False
+    one_per_object: bool = False
     max_tokens: int = 40
     max_phrase_tokens: int = 22
     max_phrases: int = 16
     integer_boxes: bool = False
     merged_boxes: bool = False
-    resize: Literal["aspect", "square"] = "aspect"
+    resize: Literal["aspect", "square", "letterbox"] = "aspect"
+    normalize: Literal["imagenet", "unit"] = "imagenet"
     image_size: int = 640
     max_image_size: int = 640
     jitter: bool = True
@@ -81,6 +97,11 @@ class ReferringDataConfig:
         for name in ("max_tokens", "max_phrase_tokens"):
             value = getattr(self, name)
             require(value >= 3, f"{name} is {value}; it must leave room for [CLS], a token, [SEP]")
+        require(
+            not (self.multi_phrase and self.one_per_object),
+            "data.multi_phrase and data.one_per_object: a sample has one sentence of its object; "
+            "set one of them to false",
+        )
         require(self.workers >= 0, f"workers is {self.workers}; use 0 to load in the main process")
         for name in ("train", "evaluate"):
             for split, files in getattr(self, name).items():
@@ -109,27 +130,30 @@ class ReferringOptimizerConfig(OptimizerConfig):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReferringScheduleConfig:
-    """The factor on all learning rates, changed with every optimiser step
-    (`scheduler.rate_factor`).
+    """The learning rate, changed with every optimiser step (`scheduler.stepwise_rate`).
 
     name: "step" (a tenth after every drop_epochs[0] epochs), "multistep" (a tenth at each of
-        drop_epochs) or "cosine".
-    warmup_epochs: length of the linear warm-up of "multistep" and "cosine", in epochs; may be a
-        fraction.
+        drop_epochs), "cosine", or "cosine_rates" (RefCLIP, SimREC: from warmup_lr to the peak, then
+        along a cosine to min_lr).
+    warmup_epochs: length of the linear warm-up of all but "step", in epochs; may be a fraction.
     drop_epochs: see name.
-    floor: the factor never falls below this, also in the warm-up ("step" knows no floor).
+    floor: of the factor on the peak, also in the warm-up ("multistep", "cosine").
+    warmup_lr, min_lr: first and last rate ("cosine_rates").
     """
 
-    name: Literal["step", "multistep", "cosine"] = "step"
+    name: Literal["step", "multistep", "cosine", "cosine_rates"] = "step"
     warmup_epochs: float = 0.0
     drop_epochs: tuple[float, ...] = ()
     floor: float = 0.01
+    warmup_lr: float = 1e-7
+    min_lr: float = 1e-6
 
     def __post_init__(self) -> None:
         require(self.warmup_epochs >= 0, "warmup_epochs must not be negative")
+        require(min(self.warmup_lr, self.min_lr) >= 0, "warmup_lr, min_lr must not be negative")
         require(0 <= self.floor <= 1, f"floor is {self.floor}; it must lie in [0, 1]")
         require(
-            (self.name == "cosine") == (not self.drop_epochs),
+            self.name.startswith("cosine") == (not self.drop_epochs),
             f"schedule {self.name} with drop_epochs {list(self.drop_epochs)}: step needs one, "
             "multistep at least one, cosine none",
         )
@@ -192,6 +216,8 @@ class ReferringConfig:
     epochs: on data.train. steps: at most this many optimiser steps per epoch; None = all data.
     batch_size: samples per process and forward; eval_batch_size: None = the same.
     accumulate: forwards per optimiser step. clip_norm: largest gradient norm; None = no clipping.
+    ema: cap of the decay of a running mean of the weights, which is what is evaluated and saved
+        (RefCLIP and SimREC 0.9997); None = none.
     precision: of the forward pass (weights stay fp32).
     seed: of everything random; rank r uses seed + r.
     log_every: steps between log lines.
@@ -199,10 +225,10 @@ class ReferringConfig:
     keep: epoch checkpoints that stay on disk, the newest ones; None = all.
     """
 
-    system: Literal["reftr"] = "reftr"
+    system: System = "reftr"
     benchmark: str
     data: ReferringDataConfig
-    model: ReftrModelConfig = field(default_factory=ReftrModelConfig)
+    model: ModelConfig = field(default_factory=ReftrModelConfig)
     optimizer: ReferringOptimizerConfig = field(default_factory=ReferringOptimizerConfig)
     schedule: ReferringScheduleConfig
     select: SelectionConfig | None = None
@@ -213,6 +239,7 @@ class ReferringConfig:
     eval_batch_size: int | None = None
     accumulate: int = 1
     clip_norm: float | None = 0.1
+    ema: float | None = None
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     seed: int = 42
     log_every: int = 50
@@ -222,6 +249,7 @@ class ReferringConfig:
     def __post_init__(self) -> None:
         require_positive(self, "epochs", "steps", "batch_size", "eval_batch_size", "accumulate")
         require_positive(self, "clip_norm", "log_every", "save_every_steps", "keep")
+        require(self.ema is None or 0 <= self.ema < 1, f"ema is {self.ema}; it must be in [0, 1)")
         require(
             self.benchmark.removeprefix("embedded/") in BENCHMARKS,
             f"benchmark {self.benchmark!r} does not exist; legal: {', '.join(BENCHMARKS)}, and the "
@@ -232,9 +260,13 @@ class ReferringConfig:
             "model.masks and data.multi_phrase: masks are learnt from one expression per picture; "
             "set one of them to false",
         )
+        require(
+            isinstance(self.model, MODELS[self.system]),
+            f"model is that of another system than {self.system}",
+        )
         limit = self.model.max_text_tokens
         require(
-            self.data.max_tokens <= limit,
+            limit is None or self.data.max_tokens <= limit,
             f"data.max_tokens {self.data.max_tokens} exceeds model.max_text_tokens {limit}",
         )
         self._check_selection()
@@ -273,3 +305,16 @@ class ReferringConfig:
             f"select.split {split!r} is trained on, so it cannot choose a checkpoint; hold it out, "
             "or set select: null",
         )
+
+
+def with_model(raw: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The keys of a configuration with its `model` section read as that of its system.
+
+    Raises:
+        ValueError: anything in the section that is wrong.
+    """
+    model = MODELS.get(raw.get("system", "reftr"))
+    if model is None:  # the error about the system itself comes from reading the rest
+        return dict(raw)
+    section = raw.get("model")
+    return {**raw, "model": from_mapping(model, section or {}, join(where, "model"))}

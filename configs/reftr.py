@@ -149,3 +149,8 @@ class ReftrModelConfig:
             self.masks or not self.weights["cem"],
             "weights.cem needs masks: true; without a mask head there is nothing to agree with",
         )
+
+    @property
+    def needs_boxes(self) -> bool:
+        """Training reads annotated boxes."""
+        return True

@@ -83,14 +83,20 @@ def cosine_steps(
         step: optimiser steps already done in the run, or in the stage if it has its own schedule.
         total_steps: of the run or stage. Step 0 has warmup_lr if there is a warm-up.
     """
-    if step < schedule.warmup_steps:
-        climb = (optimizer.lr - schedule.warmup_lr) / schedule.warmup_steps
-        return schedule.warmup_lr + step * climb
-    length = max(1, total_steps - schedule.warmup_steps)
-    share = min(1.0, (step - schedule.warmup_steps) / length)
-    return schedule.min_lr + 0.5 * (optimizer.lr - schedule.min_lr) * (
-        1 + math.cos(math.pi * share)
-    )
+    rates = (schedule.warmup_lr, optimizer.lr, schedule.min_lr)
+    return climb_and_fall(step, total=total_steps, warmup=schedule.warmup_steps, rates=rates)
+
+
+def climb_and_fall(
+    step: int, *, total: int, warmup: int, rates: tuple[float, float, float]
+) -> float:
+    """Linear from `rates[0]` to `rates[1]` over `warmup` steps, then a cosine to `rates[2]`, which
+    it has at step `total`."""
+    first, peak, last = rates
+    if step < warmup:
+        return first + step * (peak - first) / warmup
+    share = min(1.0, (step - warmup) / max(1, total - warmup))
+    return last + 0.5 * (peak - last) * (1 + math.cos(math.pi * share))
 
 
 def cosine_factor(step: int, *, total: int, warmup: int = 0, floor: float = 0.01) -> float:
@@ -130,6 +136,36 @@ class FactorSettings(Protocol):
     def drop_epochs(self) -> Sequence[float]: ...
     @property
     def floor(self) -> float: ...
+
+
+class StepwiseSettings(FactorSettings, Protocol):
+    """What `stepwise_rate` reads beyond that."""
+
+    @property
+    def warmup_lr(self) -> float: ...
+    @property
+    def min_lr(self) -> float: ...
+
+
+def stepwise_rate(
+    schedule: StepwiseSettings,
+    optimizer: PeakRate,
+    step: int,
+    steps_per_epoch: int,
+    total_epochs: float,
+) -> float:
+    """The learning rate at an optimiser step of the run: the peak times `rate_factor`, or by
+    "cosine_rates" as RefCLIP released it.
+
+    That climbs linearly from warmup_lr and falls along a cosine to min_lr at the run's end.
+    """
+    if schedule.name != "cosine_rates":
+        return optimizer.lr * rate_factor(schedule, step, steps_per_epoch, total_epochs)
+    warmup = round(schedule.warmup_epochs * steps_per_epoch)
+    total = round(total_epochs * steps_per_epoch)
+    return climb_and_fall(
+        step, total=total, warmup=warmup, rates=(schedule.warmup_lr, optimizer.lr, schedule.min_lr)
+    )
 
 
 def rate_factor(

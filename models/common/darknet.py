@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.common.distributed import BatchNorm2d
+
 
 class ConvBlock(nn.Module):
     """Convolution without bias, batch norm, leaky ReLU; keeps the size at stride 1.
@@ -23,7 +25,7 @@ class ConvBlock(nn.Module):
         self.conv = nn.Conv2d(
             inputs, outputs, kernel, stride, padding=(kernel - 1) // 2, bias=False
         )
-        self.batch_norm = nn.BatchNorm2d(outputs)
+        self.batch_norm = BatchNorm2d(outputs)
 
     def forward(self, maps: Tensor) -> Tensor:
         """(B, inputs, h, w) -> (B, outputs, h / stride, w / stride)."""

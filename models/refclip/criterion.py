@@ -1,0 +1,59 @@
+"""RefCLIP's loss: the best cell of a sentence's own image against cells of other images."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.common.distributed import gather_with_gradient
+from utils import rank
+
+
+def anchor_logits(similarity: Tensor, own: Tensor) -> Tensor:
+    """What the cross-entropy chooses from (paper, section 3.3).
+
+    Args:
+        similarity: (B, I, k), of B sentences to the candidate cells of I images.
+        own: (B,), which image is the sentence's.
+
+    Returns:
+        (B, 2 I - 1): the best cell of every image, then the second best of every other image. A
+        single candidate per image leaves the first I.
+    """
+    best = similarity.topk(min(2, similarity.shape[-1]), dim=-1).values
+    if best.shape[-1] == 1:
+        return best[..., 0]
+    images = torch.arange(similarity.shape[1], device=similarity.device)
+    others = best[..., 1][images != own[:, None]].view(len(own), -1)
+    return torch.cat([best[..., 0], others], dim=1)
+
+
+class RefCLIPCriterion(nn.Module):
+    """Cross-entropy from sentences to images; dot products without temperature.
+
+    Args:
+        weights: loss name -> factor in the total: `loss_contrastive`.
+        across_processes: whether images of the other processes are negatives, too.
+    """
+
+    def __init__(self, weights: dict[str, float], *, across_processes: bool = True):
+        super().__init__()
+        self.weights = weights
+        self.across_processes = across_processes
+
+    def start_step(self, epoch: int, step: int, steps_per_epoch: int) -> None:
+        """Nothing here changes in the course of training."""
+
+    def forward(self, outputs: dict[str, Tensor], batch: dict) -> dict[str, Tensor]:  # noqa: ARG002
+        """Named scalars. The batch is not looked at: its boxes are not for this system.
+
+        Args:
+            outputs: `cell_features` (B, k, D) and `text_features` (B, D) of the model.
+        """
+        cells, text = outputs["cell_features"].float(), outputs["text_features"].float()
+        own = torch.arange(len(text), device=text.device)
+        if self.across_processes:
+            cells, own = gather_with_gradient(cells), own + rank() * len(text)
+        similarity = torch.einsum("bd,ikd->bik", text, cells)
+        return {"loss_contrastive": F.cross_entropy(anchor_logits(similarity, own), own)}

@@ -1,0 +1,104 @@
+"""RefCLIP (Jin et al., CVPR 2023): which cell of a frozen detector's map does a sentence mean?
+
+What the paper calls an anchor is a cell of the coarsest map, which owns several boxes.
+
+Shapes: B images with one sentence of L words each; N cells on the map, k of them candidates; A
+boxes per cell; D width.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from models.common.darknet import MultiScaleFusion
+from models.common.word_language import WordLanguageEncoder
+from models.refclip.detector import Detection, Detector
+
+
+class RefCLIP(nn.Module):
+    """Published parameter names.
+
+    Args:
+        visual_encoder: the detector, which is frozen here.
+        lang_encoder: of width `width`.
+        multi_scale_manner: fuses the detector's maps. fusion_width: its channels.
+        cells: k.
+        detector_bn: "eval" keeps the detector in evaluation mode always; "train" lets its batch
+            norms follow the mode of the model, as released.
+    """
+
+    def __init__(
+        self,
+        visual_encoder: Detector,
+        lang_encoder: WordLanguageEncoder,
+        multi_scale_manner: MultiScaleFusion,
+        *,
+        width: int,
+        fusion_width: int,
+        cells: int,
+        detector_bn: str = "eval",
+    ):
+        super().__init__()
+        self.visual_encoder = visual_encoder.requires_grad_(False)
+        self.lang_encoder = lang_encoder
+        self.linear_vs = nn.Linear(fusion_width, width)
+        self.linear_ts = nn.Linear(width, width)
+        self.multi_scale_manner = multi_scale_manner
+        self.cells = cells
+        self.detector_bn = detector_bn
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> RefCLIP:
+        """As torch's, but the detector's mode is what `detector_bn` says."""
+        super().train(mode)
+        self.visual_encoder.train(mode and self.detector_bn == "train")
+        return self
+
+    def forward(self, batch: dict) -> dict[str, Tensor]:
+        """Args:
+            batch: `image` (B, 3, S, S) with S a multiple of 32, `text_ids` (B, L), 0 = padding.
+                `detection`, if it is there, takes the place of looking at `image`.
+
+        Returns:
+            cell_features (B, k, D) and text_features (B, D); similarity (B, k), their dot products;
+            cell_index (B, k), which cells these are, ascending; cell_boxes (B, k, A, 5), cxcywh in
+            pixels of the input and objectness.
+        """
+        detection = batch.get("detection") or self.detect(batch["image"])
+        selected = select_cells(detection.boxes, self.cells)
+        fused = self.multi_scale_manner(detection.s8, detection.s16, detection.s32)
+        candidates = gather_cells(fused.flatten(2).transpose(1, 2), selected)
+        cells = self.linear_vs(candidates)
+        text = self.linear_ts(self.lang_encoder(batch["text_ids"]).vector)
+        return {
+            "cell_features": cells,
+            "text_features": text,
+            "similarity": torch.einsum("bkd,bd->bk", cells, text).float(),
+            "cell_index": selected,
+            "cell_boxes": gather_cells(detection.boxes, selected),
+        }
+
+    @torch.no_grad()
+    def detect(self, image: Tensor) -> Detection:
+        """What the frozen detector sees."""
+        return self.visual_encoder(image)
+
+
+def select_cells(boxes: Tensor, count: int) -> Tensor:
+    """The cells whose boxes have the highest mean objectness.
+
+    Args:
+        boxes: (B, N, A, 5).
+
+    Returns:
+        (B, count) int64, ascending; all cells where there are fewer.
+    """
+    objectness = boxes[..., 4].mean(dim=-1)
+    return objectness.topk(min(count, objectness.shape[1])).indices.sort(dim=1).values
+
+
+def gather_cells(values: Tensor, index: Tensor) -> Tensor:
+    """(B, N, ...) and (B, k) -> (B, k, ...)."""
+    row = torch.arange(len(values), device=values.device)[:, None]
+    return values[row, index]
