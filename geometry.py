@@ -42,7 +42,9 @@ class Grounding:
     mask: (H, W) bool or None; heatmap: (h, w) float32 on the system's own grid or None;
     size: (H, W) of the original picture; derived: which of "point", "box", "mask" the system did
     not give itself; resized_mask: (h, w) bool, the mask of the picture as the network saw it
-    (without padding), for the metrics that are defined there, or None.
+    (without padding), for the metrics that are defined there, or None; candidates: boxes (n, 4)
+    xyxy that it chose from, by the name of the set; confidence: named numbers that say how sure the
+    choice is, the higher the surer.
     """
 
     phrase: str
@@ -54,6 +56,8 @@ class Grounding:
     size: Size
     derived: frozenset[str] = field(default_factory=frozenset)
     resized_mask: np.ndarray | None = None
+    candidates: dict[str, np.ndarray] = field(default_factory=dict)
+    confidence: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if len(self.boxes) != len(self.scores):

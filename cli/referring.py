@@ -187,7 +187,11 @@ def build_dataset(
     return ReferringDataset(
         read_splits(files, data.format, data.cache_dir),
         ReferringTransform(
-            data.image_size, data.max_image_size, data.resize, jitter=data.jitter and training
+            data.image_size,
+            data.max_image_size,
+            data.resize,
+            jitter=data.jitter and training,
+            normalize=data.normalize == "imagenet",
         ),
         text,
         ReferringRules(
@@ -196,6 +200,8 @@ def build_dataset(
             masks=config.model.masks,
             max_phrases=data.max_phrases,
             integer_boxes=data.integer_boxes,
+            boxes=config.model.needs_boxes or not training,
+            one_per_object=data.one_per_object and training,
             tolerate_corrupt=data.tolerate_corrupt,
             allow_outside_paths=data.allow_outside_paths,
             seed=config.seed,

@@ -54,10 +54,13 @@ slots, (H, W) the padded canvas, (h, w) a picture on it, T phrases of all images
     phrase_stop       (B, P) int64, the token after its last; unused slots 1
     phrase_valid      (B, P) bool, True = a phrase, not an unused slot
     target_boxes      list of B (n, 4) float32, cxcywh in [0, 1] of the picture, a row per phrase:
-                      the box around all its boxes
+                      the box around all its boxes; (0, 4) where boxes are not looked at, as in
+                      the training of RefCLIP, and so `boxes` is empty
     target_mask       (B, H, W) bool, where any mask of the sample is; with model.masks only
     size              list of B (H, W) of the original picture
     resized           list of B (h, w)
+    offset            list of B (x, y), the upper left corner on the canvas; (0, 0) but for resize
+                      "letterbox", whose canvas is grey around the picture and has no padding
     image_path, record_ids, splits      lists of B str
     sample_index      list of B int, indices into the data set
     phrase_image      (T,) int64, which of the B images

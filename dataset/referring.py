@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,8 @@ class ReferringSample:
     record_id: str
     split: str
     text: EncodedText
+    resized: tuple[int, int] = (0, 0)
+    offset: tuple[int, int] = (0, 0)
     index: int = 0
     phrase: list[str] = field(default_factory=list)
     phrase_ids: list[str] = field(default_factory=list)
@@ -55,6 +58,10 @@ class ReferringRules:
         masks: whether samples have a `target_mask`.
         max_phrases: a sentence with more phrases becomes several samples.
         integer_boxes: corners are cut to integers, as RefTR's released code does.
+        boxes: False: annotated boxes are not looked at; samples have neither `boxes` nor
+            `target_boxes`.
+        one_per_object: a training sample is an object with one of its sentences, drawn anew in
+            every epoch: phrases in a row with the same id are an object's.
         tolerate_corrupt: a picture that cannot be decoded is replaced by that of the next sample
             (training) or left out (evaluation); otherwise that is an error.
         allow_outside_paths: take pictures that are not below `image_root`, too.
@@ -66,6 +73,8 @@ class ReferringRules:
     masks: bool = False
     max_phrases: int = 16
     integer_boxes: bool = False
+    boxes: bool = True
+    one_per_object: bool = False
     tolerate_corrupt: bool = False
     allow_outside_paths: bool = False
     seed: int = 42
@@ -111,12 +120,16 @@ class ReferringDataset(Dataset[ReferringSample]):
         self.text.check(record)
         for phrase in record.phrases:
             self._check(phrase, record)
-        step = self.rules.max_phrases if self.text.multi_phrase else 1
-        for start in range(0, len(record.phrases), step):
-            yield index, start, min(start + step, len(record.phrases))
+        count = len(record.phrases)
+        if self.rules.one_per_object:
+            ids = [phrase.phrase_id for phrase in record.phrases]
+            starts = [i for i in range(count) if i == 0 or ids[i] != ids[i - 1] or not ids[i]]
+        else:
+            starts = list(range(0, count, self.rules.max_phrases if self.text.multi_phrase else 1))
+        yield from ((index, start, stop) for start, stop in pairwise([*starts, count]))
 
     def _check(self, phrase: Phrase, record: Record) -> None:
-        if not phrase.boxes:
+        if self.rules.boxes and not phrase.boxes:
             raise ValueError(
                 f"{record.source}: {phrase.text!r} has no box; this data set needs one for every"
                 " expression, leave out those that match nothing"
@@ -166,14 +179,17 @@ class ReferringDataset(Dataset[ReferringSample]):
     def _sample(self, index: int, rng: np.random.Generator | None) -> ReferringSample:
         number, start, stop = self._samples[index].tolist()
         record = self.records[number]
+        if rng is not None and self.rules.one_per_object:
+            start += int(rng.integers(stop - start))
+            stop = start + 1
         phrases = record.phrases[start:stop]
         path = self._path(record)
         image = load_image(Path(path), record.source)
         size = (image.shape[0], image.shape[1])
         check_size(record, size)
-        boxes = [self._boxes(phrase, record, size) for phrase in phrases]
+        boxes = [self._boxes(phrase, record, size) for phrase in phrases if self.rules.boxes]
         masks = [self._mask(phrase, record, size, evaluation=rng is None) for phrase in phrases]
-        targets = np.stack([enclosing_box(one) for one in boxes])
+        targets = np.stack([enclosing_box(one) for one in boxes]) if boxes else np.zeros((0, 4))
         return ReferringSample(
             image=self.transform(image, rng),
             size=size,
@@ -181,6 +197,8 @@ class ReferringDataset(Dataset[ReferringSample]):
             record_id=record.record_id,
             split=record.split,
             text=self.text.encode(record, phrases),
+            resized=self.transform.resized(size),
+            offset=self.transform.offset(size),
             index=index,
             phrase=[phrase.text for phrase in phrases],
             phrase_ids=[phrase.phrase_id for phrase in phrases],
@@ -202,7 +220,7 @@ class ReferringDataset(Dataset[ReferringSample]):
     def _mask(
         self, phrase: Phrase, record: Record, size: tuple[int, int], *, evaluation: bool
     ) -> np.ndarray | None:
-        if not (evaluation or self.rules.masks):
+        if not (self.rules.masks or (evaluation and self.rules.boxes)):
             return None
         return phrase_mask(phrase, size, record.source, self.rules.mask_root)
 

@@ -43,7 +43,8 @@ class ReferringCollate:
             **self._texts([sample.text for sample in samples]),
             "target_boxes": [s.target_boxes for s in samples],
             "size": [sample.size for sample in samples],
-            "resized": [tuple(s.image.shape[1:]) for s in samples if s.image is not None],
+            "resized": [sample.resized for sample in samples],
+            "offset": [sample.offset for sample in samples],
             "image_path": [sample.image_path for sample in samples],
             "record_ids": [sample.record_id for sample in samples],
             "sample_index": [sample.index for sample in samples],
@@ -88,7 +89,7 @@ class ReferringCollate:
 
     def _pad(self, rows: Sequence[list[int]], length: int | None) -> tuple[Tensor, Tensor]:
         """Rows of ids -> ids and mask, (n, length) int64; the longest row without a length."""
-        longest = length or max(map(len, rows), default=1)
+        longest = length or max([1, *map(len, rows)])
         ids = torch.full((len(rows), longest), int(self.text.tokenizer.pad_token_id))
         mask = torch.zeros(len(rows), longest, dtype=torch.int64)
         for index, row in enumerate(rows):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase
 
 from dataset.record import Phrase, Record
+from dataset.words import Vocabulary
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +49,15 @@ class ReferringText:
     """How expressions become tokens.
 
     Attributes:
-        tokenizer: a fast one, which knows the characters of its tokens.
+        tokenizer: a fast one, which knows the characters of its tokens, or whole words (for one
+            expression per picture only).
         multi_phrase: a sample is a sentence with several phrases, not one expression.
         max_tokens: one expression is cut to this many tokens, special ones included (released
             rule). A sentence with phrases is not: a longer one is an error.
         max_phrase_tokens: each phrase is cut to this many.
     """
 
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer: PreTrainedTokenizerBase | Vocabulary
     multi_phrase: bool = False
     max_tokens: int = 40
     max_phrase_tokens: int = 22
@@ -108,7 +110,9 @@ class ReferringText:
 
     def _expression(self, text: str, limit: int, record: Record) -> list[int]:
         ids = self.tokenizer(text, truncation=True, max_length=limit)["input_ids"]
-        if len(ids) <= self.tokenizer.num_special_tokens_to_add():
+        # RefCLIP reads a text without words, such as "?", as padding only, and scores it.
+        words = isinstance(self.tokenizer, Vocabulary)
+        if not words and len(ids) <= self.tokenizer.num_special_tokens_to_add():
             raise ValueError(
                 f"{record.source}: nothing of the expression {text!r} is a word to the tokeniser;"
                 " correct or remove it in the annotation file"

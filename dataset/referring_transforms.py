@@ -1,7 +1,8 @@
 """Pictures to the inputs of box and mask systems; boxes and masks move along.
 
-Two rules bring a picture to the network's size: `aspect` keeps the aspect (RefTR), `square`
-stretches it. The picture lies at the top left of its batch's canvas; the rest is padding.
+Three rules bring a picture to the network's size: `aspect` keeps the aspect (RefTR), `square`
+stretches it, `letterbox` lays it in the middle of a grey square (RefCLIP, SimREC). Otherwise the
+picture lies at the top left of its batch's canvas; the rest is padding.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import cv2
 import numpy as np
 import torch
 from PIL import Image
+
+from dataset.letterbox import letterbox, letterbox_of
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -47,10 +50,12 @@ def change_brightness(image: np.ndarray, factor: float) -> np.ndarray:
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
 
 
-def to_tensor(image: np.ndarray) -> torch.Tensor:
-    """(H, W, 3) uint8 RGB -> (3, H, W) float32 with ImageNet's mean and deviation."""
+def to_tensor(image: np.ndarray, *, normalize: bool = True) -> torch.Tensor:
+    """(H, W, 3) uint8 RGB -> (3, H, W) float32 with ImageNet's mean and deviation, or in [0, 1]."""
     pixels = torch.from_numpy(np.require(image, requirements=["C", "W"]))
     tensor = pixels.permute(2, 0, 1).float().div_(255)
+    if not normalize:
+        return tensor.contiguous()
     mean, deviation = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
     return tensor.sub_(mean[:, None, None]).div_(deviation[:, None, None]).contiguous()
 
@@ -60,29 +65,41 @@ class ReferringTransform:
     """Jitter, resize and normalise a picture.
 
     Attributes:
-        image_size: of the shorter side (`aspect`) or of both (`square`), in pixels.
+        image_size: of the shorter side (`aspect`), of both (`square`), or of the square that the
+            picture lies on (`letterbox`), in pixels.
         max_image_size: limit of the longer side (`aspect`).
-        rule: "aspect" or "square".
+        rule: "aspect", "square" or "letterbox".
+        normalize: subtract ImageNet's mean and divide by its deviation.
         jitter: multiply the value of HSV by a factor drawn from [0.5, 1.5] (training).
     """
 
     image_size: int = 640
     max_image_size: int = 640
-    rule: Literal["aspect", "square"] = "aspect"
+    rule: Literal["aspect", "square", "letterbox"] = "aspect"
     jitter: bool = False
+    normalize: bool = True
 
     def resized(self, size: tuple[int, int]) -> tuple[int, int]:
         """The (h, w) that a picture of (H, W) gets."""
         if self.rule == "square":
             return (self.image_size, self.image_size)
+        if self.rule == "letterbox":
+            return letterbox_of(size, self.image_size).size
         return aspect_size(size, self.image_size, self.max_image_size)
 
+    def offset(self, size: tuple[int, int]) -> tuple[int, int]:
+        """The (x, y) of a picture of (H, W) on its tensor."""
+        return letterbox_of(size, self.image_size).offset if self.rule == "letterbox" else (0, 0)
+
     def __call__(self, image: np.ndarray, rng: np.random.Generator | None = None) -> torch.Tensor:
-        """(H, W, 3) uint8 RGB -> (3, h, w) float32; without `rng` nothing is jittered."""
+        """(H, W, 3) uint8 RGB -> (3, h, w) float32, or the whole square of `letterbox`; without
+        `rng` nothing is jittered."""
         if self.jitter and rng is not None:
             image = change_brightness(image, rng.uniform(DARKEST, BRIGHTEST))
+        if self.rule == "letterbox":
+            return to_tensor(letterbox(image, self.image_size)[0], normalize=self.normalize)
         height, width = self.resized(image.shape[:2])
         if (height, width) != image.shape[:2]:
             resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
             image = np.asarray(resized)
-        return to_tensor(image)
+        return to_tensor(image, normalize=self.normalize)

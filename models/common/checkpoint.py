@@ -49,8 +49,8 @@ def read_checkpoint(path: str | Path, *, allowed: Sequence[type] = ()) -> dict:
             nothing but keep what they are given.
 
     Returns:
-        The dictionary that was saved; `model` holds the state dict (a bare state dict is wrapped as
-        `model`).
+        The dictionary that was saved; `model` holds the state dict, also where it is bare or called
+        `state_dict` (RefCLIP, SimREC).
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -78,6 +78,8 @@ def read_checkpoint(path: str | Path, *, allowed: Sequence[type] = ()) -> dict:
         )
     if "model" not in content and all(isinstance(value, Tensor) for value in content.values()):
         content = {"model": content}
+    if "model" not in content and "state_dict" in content:
+        content = {**content, "model": content["state_dict"]}
     if not isinstance(content.get("model"), dict):
         raise CheckpointError(
             f"{path}: no entry 'model' (its entries: {', '.join(map(str, content))})"

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from models.common.checkpoint import CheckpointError
+
 # Scores of padded words; not infinite, so that a text without any word attends to all evenly.
 PADDED = -1e9
 
@@ -181,3 +183,16 @@ def load_word_vectors(encoder: WordLanguageEncoder, vectors: Tensor) -> None:
         )
     with torch.no_grad():
         table.copy_(vectors)
+
+
+def check_vocabulary(encoder: WordLanguageEncoder, table: Tensor | None, source: str) -> None:
+    """Raises CheckpointError if a file's table of word vectors has another number of words than
+    the model: then every word would be read as another one."""
+    words = encoder.embedding.num_embeddings
+    if table is not None and len(table) != words:
+        raise CheckpointError(
+            f"{source}: its vocabulary has {len(table)} words, that of the configuration {words}. "
+            "Ids follow the order of the words, so both must be the same: configure the annotation "
+            "files that it was trained with, or set data.text_encoder to the words.txt that was "
+            "written beside it"
+        )

@@ -46,6 +46,7 @@ class TorchvisionDetector(nn.Module):
     to each. A cell without enough detections has boxes of its own size with objectness 0.
 
     Args:
+        name: its name in torchvision.
         network: gives, in evaluation mode, a list of {boxes, scores} for a list of pictures in
             [0, 1], and has `backbone` and `transform`.
 
@@ -53,9 +54,9 @@ class TorchvisionDetector(nn.Module):
         ValueError: a stride is missing among the maps of the backbone.
     """
 
-    def __init__(self, network: nn.Module, *, boxes_per_cell: int = 4):
+    def __init__(self, network: nn.Module, *, name: str = "", boxes_per_cell: int = 4):
         super().__init__()
-        self.network, self.boxes_per_cell = network, boxes_per_cell
+        self.network, self.name, self.boxes_per_cell = network, name, boxes_per_cell
         network.eval()
         side = 8 * COARSEST
         with torch.no_grad():

@@ -11,13 +11,12 @@ from geometry import Grounding, box_to_point
 from models.refclip.model import gather_cells
 
 
-def chosen_boxes(outputs: dict[str, Tensor]) -> Tensor:
-    """The likeliest object of the cell that fits its sentence best: (B, 5), xyxy in pixels of the
-    input and objectness. Neither classes, thresholds nor suppression play a part."""
-    cell = outputs["similarity"].argmax(dim=1, keepdim=True)
-    boxes = gather_cells(outputs["cell_boxes"], cell)[:, 0]
-    box = gather_cells(boxes, boxes[..., 4].argmax(dim=1, keepdim=True))[:, 0]
-    return torch.cat([box_convert(box[:, :4], "cxcywh", "xyxy"), box[:, 4:]], dim=1)
+def choose(outputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Which of the k candidate cells fits each sentence best, and which of its A boxes is most
+    likely an object: (B,) and (B,). Neither classes, thresholds nor suppression play a part."""
+    cell = outputs["similarity"].argmax(dim=1)
+    objectness = gather_cells(outputs["cell_boxes"][..., 4], cell[:, None])[:, 0]
+    return cell, objectness.argmax(dim=1)
 
 
 def margins(outputs: dict[str, Tensor]) -> Tensor:
@@ -45,24 +44,40 @@ def to_picture(
 def outputs_to_groundings(outputs: dict[str, Tensor], batch: dict) -> list[Grounding]:
     """One `Grounding` per sentence, its box not clipped to the picture.
 
-    The score is the objectness of the box. `candidates` are all boxes of all candidate cells, and
-    `details` hold the similarity of the chosen cell and its margin over the next.
+    The score is the objectness of the box. `candidates` are the boxes of all "selected cells" and
+    of the "chosen cell"; `confidence` has the `similarity` of the chosen cell, its `margin` over
+    the next and the `objectness`.
+
+    Args:
+        outputs: of the model.
+        batch: `phrase`, and `size`, `resized`, `offset` of every picture.
     """
-    chosen = chosen_boxes(outputs).detach().cpu().double().numpy()
+    cell, which = choose(outputs)
+    corners = box_convert(outputs["cell_boxes"][..., :4].double(), "cxcywh", "xyxy").cpu().numpy()
+    objectness = outputs["cell_boxes"][..., 4].double().cpu().numpy()
+    similarity, margin = outputs["similarity"].max(dim=1).values.tolist(), margins(outputs).tolist()
     groundings = []
     for row, size in enumerate(batch["size"]):
         place = (tuple(map(int, size)), batch["resized"][row], batch["offset"][row])
-        box = to_picture(chosen[row, :4], *place)
+        chosen, number = int(cell[row]), int(which[row])
+        boxes = to_picture(corners[row], *place)
+        box, score = boxes[chosen, number], float(objectness[row, chosen, number])
         groundings.append(
             Grounding(
                 phrase=batch["phrase"][row],
                 point=box_to_point(box),
                 boxes=box[None],
-                scores=chosen[row, 4:],
+                scores=np.array([score]),
                 mask=None,
                 heatmap=None,
                 size=place[0],
                 derived=frozenset({"point"}),
+                candidates={"selected cells": boxes.reshape(-1, 4), "chosen cell": boxes[chosen]},
+                confidence={
+                    "similarity": similarity[row],
+                    "margin": margin[row],
+                    "objectness": score,
+                },
             )
         )
     return groundings

@@ -1,0 +1,96 @@
+"""RefCLIP from a config: the only file of this room that reads one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sized
+
+from torch import Tensor, nn
+from torchvision.models import detection as torchvision_detection
+from torchvision.models import get_model, list_models
+
+from configs.refclip import RefclipDetectorConfig, RefclipInitConfig, RefclipModelConfig
+from geometry import Grounding
+from models.common.checkpoint import LoadReport
+from models.common.darknet import MultiScaleFusion
+from models.common.distributed import synchronise_batch_norms
+from models.common.word_language import WordLanguageEncoder, load_word_vectors
+from models.refclip.checkpoint import initialise_detector, load
+from models.refclip.criterion import RefCLIPCriterion
+from models.refclip.detector import TorchvisionDetector
+from models.refclip.model import RefCLIP
+from models.refclip.postprocess import outputs_to_groundings
+from models.refclip.yolov3 import YoloV3
+
+Postprocess = Callable[[dict[str, Tensor], dict], list[Grounding]]
+
+
+def build_detector(config: RefclipDetectorConfig) -> YoloV3 | TorchvisionDetector:
+    """A random detector.
+
+    Raises:
+        ValueError: neither `yolov3` nor a detector of torchvision's with the maps that are needed.
+    """
+    if config.name == "yolov3":
+        return YoloV3(width=config.width, classes=config.classes)
+    known = list_models(module=torchvision_detection)
+    if config.name not in known:
+        raise ValueError(
+            f"model.detector.name {config.name!r} does not exist; legal: yolov3, {', '.join(known)}"
+        )
+    network = get_model(
+        config.name, weights=None, weights_backbone=None, num_classes=config.classes
+    )
+    return TorchvisionDetector(network, name=config.name, boxes_per_cell=config.boxes_per_cell)
+
+
+def build_model(config: RefclipModelConfig, vocabulary: int) -> RefCLIP:
+    """A random RefCLIP of these sizes for so many words."""
+    detector, text = build_detector(config.detector), config.text
+    model = RefCLIP(
+        detector,
+        WordLanguageEncoder(
+            vocabulary=vocabulary,
+            word_width=text.word_width,
+            width=config.width,
+            layers=text.layers,
+            heads=text.heads,
+            ffn=text.ffn,
+            dropout=text.dropout,
+            train_words=text.train_words,
+        ),
+        MultiScaleFusion(detector.widths, config.fusion_width),
+        width=config.width,
+        fusion_width=config.fusion_width,
+        cells=config.cells,
+        detector_bn=config.detector.batch_norm,
+    )
+    synchronise_batch_norms(model, config.across_processes)
+    return model
+
+
+def initialise(
+    model: RefCLIP, config: RefclipInitConfig, word_vectors: Tensor | None
+) -> list[LoadReport]:
+    """Fills a random model with the words' vectors and from the files that the config names.
+
+    Args:
+        word_vectors: (V, word_width), read from `config.words`.
+
+    Raises:
+        FileNotFoundError, CheckpointError: see `models.common.checkpoint`.
+    """
+    if word_vectors is not None:
+        load_word_vectors(model.lang_encoder, word_vectors)
+    steps = ((initialise_detector, config.detector), (load, config.refclip))
+    return [step(model, source) for step, source in steps if source]
+
+
+def build_criterion(config: RefclipModelConfig) -> RefCLIPCriterion:
+    """The loss with its factor."""
+    weights = {f"loss_{name}": factor for name, factor in config.weights.items()}
+    return RefCLIPCriterion(weights, across_processes=config.across_processes)
+
+
+def build(config: RefclipModelConfig, words: Sized) -> tuple[RefCLIP, nn.Module, Postprocess]:
+    """(model with random weights for a vocabulary, criterion, postprocess)."""
+    return build_model(config, len(words)), build_criterion(config), outputs_to_groundings

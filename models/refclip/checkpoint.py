@@ -1,0 +1,118 @@
+"""Published RefCLIP and detector weights in and out of our models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import Tensor, nn
+from torchvision.models import get_model_weights
+
+from models.common.checkpoint import (
+    CheckpointError,
+    LoadReport,
+    first_line,
+    load_strictly,
+    read_checkpoint,
+)
+from models.common.word_language import check_vocabulary
+from models.refclip.model import RefCLIP
+from models.refclip.yolov3 import YoloV3
+
+DETECTOR = "visual_encoder."
+COUNTER = "num_batches_tracked"
+LEAKAGE = (
+    "It was trained on COCO, whose training pictures include many of the RefCOCO, RefCOCO+ and "
+    "RefCOCOg validation and test pictures: the results are not those of a network that never saw "
+    "them."
+)
+
+
+def load(model: RefCLIP, path: str | Path) -> LoadReport:
+    """Fill `model` from a published or own checkpoint file, its detector's statistics included:
+    training may have moved them.
+
+    Returns:
+        What was loaded; `str()` of it is one paragraph.
+
+    Raises:
+        FileNotFoundError, CheckpointError: see `models.common.checkpoint`; or the file has another
+            vocabulary than the model.
+    """
+    content = read_checkpoint(path)
+    report = LoadReport(source=str(path))
+    if "epoch" in content:
+        report.notes.append(f"Written after epoch {content['epoch']}.")
+    fill(model, content["model"], report)
+    return report
+
+
+def fill(model: RefCLIP, published: dict[str, Tensor], report: LoadReport) -> None:
+    """`load` for a state dict that is already in memory."""
+    state = without_wrappers(published)
+    check_vocabulary(model.lang_encoder, state.get("lang_encoder.embedding.weight"), report.source)
+    load_strictly(model, with_counters(state, model), report=report)
+
+
+def published_state(model: RefCLIP) -> dict[str, Tensor]:
+    """The model's state in the published layout, which our names are."""
+    return dict(model.state_dict())
+
+
+def without_wrappers(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Without the prefix that saving from inside a DistributedDataParallel wrapper leaves."""
+    return {key.removeprefix("module."): value for key, value in state.items()}
+
+
+def with_counters(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """With the model's own counters of batches where a file has none; nothing depends on them."""
+    own = model.state_dict()
+    counters = {key: value for key, value in own.items() if key.endswith(COUNTER)}
+    return {**counters, **state}
+
+
+def initialise_detector(model: RefCLIP, source: str) -> LoadReport:
+    """The detector from a file, or from torchvision.
+
+    Args:
+        source: a `.pth` file of the detector by itself or of a whole RefCLIP; or `torchvision`: its
+            COCO weights of a detector of torchvision's, which it downloads unless it has them.
+
+    Raises:
+        FileNotFoundError, CheckpointError: see `models.common.checkpoint`.
+    """
+    detector = model.visual_encoder
+    published = isinstance(detector, YoloV3)
+    network = detector if published else detector.network
+    report = LoadReport(source=f"{source} (detector)")
+    if source == "torchvision" and not published:
+        state = _download(detector.name)
+        report.notes.append(LEAKAGE)
+    else:
+        state = without_wrappers(read_checkpoint(source)["model"])
+        inside = {k.removeprefix(DETECTOR): v for k, v in state.items() if k.startswith(DETECTOR)}
+        state = inside or state
+    if published:
+        _check_classes(detector, state, source)
+    load_strictly(network, with_counters(state, network), report=report)
+    return report
+
+
+def _check_classes(detector: YoloV3, state: dict[str, Tensor], source: str) -> None:
+    head = "module_list.19.conv.weight"
+    if head in state and state[head].ndim == 4:
+        rows, own = len(state[head]), len(detector.state_dict()[head])
+        if rows != own and rows % 4 == 0 and rows > 20:
+            raise CheckpointError(
+                f"{source}: its heads know {rows // 4 - 5} classes, the model's "
+                f"{detector.classes}; set model.detector.classes to {rows // 4 - 5}"
+            )
+
+
+def _download(name: str) -> dict[str, Tensor]:
+    try:
+        return get_model_weights(name)["COCO_V1"].get_state_dict()
+    except (OSError, RuntimeError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"model.init.detector: torchvision's COCO weights of {name} cannot be had here "
+            f"({first_line(error)}); download them elsewhere and give the file"
+        ) from error
