@@ -32,6 +32,7 @@ def pytest_generate_tests(metafunc):
         ("albef_golden", "albef"),
         ("evaluation_golden", "evaluation"),
         ("reftr_golden", "reftr"),
+        ("refclip_golden", "refclip"),
     ):
         if fixture in metafunc.fixturenames:
             mine = [file for file in files if golden_meta(file)["system"] == system]
@@ -58,9 +59,20 @@ def albef_golden(request):
 @pytest.fixture(scope="module")
 def reftr_golden(request):
     """(arrays, meta, state-dict layout) of one RefTR file."""
-    arrays, meta = load_golden(request.param)
-    name = f"reftr_keys_{meta['size'].split('_')[0]}.json"
-    folders = (request.param.parent, GOLDEN)
+    return load_with_layout(request.param)
+
+
+@pytest.fixture(scope="module")
+def refclip_golden(request):
+    """(arrays, meta, state-dict layout) of one RefCLIP file."""
+    return load_with_layout(request.param)
+
+
+def load_with_layout(file: Path) -> tuple[dict[str, np.ndarray], dict, dict]:
+    """A file of a system whose key lists are called SYSTEM_keys_SIZE.json."""
+    arrays, meta = load_golden(file)
+    name = f"{meta['system']}_keys_{meta['size'].split('_')[0]}.json"
+    folders = (file.parent, GOLDEN)
     layout = next(f / name for f in folders if (f / name).is_file())
     return arrays, meta, json.loads(layout.read_text())
 

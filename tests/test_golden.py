@@ -11,9 +11,16 @@ import numpy as np
 import pytest
 import torch
 
-from tests import golden_reftr, golden_reftr_checks, golden_reftr_data
+from tests import (
+    golden_refclip_checks,
+    golden_refclip_data,
+    golden_reftr,
+    golden_reftr_checks,
+    golden_reftr_data,
+)
 from tests.golden_albef import GoldenALBEF, assert_close, assert_scalar
 from tests.golden_evaluation import check_pointing
+from tests.golden_refclip import GoldenRefCLIP
 from tests.golden_reftr import GoldenRefTR
 
 OBJECTIVES = {"amc": ("itc_itm_mlm", "amc"), "selfeq": ("selfeq",)}
@@ -144,6 +151,37 @@ def test_reftr_data_and_metrics_are_the_published_ones(reftr_data, tmp_path):
 
 def test_reftr_samples_that_broke_batching_are_split_or_refused(reftr_data, tmp_path):
     golden_reftr_data.check_limits(reftr_data, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def refclip(refclip_golden) -> GoldenRefCLIP:
+    return GoldenRefCLIP(*refclip_golden)
+
+
+@pytest.mark.parametrize("part", golden_refclip_checks.PARTS)
+def test_refclip_gives_the_published_numbers(refclip, part):
+    golden_refclip_checks.check(refclip, part)
+
+
+def test_every_array_of_refclip_has_its_rule(refclip):
+    golden_refclip_checks.check_coverage(refclip, golden_refclip_data.is_of_data)
+
+
+def test_refclip_is_frozen_precise_and_rated_as_published(refclip):
+    golden_refclip_checks.check_double_precision(refclip)
+    golden_refclip_checks.check_frozen_parts(refclip)
+    golden_refclip_checks.check_rates(refclip)
+
+
+def test_refclip_data_and_scores_are_the_published_ones(refclip, tmp_path):
+    files = golden_refclip_data.GoldenFiles(refclip, tmp_path)
+    golden_refclip_data.check_words(refclip, files)
+    golden_refclip_data.check_vectors(refclip, files)
+    golden_refclip_data.check_items(refclip, files)
+    golden_refclip_data.check_letterbox(refclip, files)
+    golden_refclip_data.check_back_to_the_picture(refclip)
+    golden_refclip_data.check_end_to_end(refclip, files)
+    golden_refclip_data.check_scores(refclip)
 
 
 def test_pointing_and_proposals_are_decided_as_published(evaluation_golden):
