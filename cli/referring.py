@@ -12,12 +12,12 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
-from transformers import PreTrainedTokenizerBase
 
 import engine
 import utils
 from cli.evaluation import below, checkpoint_files, evaluate_checkpoints, require_predictions
 from cli.rooms import ROOMS
+from cli.texts import Tokenizer, load_texts, require_same_words
 from configs import ReferringConfig, load_config, to_dict
 from configs.trees import root_overrides
 from dataset.loader import eval_loader
@@ -26,7 +26,6 @@ from dataset.referring_collate import ReferringCollate
 from dataset.referring_text import ReferringText
 from dataset.referring_transforms import ReferringTransform
 from dataset.sources import read_splits, source_files
-from dataset.text import load_tokenizer
 from geometry import Grounding
 from report.predictions import Prediction, Run, runs_of
 from report.results import score_rows
@@ -67,7 +66,12 @@ def main(argv: Sequence[str] | None, *, description: str) -> list[dict]:
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_arguments(parser)
-    parser.add_argument("--checkpoint", required=True, help="a .pth file, or a folder of them")
+    parser.add_argument(
+        "--checkpoint",
+        "--eval-weights",
+        required=True,
+        help="a .pth file, or a folder of them (RefCLIP and SimREC call it --eval-weights)",
+    )
     parser.add_argument("--output_dir", default="runs/referring", help="receives the results")
     parser.add_argument("--split", nargs="+", help="only these splits of data.evaluate")
     parser.add_argument("--again", action="store_true", help="evaluate what has results already")
@@ -93,9 +97,8 @@ def run(
     again: bool,
 ) -> list[dict]:
     """`main` with everything parsed."""
-    checkpoint_files(checkpoints)  # a wrong path is said before the data are read
     room, files = ROOMS[config.system], chosen_files(config, splits)
-    tokenizer = load_tokenizer(config.data.text_encoder)
+    tokenizer = load_texts(config, checkpoint_files(checkpoints)[0])
     model, _, postprocess = room.build(config.model, tokenizer)
     model.to(device).eval()
     loader = evaluation_loader(config, tokenizer, files)
@@ -107,6 +110,7 @@ def run(
     )
 
     def predict_with(file: Path) -> tuple[list[Prediction], list[str]]:
+        require_same_words(tokenizer, file)
         logger.info("%s", room.load(model, file))
         return predict(config, model, postprocess, loader, device)
 
@@ -140,7 +144,7 @@ def chosen_files(config: ReferringConfig, splits: Sequence[str]) -> dict[str, tu
 def describe(config: ReferringConfig, checkpoint: str, splits: Sequence[str]) -> Run:
     """The columns that all rows of an evaluation share."""
     data = config.data
-    side = data.image_size if data.resize == "square" else data.max_image_size
+    side = data.max_image_size if data.resize == "aspect" else data.image_size
     room = ROOMS[config.system]
     return Run(
         system=room.title,
@@ -158,6 +162,8 @@ def describe(config: ReferringConfig, checkpoint: str, splits: Sequence[str]) ->
 
 def task_of(config: ReferringConfig) -> str:
     """What the model was trained for: boxes of one or of several phrases, or masks."""
+    if not config.model.needs_boxes:
+        return "REC without boxes"
     if config.model.masks:
         return "RES"
     return "multi-phrase" if config.data.multi_phrase else "REC"
@@ -169,7 +175,7 @@ def evaluation_images(config: ReferringConfig) -> str:
     return config.data.image_root if own is None else own
 
 
-def text_rules(config: ReferringConfig, tokenizer: PreTrainedTokenizerBase) -> ReferringText:
+def text_rules(config: ReferringConfig, tokenizer: Tokenizer) -> ReferringText:
     """How this configuration makes expressions tokens."""
     data = config.data
     return ReferringText(tokenizer, data.multi_phrase, data.max_tokens, data.max_phrase_tokens)
@@ -223,7 +229,7 @@ def collate(config: ReferringConfig, text: ReferringText, *, training: bool) -> 
 
 def evaluation_loader(
     config: ReferringConfig,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: Tokenizer,
     files: Mapping[str, Sequence[str]],
 ) -> DataLoader:
     """Batches of some splits for this process; no sample comes twice."""

@@ -9,16 +9,15 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from transformers import PreTrainedTokenizerBase
 
 import engine
 import utils
 from cli import referring
 from cli.rooms import ROOMS, Room
+from cli.texts import Tokenizer, beside_weights, load_texts, save_words
 from configs import ReferringConfig, to_dict
 from dataset.loader import train_loader
 from dataset.sources import source_files
-from dataset.text import load_tokenizer
 from models.common.checkpoint import LoadReport
 from optim import create_rated_optimizer
 from scheduler import stepwise_rate
@@ -68,7 +67,7 @@ def run(config: ReferringConfig, args: argparse.Namespace, device: torch.device)
         raise ValueError("data.train names no split; give its annotation files there")
     room, output_dir = ROOMS[config.system], Path(args.output_dir)
     utils.seed_everything(config.seed)
-    tokenizer = load_tokenizer(config.data.text_encoder)
+    tokenizer = load_texts(config, Path(args.checkpoint) if args.checkpoint else None)
     model, criterion, postprocess = room.build(config.model, tokenizer)
     snapshots = engine.Snapshots(
         output_dir,
@@ -77,14 +76,17 @@ def run(config: ReferringConfig, args: argparse.Namespace, device: torch.device)
         restore_model=lambda model, state: room.fill(model, state, LoadReport("resumed run")),
         keep=config.keep,
         may_change=MAY_CHANGE,
+        beside=beside_weights(tokenizer),
     )
     resume = snapshots.starting_point(args.resume, args.checkpoint)
     if resume is None:
-        start(room, model, config, args.checkpoint)
+        start(room, model, config, args.checkpoint, tokenizer)
     model.to(device)
     optimizers = {"run": create_rated_optimizer(config.optimizer, model)}
     stages = build_stages(config, criterion, tokenizer)
     validation = build_validation(config, model, postprocess, tokenizer, device)
+    if utils.is_main():
+        save_words(tokenizer, output_dir)
     utils.write_manifest(
         output_dir, to_dict(config), seed=config.seed, files=annotation_files(config)
     )
@@ -92,7 +94,7 @@ def run(config: ReferringConfig, args: argparse.Namespace, device: torch.device)
         model,
         stages,
         optimizers,
-        engine.Settings.of(config, unused_parameters=False),
+        engine.Settings.of(config, unused_parameters=False, ema=config.ema),
         snapshots=snapshots,
         output_dir=output_dir,
         device=device,
@@ -101,12 +103,18 @@ def run(config: ReferringConfig, args: argparse.Namespace, device: torch.device)
     )
 
 
-def start(room: Room, model: nn.Module, config: ReferringConfig, checkpoint: str | None) -> None:
+def start(
+    room: Room,
+    model: nn.Module,
+    config: ReferringConfig,
+    checkpoint: str | None,
+    tokenizer: Tokenizer,
+) -> None:
     """The weights of a new run: those of --checkpoint, or what model.init names."""
     if checkpoint:
         reports = [room.start_from(model, checkpoint)]
     else:
-        reports = room.initialise(model, config.model)
+        reports = room.initialise(model, config.model, tokenizer)
     for report in reports:
         # Notes say what a reader of the results must know, such as where DETR saw test pictures.
         logger.log(logging.WARNING if report.notes else logging.INFO, "%s", report)
@@ -124,7 +132,7 @@ def annotation_files(config: ReferringConfig) -> list:
 
 
 def build_stages(
-    config: ReferringConfig, criterion: nn.Module, tokenizer: PreTrainedTokenizerBase
+    config: ReferringConfig, criterion: nn.Module, tokenizer: Tokenizer
 ) -> list[engine.Stage]:
     """Data, criterion and schedule: the curriculum, then data.train."""
     text = referring.text_rules(config, tokenizer)
@@ -164,7 +172,7 @@ def build_validation(
     config: ReferringConfig,
     model: nn.Module,
     postprocess: referring.Postprocess,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: Tokenizer,
     device: torch.device,
 ) -> engine.Validation | None:
     """The evaluation that chooses checkpoint_best.pth; None if the configuration wants none."""

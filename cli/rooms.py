@@ -9,8 +9,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from cli.texts import vectors_of_words
 from geometry import Grounding
 from models.common.checkpoint import LoadReport
+from models.refclip import build as refclip
+from models.refclip import checkpoint as refclip_checkpoint
 from models.reftr import build as reftr
 from models.reftr import checkpoint as reftr_checkpoint
 
@@ -22,7 +25,8 @@ class Room:
     title: its name in results. derived: what it does not give itself without masks ("mask" is then
         not given at all).
     build: (model config, tokeniser) -> (model, criterion, postprocess).
-    initialise: (model, model config) -> what was loaded, for a new run without a checkpoint.
+    initialise: (model, model config, tokeniser) -> what was loaded, for a new run without a
+        checkpoint.
     load: (model, checkpoint) for an evaluation: strict.
     start_from: (model, checkpoint) for a new run: parts of the model may be new.
     fill: (model, published state, report). published_state: model -> state.
@@ -31,7 +35,7 @@ class Room:
     title: str
     derived: tuple[str, ...]
     build: Callable[..., tuple[nn.Module, nn.Module, Callable[[Any, dict], list[Grounding]]]]
-    initialise: Callable[[Any, Any], list[LoadReport]]
+    initialise: Callable[[Any, Any, Any], list[LoadReport]]
     load: Callable[[Any, str | Path], LoadReport]
     start_from: Callable[[Any, str | Path], LoadReport]
     fill: Callable[[Any, dict[str, Tensor], LoadReport], None]
@@ -43,10 +47,22 @@ ROOMS: dict[str, Room] = {
         title="RefTR",
         derived=("point",),
         build=reftr.build,
-        initialise=lambda model, config: reftr.initialise(model, config.init),
+        initialise=lambda model, config, _: reftr.initialise(model, config.init),
         load=reftr_checkpoint.load,
         start_from=reftr_checkpoint.initialise_from_detection,
         fill=reftr_checkpoint.fill,
         published_state=reftr_checkpoint.published_state,
+    ),
+    "refclip": Room(
+        title="RefCLIP",
+        derived=("point",),
+        build=refclip.build,
+        initialise=lambda model, config, words: refclip.initialise(
+            model, config.init, vectors_of_words(config, words)
+        ),
+        load=refclip_checkpoint.load,
+        start_from=refclip_checkpoint.load,
+        fill=refclip_checkpoint.fill,
+        published_state=refclip_checkpoint.published_state,
     ),
 }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -47,16 +46,12 @@ class WeightAverage:
         finally:
             _put(model, own)
 
-    def state_dict(self) -> dict[str, Any]:
-        """What an exact continuation needs, `model` aside."""
-        return {"steps": self.steps}
-
-    def restore(self, model: nn.Module, raw: dict[str, Tensor], steps: int) -> None:
-        """Continue a run: `model` holds the mean, which a checkpoint's weights are; `raw` are the
-        weights themselves, which it then gets."""
+    def restore(self, model: nn.Module, weights: dict[str, Tensor], steps: int) -> None:
+        """Continue a run: `model` holds the mean, as its checkpoints do, and gets `weights`, those
+        that the optimiser moves."""
         self.mean = {name: value.detach().clone() for name, value in _changing(model).items()}
         self.steps = steps
-        _put(model, raw)
+        _put(model, weights)
 
 
 def raw_weights(model: nn.Module) -> dict[str, Tensor]:

@@ -1,10 +1,11 @@
 """Checkpoints of a run: written atomically in a room's published layout, read back exactly.
 
-A file holds the published entries {model, optimizer, lr_scheduler, config, epoch} and one of our
-own, `run`, with what an exact continuation needs besides. `checkpoint_NN.pth` is written after
-every epoch, `checkpoint_best.pth` after one that validated better than all before; `last.ckpt`,
-which is not taken for a finished checkpoint by an evaluation of the folder, at `save_every_steps`
-within an epoch.
+A file holds the published entries {model, optimizer, lr_scheduler, config, epoch}, what the system
+keeps beside its weights (the vocabulary of whole words) and `run`, with what an exact continuation
+needs besides. Where a running mean of the weights is trained, `model` is that.
+`checkpoint_NN.pth` is written after every epoch, `checkpoint_best.pth` after one that validated
+better than all before; `last.ckpt`, which is not taken for a finished checkpoint by an evaluation
+of the folder, at `save_every_steps` within an epoch.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Collection
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 import utils
+from engine.average import WeightAverage, raw_weights
 from models.common.checkpoint import CheckpointError, read_checkpoint
 
 logger = logging.getLogger("groundwork")
@@ -46,6 +49,7 @@ class Snapshots:
         keep: how many epoch checkpoints stay, the newest; None = all.
         may_change: dotted keys of the configuration that a resumed run may have otherwise, because
             no number of it depends on them.
+        beside: further entries of every file.
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class Snapshots:
         restore_model: Callable[[nn.Module, dict[str, Tensor]], None],
         keep: int | None = None,
         may_change: Collection[str] = (),
+        beside: dict[str, Any] | None = None,
     ):
         self.folder = Path(folder)
         self.config = config
@@ -64,6 +69,7 @@ class Snapshots:
         self.restore_model = restore_model
         self.keep = keep
         self.may_change = may_change
+        self.beside = beside or {}
         self.best: float | None = None
 
     @property
@@ -79,13 +85,18 @@ class Snapshots:
         scaler: torch.amp.GradScaler,
         position: Position,
         log: dict[str, Any],
+        average: WeightAverage | None = None,
     ) -> dict[str, Any]:
         """Everything a file holds; `current` names the optimiser of the published entry.
 
         Every process of a group must call this: each adds the unfinished means of its `log`.
         """
+        with average.applied(model) if average else nullcontext():
+            # Copies: the export shares its tensors with the model, which gets its own values back.
+            weights = {k: v.clone() if average else v for k, v in self.export(model).items()}
         return {
-            "model": self.export(model),
+            **self.beside,
+            "model": weights,
             "optimizer": optimizers[current].state_dict(),
             "lr_scheduler": {"last_epoch": position.epoch},
             "config": self.config,
@@ -101,6 +112,7 @@ class Snapshots:
                 "scaler": scaler.state_dict(),
                 "logs": utils.all_gather_objects(log),
                 "best": self.best,
+                "average": average and {"weights": raw_weights(model), "steps": average.steps},
             },
         }
 
@@ -190,6 +202,7 @@ class Snapshots:
         model: nn.Module,
         optimizers: dict[str, Optimizer],
         scaler: torch.amp.GradScaler,
+        average: WeightAverage | None = None,
     ) -> tuple[Position, dict[str, Any] | None]:
         """Fill model, optimisers and scaler from a file of ours.
 
@@ -211,6 +224,8 @@ class Snapshots:
         self._check_config(path, content["config"])
         states = {run["current"]: content["optimizer"], **run["other_optimizers"]}
         self.restore_model(model, content["model"])
+        if average is not None:
+            average.restore(model, run["average"]["weights"], run["average"]["steps"])
         for name, state in states.items():
             optimizers[name].load_state_dict(state)
         scaler.load_state_dict(run["scaler"])

@@ -23,6 +23,7 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 import utils
+from engine.average import WeightAverage
 from engine.log import RunLog
 from engine.snapshot import Position, Snapshots
 from scheduler import apply_learning_rate
@@ -60,6 +61,8 @@ class Settings:
 
     unused_parameters: whether a step may leave trainable parameters without a gradient, because
         what it reaches depends on its batch.
+    ema: cap of the decay of the running mean of the weights that is validated and saved; None: the
+        weights themselves are.
     """
 
     seed: int
@@ -69,13 +72,14 @@ class Settings:
     log_every: int = 50
     save_every_steps: int | None = None
     unused_parameters: bool = True
+    ema: float | None = None
 
     @classmethod
-    def of(cls, config: Any, *, unused_parameters: bool) -> Settings:
-        """The settings that a configuration of any system holds under the same names."""
-        names = [field.name for field in fields(cls) if field.name != "unused_parameters"]
-        values = {name: getattr(config, name) for name in names}
-        return cls(**values, unused_parameters=unused_parameters)
+    def of(cls, config: Any, **others: Any) -> Settings:
+        """The settings that a configuration of any system holds under the same names, and the
+        `others`, which not all have."""
+        names = {field.name for field in fields(cls)} - {"unused_parameters", "ema"}
+        return cls(**{name: getattr(config, name) for name in names}, **others)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,11 +133,14 @@ class Trainer:
         self.device = device
         self.validation = validation
         self.position = Position()
+        self.average = None if settings.ema is None else WeightAverage(model, settings.ema)
         self.scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
 
     def resume(self, path: Path) -> None:
         """Continue from a checkpoint; lines of the log about later steps are taken back."""
-        self.position, log = self.snapshots.restore(path, self.model, self.optimizers, self.scaler)
+        self.position, log = self.snapshots.restore(
+            path, self.model, self.optimizers, self.scaler, self.average
+        )
         if log is not None:
             self.log.restore(log, self.device)
 
@@ -177,7 +184,8 @@ class Trainer:
         if self.validation is None:
             return False
         self.model.eval()
-        values = self.validation.run(self.position.epoch)
+        with self.average.applied(self.model) if self.average else nullcontext():
+            values = self.validation.run(self.position.epoch)
         self.model.train()
         if values is None:
             return False
@@ -205,6 +213,8 @@ class Trainer:
         self.scaler.step(optimizer)
         self.scaler.update()
         optimizer.zero_grad(set_to_none=True)
+        if self.average is not None:
+            self.average.update(self.model)
         return sums
 
     def _content(self, stage: Stage) -> dict[str, Any]:
@@ -215,6 +225,7 @@ class Trainer:
             scaler=self.scaler,
             position=self.position,
             log=self.log.state(),
+            average=self.average,
         )
 
 

@@ -1,0 +1,101 @@
+"""The tokeniser of a box and mask system: by name, or the whole words of its annotation files."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from configs import ReferringConfig
+from dataset.formats import simrec
+from dataset.sources import read_splits
+from dataset.text import load_tokenizer
+from dataset.words import Vocabulary, texts_of_annotations, word_vectors
+from models.common.checkpoint import CheckpointError, read_checkpoint
+
+logger = logging.getLogger("groundwork")
+WORDS_FILE = "words.txt"
+Tokenizer = PreTrainedTokenizerBase | Vocabulary
+
+
+def load_texts(config: ReferringConfig, checkpoint: Path | None = None) -> Tokenizer:
+    """What data.text_encoder says. For "words": the words that a checkpoint was trained with, as
+    the file or a words.txt beside it has them, or else those of the annotation files.
+
+    Raises:
+        FileNotFoundError, ValueError: see `dataset.text.load_tokenizer`, `dataset.words`.
+    """
+    name = config.data.text_encoder
+    if Path(name).name == WORDS_FILE:
+        return Vocabulary.read(name)
+    if name != "words":
+        return load_tokenizer(name)
+    if checkpoint is not None:
+        own = read_checkpoint(checkpoint).get("vocabulary")
+        if own is not None:
+            return Vocabulary.from_list(own, f"{checkpoint}: vocabulary")
+        beside = checkpoint.parent / WORDS_FILE
+        if beside.is_file():
+            return Vocabulary.read(beside)
+        logger.warning(
+            "%s holds no vocabulary: the words are those of the configured annotation files, which "
+            "must be the ones that it was trained with",
+            checkpoint,
+        )
+    return Vocabulary.of_texts(_texts(config))
+
+
+def _texts(config: ReferringConfig) -> Iterator[str]:
+    """All expressions of the configured files. Boxes are not looked at."""
+    data = config.data
+    if data.format == "simrec":
+        # As released: the order of the file, with its test splits.
+        parts = (data.train, data.evaluate)
+        files = [file for part in parts for split in part.values() for file in split]
+        for file in dict.fromkeys(files):
+            yield from texts_of_annotations({"": simrec.read(file)})
+        return
+    for part in (*map(config.of_stage, config.curriculum), config):
+        read = read_splits(part.data.train, part.data.format, data.cache_dir)
+        yield from texts_of_annotations({"": read})
+    if data.evaluate:
+        read = read_splits(data.evaluate, data.format, data.cache_dir)
+        yield from texts_of_annotations({"": read})
+
+
+def require_same_words(words: Tokenizer, checkpoint: Path) -> None:
+    """Raises CheckpointError if a checkpoint keeps other words than these."""
+    own = read_checkpoint(checkpoint).get("vocabulary")
+    if isinstance(words, Vocabulary) and own is not None and own != words.words:
+        raise CheckpointError(
+            f"{checkpoint}: was trained with another vocabulary than the first checkpoint of the "
+            "folder; evaluate it by itself"
+        )
+
+
+def vectors_of_words(model: Any, words: Tokenizer) -> torch.Tensor | None:
+    """The vectors that `init.words` of a model's configuration names; None without it."""
+    if not model.init.words:
+        return None
+    if not isinstance(words, Vocabulary):
+        raise ValueError(
+            'model.init.words gives vectors to whole words; set data.text_encoder: "words"'
+        )
+    table, coverage = word_vectors(words.words, model.init.words, model.text.word_width)
+    logger.info("%s", coverage)
+    return torch.from_numpy(table)
+
+
+def beside_weights(words: Tokenizer) -> dict[str, Any]:
+    """What a checkpoint keeps of the tokeniser: whole words."""
+    return {"vocabulary": words.words} if isinstance(words, Vocabulary) else {}
+
+
+def save_words(words: Tokenizer, folder: Path) -> None:
+    """The vocabulary of whole words as a file beside the checkpoints."""
+    if isinstance(words, Vocabulary):
+        words.save(folder / WORDS_FILE)
