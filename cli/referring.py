@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
@@ -26,7 +27,7 @@ from dataset.referring_collate import ReferringCollate
 from dataset.referring_text import ReferringText
 from dataset.referring_transforms import ReferringTransform
 from dataset.sources import read_splits, source_files
-from geometry import Grounding
+from geometry import Box, Grounding, iou
 from report.predictions import Prediction, Run, runs_of
 from report.results import score_rows
 
@@ -299,7 +300,18 @@ def to_prediction(batch: dict, row: int, grounding: Grounding, image_root: str) 
         resized_mask=runs_of(small),
         resized_size=None if small is None else small.shape,
         heatmap=grounding.heatmap,
+        alternatives={
+            name: best_box(boxes, batch["boxes"][row])
+            for name, boxes in grounding.candidates.items()
+        },
+        confidence=grounding.confidence,
     )
+
+
+def best_box(candidates: np.ndarray, truth: np.ndarray) -> Box:
+    """Of (n, 4) candidates the one with the highest IoU with any of (m, 4) true boxes."""
+    x1, y1, x2, y2 = candidates[int(iou(candidates, truth).max(axis=1).argmax())].tolist()
+    return (x1, y1, x2, y2)
 
 
 def metric_values(about: Run, predictions: Sequence[Prediction]) -> dict[str, float]:

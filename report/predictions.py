@@ -58,7 +58,9 @@ class Prediction:
     for it and the correlation of the two maps; objects: boxes of all objects of the picture;
     mask, true_mask: run lengths (`counts` of `geometry.mask_to_runs`) of the predicted and of the
     true mask in `size`; resized_mask: those of the predicted mask in `resized_size` (h, w), the
-    picture's size in the network; heatmap: (h, w), kept in the .npz file.
+    picture's size in the network; heatmap: (h, w), kept in the .npz file; alternatives: other boxes
+    by what they are, such as the best one (by the truth) of those that the system chose from;
+    confidence: named numbers that say how sure the system is.
     """
 
     id: str
@@ -81,6 +83,8 @@ class Prediction:
     resized_mask: str | None = None
     resized_size: Size | None = None
     heatmap: np.ndarray | None = field(default=None, compare=False, repr=False)
+    alternatives: Mapping[str, Box] = field(default_factory=dict)
+    confidence: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.boxes:
@@ -206,7 +210,7 @@ def _prediction_line(prediction: Prediction) -> dict[str, Any]:
     # Verdicts are written for people and other programs; reading ignores them.
     names = [name for name in Prediction.__dataclass_fields__ if name != "heatmap"]
     line = {name: getattr(prediction, name) for name in names}
-    line = {name: value for name, value in line.items() if value is not None and value != ()}
+    line = {name: value for name, value in line.items() if value not in (None, (), {})}
     line["hit"] = prediction.hit
     if prediction.proposal is not None:
         line["proposal_iou"] = prediction.proposal_iou
@@ -226,6 +230,8 @@ def _run_of(line: Mapping[str, Any]) -> Run:
 
 
 def _tuples(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _tuples(item) for name, item in value.items()}
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 

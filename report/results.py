@@ -117,6 +117,20 @@ PARAPHRASE_METRICS: dict[str, Metric] = {
 }
 
 
+def _alternative_metrics(predictions: Sequence[Prediction]) -> dict[str, Metric]:
+    """How right other boxes would have been, such as the best of those that were to choose from."""
+
+    def accuracy(name: str) -> Metric:
+        return Metric(
+            lambda p: name in p.alternatives,
+            lambda p: metrics.box_correct(p.alternatives[name], p.boxes),
+            native="",
+        )
+
+    names = dict.fromkeys(name for prediction in predictions for name in prediction.alternatives)
+    return {f"Acc@0.5 ({name})": accuracy(name) for name in names}
+
+
 def metrics_of(run: Run, predictions: Sequence[Prediction]) -> dict[str, Metric]:
     """The metrics that may concern an evaluation, in the order of the table.
 
@@ -127,6 +141,7 @@ def metrics_of(run: Run, predictions: Sequence[Prediction]) -> dict[str, Metric]
         boxes = _box_metrics(ANY_BOX, lambda p: p.boxes) | _box_metrics(MERGED_BOX, _merged)
     else:
         boxes = _box_metrics(MERGED_BOX if run.merged_boxes else "", lambda p: p.boxes)
+    boxes |= _alternative_metrics(predictions)
     return POINT_METRICS | boxes | MASK_METRICS | PARAPHRASE_METRICS
 
 

@@ -23,6 +23,7 @@ SIGNATURES = {
 }
 
 
+_COUNTER = "num_batches_tracked"
 # What torch.load raises on damaged bytes depends on the instruction that they happen to form.
 _DAMAGE = (
     RuntimeError,
@@ -104,6 +105,18 @@ def recognise(state: dict[str, Tensor]) -> str:
         if any(key.startswith(prefix) for key in state):
             return system
     return "an unknown system"
+
+
+def without_wrappers(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Without the prefix that saving from inside a DistributedDataParallel wrapper leaves."""
+    return {key.removeprefix("module."): value for key, value in state.items()}
+
+
+def with_counters(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """With the model's own counters of batches where a file has none; nothing depends on them."""
+    own = model.state_dict()
+    counters = {key: value for key, value in own.items() if key.endswith(_COUNTER)}
+    return {**counters, **state}
 
 
 @dataclass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.models import get_model_weights
 
 from models.common.checkpoint import (
@@ -13,13 +13,14 @@ from models.common.checkpoint import (
     first_line,
     load_strictly,
     read_checkpoint,
+    with_counters,
+    without_wrappers,
 )
 from models.common.word_language import check_vocabulary
 from models.refclip.model import RefCLIP
 from models.refclip.yolov3 import YoloV3
 
 DETECTOR = "visual_encoder."
-COUNTER = "num_batches_tracked"
 LEAKAGE = (
     "It was trained on COCO, whose training pictures include many of the RefCOCO, RefCOCO+ and "
     "RefCOCOg validation and test pictures: the results are not those of a network that never saw "
@@ -56,18 +57,6 @@ def fill(model: RefCLIP, published: dict[str, Tensor], report: LoadReport) -> No
 def published_state(model: RefCLIP) -> dict[str, Tensor]:
     """The model's state in the published layout, which our names are."""
     return dict(model.state_dict())
-
-
-def without_wrappers(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Without the prefix that saving from inside a DistributedDataParallel wrapper leaves."""
-    return {key.removeprefix("module."): value for key, value in state.items()}
-
-
-def with_counters(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """With the model's own counters of batches where a file has none; nothing depends on them."""
-    own = model.state_dict()
-    counters = {key: value for key, value in own.items() if key.endswith(COUNTER)}
-    return {**counters, **state}
 
 
 def initialise_detector(model: RefCLIP, source: str) -> LoadReport:

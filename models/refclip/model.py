@@ -63,7 +63,8 @@ class RefCLIP(nn.Module):
         Returns:
             cell_features (B, k, D) and text_features (B, D); similarity (B, k), their dot products;
             cell_index (B, k), which cells these are, ascending; cell_boxes (B, k, A, 5), cxcywh in
-            pixels of the input and objectness.
+            pixels of the input and objectness; likeliest_box (B, 4), cxcywh of the box with the
+            highest objectness of all.
         """
         detection = batch.get("detection") or self.detect(batch["image"])
         selected = select_cells(detection.boxes, self.cells)
@@ -77,6 +78,7 @@ class RefCLIP(nn.Module):
             "similarity": torch.einsum("bkd,bd->bk", cells, text).float(),
             "cell_index": selected,
             "cell_boxes": gather_cells(detection.boxes, selected),
+            "likeliest_box": likeliest_box(detection.boxes),
         }
 
     @torch.no_grad()
@@ -96,6 +98,12 @@ def select_cells(boxes: Tensor, count: int) -> Tensor:
     """
     objectness = boxes[..., 4].mean(dim=-1)
     return objectness.topk(min(count, objectness.shape[1])).indices.sort(dim=1).values
+
+
+def likeliest_box(boxes: Tensor) -> Tensor:
+    """(B, N, A, 5) -> (B, 4): the box with the highest objectness."""
+    boxes = boxes.flatten(1, 2)
+    return gather_cells(boxes[..., :4], boxes[..., 4].argmax(dim=1, keepdim=True))[:, 0]
 
 
 def gather_cells(values: Tensor, index: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor
 from torchvision.ops import box_convert
 
 from geometry import Grounding, box_to_point
+from models.common.letterbox import to_picture
 from models.refclip.model import gather_cells
 
 
@@ -27,26 +28,13 @@ def margins(outputs: dict[str, Tensor]) -> Tensor:
     return best[:, 0] - best[:, 1]
 
 
-def to_picture(
-    boxes: np.ndarray, size: tuple[int, int], resized: tuple[int, int], offset: tuple[int, int]
-) -> np.ndarray:
-    """Boxes on the letterboxed square -> in the original picture; both axes by their own factor.
-
-    Args:
-        boxes: (..., 4) xyxy. size: (H, W) of the picture. resized: (h, w) it has on the square.
-        offset: (x, y) of its upper left corner there.
-    """
-    corner = np.array([*offset, *offset], dtype=np.float64)
-    small = np.array([resized[1], resized[0]] * 2, dtype=np.float64)
-    return (boxes - corner) / small * np.array([size[1], size[0]] * 2, dtype=np.float64)
-
-
 def outputs_to_groundings(outputs: dict[str, Tensor], batch: dict) -> list[Grounding]:
     """One `Grounding` per sentence, its box not clipped to the picture.
 
-    The score is the objectness of the box. `candidates` are the boxes of all "selected cells" and
-    of the "chosen cell"; `confidence` has the `similarity` of the chosen cell, its `margin` over
-    the next and the `objectness`.
+    The score is the objectness of the box. `candidates` are the boxes of all selected cells, those
+    of the chosen cell, and the box that looks most like an object, whatever the sentence says.
+    `confidence` has the `similarity` of the chosen cell, its `margin` over the next (with several
+    cells) and the `objectness`.
 
     Args:
         outputs: of the model.
@@ -56,6 +44,7 @@ def outputs_to_groundings(outputs: dict[str, Tensor], batch: dict) -> list[Groun
     corners = box_convert(outputs["cell_boxes"][..., :4].double(), "cxcywh", "xyxy").cpu().numpy()
     objectness = outputs["cell_boxes"][..., 4].double().cpu().numpy()
     similarity, margin = outputs["similarity"].max(dim=1).values.tolist(), margins(outputs).tolist()
+    likeliest = box_convert(outputs["likeliest_box"].double(), "cxcywh", "xyxy").cpu().numpy()
     groundings = []
     for row, size in enumerate(batch["size"]):
         place = (tuple(map(int, size)), batch["resized"][row], batch["offset"][row])
@@ -72,12 +61,13 @@ def outputs_to_groundings(outputs: dict[str, Tensor], batch: dict) -> list[Groun
                 heatmap=None,
                 size=place[0],
                 derived=frozenset({"point"}),
-                candidates={"selected cells": boxes.reshape(-1, 4), "chosen cell": boxes[chosen]},
-                confidence={
-                    "similarity": similarity[row],
-                    "margin": margin[row],
-                    "objectness": score,
+                candidates={
+                    "best of the selected cells": boxes.reshape(-1, 4),
+                    "best of the chosen cell": boxes[chosen],
+                    "likeliest object": to_picture(likeliest[row], *place)[None],
                 },
+                confidence={"similarity": similarity[row], "objectness": score}
+                | ({"margin": margin[row]} if len(boxes) > 1 else {}),
             )
         )
     return groundings
