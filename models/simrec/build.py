@@ -1,0 +1,87 @@
+"""SimREC from a config: the only file of this room that reads one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sized
+
+from torch import Tensor, nn
+
+from configs.simrec import SimrecInitConfig, SimrecModelConfig
+from geometry import Grounding
+from models.common.checkpoint import LoadReport
+from models.common.darknet import MultiScaleFusion
+from models.common.distributed import synchronise_batch_norms
+from models.common.word_language import WordLanguageEncoder, load_word_vectors
+from models.simrec.backbone import CSPDarkNet
+from models.simrec.checkpoint import initialise_backbone, load
+from models.simrec.criterion import SimRECCriterion
+from models.simrec.fusion import CollectDiffuseAttention
+from models.simrec.head import BoxHead
+from models.simrec.model import SimREC
+from models.simrec.postprocess import outputs_to_groundings
+
+Postprocess = Callable[[dict[str, Tensor], dict], list[Grounding]]
+# Score of padded words in the pooling; RefCLIP's is -1e9.
+PADDED = -1e4
+
+
+def build_model(config: SimrecModelConfig, vocabulary: int) -> SimREC:
+    """A random SimREC of these sizes for so many words."""
+    image, text, width = config.backbone, config.text, config.width
+    head = BoxHead(width, config.head_width)
+    if config.objectness_prior is not None:
+        head.expect(config.objectness_prior)
+    model = SimREC(
+        CSPDarkNet(
+            width=image.width,
+            repeats=image.repeats,
+            train_from=image.train_from,
+            frozen_bn=image.batch_norm,
+        ),
+        WordLanguageEncoder(
+            vocabulary=vocabulary,
+            word_width=text.word_width,
+            width=width,
+            layers=text.layers,
+            heads=text.heads,
+            ffn=text.ffn,
+            dropout=text.dropout,
+            train_words=text.train_words,
+            pool_padded=PADDED,
+        ),
+        MultiScaleFusion((width, width, width), width, upsample="bilinear"),
+        CollectDiffuseAttention(width, config.heads, text.dropout, transposed=config.transposed),
+        head,
+        width=width,
+        train_sides=config.train_sides,
+    )
+    synchronise_batch_norms(model, config.across_processes)
+    return model
+
+
+def initialise(
+    model: SimREC, config: SimrecInitConfig, word_vectors: Tensor | None
+) -> list[LoadReport]:
+    """Fills a random model with the words' vectors and from the files that the config names.
+
+    Args:
+        word_vectors: (V, word_width), read from `config.words`.
+
+    Raises:
+        FileNotFoundError, CheckpointError: see `models.common.checkpoint`.
+    """
+    if word_vectors is not None:
+        load_word_vectors(model.lang_encoder, word_vectors)
+    steps = ((initialise_backbone, config.backbone), (load, config.simrec))
+    return [step(model, source) for step, source in steps if source]
+
+
+def build_criterion(config: SimrecModelConfig) -> SimRECCriterion:
+    """The losses with their factors."""
+    weights = {f"loss_{name}": factor for name, factor in config.weights.items()}
+    return SimRECCriterion(weights, clip_targets=config.clip_targets)
+
+
+def build(config: SimrecModelConfig, words: Sized) -> tuple[SimREC, nn.Module, Postprocess]:
+    """(model with random weights for a vocabulary, criterion, postprocess)."""
+    return build_model(config, len(words)), build_criterion(config), outputs_to_groundings

@@ -1,0 +1,75 @@
+"""Published SimREC and CSPDarkNet weights in and out of our models."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from torch import Tensor
+
+from models.common.checkpoint import (
+    LoadReport,
+    load_strictly,
+    read_checkpoint,
+    with_counters,
+    without_wrappers,
+)
+from models.common.word_language import check_vocabulary
+from models.simrec.model import SimREC
+
+BACKBONE = "visual_encoder."
+LEAKAGE = (
+    "If it was trained on all of COCO, as the official YOLOv5 was, it has seen many of the RefCOCO, "
+    "RefCOCO+ and RefCOCOg validation and test pictures; the published one was trained without them."
+)
+
+
+def load(model: SimREC, path: str | Path) -> LoadReport:
+    """Fill `model` from a published or own checkpoint file, the statistics of its frozen layers
+    included: training may have moved them.
+
+    Returns:
+        What was loaded; `str()` of it is one paragraph.
+
+    Raises:
+        FileNotFoundError, CheckpointError: see `models.common.checkpoint`; or the file has another
+            vocabulary than the model.
+    """
+    content = read_checkpoint(path)
+    report = LoadReport(source=str(path))
+    if "epoch" in content:
+        report.notes.append(f"Written after epoch {content['epoch']}.")
+    fill(model, content["model"], report)
+    return report
+
+
+def fill(model: SimREC, published: dict[str, Tensor], report: LoadReport) -> None:
+    """`load` for a state dict that is already in memory."""
+    state = without_wrappers(published)
+    check_vocabulary(model.lang_encoder, state.get("lang_encoder.embedding.weight"), report.source)
+    load_strictly(model, with_counters(state, model), report=report)
+
+
+def published_state(model: SimREC) -> dict[str, Tensor]:
+    """The model's state in the published layout, which our names are."""
+    return dict(model.state_dict())
+
+
+def initialise_backbone(model: SimREC, path: str | Path) -> LoadReport:
+    """CSPDarkNet from a file of its own, of a whole SimREC, or of a detector in YOLOv5's layout,
+    whose first ten layers it is; the neck and the heads are left out.
+
+    Raises:
+        FileNotFoundError, CheckpointError: see `models.common.checkpoint`.
+    """
+    network = model.visual_encoder
+    report = LoadReport(source=f"{path} (backbone)", notes=[LEAKAGE])
+    state = without_wrappers(read_checkpoint(path)["model"])
+    inside = {k.removeprefix(BACKBONE): v for k, v in state.items() if k.startswith(BACKBONE)}
+    state = inside or state
+    layers = [re.match(r"model\.(\d+)\.", key) for key in state]
+    beyond = {match[0] for match in layers if match and int(match[1]) >= len(network.model)}
+    load_strictly(
+        network, with_counters(state, network), report=report, ignored=tuple(sorted(beyond))
+    )
+    return report

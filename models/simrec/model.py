@@ -1,0 +1,74 @@
+"""SimREC (Luo et al., 2022): a compact network from a picture and a sentence to one box.
+
+Shapes: B images of side S with one sentence of L words each; D width; h x w cells, one per 32
+pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.common.darknet import MultiScaleFusion
+from models.common.word_language import WordLanguageEncoder
+from models.simrec.backbone import CSPDarkNet
+from models.simrec.fusion import CollectDiffuseAttention, SentenceProduct
+from models.simrec.head import BoxHead
+
+
+class SimREC(nn.Module):
+    """Published parameter names.
+
+    Args:
+        visual_encoder, lang_encoder: of image and sentence; the second of width `width`.
+        multi_scale_manner: joins the maps after they have met the sentence, all of width `width`.
+        attention_manner: the collect-and-diffuse attention.
+        head: gives the boxes.
+        train_sides: a training batch is resized to one of these, drawn for every step; none: not.
+    """
+
+    def __init__(
+        self,
+        visual_encoder: CSPDarkNet,
+        lang_encoder: WordLanguageEncoder,
+        multi_scale_manner: MultiScaleFusion,
+        attention_manner: CollectDiffuseAttention,
+        head: BoxHead,
+        *,
+        width: int,
+        train_sides: Sequence[int] = (),
+    ):
+        super().__init__()
+        self.visual_encoder, self.lang_encoder = visual_encoder, lang_encoder
+        self.multi_scale_manner = multi_scale_manner
+        self.fusion_manner = nn.ModuleList(
+            SentenceProduct(channels, width) for channels in visual_encoder.widths
+        )
+        self.attention_manner = attention_manner
+        self.head = head
+        self.train_sides = tuple(train_sides)
+
+    def forward(self, batch: dict) -> dict[str, Tensor]:
+        """Args:
+            batch: `image` (B, 3, S, S) with S a multiple of 32, `text_ids` (B, L), 0 = padding.
+                A training batch has more than one image, for the sake of batch norms.
+
+        Returns:
+            cells (B, h, w, 5): cxcywh in pixels, logit of the objectness. h and w are those of the
+            image as it was used, which in training may be another size.
+        """
+        image = self._resized(batch["image"])
+        maps = self.visual_encoder(image)
+        sentence = self.lang_encoder(batch["text_ids"]).vector
+        met = (meet(one, sentence) for meet, one in zip(self.fusion_manner, maps, strict=True))
+        fused = self.attention_manner(self.multi_scale_manner(*met), sentence)
+        return {"cells": self.head(fused)}
+
+    def _resized(self, image: Tensor) -> Tensor:
+        if not (self.training and self.train_sides):
+            return image
+        side = self.train_sides[int(torch.randint(len(self.train_sides), ()))]
+        return F.interpolate(image, size=(side, side), mode="nearest")

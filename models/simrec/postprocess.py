@@ -1,0 +1,63 @@
+"""SimREC's outputs -> boxes in the pixels of the original pictures."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.ops import box_convert
+
+from geometry import Grounding, box_to_point
+from models.common.letterbox import to_picture
+
+
+def choose(outputs: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """The cell with the highest objectness of each picture; nothing is suppressed or refused.
+
+    Returns:
+        (B,) its index, row by row; (B, 4) its box, xyxy in pixels of the input; (B,) its
+        objectness in [0, 1].
+    """
+    cells = outputs["cells"].flatten(1, 2)
+    score, cell = cells[..., 4].max(dim=1)
+    boxes = cells[torch.arange(len(cells), device=cells.device), cell, :4]
+    return cell, box_convert(boxes.double(), "cxcywh", "xyxy"), score.sigmoid()
+
+
+def margins(outputs: dict[str, Tensor]) -> Tensor:
+    """(B,): how much higher the best objectness is than the second best; infinite with one cell."""
+    best = outputs["cells"][..., 4].flatten(1).sigmoid()
+    best = best.topk(min(2, best.shape[1])).values
+    if best.shape[1] == 1:
+        return torch.full_like(best[:, 0], float("inf"))
+    return best[:, 0] - best[:, 1]
+
+
+def outputs_to_groundings(outputs: dict[str, Tensor], batch: dict) -> list[Grounding]:
+    """One `Grounding` per sentence, its box not clipped to the picture. The score is its
+    objectness; `confidence` has that and its `margin` over the next cell.
+
+    Args:
+        outputs: of the model.
+        batch: `phrase`, and `size`, `resized`, `offset` of every picture.
+    """
+    _, corners, score = choose(outputs)
+    corners, scores, margin = corners.cpu().numpy(), score.tolist(), margins(outputs).tolist()
+    groundings = []
+    for row, size in enumerate(batch["size"]):
+        place = (tuple(map(int, size)), batch["resized"][row], batch["offset"][row])
+        box = to_picture(corners[row], *place)
+        groundings.append(
+            Grounding(
+                phrase=batch["phrase"][row],
+                point=box_to_point(box),
+                boxes=box[None],
+                scores=np.array([scores[row]]),
+                mask=None,
+                heatmap=None,
+                size=place[0],
+                derived=frozenset({"point"}),
+                confidence={"objectness": scores[row], "margin": margin[row]},
+            )
+        )
+    return groundings
