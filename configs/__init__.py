@@ -1,6 +1,7 @@
 """Configuration: YAML files, the typed schema they must satisfy, and the table of benchmarks."""
 
 from configs.benchmarks import BENCHMARKS, Benchmark
+from configs.detector import DetectorConfig
 from configs.load import load_config
 from configs.mapping import dump_yaml, from_mapping, to_dict
 from configs.referring import ReferringConfig
@@ -9,6 +10,7 @@ from configs.schema import GroundingConfig, PretrainConfig
 __all__ = [
     "BENCHMARKS",
     "Benchmark",
+    "DetectorConfig",
     "GroundingConfig",
     "PretrainConfig",
     "ReferringConfig",

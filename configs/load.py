@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, overload
 
+from configs.detector import DetectorConfig
 from configs.mapping import apply_overrides, from_mapping, parse_yaml, set_by_path
 from configs.referring import ReferringConfig, with_model
 from configs.released import is_released, translate
@@ -12,7 +13,7 @@ from configs.schema import GroundingConfig, PretrainConfig
 
 _ROOT = re.compile(r"\$\{([^}]*)\}")
 _ROOTS = "roots."
-Kind = Literal["pretrain", "grounding", "referring"]
+Kind = Literal["pretrain", "grounding", "referring", "detector"]
 
 
 @overload
@@ -42,12 +43,21 @@ def load_config(
 ) -> ReferringConfig: ...
 
 
+@overload
+def load_config(
+    path: str | Path,
+    kind: Literal["detector"],
+    overrides: Iterable[str] = (),
+    defaults: Mapping[str, Any] | None = None,
+) -> DetectorConfig: ...
+
+
 def load_config(
     path: str | Path,
     kind: Kind,
     overrides: Iterable[str] = (),
     defaults: Mapping[str, Any] | None = None,
-) -> PretrainConfig | GroundingConfig | ReferringConfig:
+) -> PretrainConfig | GroundingConfig | ReferringConfig | DetectorConfig:
     """Reads a configuration of this project, or one of the released AMC and SelfEQ repositories.
 
     Args:
@@ -71,7 +81,7 @@ def load_config(
         )
     where = str(path)
     raw = _read_with_base(path)
-    if kind != "referring" and is_released(raw, kind):
+    if kind in ("pretrain", "grounding") and is_released(raw, kind):
         raw = translate(raw, kind, path, defaults)
     for dotted, value in defaults.items():
         set_by_path(raw, dotted, value, where, replace=False)
@@ -81,6 +91,8 @@ def load_config(
     raw = _resolve_roots(raw, path, dict(text[len(_ROOTS) :].split("=", 1) for text in roots))
     if kind == "referring":
         return from_mapping(ReferringConfig, with_model(raw, where), where)
+    if kind == "detector":
+        return from_mapping(DetectorConfig, raw, where)
     if kind == "pretrain":
         return from_mapping(PretrainConfig, raw, where)
     return from_mapping(GroundingConfig, raw, where)

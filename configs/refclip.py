@@ -33,6 +33,9 @@ class RefclipDetectorConfig:
     name: `yolov3` (the published one), or one of torchvision's with a feature pyramid, such as
         fasterrcnn_resnet50_fpn, retinanet_resnet50_fpn, fcos_resnet50_fpn.
     width: channels of yolov3's stem; 32 as published.
+    blocks: bottlenecks of yolov3's five stages; as published, or fewer for small runs.
+    deformable: whether yolov3's heads use deformable convolutions, as published; plain ones are
+        much faster on CPUs.
     classes: yolov3: without background; of COCO 80, of Visual Genome 100. torchvision: with it; its
         COCO files have 91.
     batch_norm: `eval` keeps the detector's statistics. `train` is the released behaviour: those of
@@ -42,6 +45,8 @@ class RefclipDetectorConfig:
 
     name: str = "yolov3"
     width: int = 32
+    blocks: tuple[int, int, int, int, int] = (1, 2, 8, 8, 4)
+    deformable: bool = True
     classes: int = 80
     batch_norm: Literal["eval", "train"] = "eval"
     boxes_per_cell: int = 4

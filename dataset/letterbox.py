@@ -37,8 +37,13 @@ def letterbox(image: np.ndarray, side: int) -> tuple[np.ndarray, Letterbox]:
 
     OpenCV's bilinear resize, which does not smooth before it shrinks, as published.
     """
-    box = letterbox_of(image.shape[:2], side)
-    (height, width), (left, top) = box
+    place = letterbox_of(image.shape[:2], side)
+    return lay(image, place, side), place
+
+
+def lay(image: np.ndarray, place: Letterbox, side: int) -> np.ndarray:
+    """(H, W, 3) uint8 -> (side, side, 3) uint8 with the picture at `place`, grey around it."""
+    (height, width), (left, top) = place
     canvas = np.full((side, side, 3), GREY, dtype=np.uint8)
     canvas[top : top + height, left : left + width] = cv2.resize(image, (width, height))
-    return canvas, box
+    return canvas

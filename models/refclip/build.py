@@ -31,7 +31,12 @@ def build_detector(config: RefclipDetectorConfig) -> YoloV3 | TorchvisionDetecto
         ValueError: neither `yolov3` nor a detector of torchvision's with the maps that are needed.
     """
     if config.name == "yolov3":
-        return YoloV3(width=config.width, classes=config.classes)
+        return YoloV3(
+            width=config.width,
+            classes=config.classes,
+            blocks=config.blocks,
+            deformable=config.deformable,
+        )
     known = list_models(module=torchvision_detection)
     if config.name not in known:
         raise ValueError(

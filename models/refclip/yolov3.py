@@ -25,16 +25,24 @@ HEADS = {32: 19, 16: 28, 8: 37}
 
 
 class FeatureAdaption(nn.Module):
-    """A deformable convolution that looks where the guided shapes of the four boxes say."""
+    """A deformable convolution that looks where the guided shapes of the four boxes say.
 
-    def __init__(self, channels: int):
+    Args:
+        deformable: False: a plain one, which is much faster on CPUs, for small runs.
+    """
+
+    def __init__(self, channels: int, *, deformable: bool = True):
         super().__init__()
+        self.deformable = deformable
         taps = 3 * 3
         self.conv_offset = nn.Conv2d(2 * BOXES, 2 * taps * BOXES, 1, groups=BOXES)
-        self.dconv = nn.Conv2d(channels, channels, 3, padding=1)  # holds weight and bias
+        self.dconv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv_offset.requires_grad_(deformable)
 
     def forward(self, maps: Tensor, shapes: Tensor) -> Tensor:
         """Maps (B, channels, h, w), log shapes (B, 8, h, w) -> (B, channels, h, w)."""
+        if not self.deformable:
+            return self.dconv(maps)
         offsets = self.conv_offset(shapes.detach())
         return deform_conv2d(maps, offsets, self.dconv.weight, self.dconv.bias, padding=1)
 
@@ -42,10 +50,10 @@ class FeatureAdaption(nn.Module):
 class GuidedHead(nn.Module):
     """Guesses a shape for each box of a cell, adapts the features to it, and predicts the boxes."""
 
-    def __init__(self, channels: int, classes: int, stride: int):
+    def __init__(self, channels: int, classes: int, stride: int, *, deformable: bool = True):
         super().__init__()
         self.guide_wh = nn.Conv2d(channels, 2 * BOXES, 1)
-        self.Feature_adaption = FeatureAdaption(channels)
+        self.Feature_adaption = FeatureAdaption(channels, deformable=deformable)
         self.conv = nn.Conv2d(channels, BOXES * (5 + classes), 1)
         self.stride = stride
         square = (4 * stride, 4 * stride)
@@ -91,30 +99,44 @@ class YoloV3(nn.Module):
     Args:
         width: channels of the stem; 32 as published.
         classes: C; 80 of COCO or 100 of Visual Genome in the published files.
+        blocks: bottlenecks of the five stages; fewer for small runs.
+        deformable: whether the heads adapt their features to the guided shapes, as published.
     """
 
-    def __init__(self, *, width: int = 32, classes: int = 80):
+    def __init__(
+        self,
+        *,
+        width: int = 32,
+        classes: int = 80,
+        blocks: tuple[int, int, int, int, int] = (1, 2, 8, 8, 4),
+        deformable: bool = True,
+    ):
         super().__init__()
+        n2, n4, n8, n16, n32 = blocks
         c1, c2, c4, c8, c16, c32 = (width * factor for factor in (1, 2, 4, 8, 16, 32))
         enlarge, no_drop_block = (lambda: nn.Upsample(scale_factor=2)), nn.Identity
+
+        def head(channels: int, stride: int) -> GuidedHead:
+            return GuidedHead(channels, classes, stride, deformable=deformable)
+
         self.widths = (c8, c16, c32)
         self.classes = classes
         self.module_list = nn.ModuleList([
             ConvBlock(3, c1, 3),
-            ConvBlock(c1, c2, 3, 2), Bottlenecks(c2, 1),
-            ConvBlock(c2, c4, 3, 2), Bottlenecks(c4, 2),
-            ConvBlock(c4, c8, 3, 2), Bottlenecks(c8, 8),
-            ConvBlock(c8, c16, 3, 2), Bottlenecks(c16, 8),
-            ConvBlock(c16, c32, 3, 2), Bottlenecks(c32, 4),
+            ConvBlock(c1, c2, 3, 2), Bottlenecks(c2, n2),
+            ConvBlock(c2, c4, 3, 2), Bottlenecks(c4, n4),
+            ConvBlock(c4, c8, 3, 2), Bottlenecks(c8, n8),
+            ConvBlock(c8, c16, 3, 2), Bottlenecks(c16, n16),
+            ConvBlock(c16, c32, 3, 2), Bottlenecks(c32, n32),
             Bottlenecks(c32, 1, shortcut=False), ConvBlock(c32, c16, 1), PyramidPooling(),
             ConvBlock(4 * c16, c16, 1), ConvBlock(c16, c32, 3), no_drop_block(),
-            ConvBlock(c32, c16, 1), ConvBlock(c16, c32, 3), GuidedHead(c32, classes, 32),
+            ConvBlock(c32, c16, 1), ConvBlock(c16, c32, 3), head(c32, 32),
             ConvBlock(c16, c8, 1), enlarge(), ConvBlock(c8 + c16, c8, 1),
             ConvBlock(c8, c16, 3), no_drop_block(), Bottlenecks(c16, 1, shortcut=False),
-            ConvBlock(c16, c8, 1), ConvBlock(c8, c16, 3), GuidedHead(c16, classes, 16),
+            ConvBlock(c16, c8, 1), ConvBlock(c8, c16, 3), head(c16, 16),
             ConvBlock(c8, c4, 1), enlarge(), ConvBlock(c4 + c8, c4, 1),
             ConvBlock(c4, c8, 3), no_drop_block(), Bottlenecks(c8, 1, shortcut=False),
-            ConvBlock(c8, c4, 1), ConvBlock(c4, c8, 3), GuidedHead(c8, classes, 8),
+            ConvBlock(c8, c4, 1), ConvBlock(c4, c8, 3), head(c8, 8),
         ])  # fmt: skip
 
     def forward(self, image: Tensor) -> Detection:

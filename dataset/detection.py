@@ -1,0 +1,174 @@
+"""Pictures with all their objects, of COCO's instances files, for training a detector."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from dataset.formats import entries
+from dataset.images import load_image, resolve_image
+from dataset.leakage import identity_of_name, refer_images
+from dataset.letterbox import Letterbox, lay, letterbox_of
+from dataset.referring_transforms import to_tensor
+from geometry import as_boxes, clip_boxes, flip_boxes, scale_boxes, xywh_to_xyxy, xyxy_to_cxcywh01
+
+
+class Picture(NamedTuple):
+    """file_name, its boxes (n, 4) xyxy in pixels, labels (n,) from 0, and where it is annotated."""
+
+    file_name: str
+    boxes: np.ndarray
+    labels: np.ndarray
+    source: str
+
+
+@dataclass(frozen=True)
+class Instances:
+    """The pictures of one or several files, in order.
+
+    categories: names, by label. left_out: pictures that are evaluated on elsewhere.
+    """
+
+    pictures: list[Picture]
+    categories: list[str]
+    left_out: int
+
+
+def read_instances(
+    files: Sequence[str | os.PathLike[str]], evaluated: Sequence[str | os.PathLike[str]] = ()
+) -> Instances:
+    """All pictures with objects; crowds are no objects.
+
+    Labels count the categories of the first file in the order of their ids: COCO's 80 become 0-79.
+
+    Args:
+        files: instances_train2014.json, ...
+        evaluated: REFER's refs(...).p files, of which the pictures of all splits but "train" are
+            left out. Their numbers must be those of the files, as with COCO's.
+
+    Raises:
+        FileNotFoundError, ValueError: naming file and entry; or files with other categories, or
+            nothing is left.
+    """
+    forbidden = {
+        identity for file in evaluated for one in refer_images(file, "coco").values()
+        for identity in one.identities
+    }  # fmt: skip
+    pictures: list[Picture] = []
+    names: dict[int, str] = {}
+    left_out = 0
+    for file in files:
+        content = entries.load_json(file)
+        rows = entries.need(content, "categories", os.fspath(file))
+        own = {int(row["id"]): str(row["name"]) for row in rows}
+        names = names or dict(sorted(own.items()))
+        if own != names:
+            raise ValueError(f"{file}: has other categories than {files[0]}; train on one kind")
+        objects: dict[int, list[Any]] = {}
+        for row in entries.need(content, "annotations", os.fspath(file)):
+            if not row.get("iscrowd"):
+                objects.setdefault(row["image_id"], []).append(row)
+        labels = {category: label for label, category in enumerate(names)}
+        for image in entries.need(content, "images", os.fspath(file)):
+            known = identity_of_name(image["file_name"], None) or f"coco:{image['id']}"
+            left_out += known in forbidden
+            if known not in forbidden and image["id"] in objects:
+                pictures.append(_picture(image, objects[image["id"]], labels, os.fspath(file)))
+    if not pictures:
+        raise ValueError(f"{', '.join(map(str, files))}: no picture with objects is left")
+    return Instances(pictures, list(names.values()), left_out)
+
+
+def _picture(
+    image: dict[str, Any], objects: list[Any], labels: dict[int, int], file: str
+) -> Picture:
+    source = f"{file} image {image['id']}"
+    boxes = as_boxes(xywh_to_xyxy(np.array([row["bbox"] for row in objects], dtype=np.float64)))
+    boxes = clip_boxes(boxes, (int(image["height"]), int(image["width"])))
+    unknown = {row["category_id"] for row in objects} - labels.keys()
+    if unknown:
+        raise ValueError(f"{source}: category_id {min(unknown)} is not in the file's categories")
+    kept = (boxes[:, 2:] - boxes[:, :2] >= 1).all(axis=1)
+    found = np.array([labels[row["category_id"]] for row in objects], dtype=np.int64)
+    return Picture(image["file_name"], boxes[kept], found[kept], source)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Of training pictures. flip: mirror half of them. smallest: the picture is shrunk to a share
+    of the square drawn between this and 1, and laid anywhere on it."""
+
+    flip: bool = True
+    smallest: float = 0.6
+
+
+class DetectionDataset(Dataset[dict[str, Any]]):
+    """Letterboxed pictures with their objects.
+
+    The index of a training sample is (epoch, i), its augmentation follows from (seed, epoch, i); an
+    evaluation sample has the index i and is not augmented.
+
+    Args:
+        image_root: folder that the file names are relative to. side: of the square, in pixels.
+    """
+
+    def __init__(
+        self,
+        pictures: Sequence[Picture],
+        image_root: str,
+        side: int,
+        *,
+        augmentation: Augmentation | None = None,
+        seed: int = 42,
+    ) -> None:
+        self.pictures, self.image_root, self.side = pictures, image_root, side
+        self.augmentation = augmentation or Augmentation()
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, index: int | tuple[int, int]) -> dict[str, Any]:
+        number = index[1] if isinstance(index, tuple) else index
+        rng = np.random.default_rng((self.seed, *index)) if isinstance(index, tuple) else None
+        picture = self.pictures[number]
+        path = resolve_image(self.image_root, picture.file_name, picture.source)
+        image, boxes = load_image(Path(path), picture.source), picture.boxes
+        place = letterbox_of(image.shape[:2], self.side)
+        if rng is not None:
+            if self.augmentation.flip and rng.random() < 0.5:
+                image, boxes = image[:, ::-1], flip_boxes(boxes, image.shape[1])
+            place = self._anywhere(image.shape[:2], rng)
+        canvas = lay(image, place, self.side)
+        offset = np.array([*place.offset, *place.offset])
+        boxes = scale_boxes(boxes, image.shape[:2], place.size) + offset
+        relative = xyxy_to_cxcywh01(boxes, (self.side, self.side))
+        return {
+            "image": to_tensor(canvas),
+            "object_boxes": torch.from_numpy(relative * self.side).float(),
+            "object_labels": torch.from_numpy(picture.labels),
+        }
+
+    def _anywhere(self, size: tuple[int, int], rng: np.random.Generator) -> Letterbox:
+        side = max(1, round(self.side * rng.uniform(self.augmentation.smallest, 1)))
+        height, width = letterbox_of(size, side).size
+        left, top = rng.integers(self.side - width + 1), rng.integers(self.side - height + 1)
+        return Letterbox((height, width), (int(left), int(top)))
+
+
+def collate_detection(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """image (B, 3, S, S); object_boxes, B tensors (n, 4) cxcywh in pixels of the square;
+    object_labels, B tensors (n,) int64; corrupt 0."""
+    return {
+        "image": torch.stack([sample["image"] for sample in samples]),
+        "object_boxes": [sample["object_boxes"] for sample in samples],
+        "object_labels": [sample["object_labels"] for sample in samples],
+        "corrupt": 0,
+    }
