@@ -16,6 +16,8 @@ from models.refclip import build as refclip
 from models.refclip import checkpoint as refclip_checkpoint
 from models.reftr import build as reftr
 from models.reftr import checkpoint as reftr_checkpoint
+from models.simrec import build as simrec
+from models.simrec import checkpoint as simrec_checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,5 +66,17 @@ ROOMS: dict[str, Room] = {
         start_from=refclip_checkpoint.load,
         fill=refclip_checkpoint.fill,
         published_state=refclip_checkpoint.published_state,
+    ),
+    "simrec": Room(
+        title="SimREC",
+        derived=("point",),
+        build=simrec.build,
+        initialise=lambda model, config, words: simrec.initialise(
+            model, config.init, vectors_of_words(config, words)
+        ),
+        load=simrec_checkpoint.load,
+        start_from=simrec_checkpoint.load,
+        fill=simrec_checkpoint.fill,
+        published_state=simrec_checkpoint.published_state,
     ),
 }

@@ -14,9 +14,14 @@ from configs.mapping import from_mapping, join
 from configs.refclip import RefclipModelConfig
 from configs.reftr import ReftrModelConfig
 from configs.schema import OptimizerConfig
+from configs.simrec import SimrecModelConfig
 
-ModelConfig = ReftrModelConfig | RefclipModelConfig
-MODELS: dict[str, type] = {"reftr": ReftrModelConfig, "refclip": RefclipModelConfig}
+ModelConfig = ReftrModelConfig | RefclipModelConfig | SimrecModelConfig
+MODELS: dict[str, type] = {
+    "reftr": ReftrModelConfig,
+    "refclip": RefclipModelConfig,
+    "simrec": SimrecModelConfig,
+}
 """System -> the class of its `model` section."""
 
 BENCHMARKS = (
@@ -25,7 +30,7 @@ BENCHMARKS = (
 """Names in the `benchmark` column of results.json; `embedded/NAME` is its embedded twin."""
 
 
-System = Literal["reftr", "refclip"]
+System = Literal["reftr", "refclip", "simrec"]
 Format = Literal["tuples", "refer", "simrec", "instances", "flickr30k", "vg"]
 
 

@@ -33,6 +33,7 @@ def pytest_generate_tests(metafunc):
         ("evaluation_golden", "evaluation"),
         ("reftr_golden", "reftr"),
         ("refclip_golden", "refclip"),
+        ("simrec_golden", "simrec"),
     ):
         if fixture in metafunc.fixturenames:
             mine = [file for file in files if golden_meta(file)["system"] == system]
@@ -65,6 +66,12 @@ def reftr_golden(request):
 @pytest.fixture(scope="module")
 def refclip_golden(request):
     """(arrays, meta, state-dict layout) of one RefCLIP file."""
+    return load_with_layout(request.param)
+
+
+@pytest.fixture(scope="module")
+def simrec_golden(request):
+    """(arrays, meta, state-dict layout) of one SimREC file."""
     return load_with_layout(request.param)
 
 

@@ -17,11 +17,13 @@ from tests import (
     golden_reftr,
     golden_reftr_checks,
     golden_reftr_data,
+    golden_simrec,
 )
 from tests.golden_albef import GoldenALBEF, assert_close, assert_scalar
 from tests.golden_evaluation import check_pointing
 from tests.golden_refclip import GoldenRefCLIP
 from tests.golden_reftr import GoldenRefTR
+from tests.golden_simrec import GoldenSimREC
 
 OBJECTIVES = {"amc": ("itc_itm_mlm", "amc"), "selfeq": ("selfeq",)}
 
@@ -182,6 +184,21 @@ def test_refclip_data_and_scores_are_the_published_ones(refclip, tmp_path):
     golden_refclip_data.check_back_to_the_picture(refclip)
     golden_refclip_data.check_end_to_end(refclip, files)
     golden_refclip_data.check_scores(refclip)
+
+
+@pytest.fixture(scope="module")
+def simrec(simrec_golden) -> GoldenSimREC:
+    return GoldenSimREC(*simrec_golden)
+
+
+@pytest.mark.parametrize("part", golden_simrec.PARTS)
+def test_simrec_gives_the_published_numbers(simrec, part):
+    golden_simrec.check(simrec, part)
+
+
+def test_every_array_of_simrec_has_its_rule_and_frozen_parts_stay(simrec):
+    golden_simrec.check_coverage(simrec)
+    golden_simrec.check_frozen_parts(simrec)
 
 
 def test_pointing_and_proposals_are_decided_as_published(evaluation_golden):

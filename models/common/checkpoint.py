@@ -16,6 +16,8 @@ SIGNATURES = {
     "visual_encoder.blocks": "ALBEF, AMC or SelfEQ",
     "vl_transformer.": "RefTR",
     "lang_backbone.": "RefTR",
+    "linear_vs.": "RefCLIP",
+    "attention_manner.": "SimREC",
     "lang_encoder.": "RefCLIP or SimREC",
     "beit3.": "BEiT-3",
     "vis_enc.": "ALVG",

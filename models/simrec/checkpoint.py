@@ -19,8 +19,8 @@ from models.simrec.model import SimREC
 
 BACKBONE = "visual_encoder."
 LEAKAGE = (
-    "If it was trained on all of COCO, as the official YOLOv5 was, it has seen many of the RefCOCO, "
-    "RefCOCO+ and RefCOCOg validation and test pictures; the published one was trained without them."
+    "If it was trained on all of COCO, as the official YOLOv5 was, it has seen many of the "
+    "RefCOCO, RefCOCO+ and RefCOCOg validation and test pictures; the published one has not."
 )
 
 

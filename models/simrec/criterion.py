@@ -36,9 +36,9 @@ def overlaps(boxes: Tensor, target: Tensor) -> Tensor:
 def assign(boxes: Tensor, target: Tensor) -> Tensor:
     """SimOTA with one object per image.
 
-    Candidates are the cells whose centre is in the box, or within 2.5 strides of its centre. As many
-    as the ten best candidates overlap together, rounded down, at least one, shall find it: those
-    that overlap most, cells that are both in the box and near its centre before all others.
+    Candidates are the cells whose centre is in the box, or within 2.5 strides of its centre. As
+    many as the ten best candidates overlap together, rounded down, at least one, shall find it:
+    those that overlap most, cells that are both in the box and near its centre before all others.
 
     Args:
         boxes: (B, h, w, 4), as predicted. target: (B, 4).
