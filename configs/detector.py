@@ -75,4 +75,4 @@ class DetectorConfig:
             self.detector.name == "yolov3",
             f"detector.name is {self.detector.name}; only yolov3 is trained here",
         )
-        complete_weights(self, {"shape": 0.5, "box": 2.0, "object": 1.0, "class": 1.0})
+        complete_weights(self, {"shape": 0.5, "size": 1.0, "box": 2.0, "object": 1.0, "class": 1.0})

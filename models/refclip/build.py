@@ -14,6 +14,7 @@ from models.common.checkpoint import LoadReport
 from models.common.darknet import MultiScaleFusion
 from models.common.distributed import synchronise_batch_norms
 from models.common.word_language import WordLanguageEncoder, load_word_vectors
+from models.refclip.cache import DetectionCache
 from models.refclip.checkpoint import initialise_detector, load
 from models.refclip.criterion import RefCLIPCriterion
 from models.refclip.detector import TorchvisionDetector
@@ -50,7 +51,7 @@ def build_detector(config: RefclipDetectorConfig) -> YoloV3 | TorchvisionDetecto
 
 def build_model(config: RefclipModelConfig, vocabulary: int) -> RefCLIP:
     """A random RefCLIP of these sizes for so many words."""
-    detector, text = build_detector(config.detector), config.text
+    detector, text, cache = build_detector(config.detector), config.text, config.cache
     model = RefCLIP(
         detector,
         WordLanguageEncoder(
@@ -68,6 +69,7 @@ def build_model(config: RefclipModelConfig, vocabulary: int) -> RefCLIP:
         fusion_width=config.fusion_width,
         cells=config.cells,
         detector_bn=config.detector.batch_norm,
+        cache=cache and DetectionCache(cache.folder, cache.gigabytes, half=cache.half),
     )
     synchronise_batch_norms(model, config.across_processes)
     return model

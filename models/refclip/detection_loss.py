@@ -61,7 +61,8 @@ class DetectionCriterion(nn.Module):
 
     Args:
         detector: whose priors and strides count.
-        weights: loss name -> factor in the total: loss_shape, loss_box, loss_object, loss_class.
+        weights: loss name -> factor in the total: loss_shape (guided), loss_size,
+            loss_box (overlap), loss_object, loss_class.
         every_head: every object is an object for every head. RefCLIP looks at the coarsest head
             only, which therefore must find small ones, too. False: an object belongs to the head
             with the prior that fits it best, as in YOLOv3.
@@ -123,10 +124,13 @@ def _head_losses(
     place = (targets.image, targets.cell, targets.box)
     predictions, number = output.predictions[place], max(1, len(targets.boxes))
     shapes = (targets.boxes[:, 2:] / priors[targets.box]).log()
+    # What the guided shape still lacks; the overlap alone has no gradient at boxes that collapsed.
+    rest = shapes - output.shapes[place].detach()
     corners = (box_convert(b, "cxcywh", "xyxy") for b in (output.boxes[place], targets.boxes))
     classes = F.one_hot(targets.labels, predictions.shape[-1] - 5).to(predictions)
     return {
         "loss_shape": F.smooth_l1_loss(output.shapes[place], shapes, reduction="sum") / number,
+        "loss_size": F.smooth_l1_loss(predictions[:, 2:4], rest, reduction="sum") / number,
         "loss_box": generalized_box_iou_loss(*corners, reduction="sum") / number,
         "loss_object": _objectness_loss(output, place, batch) / number,
         "loss_class": F.binary_cross_entropy_with_logits(

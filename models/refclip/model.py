@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from models.common.darknet import MultiScaleFusion
 from models.common.word_language import WordLanguageEncoder
+from models.refclip.cache import DetectionCache
 from models.refclip.detector import Detection, Detector
 
 
@@ -24,6 +25,7 @@ class RefCLIP(nn.Module):
         lang_encoder: of width `width`.
         multi_scale_manner: fuses the detector's maps. fusion_width: its channels.
         cells: k.
+        cache: keeps what the detector sees; needs "eval" batch norms.
         detector_bn: "eval" keeps the detector in evaluation mode always; "train" lets its batch
             norms follow the mode of the model, as released.
     """
@@ -38,6 +40,7 @@ class RefCLIP(nn.Module):
         fusion_width: int,
         cells: int,
         detector_bn: str = "eval",
+        cache: DetectionCache | None = None,
     ):
         super().__init__()
         self.visual_encoder = visual_encoder.requires_grad_(False)
@@ -47,6 +50,7 @@ class RefCLIP(nn.Module):
         self.multi_scale_manner = multi_scale_manner
         self.cells = cells
         self.detector_bn = detector_bn
+        self.cache = cache
         self.train(self.training)
 
     def train(self, mode: bool = True) -> RefCLIP:
@@ -58,7 +62,6 @@ class RefCLIP(nn.Module):
     def forward(self, batch: dict) -> dict[str, Tensor]:
         """Args:
             batch: `image` (B, 3, S, S) with S a multiple of 32, `text_ids` (B, L), 0 = padding.
-                `detection`, if it is there, takes the place of looking at `image`.
 
         Returns:
             cell_features (B, k, D) and text_features (B, D); similarity (B, k), their dot products;
@@ -66,7 +69,7 @@ class RefCLIP(nn.Module):
             pixels of the input and objectness; likeliest_box (B, 4), cxcywh of the box with the
             highest objectness of all.
         """
-        detection = batch.get("detection") or self.detect(batch["image"])
+        detection = self.detect(batch["image"])
         selected = select_cells(detection.boxes, self.cells)
         fused = self.multi_scale_manner(detection.s8, detection.s16, detection.s32)
         candidates = gather_cells(fused.flatten(2).transpose(1, 2), selected)
@@ -83,8 +86,10 @@ class RefCLIP(nn.Module):
 
     @torch.no_grad()
     def detect(self, image: Tensor) -> Detection:
-        """What the frozen detector sees."""
-        return self.visual_encoder(image)
+        """What the frozen detector sees, or saw before."""
+        if self.cache is None:
+            return self.visual_encoder(image)
+        return self.cache(self.visual_encoder, image)
 
 
 def select_cells(boxes: Tensor, count: int) -> Tensor:

@@ -1,0 +1,89 @@
+"""What a frozen detector sees in a picture, computed once and kept on disk."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import utils
+from models.refclip.detector import Detection
+
+
+class DetectionCache:
+    """Remembers detections by the pixels of the picture and the weights of the detector.
+
+    So neither another size, another picture under an old name nor another detector finds old
+    values. When the folder has its size, nothing more is added: a training goes through all
+    pictures in turn, so that making room would only throw out what is needed next.
+
+    Args:
+        folder: receives a file per picture; may be shared by runs and processes.
+        gigabytes: the folder's size, at most; of 10^9 bytes.
+        half: keep half precision, in half the space; the detections are then rounded.
+    """
+
+    def __init__(self, folder: str | Path, gigabytes: float, *, half: bool = False):
+        self.folder, self.half = Path(folder), half
+        self._kind = torch.float16 if half else torch.float32
+        self._limit = gigabytes * 1e9
+        self._room: float | None = None
+        self._weights: tuple[tuple[int, ...], bytes] | None = None
+        self.hits = self.misses = 0
+
+    def __call__(self, detector: nn.Module, image: Tensor) -> Detection:
+        """Image (B, 3, S, S) -> what the detector, in evaluation mode, sees in it."""
+        weights = self._weights_of(detector)
+        files = [self._file(one, weights) for one in image.cpu().numpy()]
+        missing = [row for row, file in enumerate(files) if not file.is_file()]
+        self.hits, self.misses = self.hits + len(files) - len(missing), self.misses + len(missing)
+        found: dict[int, list[Tensor]] = {}
+        if missing:
+            seen = detector(image[missing])
+            for place, row in enumerate(missing):
+                kept = [part[place].to(self._kind) for part in seen]
+                self._write(files[row], kept)
+                found[row] = [part.float() for part in kept]  # the same as when it is read
+        for row, file in enumerate(files):
+            if row not in found:
+                with np.load(file, allow_pickle=False) as arrays:
+                    parts = [torch.from_numpy(arrays[name]) for name in Detection._fields]
+                found[row] = [part.to(image.device, torch.float32) for part in parts]
+        rows = [found[row] for row in range(len(files))]
+        return Detection(*(torch.stack(parts) for parts in zip(*rows, strict=True)))
+
+    def _file(self, image: np.ndarray, weights: bytes) -> Path:
+        digest = hashlib.blake2b(weights + bytes(str(image.shape), "ascii"), digest_size=20)
+        digest.update(np.ascontiguousarray(image))
+        name = digest.hexdigest() + ("h" if self.half else "")
+        return self.folder / name[:2] / f"{name}.npz"
+
+    def _weights_of(self, detector: nn.Module) -> bytes:
+        state = list(detector.state_dict().values())
+        # Torch counts how often a tensor was written to: the weights are hashed once.
+        versions = tuple(value._version for value in state)
+        if self._weights is None or self._weights[0] != versions:
+            digest = hashlib.blake2b(digest_size=20)
+            for value in state:
+                digest.update(np.ascontiguousarray(value.detach().cpu().numpy()))
+            self._weights = (versions, digest.digest())
+        return self._weights[1]
+
+    def _write(self, file: Path, parts: list[Tensor]) -> None:
+        arrays = {
+            name: part.cpu().numpy() for name, part in zip(Detection._fields, parts, strict=True)
+        }
+        size = sum(array.nbytes for array in arrays.values()) + 2000  # with the file's own words
+        if self._room is None:
+            used = sum(one.stat().st_size for one in self.folder.rglob("*.npz"))
+            # Every process fills its share of the room.
+            self._room = (self._limit - used) / utils.world_size()
+        if size > self._room:
+            return
+        self._room -= size
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with utils.atomic_write(file) as partial, open(partial, "wb") as stream:
+            np.savez(stream, **arrays)
