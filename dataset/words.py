@@ -165,7 +165,8 @@ def word_vectors(
             missing.append(word)
     if len(missing) == len(words):
         raise ValueError(
-            f"{path}: has a vector for none of the {len(words)} words of the vocabulary"
+            f"{path}: has a vector for none of the {len(words)} words of the vocabulary; are its "
+            f"vectors of width {width}?"
         )
     found = len(words) - joined - len(missing)
     return table, Coverage(os.fspath(path), found, joined, tuple(missing))
@@ -181,7 +182,7 @@ def _lines(path: Path, width: int) -> Iterator[tuple[str, list[str]]]:
         for number, line in enumerate(file, 1):
             # A few words of GloVe hold spaces, so the numbers are counted from the right.
             word, *numbers = line.rstrip("\n").rsplit(" ", width)
-            if number == 1 and len(line.split()) == 2:
+            if number == 1 and [part.isdecimal() for part in line.split()] == [True, True]:
                 continue  # word2vec's text format begins with the two sizes
             if len(numbers) != width or not _numeric(numbers):
                 raise ValueError(f"{path}:{number}: expected a word and {width} numbers")
