@@ -22,6 +22,7 @@ from cli.texts import Tokenizer, load_texts, require_same_words
 from configs import ReferringConfig, load_config, to_dict
 from configs.trees import root_overrides
 from dataset.loader import eval_loader
+from dataset.pseudo_labels import Unlabelled
 from dataset.referring import ReferringDataset, ReferringRules
 from dataset.referring_collate import ReferringCollate
 from dataset.referring_text import ReferringText
@@ -188,11 +189,14 @@ def build_dataset(
     files: Mapping[str, Sequence[str]],
     *,
     training: bool,
+    labelled: bool = True,
 ) -> ReferringDataset:
-    """The samples of some splits, for training or for evaluation."""
+    """The samples of some splits, for training or for evaluation; `labelled` False: annotated
+    boxes, masks and classes are taken away as soon as they have been read."""
     data = config.data
+    records = read_splits(files, data.format, data.cache_dir)
     return ReferringDataset(
-        read_splits(files, data.format, data.cache_dir),
+        records if labelled else Unlabelled(records),
         ReferringTransform(
             data.image_size,
             data.max_image_size,
@@ -204,10 +208,10 @@ def build_dataset(
         ReferringRules(
             image_root=data.image_root if training else evaluation_images(config),
             mask_root=data.mask_root,
-            masks=config.model.masks,
+            masks=config.model.masks and labelled,
             max_phrases=data.max_phrases,
             integer_boxes=data.integer_boxes,
-            boxes=config.model.needs_boxes or not training,
+            boxes=(config.model.needs_boxes or not training) and labelled,
             one_per_object=data.one_per_object and training,
             tolerate_corrupt=data.tolerate_corrupt,
             allow_outside_paths=data.allow_outside_paths,

@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None, *, description: str) -> None:
 
 def run(config: ReferringConfig, args: argparse.Namespace, device: torch.device) -> None:
     """Build everything and call the engine once."""
-    if not config.data.train:
+    if not config.stages[-1].data.train:
         raise ValueError("data.train names no split; give its annotation files there")
     room, output_dir = ROOMS[config.system], Path(args.output_dir)
     utils.seed_everything(config.seed)
@@ -123,8 +123,9 @@ def start(
 def annotation_files(config: ReferringConfig) -> list:
     """Every annotation file that the run reads, once."""
     data = config.data
-    parts = [*map(config.of_stage, config.curriculum), config]
-    files = [file for part in parts for file in source_files(part.data.train, part.data.format)]
+    files = [
+        file for part in config.stages for file in source_files(part.data.train, part.data.format)
+    ]
     if config.select is not None:
         validation = referring.chosen_files(config, [config.select.split])
         files += source_files(validation, data.format)
@@ -144,7 +145,7 @@ def build_stages(
         return stepwise_rate(config.schedule, config.optimizer, place, steps, config.total_epochs)
 
     stages = []
-    for part in (*map(config.of_stage, config.curriculum), config):
+    for part in config.stages:
         loader = train_loader(
             referring.build_dataset(part, text, part.data.train, training=True),
             collate,

@@ -54,15 +54,16 @@ def _texts(config: ReferringConfig) -> Iterator[str]:
     data = config.data
     if data.format == "simrec":
         # As released: the order of the file, with its test splits.
-        parts = (data.train, data.evaluate)
+        parts = (data.evaluate,) if data.labels else (data.train, data.evaluate)
         files = [file for part in parts for split in part.values() for file in split]
         for file in dict.fromkeys(files):
             yield from texts_of_annotations({"": simrec.read(file)})
-        return
-    for part in (*map(config.of_stage, config.curriculum), config):
+        if not data.labels:
+            return
+    for part in config.stages:
         read = read_splits(part.data.train, part.data.format, data.cache_dir)
         yield from texts_of_annotations({"": read})
-    if data.evaluate:
+    if data.evaluate and data.format != "simrec":
         read = read_splits(data.evaluate, data.format, data.cache_dir)
         yield from texts_of_annotations({"": read})
 

@@ -31,7 +31,7 @@ BENCHMARKS = (
 
 
 System = Literal["reftr", "refclip", "simrec"]
-Format = Literal["tuples", "refer", "simrec", "instances", "flickr30k", "vg"]
+Format = Literal["tuples", "refer", "simrec", "instances", "flickr30k", "vg", "labels"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,8 +41,10 @@ class ReferringDataConfig:
     format: reader of the annotation files: "tuples" (lists of ReSC, TransVG, RefTR; their folder
         says which), "refer" (`refs(x).p` with instances.json beside it), "simrec" (anns/x.json),
         "instances" (instances.json of SeqTR, SimVG, ALVG), "flickr30k" (info-ground's folder),
-        "vg" (image, caption, bbox).
+        "vg" (image, caption, bbox), "labels" (of pseudo_label.py).
     train, evaluate: split -> annotation files; all of `train` is trained on.
+    labels: file of pseudo_label.py that is trained on in place of `train`, whose files are then not
+        opened: no annotated box of the training split is read.
     image_root, mask_root: folders that paths of pictures and `.npy` masks are relative to.
     evaluate_image_root: that of the pictures of `evaluate`; null: image_root.
     multi_phrase: a sample is a sentence with all its phrases, not one expression.
@@ -75,6 +77,7 @@ class ReferringDataConfig:
     format: Format = "tuples"
     train: dict[str, tuple[str, ...]] = field(default_factory=dict)
     evaluate: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    labels: str | None = None
     image_root: str = ""
     mask_root: str | None = None
     evaluate_image_root: str | None = None
@@ -269,6 +272,12 @@ class ReferringConfig:
             isinstance(self.model, MODELS[self.system]),
             f"model is that of another system than {self.system}",
         )
+        annotated = [s for s in self.curriculum if (s.format or self.data.format) != "labels"]
+        require(
+            self.data.labels is None or not annotated,
+            "data.labels and curriculum: its files hold annotated boxes; give pseudo-labels of "
+            "them with format: labels, or set curriculum: []",
+        )
         limit = self.model.max_text_tokens
         require(
             limit is None or self.data.max_tokens <= limit,
@@ -281,11 +290,22 @@ class ReferringConfig:
         """Epochs of the curriculum and of data.train, over which the schedule runs."""
         return self.epochs + sum(stage.epochs for stage in self.curriculum)
 
+    @property
+    def stages(self) -> "tuple[ReferringConfig, ...]":
+        """The configuration as it would be with the data of each stage alone, in their order: the
+        curriculum, then data.train or the pseudo-labels in its place."""
+        last = self
+        if self.data.labels is not None:
+            train = {"train": (self.data.labels,)}
+            last = replace(self, data=replace(self.data, train=train, format="labels", labels=None))
+        return (*map(self.of_stage, self.curriculum), last)
+
     def of_stage(self, stage: CurriculumConfig) -> "ReferringConfig":
         """The configuration as it would be with a stage's data alone."""
         data = replace(
             self.data,
             train=stage.train,
+            labels=None,
             format=stage.format or self.data.format,
             image_root=self.data.image_root if stage.image_root is None else stage.image_root,
         )

@@ -144,6 +144,12 @@ class ReferringDataset(Dataset[ReferringSample]):
         """Number of samples."""
         return len(self._samples)
 
+    def phrases(self, index: int) -> tuple[Record, tuple[Phrase, ...]]:
+        """The record of a sample, and the sample's phrases of it; without `one_per_object`."""
+        number, start, stop = self._samples[index].tolist()
+        record = self.records[number]
+        return record, record.phrases[start:stop]
+
     def __getitem__(self, index: int | tuple[int, int]) -> ReferringSample:
         if isinstance(index, tuple):
             epoch, number = index

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from dataset.formats import flickr30k, instances_json, simrec, table_of, tuples, vg
+from dataset.formats import flickr30k, instances_json, labels, simrec, table_of, tuples, vg
 from dataset.formats import refer as refer_format
 from dataset.record import Record, RecordTable
 
@@ -42,6 +42,7 @@ SOURCES: dict[str, Source] = {
     "instances": Source(lambda path, split: instances_json.read(path, [split])),
     "flickr30k": Source(flickr30k.read, lambda path, split: flickr30k.files(path, [split])),
     "vg": Source(lambda path, _: vg.read(path)),
+    "labels": Source(labels.read),
 }
 
 

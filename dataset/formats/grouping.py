@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,15 +29,16 @@ def by_object(
             category = str((categories or {}).get(phrase.category, ""))
             phrase = replace(phrase, boxes=(box,), category=category)
             if record.split != "train":
-                yield _numbered(record, [phrase])
+                yield numbered(record, [phrase])
             else:
                 key = (record.image, phrase.phrase_id)
                 groups.setdefault(key, (record, []))[1].append(phrase)
     for record, phrases in groups.values():
-        yield _numbered(record, phrases)
+        yield numbered(record, phrases)
 
 
-def _numbered(record: Record, phrases: list[Phrase]) -> Record:
+def numbered(record: Record, phrases: Sequence[Phrase]) -> Record:
+    """The record with these phrases and the image's number in its collection as id."""
     number = record.image_ids[0].rpartition(":")[2] if record.image_ids else Path(record.image).stem
     return replace(record, record_id=number, phrases=tuple(phrases))
 

@@ -1,0 +1,144 @@
+"""Pseudo-labels: one box per expression, which a model found. One JSON object a line.
+
+{"image": path, "width": int, "height": int, "text": str, "box": [x1, y1, x2, y2], "split": str,
+ "record_id": str, "phrase_id": str, "image_ids": [str], "sentence": str, "start": int,
+ "objectness": float, "similarity": float, "margin": float, "agreement": float}
+
+Boxes are xyxy pixels of the original picture, inside it. The last four may be null: how much the
+box looks like an object, how well it fits the expression, how much better than the second best, and
+the mean IoU with the boxes of the other expressions of the same object.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import utils
+from dataset.formats import entries
+from dataset.record import Phrase, Record
+from geometry import Box
+
+CONFIDENCE = ("objectness", "similarity", "margin", "agreement")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Label:
+    """As in the file; the fields of picture and expression are those of `Record` and `Phrase`."""
+
+    image: str
+    width: int
+    height: int
+    text: str
+    box: Box
+    split: str = ""
+    record_id: str = ""
+    phrase_id: str = ""
+    image_ids: tuple[str, ...] = ()
+    sentence: str = ""
+    start: int = -1
+    objectness: float | None = None
+    similarity: float | None = None
+    margin: float | None = None
+    agreement: float | None = None
+
+    def record(self, source: str = "") -> Record:
+        """The record of this expression alone."""
+        phrase = Phrase(self.text, self.phrase_id, (self.box,), start=self.start)
+        return Record(
+            self.image, self.width, self.height, (phrase,), self.split, self.record_id, source,
+            self.sentence, self.image_ids,
+        )  # fmt: skip
+
+
+_FIELDS = {field.name for field in fields(Label)}
+
+
+def read(path: str | os.PathLike[str], split: str | None = None) -> Iterator[Record]:
+    """Labels as records: those in a row of one object, or of one sentence, are a record.
+
+    Args:
+        split: that of all records; None: what each label says.
+
+    Raises:
+        FileNotFoundError, ValueError: naming file, line and what is wrong with it.
+    """
+    group: list[Phrase] = []
+    first: Record | None = None
+    for source, label in load(path):
+        record = label.record(source)
+        if first is None or not group or _place(record) != _place(first):
+            if first is not None:
+                yield _joined(first, group, split)
+            first, group = record, []
+        group += record.phrases
+    if first is not None:
+        yield _joined(first, group, split)
+
+
+def _place(record: Record) -> tuple[str, ...]:
+    # An expression without an id is an object by itself.
+    same = record.sentence or record.phrases[0].phrase_id or record.source
+    return (record.image, record.record_id, record.split, same)
+
+
+def _joined(first: Record, phrases: list[Phrase], split: str | None) -> Record:
+    return Record(
+        first.image, first.width, first.height, tuple(phrases),
+        first.split if split is None else split,
+        first.record_id, first.source, first.sentence, first.image_ids,
+    )  # fmt: skip
+
+
+def load(path: str | os.PathLike[str]) -> Iterator[tuple[str, Label]]:
+    """The labels of a file, each with its place for messages.
+
+    Raises:
+        FileNotFoundError, ValueError: naming file, line and what is wrong with it.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"pseudo-labels {path} do not exist; pseudo_label.py writes them")
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            source = f"{path}:{number}"
+            try:
+                entry = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise ValueError(f"{source}: not valid JSON ({error}); write it again") from error
+            yield source, _label(entry, source)
+
+
+def _label(entry: Any, source: str) -> Label:
+    if not isinstance(entry, dict) or not entry.keys() <= _FIELDS:
+        raise ValueError(f"{source}: no pseudo-label: {str(entry)[:120]}")
+    for key in ("image", "text"):
+        if not isinstance(entries.need(entry, key, source), str):
+            raise ValueError(f"{source}: {key} must be a text, got {entry[key]!r}")
+    for key in ("width", "height"):
+        if not isinstance(entries.need(entry, key, source), int):
+            raise ValueError(f"{source}: {key} must be a whole number, got {entry[key]!r}")
+    (box,) = entries.boxes([entries.need(entry, "box", source)], "box", source)
+    if not (0 <= box[0] < box[2] <= entry["width"] and 0 <= box[1] < box[3] <= entry["height"]):
+        raise ValueError(f"{source}: box {list(box)} is empty or not inside the picture")
+    ids = tuple(map(str, entry.get("image_ids", ())))
+    return Label(**{**entry, "box": tuple(box), "image_ids": ids})
+
+
+def write(labels: Sequence[Label], path: str | os.PathLike[str]) -> int:
+    """Write labels; returns how many."""
+    with utils.atomic_write(path) as partial, partial.open("w", encoding="utf-8") as file:
+        for label in labels:
+            file.write(json.dumps(_entry(label), ensure_ascii=False) + "\n")
+    return len(labels)
+
+
+def _entry(label: Label) -> Mapping[str, Any]:
+    return {
+        key: round(value, 6) if isinstance(value, float) else value
+        for key, value in asdict(label).items()
+    }
