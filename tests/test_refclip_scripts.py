@@ -1,0 +1,271 @@
+"""RefCLIP through train.py, test.py and train_detector.py, on the embedded data set."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import test
+import train
+import train_detector
+from configs import load_config
+from dataset.formats import entries
+from models.common.checkpoint import read_checkpoint
+from report.predictions import read_predictions
+from tests.script_runs import CONFIGS, error_of
+
+REFCLIP = CONFIGS / "refclip"
+RECIPES = sorted(path for path in REFCLIP.glob("*.yaml") if path.stem not in ("base", "tiny"))
+TINY, DETECTOR = REFCLIP / "refcoco+_tiny.yaml", CONFIGS / "detector" / "embedded.yaml"
+QUICK = (
+    "data.workers=0", "data.image_size=64", "batch_size=4", "log_every=1", "epochs=2", "steps=2",
+    "model.detector.width=2", "model.cells=3", "model.fusion_width=16", "model.width=16",
+    "model.text.word_width=8",
+)  # fmt: skip
+RANDOM = "model.init.detector=null"
+pytestmark = pytest.mark.usefixtures("embedded")
+
+
+def arguments(out: Path, *more: object, overrides=(RANDOM,)) -> list[str]:
+    start = ["--config", str(TINY), "--output_dir", str(out), "--device", "cpu"]
+    return [*start, *map(str, more), "--set", *QUICK, *overrides]
+
+
+def run_training(out: Path, *more: object, overrides=(RANDOM,)) -> Path:
+    train.main(arguments(out, *more, overrides=overrides))
+    return out
+
+
+def weights(file: Path) -> dict[str, torch.Tensor]:
+    return read_checkpoint(file)["model"]
+
+
+def assert_same(first: Path, second: Path) -> None:
+    ours, theirs = weights(first), weights(second)
+    assert ours.keys() == theirs.keys()
+    for name, value in ours.items():
+        assert torch.equal(value, theirs[name]), name
+
+
+@pytest.fixture(scope="module")
+def trained_refclip(workplace, tmp_path_factory) -> Path:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(workplace)
+        return run_training(tmp_path_factory.mktemp("refclip") / "run")
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_loads_and_says_what_it_buys(path):
+    config = load_config(path, "referring")
+    head = path.read_text(encoding="utf-8").splitlines()[:6]
+    for key in ("Paper:", "Command:", "Hardware:", "Cost:", "Expected:"):
+        assert any(line.startswith(f"# {key}") for line in head), f"{path.name} lacks {key}"
+    assert f"configs/refclip/{path.name}" in head[2] and not config.model.needs_boxes
+    if not path.stem.endswith("_tiny"):
+        assert (config.ema, config.clip_norm, config.epochs) == (0.9997, 0.15, 25)
+        referit = path.stem == "referit"
+        assert (config.model.cells, config.model.text.layers) == ((34, 1) if referit else (17, 3))
+        assert config.data.max_tokens == (20 if referit else 15)
+
+
+def test_training_writes_what_an_evaluation_needs(trained_refclip, tmp_path):
+    content = read_checkpoint(trained_refclip / "checkpoint_01.pth")
+    words = (trained_refclip / "words.txt").read_text(encoding="utf-8").split("\n")[:-1]
+    assert content["vocabulary"] == words and words[:3] == ["PAD", "UNK", "CLS"]
+    assert len(weights(trained_refclip / "checkpoint_best.pth")) == len(content["model"])
+    more = ("--eval-weights", trained_refclip / "checkpoint_best.pth", "--split", "val")
+    rows = test.main(arguments(tmp_path, *more))
+    ours = {row["metric"]: row for row in rows if row["system"] == "RefCLIP"}
+    assert {"Acc@0.5", "Acc@0.5 (best of the selected cells)", "Acc@0.5 (best of the chosen cell)",
+            "Acc@0.5 (likeliest object)", "pointing"} <= ours.keys()  # fmt: skip
+    best = [ours[f"Acc@0.5{name}"]["value"] for name in
+            ("", " (best of the chosen cell)", " (best of the selected cells)")]  # fmt: skip
+    assert best == sorted(best) and ours["Acc@0.5"]["objective"] == "REC without boxes"
+    (file,) = tmp_path.rglob("predictions_*.jsonl")
+    _, predictions = read_predictions(file)
+    assert {"similarity", "margin", "objectness"} == predictions[0].confidence.keys()
+    assert len(predictions[0].alternatives) == 3
+
+
+def test_a_resumed_run_ends_as_if_nothing_had_happened(trained_refclip, tmp_path):
+    content = read_checkpoint(trained_refclip / "checkpoint_00.pth")
+    raw, mean = content["run"]["average"]["weights"], content["model"]
+    assert not torch.equal(raw["linear_ts.weight"], mean["linear_ts.weight"])
+    again = tmp_path / "run"
+    again.mkdir()
+    for name in ("checkpoint_00.pth", "log.txt", "words.txt"):
+        shutil.copy(trained_refclip / name, again / name)
+    run_training(again, "--resume")
+    assert_same(again / "checkpoint_01.pth", trained_refclip / "checkpoint_01.pth")
+
+
+def poisoned(embedded: Path, folder: Path, box) -> Path:
+    """The annotation file with other boxes in its training split."""
+    content = entries.load_json(embedded / "anns" / "refcoco+.json")
+    for entry in content["train"]:
+        entry["bbox"] = box(entry["bbox"])
+    file = folder / "refcoco+.json"
+    file.write_text(json.dumps(content), encoding="utf-8")
+    return file
+
+
+@pytest.mark.parametrize("box", [lambda _: [0.0, 0.0, 1.0, 1.0], lambda _: [5e6, 5e6, 3.0, 3.0]])
+def test_boxes_of_the_training_split_are_not_looked_at(trained_refclip, embedded, tmp_path, box):
+    file = poisoned(embedded, tmp_path, box)
+    overrides = (RANDOM, f"data.train.train={file}")
+    run = run_training(tmp_path / "run", overrides=overrides)
+    assert_same(run / "checkpoint_01.pth", trained_refclip / "checkpoint_01.pth")
+
+
+def test_every_epoch_draws_one_sentence_of_each_object(embedded):
+    from cli import referring
+    from cli.texts import load_texts
+
+    config = load_config(TINY, "referring")
+    text = referring.text_rules(config, load_texts(config))
+    dataset = referring.build_dataset(config, text, config.data.train, training=True)
+    content = entries.load_json(embedded / "anns" / "refcoco+.json")["train"]
+    assert len(dataset) == len(content)
+    several = next(n for n, entry in enumerate(content) if len(entry["refs"]) > 1)
+    drawn = {dataset[(epoch, several)].phrase[0] for epoch in range(20)}
+    assert drawn == set(content[several]["refs"])
+    sample = dataset[(0, several)]
+    assert sample.boxes == [] and len(sample.target_boxes) == 0
+
+
+def test_a_checkpoint_brings_its_words_and_refuses_others(trained_refclip, tmp_path, embedded):
+    checkpoint = trained_refclip / "checkpoint_best.pth"
+    config = (RANDOM, f"data.evaluate.val={tmp_path / 'refcoco+.json'}")
+    content = entries.load_json(embedded / "anns" / "refcoco+.json")
+    content["val"] = [{**entry, "refs": ["the unheard unicorn"]} for entry in content["val"][:3]]
+    (tmp_path / "refcoco+.json").write_text(json.dumps(content), encoding="utf-8")
+    more = ("--checkpoint", checkpoint, "--split", "val")
+    rows = test.main(arguments(tmp_path / "own", *more, overrides=config))
+    assert {row["n"] for row in rows if row["metric"] == "Acc@0.5"} == {3}
+    stripped = {k: v for k, v in torch.load(checkpoint).items() if k != "vocabulary"}
+    torch.save(stripped, tmp_path / "released.pth")
+    more = ("--checkpoint", tmp_path / "released.pth", "--split", "val")
+    message = error_of(lambda: test.main(arguments(tmp_path / "other", *more, overrides=config)))
+    assert "its vocabulary has" in message and "words.txt" in message
+    (tmp_path / "words.txt").write_bytes((trained_refclip / "words.txt").read_bytes())
+    assert test.main(arguments(tmp_path / "beside", *more, overrides=config))
+
+
+def test_word_vectors_and_the_cache_are_used(tmp_path, embedded, capsys):
+    words = {word for entry in entries.load_json(embedded / "anns" / "refcoco+.json")["train"]
+             for text in entry["refs"] for word in text.split()}  # fmt: skip
+    lines = [f"{word} {' '.join(['0.25'] * 8)}\n" for word in sorted(words)]
+    (tmp_path / "glove.txt").write_text("".join(lines), encoding="utf-8")
+    overrides = (
+        RANDOM, f"model.init.words={tmp_path / 'glove.txt'}", "model.text.train_words=false",
+        f"model.cache.folder={tmp_path / 'cache'}", "steps=1", "epochs=1",
+    )  # fmt: skip
+    run = run_training(tmp_path / "run", overrides=overrides)
+    assert "glove.txt: vectors for" in capsys.readouterr().err
+    table = weights(run / "checkpoint_00.pth")["lang_encoder.embedding.weight"]
+    assert (table == 0.25).all(dim=1).sum() == len(words)
+    assert list((tmp_path / "cache").rglob("*.npz"))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.detector.name=yolov9", "model.detector.name 'yolov9' does not exist"),
+        ("model.detector.batch_norm=train model.cache.folder=x", "cache needs detector.batch_norm"),
+        ("data.multi_phrase=true", "data.multi_phrase and data.one_per_object"),
+        ("model.masks=true", "model.masks: unknown key"),
+        ("ema=1.5", "ema is 1.5; it must be in [0, 1)"),
+        ("model.init.detector=nowhere.pth", "checkpoint not found: nowhere.pth"),
+        ("model.init.words=nowhere.txt", "word vectors nowhere.txt do not exist"),
+    ],
+)
+def test_wrong_settings_end_with_the_remedy(tmp_path, override, message):
+    overrides = (RANDOM, *override.split())
+    assert message in error_of(lambda: run_training(tmp_path, overrides=overrides))
+
+
+# --- the detector ---------------------------------------------------------------------------------
+
+
+def run_detector(out: Path, *more: str, overrides=()) -> Path:
+    quick = ("data.workers=0", "data.image_size=64", "batch_size=4", "epochs=2", "steps=2",
+             "detector.width=2", "log_every=1", "data.held_out=0.2")  # fmt: skip
+    start = ["--config", str(DETECTOR), "--output_dir", str(out), "--device", "cpu"]
+    train_detector.main([*start, *more, "--set", *quick, *overrides])
+    return out
+
+
+def test_a_detector_is_trained_without_evaluated_pictures_and_then_frozen(
+    tmp_path, embedded, capsys
+):
+    run = run_detector(tmp_path / "detector")
+    content = json.loads((embedded / "refcoco+" / "instances.json").read_text())
+    names = [image["file_name"] for image in content["images"]]
+    evaluated = sum(not name.startswith("train/") for name in names)
+    said = capsys.readouterr().err
+    assert f"{evaluated} left out because they are evaluated on" in said
+    checkpoint = run / "checkpoint_best.pth"
+    model = run_training(tmp_path / "run", overrides=(f"model.init.detector={checkpoint}",))
+    ours, frozen = weights(model / "checkpoint_01.pth"), weights(checkpoint)
+    assert all(torch.equal(ours[f"visual_encoder.{name}"], v) for name, v in frozen.items())
+
+
+def test_training_the_detector_resumes_and_warns_about_leakage(tmp_path, capsys):
+    whole = run_detector(tmp_path / "whole")
+    again = tmp_path / "again"
+    again.mkdir()
+    for name in ("checkpoint_00.pth", "log.txt"):
+        shutil.copy(whole / name, again / name)
+    run_detector(again, "--resume")
+    assert_same(again / "checkpoint_01.pth", whole / "checkpoint_01.pth")
+    assert "against the paper's rule" not in capsys.readouterr().err
+    run_detector(tmp_path / "all", overrides=("data.evaluated=[]", "steps=1", "epochs=1"))
+    assert "against the paper's rule" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("detector.classes=2", "has 6 categories, the detector 2; set detector.classes"),
+        ("data.image_size=100", "it must be a multiple of 32"),
+        ("detector.name=fcos_resnet50_fpn", "only yolov3 is trained here"),
+        ("data.evaluated=nowhere.p", "nowhere.p"),
+    ],
+)
+def test_wrong_settings_of_the_detector_end_with_the_remedy(tmp_path, override, message):
+    assert message in error_of(lambda: run_detector(tmp_path, overrides=(override,)))
+
+
+def test_labels_are_cocos_contiguous_ones(tmp_path):
+    from dataset.detection import DetectionDataset, read_instances
+
+    content = {
+        "images": [{"id": 7, "file_name": "a.jpg", "height": 40, "width": 80}],
+        "annotations": [
+            {"image_id": 7, "bbox": [10, 10, 20, 10], "category_id": 90},
+            {"image_id": 7, "bbox": [70, 0, 30, 40], "category_id": 1},
+            {"image_id": 7, "bbox": [0, 0, 80, 40], "category_id": 1, "iscrowd": 1},
+        ],
+        "categories": [{"id": 90, "name": "toothbrush"}, {"id": 1, "name": "person"}],
+    }
+    file = tmp_path / "instances.json"
+    file.write_text(json.dumps(content), encoding="utf-8")
+    instances = read_instances([file])
+    assert instances.categories == ["person", "toothbrush"]
+    (picture,) = instances.pictures
+    assert picture.labels.tolist() == [1, 0] and picture.boxes[1].tolist() == [70, 0, 80, 40]
+    import cv2
+
+    cv2.imwrite(str(tmp_path / "a.jpg"), np.zeros((40, 80, 3), np.uint8))
+    dataset = DetectionDataset(instances.pictures, str(tmp_path), 160)
+    torch.testing.assert_close(
+        dataset[0]["object_boxes"][0], torch.tensor([40.0, 40 + 30, 40.0, 20.0])
+    )
+    for epoch in range(4):
+        boxes = dataset[(epoch, 0)]["object_boxes"]
+        assert (boxes[:, :2] - boxes[:, 2:] / 2 > -1e-3).all() and (boxes < 161).all()
