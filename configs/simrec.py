@@ -67,7 +67,8 @@ class SimrecModelConfig:
     transposed: the attention's answer has rows and columns exchanged, as released; released
         checkpoints need it.
     clip_targets: shares of a box are cut to 0.99, as released.
-    objectness_prior: objectness that every cell starts with; None: no care is taken (released).
+    objectness_prior: objectness that every cell starts with, and with a box in its middle; None: no
+        care is taken (released), which suits pretrained backbones.
     train_sides: a training batch is resized to one of these sides, drawn for each step.
     across_processes: batch statistics are those of all processes together. False: the released
         behaviour, each process by itself.
@@ -110,11 +111,11 @@ class SimrecModelConfig:
         return False
 
     @property
-    def max_text_tokens(self) -> int | None:
-        """No limit: the recurrent network has no table of positions."""
-        return None
-
-    @property
     def needs_boxes(self) -> bool:
         """Training reads annotated boxes, or pseudo-labels."""
         return True
+
+    @property
+    def max_text_tokens(self) -> int | None:
+        """No limit: the recurrent network has no table of positions."""
+        return None

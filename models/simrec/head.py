@@ -30,8 +30,12 @@ class BoxHead(nn.Module):
 
     def expect(self, share: float) -> None:
         """Start with this objectness in every cell, so that the many empty ones do not rule the
-        first steps. Released: written for it, and never called."""
+        first steps, and with a box of two strides in its middle: the loss of a box that does not
+        overlap its target has no gradient. Released: only the first, which is never called."""
         nn.init.constant_(self.obj_preds[0].bias, -math.log((1 - share) / share))
+        nn.init.normal_(self.reg_preds[0].weight, std=0.01)
+        with torch.no_grad():
+            self.reg_preds[0].bias.copy_(torch.tensor([0.5, 0.5, math.log(2), math.log(2)]))
 
     def forward(self, maps: Tensor) -> Tensor:
         """(B, channels, h, w) -> (B, h, w, 5): centre x and y, width and height in pixels of the
