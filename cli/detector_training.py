@@ -181,7 +181,7 @@ def evaluation_loader(config: DetectorConfig, pictures: list[Picture]) -> DataLo
     return eval_loader(
         DetectionDataset(pictures, data.image_root, data.image_size),
         collate_detection,
-        config.eval_batch_size,
+        config.eval_batch_size or config.batch_size,
         world_size=utils.world_size(),
         rank=utils.rank(),
         workers=0,

@@ -1,11 +1,10 @@
 """What a configuration of `train_detector.py` may say: the detector that RefCLIP then freezes."""
 
 from dataclasses import dataclass, field
-from typing import Literal
 
-from configs.checks import complete_weights, require, require_positive
+from configs.checks import complete_weights, require
 from configs.refclip import RefclipDetectorConfig
-from configs.referring import ReferringOptimizerConfig, ReferringScheduleConfig
+from configs.referring import RunConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,8 +40,8 @@ class DetectorDataConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DetectorConfig:
-    """One run of train_detector.py; fields without a word here as in `ReferringConfig`.
+class DetectorConfig(RunConfig):
+    """One run of train_detector.py.
 
     every_head: every object is an object for every head, also for the coarsest, the only one that
         RefCLIP looks at. False: for the head with the prior that fits it best, as in YOLOv3.
@@ -53,24 +52,10 @@ class DetectorConfig:
     detector: RefclipDetectorConfig = field(default_factory=RefclipDetectorConfig)
     every_head: bool = True
     weights: dict[str, float] = field(default_factory=dict)
-    optimizer: ReferringOptimizerConfig = field(default_factory=ReferringOptimizerConfig)
-    schedule: ReferringScheduleConfig
-    epochs: int
-    steps: int | None = None
-    batch_size: int = 16
-    eval_batch_size: int = 32
-    accumulate: int = 1
     clip_norm: float | None = 10.0
-    ema: float | None = None
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    seed: int = 42
-    log_every: int = 50
-    save_every_steps: int | None = None
-    keep: int | None = None
 
     def __post_init__(self) -> None:
-        require_positive(self, "epochs", "steps", "batch_size", "eval_batch_size", "accumulate")
-        require_positive(self, "clip_norm", "log_every", "save_every_steps", "keep")
+        RunConfig.__post_init__(self)
         require(
             self.detector.name == "yolov3",
             f"detector.name is {self.detector.name}; only yolov3 is trained here",

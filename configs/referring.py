@@ -215,12 +215,9 @@ class CurriculumConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ReferringConfig:
-    """One run of a box and mask system.
+class RunConfig:
+    """How a run is carried out, whatever it trains.
 
-    system: whose `model` it is. benchmark: one of BENCHMARKS, or embedded/NAME.
-    select: how the best checkpoint is chosen; null: no evaluation while training.
-    curriculum: what is trained first, in this order.
     epochs: on data.train. steps: at most this many optimiser steps per epoch; None = all data.
     batch_size: samples per process and forward; eval_batch_size: None = the same.
     accumulate: forwards per optimiser step. clip_norm: largest gradient norm; None = no clipping.
@@ -233,14 +230,8 @@ class ReferringConfig:
     keep: epoch checkpoints that stay on disk, the newest ones; None = all.
     """
 
-    system: System = "reftr"
-    benchmark: str
-    data: ReferringDataConfig
-    model: ModelConfig = field(default_factory=ReftrModelConfig)
     optimizer: ReferringOptimizerConfig = field(default_factory=ReferringOptimizerConfig)
     schedule: ReferringScheduleConfig
-    select: SelectionConfig | None = None
-    curriculum: tuple[CurriculumConfig, ...] = ()
     epochs: int
     steps: int | None = None
     batch_size: int = 8
@@ -258,6 +249,26 @@ class ReferringConfig:
         require_positive(self, "epochs", "steps", "batch_size", "eval_batch_size", "accumulate")
         require_positive(self, "clip_norm", "log_every", "save_every_steps", "keep")
         require(self.ema is None or 0 <= self.ema < 1, f"ema is {self.ema}; it must be in [0, 1)")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReferringConfig(RunConfig):
+    """One run of a box and mask system.
+
+    system: whose `model` it is. benchmark: one of BENCHMARKS, or embedded/NAME.
+    select: how the best checkpoint is chosen; null: no evaluation while training.
+    curriculum: what is trained first, in this order.
+    """
+
+    system: System = "reftr"
+    benchmark: str
+    data: ReferringDataConfig
+    model: ModelConfig = field(default_factory=ReftrModelConfig)
+    select: SelectionConfig | None = None
+    curriculum: tuple[CurriculumConfig, ...] = ()
+
+    def __post_init__(self) -> None:
+        RunConfig.__post_init__(self)
         require(
             self.benchmark.removeprefix("embedded/") in BENCHMARKS,
             f"benchmark {self.benchmark!r} does not exist; legal: {', '.join(BENCHMARKS)}, and the "
