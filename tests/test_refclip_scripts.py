@@ -269,3 +269,17 @@ def test_labels_are_cocos_contiguous_ones(tmp_path):
     for epoch in range(4):
         boxes = dataset[(epoch, 0)]["object_boxes"]
         assert (boxes[:, :2] - boxes[:, 2:] / 2 > -1e-3).all() and (boxes < 161).all()
+
+
+def test_checkpoints_are_exported_for_the_released_scripts(trained_refclip, tmp_path):
+    from tools import export_refclip
+
+    checkpoint, out = trained_refclip / "checkpoint_best.pth", tmp_path / "det_best.pth"
+    export_refclip.main([str(checkpoint), "--out", str(out)])
+    released = torch.load(out, weights_only=True)
+    assert set(released) == {"epoch", "state_dict", "optimizer", "scheduler", "lr"}
+    assert_same(out, checkpoint)
+    (tmp_path / "words.txt").write_bytes((trained_refclip / "words.txt").read_bytes())
+    assert test.main(arguments(tmp_path / "out", "--eval-weights", out, "--split", "val"))
+    message = error_of(lambda: export_refclip.main([str(out), "--out", str(tmp_path / "again")]))
+    assert "is no checkpoint of RefCLIP or SimREC that was trained here" in message
