@@ -15,18 +15,27 @@ from cli import pseudo_labels, referring
 from cli.texts import load_texts
 from configs import load_config
 from dataset.formats import detections, labels, refer, simrec, tuples
-from dataset.formats.labels import Label
+from dataset.formats.labels import CONFIDENCE, Label
 from dataset.pseudo_labels import agreeing, label_of, snapped, surest, with_agreement
 from dataset.record import Phrase, Record
 from models.common.checkpoint import read_checkpoint
 from tests.script_runs import CONFIGS, error_of
 
-SIMREC, REFTR = (CONFIGS / room / "refcoco+_tiny.yaml" for room in ("simrec", "reftr"))
+REFCLIP, SIMREC, REFTR = (
+    CONFIGS / room / "refcoco+_tiny.yaml" for room in ("refclip", "simrec", "reftr")
+)
 QUICK = {
+    REFCLIP: ("data.image_size=64", "model.cells=3", "model.init.detector=null"),
     SIMREC: ("data.image_size=64",),
     REFTR: ("data.image_size=48", "data.max_image_size=48", "curriculum=[]"),
 }
 COMMON = ("data.workers=0", "batch_size=8", "log_every=1")
+# What each says of its boxes, besides the agreement.
+SAID = {
+    REFCLIP: {"objectness", "similarity", "margin"},
+    SIMREC: {"objectness", "margin"},
+    REFTR: set(),
+}
 pytestmark = pytest.mark.usefixtures("embedded")
 
 
@@ -71,6 +80,7 @@ def poisoned(embedded, tmp_path) -> dict[Path, str]:
     bad_list.parent.mkdir()
     torch.save([(*row[:2], [1.0, 1.0, 3.0, 3.0], *row[3:]) for row in rows], bad_list)
     return {
+        REFCLIP: f"data.train.train={bad_json}",
         SIMREC: f"data.train.train={bad_json}",
         REFTR: f"data.train.train={bad_list}",
     }
@@ -90,17 +100,18 @@ def test_every_expression_gets_a_box_and_annotated_boxes_play_no_part(
     records = list(simrec.read("data/embedded/anns/refcoco+.json", ["train"]))
     texts = [phrase.text for record in records for phrase in record.phrases]
     assert sorted(label.text for label in found) == sorted(texts)
-    has_objectness = config == SIMREC
-    assert all((label.objectness is not None) == has_objectness for label in found)
+    for name in CONFIDENCE[:3]:
+        said = [getattr(label, name) is not None for label in found]
+        assert all(said) if name in SAID[config] else not any(said)
     manifest = json.loads((tmp_path / "clean/manifest.json").read_text())
     assert any("checkpoint_00.pth" in name for name in manifest["data"])
 
 
-@pytest.mark.parametrize("config", QUICK, ids=lambda path: path.parent.name)
+@pytest.mark.parametrize("config", [SIMREC, REFTR], ids=lambda path: path.parent.name)
 def test_students_train_on_labels_and_never_open_the_training_annotation(
     teachers, config, tmp_path
 ):
-    file = run_labelling(SIMREC, teachers[SIMREC], tmp_path / "labels")
+    file = run_labelling(REFCLIP, teachers[REFCLIP], tmp_path / "labels")
     usual = run_training(config, tmp_path / "usual", f"data.labels={file}")
     without = run_training(
         config, tmp_path / "without", f"data.labels={file}", "data.train.train=nowhere.json"
