@@ -178,6 +178,16 @@ def test_it_learns_a_few_pictures():
     assert box_iou(boxes, box_convert(target, "cxcywh", "xyxy")).diagonal().min() > 0.5
 
 
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
+def test_half_precision_gives_nearly_the_same_losses(precision):
+    model, batch, criterion = tiny_simrec().eval(), batch_of(), build_criterion(MODEL)
+    whole = criterion(model(batch), batch)
+    with torch.autocast("cpu", dtype=precision):
+        half = criterion(model(batch), batch)
+    for name, loss in whole.items():
+        assert half[name].item() == pytest.approx(loss.item(), rel=0.05)
+
+
 # --- boxes ----------------------------------------------------------------------------------------
 
 

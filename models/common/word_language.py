@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from models.common.checkpoint import CheckpointError
 
-# Scores of padded words; not infinite, so that a text without any word attends to all evenly.
+# Scores of padded words; not infinite, so that a text without any word attends to all evenly. Half
+# precision cannot hold it.
 PADDED = -1e9
 
 
@@ -87,8 +88,8 @@ class SelfAttention(nn.Module):
             for linear in (self.linear_v, self.linear_k, self.linear_q)
         )
         scores = queries @ keys.transpose(-2, -1) / keys.shape[-1] ** 0.5
-        scores = scores.masked_fill(padding[:, None, None], PADDED)
-        attended = self.dropout(scores.softmax(-1)) @ values
+        scores = scores.float().masked_fill(padding[:, None, None], PADDED)
+        attended = self.dropout(scores.softmax(-1)).to(values.dtype) @ values
         return self.linear_merge(attended.transpose(1, 2).flatten(2))
 
 
@@ -122,7 +123,7 @@ class AttentivePooling(nn.Module):
 
     def forward(self, states: Tensor, padding: Tensor) -> Tensor:
         """States (B, L, D), padding (B, L) -> (B, D)."""
-        scores = self.mlp(states).masked_fill(padding[..., None], self.padded)
+        scores = self.mlp(states).float().masked_fill(padding[..., None], self.padded)
         return self.linear_merge((scores.softmax(dim=1) * states).sum(dim=1))
 
 
