@@ -259,6 +259,9 @@ def test_another_detector_finds_nothing_of_the_first(tmp_path):
     with torch.no_grad():
         model.visual_encoder.module_list[0].conv.weight.mul_(1.5)
     assert not torch.equal(model.detect(image).s8, before.s8) and len(files_in(tmp_path)) == 2
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert model.detect(image).s8.dtype == torch.float32
+    assert len(files_in(tmp_path)) == 3
 
 
 def test_the_cache_keeps_its_size(tmp_path):

@@ -36,7 +36,7 @@ class DetectionCache:
 
     def __call__(self, detector: nn.Module, image: Tensor) -> Detection:
         """Image (B, 3, S, S) -> what the detector, in evaluation mode, sees in it."""
-        weights = self._weights_of(detector)
+        weights = self._weights_of(detector) + precision_of(image.device.type)
         files = [self._file(one, weights) for one in image.cpu().numpy()]
         missing = [row for row, file in enumerate(files) if not file.is_file()]
         self.hits, self.misses = self.hits + len(files) - len(missing), self.misses + len(missing)
@@ -87,3 +87,9 @@ class DetectionCache:
         file.parent.mkdir(parents=True, exist_ok=True)
         with utils.atomic_write(file) as partial, open(partial, "wb") as stream:
             np.savez(stream, **arrays)
+
+
+def precision_of(device: str) -> bytes:
+    """In which precision a network computes here: maps of another are other maps."""
+    autocast = torch.is_autocast_enabled(device)
+    return bytes(str(torch.get_autocast_dtype(device)), "ascii") if autocast else b""
