@@ -14,7 +14,7 @@ from configs import ReferringConfig
 from dataset.formats import simrec
 from dataset.sources import read_splits
 from dataset.text import load_tokenizer
-from dataset.words import Vocabulary, texts_of_annotations, word_vectors
+from dataset.words import Vocabulary, texts_of_annotations, word_matrix, word_vectors
 from models.common.checkpoint import CheckpointError, read_checkpoint
 
 logger = logging.getLogger("groundwork")
@@ -86,6 +86,9 @@ def vectors_of_words(model: Any, words: Tokenizer) -> torch.Tensor | None:
         raise ValueError(
             'model.init.words gives vectors to whole words; set data.text_encoder: "words"'
         )
+    if model.init.words.endswith(".npy"):
+        table = word_matrix(words.words, model.init.words, model.text.word_width)
+        return torch.from_numpy(table)
     table, coverage = word_vectors(words.words, model.init.words, model.text.word_width)
     logger.info("%s", coverage)
     return torch.from_numpy(table)

@@ -64,8 +64,9 @@ class RefclipInitConfig:
         one that train_detector.py wrote, a torchvision file, or `torchvision`: torchvision's own
         COCO weights, which it downloads. COCO's training pictures include RefCOCO's evaluation
         pictures, unless the detector was trained without them, as the published one.
-    words: text file of word vectors such as glove.840B.300d.txt; without one they are random, and
-        text.train_words should be true.
+    words: text file of word vectors such as glove.840B.300d.txt, or an .npy file with a row for
+        every word of the vocabulary; without one they are random, and text.train_words should be
+        true.
     refclip: file of a RefCLIP checkpoint, for everything.
     """
 

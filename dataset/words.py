@@ -172,6 +172,27 @@ def word_vectors(
     return table, Coverage(os.fspath(path), found, joined, tuple(missing))
 
 
+def word_matrix(words: Sequence[str], path: str | os.PathLike[str], width: int) -> np.ndarray:
+    """The vectors of a vocabulary from an `.npy` file, such as one that spaCy's were saved to.
+
+    Returns:
+        (len(words), width) float32, rows in the order of the words.
+
+    Raises:
+        FileNotFoundError: no such file. ValueError: another shape.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"word vectors {path} do not exist")
+    table = np.load(path, allow_pickle=False)
+    if table.shape != (len(words), width):
+        raise ValueError(
+            f"{path}: holds {table.shape}, the vocabulary needs {len(words)} vectors of {width}; "
+            "rows are in the order of words.txt"
+        )
+    return table.astype(np.float32)
+
+
 def _lines(path: Path, width: int) -> Iterator[tuple[str, list[str]]]:
     if not path.is_file():
         raise FileNotFoundError(

@@ -7,7 +7,7 @@ import pytest
 
 from dataset.letterbox import GREY, letterbox, letterbox_of
 from dataset.referring_transforms import ReferringTransform
-from dataset.words import SPECIAL, Vocabulary, split_words, word_vectors
+from dataset.words import SPECIAL, Vocabulary, split_words, word_matrix, word_vectors
 from models.common.letterbox import to_picture
 
 WORDS = Vocabulary.of_texts(["The girl's red-shirt", "red dog"])
@@ -87,6 +87,18 @@ def test_files_of_another_width_or_of_no_word_are_refused(tmp_path, lines, messa
         word_vectors(["red"], path, 2)
     with pytest.raises(FileNotFoundError, match=r"glove\.840B\.300d\.txt"):
         word_vectors(["red"], tmp_path / "nowhere", 2)
+
+
+def test_a_matrix_has_a_row_for_every_word(tmp_path):
+    table = np.arange(6.0).reshape(3, 2)
+    np.save(tmp_path / "words.npy", table)
+    found = word_matrix(["a", "b", "c"], tmp_path / "words.npy", 2)
+    assert found.dtype == np.float32 and (found == table).all()
+    with pytest.raises(ValueError, match="needs 4 vectors of 2"):
+        word_matrix(["a", "b", "c", "d"], tmp_path / "words.npy", 2)
+    np.save(tmp_path / "code.npy", np.array([print], dtype=object), allow_pickle=True)
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        word_matrix(["a"], tmp_path / "code.npy", 2)
 
 
 # --- letterbox ------------------------------------------------------------------------------------
