@@ -4,7 +4,9 @@ annotation file -> `formats.X.read()` -> `Record`s (`record.py`) -> `TrainDatase
 (`grounding.py`) -> `TrainCollate` / `EvalCollate` (`collate.py`) -> batch, for heat maps.
 `sources.read_splits` -> `ReferringDataset` (`referring.py`) -> `ReferringCollate`
 (`referring_collate.py`) -> batch, for boxes and masks; what a model finds for expressions without
-boxes becomes labels (`pseudo_labels.py`, `formats/labels.py`), which are read like any. This is the one list of a batch's keys.
+boxes becomes labels (`pseudo_labels.py`, `formats/labels.py`), which are read like any.
+
+This is the one list of a batch's keys.
 
 B samples (or images), T phrases of all images of an evaluation batch, L tokens of the longest
 phrase, S image_size, M mask_size, P samples that have a paraphrase, R samples that have a region.
