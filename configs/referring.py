@@ -307,7 +307,7 @@ class ReferringConfig(RunConfig):
         curriculum, then data.train or the pseudo-labels in its place."""
         last = self
         if self.data.labels is not None:
-            train = {"train": (self.data.labels,)}
+            train: dict[str, tuple[str, ...]] = {"train": (self.data.labels,)}
             last = replace(self, data=replace(self.data, train=train, format="labels", labels=None))
         return (*map(self.of_stage, self.curriculum), last)
 

@@ -283,3 +283,29 @@ def test_checkpoints_are_exported_for_the_released_scripts(trained_refclip, tmp_
     assert test.main(arguments(tmp_path / "out", "--eval-weights", out, "--split", "val"))
     message = error_of(lambda: export_refclip.main([str(out), "--out", str(tmp_path / "again")]))
     assert "is no checkpoint of RefCLIP or SimREC that was trained here" in message
+
+
+def test_a_released_recipe_finds_its_data_in_the_published_tree(embedded):
+    from cli import referring
+    from cli.texts import load_texts
+    from configs.trees import root_overrides
+
+    overrides = [*root_overrides(embedded), "data.image_size=96"]
+    config = load_config(REFCLIP / "refcoco+.yaml", "referring", overrides)
+    text = referring.text_rules(config, load_texts(config))
+    for files, training in ((config.data.train, True), (config.data.evaluate, False)):
+        dataset = referring.build_dataset(config, text, files, training=training)
+        collate = referring.collate(config, text, training=training)
+        batch = collate([dataset[(0, 0)], dataset[(0, 1)]] if training else [dataset[0]])
+        assert batch["image"].shape[1:] == (3, 96, 96)
+        assert batch["text_ids"].shape[1] == config.data.max_tokens
+        assert all(len(boxes) == (not training) for boxes in batch["target_boxes"])
+
+
+def test_a_detector_of_torchvision_teaches_as_well(tmp_path):
+    torchvision = (RANDOM, "model.detector.name=fcos_resnet50_fpn", "epochs=1", "steps=1")
+    run = run_training(tmp_path / "run", overrides=(*torchvision, "select=null"))
+    state = weights(run / "checkpoint_00.pth")
+    assert "visual_encoder.network.backbone.fpn.inner_blocks.0.0.weight" in state
+    more = ("--checkpoint", run / "checkpoint_00.pth", "--split", "val")
+    assert test.main(arguments(tmp_path / "out", *more, overrides=torchvision))

@@ -58,7 +58,7 @@ class TorchvisionDetector(nn.Module):
         super().__init__()
         self.network, self.name, self.boxes_per_cell = network, name, boxes_per_cell
         network.eval()
-        side = 8 * COARSEST
+        side = 10 * COARSEST  # SSD has no map left of less
         with torch.no_grad():
             maps = _by_stride(network.backbone(torch.zeros(1, 3, side, side)), side)
         self.widths: tuple[int, int, int] = tuple(maps[stride].shape[1] for stride in STRIDES)
