@@ -44,7 +44,8 @@ class Grounding:
     not give itself; resized_mask: (h, w) bool, the mask of the picture as the network saw it
     (without padding), for the metrics that are defined there, or None; candidates: boxes (n, 4)
     xyxy that it chose from, by the name of the set; confidence: named numbers that say how sure the
-    choice is, the higher the surer.
+    choice is, the higher the surer; attention: (h, w) float32, where a decoder looked for the best
+    box, beside `heatmap`, or None.
     """
 
     phrase: str
@@ -58,6 +59,7 @@ class Grounding:
     resized_mask: np.ndarray | None = None
     candidates: dict[str, np.ndarray] = field(default_factory=dict)
     confidence: dict[str, float] = field(default_factory=dict)
+    attention: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if len(self.boxes) != len(self.scores):
@@ -153,6 +155,20 @@ def iou(first: ArrayLike, second: ArrayLike) -> np.ndarray:
     overlap = np.clip(high - low, 0, None).prod(axis=-1)
     union = area(one)[:, None] + area(two)[None, :] - overlap
     return np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
+
+
+def giou(first: ArrayLike, second: ArrayLike) -> np.ndarray:
+    """Generalised IoU of every pair: (n, 4) and (m, 4) xyxy -> (n, m), in [-1, 1].
+
+    IoU minus the share of the box around both that neither covers.
+    """
+    one, two = as_boxes(first)[:, None], as_boxes(second)[None]
+    around = np.maximum(one[..., 2:], two[..., 2:]) - np.minimum(one[..., :2], two[..., :2])
+    enclosing, overlaps = around.prod(axis=-1), iou(first, second)
+    # I + U is the sum of both areas and I / U the IoU, hence the union.
+    union = (area(one) + area(two)) / (1 + overlaps)
+    empty = np.divide(enclosing - union, enclosing, out=np.zeros_like(union), where=enclosing > 0)
+    return overlaps - empty
 
 
 def points_in_boxes(point: Point, boxes: ArrayLike) -> np.ndarray:

@@ -34,6 +34,7 @@ def pytest_generate_tests(metafunc):
         ("reftr_golden", "reftr"),
         ("refclip_golden", "refclip"),
         ("simrec_golden", "simrec"),
+        ("alvg_golden", "alvg"),
     ):
         if fixture in metafunc.fixturenames:
             mine = [file for file in files if golden_meta(file)["system"] == system]
@@ -72,6 +73,12 @@ def refclip_golden(request):
 @pytest.fixture(scope="module")
 def simrec_golden(request):
     """(arrays, meta, state-dict layout) of one SimREC file."""
+    return load_with_layout(request.param)
+
+
+@pytest.fixture(scope="module")
+def alvg_golden(request):
+    """(arrays, meta, state-dict layout) of one ALVG file."""
     return load_with_layout(request.param)
 
 

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 FLOORS = (
     {"geometry", "utils", "configs", "optim", "scheduler"},
     {"models"},
-    {"dataset", "metrics"},
+    {"dataset", "metrics", "metrics_several"},
     {"engine", "grounder", "report"},
 )
 ROOM_MAY_IMPORT = {"geometry", "utils"}

@@ -12,6 +12,8 @@ import pytest
 import torch
 
 from tests import (
+    golden_alvg_checks,
+    golden_alvg_parts,
     golden_refclip_checks,
     golden_refclip_data,
     golden_reftr,
@@ -20,6 +22,7 @@ from tests import (
     golden_simrec,
 )
 from tests.golden_albef import GoldenALBEF, assert_close, assert_scalar
+from tests.golden_alvg import GoldenALVG
 from tests.golden_evaluation import check_pointing
 from tests.golden_refclip import GoldenRefCLIP
 from tests.golden_reftr import GoldenRefTR
@@ -199,6 +202,28 @@ def test_simrec_gives_the_published_numbers(simrec, part):
 def test_every_array_of_simrec_has_its_rule_and_frozen_parts_stay(simrec):
     golden_simrec.check_coverage(simrec)
     golden_simrec.check_frozen_parts(simrec)
+
+
+@pytest.fixture(scope="module")
+def alvg(alvg_golden) -> GoldenALVG:
+    return GoldenALVG(*alvg_golden)
+
+
+@pytest.mark.parametrize("part", golden_alvg_checks.PARTS)
+def test_alvg_gives_the_published_numbers(alvg, part):
+    golden_alvg_checks.check(alvg, part)
+
+
+def test_every_array_of_alvg_has_its_rule(alvg):
+    """Those of single modules, predictions and metrics have theirs in golden_alvg_parts.py."""
+    golden_alvg_checks.check_coverage(alvg)
+
+
+@pytest.mark.parametrize("prefix", golden_alvg_parts.PARTS)
+def test_alvg_modules_predictions_and_metrics_are_the_published_ones(alvg, prefix):
+    if not any(name.startswith(f"{prefix}/") for name in alvg.arrays):
+        pytest.skip(f"the file has no arrays of {prefix}")
+    golden_alvg_parts.PARTS[prefix](alvg)
 
 
 def test_pointing_and_proposals_are_decided_as_published(evaluation_golden):

@@ -83,3 +83,8 @@ def synchronise_batch_norms(module: nn.Module, across_processes: bool) -> None:
     for part in module.modules():
         if isinstance(part, BatchNorm2d):
             part.across_processes = across_processes
+
+
+def mean_over_processes(value: Tensor) -> Tensor:
+    """The mean of every process's number; without gradient."""
+    return sum_over_processes(value.detach()) / world_size()

@@ -1,0 +1,132 @@
+"""ALVG from a config: the only file of this room that reads one."""
+
+from __future__ import annotations
+
+from configs.alvg import AlvgInitConfig, AlvgModelConfig, Beit3Config
+from models.alvg.beit3 import BEiT3
+from models.alvg.checkpoint import initialise_encoder, load
+from models.alvg.criterion import ALVGCriterion
+from models.alvg.decoder import BoxDecoder
+from models.alvg.enhancement import ImageEnhancement
+from models.alvg.mask_head import MaskHead
+from models.alvg.model import ALVG, PAD, Head, Transformer
+from models.alvg.postprocess import Postprocess
+from models.alvg.queries import QueryGenerator
+from models.alvg.stem import ConvolutionalStem
+from models.common.checkpoint import LoadReport
+
+
+def build_encoder(config: Beit3Config) -> BEiT3:
+    """A random BEiT-3 of these sizes."""
+    stem = None
+    if config.stem == "convolutions":
+        stem = ConvolutionalStem(config.width, config.patch_size, config.stem_channels)
+    return BEiT3(
+        image_size=config.image_size,
+        patch=config.patch_size,
+        layers=config.layers,
+        width=config.width,
+        heads=config.heads,
+        ffn=config.ffn,
+        vocabulary=config.vocab_size,
+        text_positions=config.text_positions,
+        drop_path=config.drop_path,
+        stem=stem,
+        freeze=config.freeze_layers,
+        deviation=config.initializer_range,
+    )
+
+
+def build_model(config: AlvgModelConfig) -> ALVG:
+    """A random ALVG of these sizes."""
+    quirks, width = config.quirks, config.width
+    enhancement = None
+    if config.image_enhancement:
+        enhancement = ImageEnhancement(width, config.dropout, learn_offset=config.learn_offset)
+    decoder = BoxDecoder(
+        config.decoder_layers,
+        width,
+        config.heads,
+        config.ffn,
+        dropout=config.dropout,
+        chained=not quirks.parallel_decoder,
+        residual=config.cross_residual,
+    )
+    head = Head(
+        config.encoder.width,
+        width,
+        config.queries,
+        generator=QueryGenerator(
+            config.query_layers, width, config.heads, config.query_ffn, dropout=config.dropout
+        ),
+        transformer=Transformer(enhancement, decoder),
+        mask_head=MaskHead(width, config.mask_channels) if config.masks else None,
+        pool_last_rows=quirks.pool_last_rows,
+        integer_positions=quirks.integer_positions,
+    )
+    return ALVG(build_encoder(config.encoder), head, text_length=config.max_text_tokens)
+
+
+def build_criterion(config: AlvgModelConfig) -> ALVGCriterion:
+    """The losses that this model has, with their factors."""
+    given = config.weights
+    weights = {
+        f"loss_{name}{suffix}": given[name]
+        for suffix in ("", *(f"_{layer}" for layer in range(config.decoder_layers - 1)))
+        for name in ("class", "bbox", "giou")
+    }
+    names = ["mask", "dice"] if config.masks else []
+    # As released: either loss on the attention is computed only if one of them counts.
+    if given["score_attention"] + given["decoder_attention"] > 0:
+        names += ["score_attention"] if config.image_enhancement else []
+        names += ["decoder_attention"]
+    quirks = config.quirks
+    return ALVGCriterion(
+        weights | {f"loss_{name}": given[name] for name in names},
+        single_query=config.single_query_ratio,
+        mask_loss_per=config.mask_loss_per,
+        double_sigmoid=quirks.double_sigmoid,
+        truncated_masks=quirks.truncated_masks,
+        fixed_canvas=quirks.fixed_canvas,
+    )
+
+
+def build_postprocess(config: AlvgModelConfig) -> Postprocess:
+    """One box per expression, or all that are sure enough."""
+    return Postprocess(config.score_threshold if config.several_targets else None)
+
+
+def initialise(model: ALVG, config: AlvgInitConfig) -> list[LoadReport]:
+    """Fills a random model from the files that the config names; nothing is done without any.
+
+    Raises:
+        FileNotFoundError, CheckpointError: see `models.common.checkpoint`.
+    """
+    if config.alvg:
+        return [load(model, config.alvg)]
+    if config.beit3:
+        scaled = config.patch_resize == "bicubic_scaled"
+        return [initialise_encoder(model.encoder, config.beit3, scaled=scaled)]
+    return []
+
+
+def build(config: AlvgModelConfig, tokenizer) -> tuple[ALVG, ALVGCriterion, Postprocess]:
+    """(model with random weights, criterion, postprocess).
+
+    Args:
+        tokenizer: with a length and a `pad_token_id`, such as `dataset.pieces.SentencePieces`.
+
+    Raises:
+        ValueError: the tokeniser has more pieces than the encoder, or pads with another id.
+    """
+    if len(tokenizer) > config.encoder.vocab_size:
+        raise ValueError(
+            f"model.encoder.vocab_size is {config.encoder.vocab_size}, but the tokeniser has "
+            f"{len(tokenizer)} pieces; set it to at least that"
+        )
+    if tokenizer.pad_token_id != PAD:
+        raise ValueError(
+            f"the tokeniser pads with {tokenizer.pad_token_id}, BEiT-3 with {PAD}: give a "
+            "SentencePiece model such as beit3.spm as data.text_encoder"
+        )
+    return build_model(config), build_criterion(config), build_postprocess(config)

@@ -1,0 +1,39 @@
+"""Enhanced cells to one mask per sample, which unites all targets."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class MaskHead(nn.Module):
+    """A convolution, then three doublings of the sides; names as published.
+
+    Args:
+        width: of the cells. channels: after the first convolution, halved by every doubling.
+    """
+
+    def __init__(self, width: int, channels: int):
+        super().__init__()
+        self.refine = nn.Sequential(
+            nn.Conv2d(width, channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(),
+        )
+        nn.init.kaiming_uniform_(self.refine[0].weight, a=1)
+        self.upsample = nn.Sequential(
+            _double(channels, channels // 2),
+            nn.BatchNorm2d(channels // 2),
+            nn.ReLU(),
+            _double(channels // 2, channels // 4),
+            nn.BatchNorm2d(channels // 4),
+            nn.ReLU(),
+            _double(channels // 4, 1),
+        )
+
+    def forward(self, cells: Tensor, position: Tensor) -> Tensor:
+        """(B, D, h, w) twice -> logits (B, 8h, 8w)."""
+        return self.upsample(self.refine(cells + position))[:, 0]
+
+
+def _double(inputs: int, outputs: int) -> nn.ConvTranspose2d:
+    return nn.ConvTranspose2d(inputs, outputs, kernel_size=4, stride=2, padding=1)

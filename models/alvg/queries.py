@@ -1,0 +1,82 @@
+"""The text-guided query generator and the pooled text vector.
+
+Shapes: B samples, T tokens, Q queries, D width. Padding is bool, True = ignore.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+def pool_text(text: Tensor, padding: Tensor, *, last_rows: bool) -> Tensor:
+    """(B, T, D) -> (B, D), the largest value of every channel over the tokens.
+
+    last_rows: the released rule, whose mask is of integers and hence chooses rows: the last one,
+        and the one before it where anything is padded. Mostly these are padding.
+    """
+    if last_rows:
+        both, padded = text[:, -2:].amax(dim=1), padding.any(dim=1, keepdim=True)
+        return torch.where(padded, both, text[:, -1])
+    return text.masked_fill(padding[..., None], float("-inf")).amax(dim=1)
+
+
+class _Attention(nn.Module):
+    """One step of the published name `attn`."""
+
+    def __init__(self, width: int, heads: int, dropout: float):
+        super().__init__()
+        self.attn = nn.MultiheadAttention(width, heads, dropout, batch_first=True)
+
+    def forward(
+        self, query: Tensor, key: Tensor, value: Tensor, padding: Tensor | None = None
+    ) -> Tensor:
+        return self.attn(query, key, value, key_padding_mask=padding, need_weights=False)[0]
+
+
+class _FeedForward(nn.Module):
+    """Names as published: layers.0.0 and layers.1."""
+
+    def __init__(self, width: int, ffn: int, dropout: float):
+        super().__init__()
+        first = nn.Sequential(nn.Linear(width, ffn), nn.ReLU(), nn.Dropout(dropout))
+        self.layers = nn.Sequential(first, nn.Linear(ffn, width), nn.Dropout(dropout))
+
+    def forward(self, states: Tensor) -> Tensor:
+        return self.layers(states)
+
+
+class _Layer(nn.Module):
+    """Attention among queries, attention to the text, feed-forward; norms after the residuals."""
+
+    def __init__(self, width: int, heads: int, ffn: int, dropout: float):
+        super().__init__()
+        self.attentions = nn.ModuleList(_Attention(width, heads, dropout) for _ in range(2))
+        self.ffns = nn.ModuleList([_FeedForward(width, ffn, dropout)])
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
+
+    def forward(
+        self, states: Tensor, position: Tensor, keys: Tensor, text: Tensor, padding: Tensor
+    ) -> Tensor:
+        of_self, of_text = self.attentions
+        query = states + position
+        states = self.norms[0](states + of_self(query, query, states))
+        states = self.norms[1](states + of_text(states + position, keys, text, padding))
+        return self.norms[2](states + self.ffns[0](states))
+
+
+class QueryGenerator(nn.Module):
+    """Learned queries ask the text what to look for."""
+
+    def __init__(self, depth: int, width: int, heads: int, ffn: int, *, dropout: float):
+        super().__init__()
+        self.layers = nn.ModuleList(_Layer(width, heads, ffn, dropout) for _ in range(depth))
+        self.post_norm_layer = nn.LayerNorm(width)
+
+    def forward(self, learned: Tensor, text: Tensor, position: Tensor, padding: Tensor) -> Tensor:
+        """Learned (Q, D), text (B, T, D), position (T, D), padding (B, T) -> (B, Q, D)."""
+        learned = learned.expand(len(text), -1, -1)
+        states, keys = torch.zeros_like(learned), text + position.to(text.dtype)
+        for layer in self.layers:
+            states = layer(states, learned, keys, text, padding)
+        return self.post_norm_layer(states)
