@@ -41,10 +41,10 @@ def outputs_to_groundings(outputs: dict[str, Tensor], batch: dict) -> list[Groun
         batch: `phrase`, and `size`, `resized`, `offset` of every picture.
     """
     cell, which = choose(outputs)
-    corners = box_convert(outputs["cell_boxes"][..., :4].double(), "cxcywh", "xyxy").cpu().numpy()
-    objectness = outputs["cell_boxes"][..., 4].double().cpu().numpy()
+    corners = box_convert(outputs["cell_boxes"][..., :4].cpu().double(), "cxcywh", "xyxy").numpy()
+    objectness = outputs["cell_boxes"][..., 4].cpu().double().numpy()
     similarity, margin = outputs["similarity"].max(dim=1).values.tolist(), margins(outputs).tolist()
-    likeliest = box_convert(outputs["likeliest_box"].double(), "cxcywh", "xyxy").cpu().numpy()
+    likeliest = box_convert(outputs["likeliest_box"].cpu().double(), "cxcywh", "xyxy").numpy()
     groundings = []
     for row, size in enumerate(batch["size"]):
         place = (tuple(map(int, size)), batch["resized"][row], batch["offset"][row])
