@@ -166,6 +166,8 @@ def task_of(config: ReferringConfig) -> str:
     """What the model was trained for: boxes of one or of several phrases, or masks."""
     if not config.model.needs_boxes:
         return "REC without boxes"
+    if config.several_targets:
+        return "GREC, GRES" if config.model.masks else "GREC"
     if config.model.masks:
         return "RES"
     return "multi-phrase" if config.data.multi_phrase else "REC"
@@ -207,7 +209,10 @@ def build_dataset(
         text,
         ReferringRules(
             image_root=data.image_root if training else evaluation_images(config),
+            image_roots=data.image_roots,
             mask_root=data.mask_root,
+            several_targets=config.several_targets,
+            one_per_record=data.one_per_record and training,
             masks=config.model.masks and labelled,
             max_phrases=data.max_phrases,
             integer_boxes=data.integer_boxes,
@@ -277,7 +282,8 @@ def predict(
     for batch, groundings in batches:
         corrupt += batch["corrupt"]
         for row, grounding in enumerate(groundings):
-            prediction = to_prediction(batch, row, grounding, evaluation_images(config))
+            images, several = evaluation_images(config), config.several_targets
+            prediction = to_prediction(batch, row, grounding, images, several=several)
             mine.append((batch["sample_index"][int(batch["phrase_image"][row])], prediction))
     everyone = [item for part in utils.all_gather_objects(mine) for item in part]
     corrupt = [path for part in utils.all_gather_objects(corrupt) for path in part]
@@ -286,8 +292,11 @@ def predict(
     return predictions, corrupt
 
 
-def to_prediction(batch: dict, row: int, grounding: Grounding, image_root: str) -> Prediction:
-    """One expression of an evaluation batch with its truth and its grounding."""
+def to_prediction(
+    batch: dict, row: int, grounding: Grounding, image_root: str, *, several: bool = False
+) -> Prediction:
+    """One expression of an evaluation batch with its truth and its grounding; `several`: it may
+    have any number of targets."""
     image, small = int(batch["phrase_image"][row]), grounding.resized_mask
     return Prediction(
         id=batch["expression_ids"][row],
@@ -309,6 +318,9 @@ def to_prediction(batch: dict, row: int, grounding: Grounding, image_root: str) 
             for name, boxes in grounding.candidates.items()
         },
         confidence=grounding.confidence,
+        several=several,
+        found=tuple(map(tuple, grounding.boxes.tolist())) if several else (),
+        attention=grounding.attention,
     )
 
 

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from cli.texts import vectors_of_words
 from geometry import Grounding
+from models.alvg import build as alvg
+from models.alvg import checkpoint as alvg_checkpoint
 from models.common.checkpoint import LoadReport
 from models.refclip import build as refclip
 from models.refclip import checkpoint as refclip_checkpoint
@@ -78,5 +80,15 @@ ROOMS: dict[str, Room] = {
         start_from=simrec_checkpoint.load,
         fill=simrec_checkpoint.fill,
         published_state=simrec_checkpoint.published_state,
+    ),
+    "alvg": Room(
+        title="ALVG",
+        derived=("point",),
+        build=alvg.build,
+        initialise=lambda model, config, _: alvg.initialise(model, config.init),
+        load=alvg_checkpoint.load,
+        start_from=alvg_checkpoint.start_from,
+        fill=alvg_checkpoint.fill,
+        published_state=alvg_checkpoint.published_state,
     ),
 }

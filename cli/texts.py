@@ -1,9 +1,11 @@
-"""The tokeniser of a box and mask system: by name, or the whole words of its annotation files."""
+"""The tokeniser of a box and mask system: by name, or made of its annotation files (whole words,
+SentencePiece)."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from configs import ReferringConfig
 from dataset.formats import simrec
+from dataset.pieces import SentencePieces
 from dataset.sources import read_splits
 from dataset.text import load_tokenizer
 from dataset.words import Vocabulary, texts_of_annotations, word_matrix, word_vectors
@@ -19,19 +22,25 @@ from models.common.checkpoint import CheckpointError, read_checkpoint
 
 logger = logging.getLogger("groundwork")
 WORDS_FILE = "words.txt"
-Tokenizer = PreTrainedTokenizerBase | Vocabulary
+PIECES_FILE = "pieces.spm"
+Tokenizer = PreTrainedTokenizerBase | Vocabulary | SentencePieces
 
 
 def load_texts(config: ReferringConfig, checkpoint: Path | None = None) -> Tokenizer:
-    """What data.text_encoder says. For "words": the words that a checkpoint was trained with, as
-    the file or a words.txt beside it has them, or else those of the annotation files.
+    """What data.text_encoder says. For "words" and "pieces": what a checkpoint was trained with, as
+    the file or a words.txt or pieces.spm beside it has it, or else that of the annotation files.
 
     Raises:
-        FileNotFoundError, ValueError: see `dataset.text.load_tokenizer`, `dataset.words`.
+        FileNotFoundError, ValueError: see `dataset.text.load_tokenizer`, `dataset.words`,
+            `dataset.pieces`.
     """
     name = config.data.text_encoder
     if Path(name).name == WORDS_FILE:
         return Vocabulary.read(name)
+    if Path(name).suffix == ".spm":
+        return SentencePieces.read(name)
+    if name == "pieces":
+        return _pieces(config, checkpoint)
     if name != "words":
         return load_tokenizer(name)
     if checkpoint is not None:
@@ -47,6 +56,24 @@ def load_texts(config: ReferringConfig, checkpoint: Path | None = None) -> Token
             checkpoint,
         )
     return Vocabulary.of_texts(_texts(config))
+
+
+def _pieces(config: ReferringConfig, checkpoint: Path | None) -> SentencePieces:
+    if checkpoint is None:
+        # Not of the evaluated files: pieces can spell any word.
+        return SentencePieces.train(
+            _texts(replace(config, data=replace(config.data, evaluate={}), select=None))
+        )
+    own = read_checkpoint(checkpoint).get("pieces")
+    if isinstance(own, torch.Tensor):
+        return SentencePieces(own.numpy().tobytes(), f"{checkpoint}: pieces")
+    beside = checkpoint.parent / PIECES_FILE
+    if not beside.is_file():
+        raise CheckpointError(
+            f"{checkpoint} holds no SentencePiece model, nor is there a {PIECES_FILE} beside it; "
+            "set data.text_encoder to the one that it was trained with, such as beit3.spm"
+        )
+    return SentencePieces.read(beside)
 
 
 def _texts(config: ReferringConfig) -> Iterator[str]:
@@ -69,9 +96,13 @@ def _texts(config: ReferringConfig) -> Iterator[str]:
 
 
 def require_same_words(words: Tokenizer, checkpoint: Path) -> None:
-    """Raises CheckpointError if a checkpoint keeps other words than these."""
-    own = read_checkpoint(checkpoint).get("vocabulary")
-    if isinstance(words, Vocabulary) and own is not None and own != words.words:
+    """Raises CheckpointError if a checkpoint keeps other words or pieces than these."""
+    content = read_checkpoint(checkpoint)
+    own, kept = content.get("vocabulary"), content.get("pieces")
+    other = isinstance(words, Vocabulary) and own is not None and own != words.words
+    if isinstance(words, SentencePieces) and isinstance(kept, torch.Tensor):
+        other = kept.numpy().tobytes() != words.model
+    if other:
         raise CheckpointError(
             f"{checkpoint}: was trained with another vocabulary than the first checkpoint of the "
             "folder; evaluate it by itself"
@@ -95,11 +126,15 @@ def vectors_of_words(model: Any, words: Tokenizer) -> torch.Tensor | None:
 
 
 def beside_weights(words: Tokenizer) -> dict[str, Any]:
-    """What a checkpoint keeps of the tokeniser: whole words."""
+    """What a checkpoint keeps of the tokeniser: whole words, or the SentencePiece model."""
+    if isinstance(words, SentencePieces):
+        return {"pieces": torch.frombuffer(bytearray(words.model), dtype=torch.uint8)}
     return {"vocabulary": words.words} if isinstance(words, Vocabulary) else {}
 
 
 def save_words(words: Tokenizer, folder: Path) -> None:
-    """The vocabulary of whole words as a file beside the checkpoints."""
+    """The vocabulary or the SentencePiece model as a file beside the checkpoints."""
+    if isinstance(words, SentencePieces):
+        words.save(folder / PIECES_FILE)
     if isinstance(words, Vocabulary):
         words.save(folder / WORDS_FILE)

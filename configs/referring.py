@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from configs.alvg import AlvgModelConfig
 from configs.checks import require, require_positive
 from configs.mapping import from_mapping, join
 from configs.refclip import RefclipModelConfig
@@ -16,21 +17,23 @@ from configs.reftr import ReftrModelConfig
 from configs.schema import OptimizerConfig
 from configs.simrec import SimrecModelConfig
 
-ModelConfig = ReftrModelConfig | RefclipModelConfig | SimrecModelConfig
+ModelConfig = ReftrModelConfig | RefclipModelConfig | SimrecModelConfig | AlvgModelConfig
 MODELS: dict[str, type] = {
     "reftr": ReftrModelConfig,
     "refclip": RefclipModelConfig,
     "simrec": SimrecModelConfig,
+    "alvg": AlvgModelConfig,
 }
 """System -> the class of its `model` section."""
 
 BENCHMARKS = (
     "refcoco", "refcoco+", "refcocog_umd", "refcocog_google", "refclef", "flickr30k",
+    "grefcoco", "mixed",
 )  # fmt: skip
 """Names in the `benchmark` column of results.json; `embedded/NAME` is its embedded twin."""
 
 
-System = Literal["reftr", "refclip", "simrec"]
+System = Literal["reftr", "refclip", "simrec", "alvg"]
 Format = Literal["tuples", "refer", "simrec", "instances", "flickr30k", "vg", "labels"]
 
 
@@ -46,10 +49,14 @@ class ReferringDataConfig:
     labels: file of pseudo_label.py that is trained on in place of `train`, whose files are then not
         opened: no annotated box of the training split is read.
     image_root, mask_root: folders that paths of pictures and `.npy` masks are relative to.
+    image_roots: folders of the pictures of one collection, for mixed lists: coco, vg, saiapr,
+        flickr.
     evaluate_image_root: that of the pictures of `evaluate`; null: image_root.
     multi_phrase: a sample is a sentence with all its phrases, not one expression.
     one_per_object: a training sample is an object with one of its sentences, drawn anew in every
         epoch (RefCLIP, SimREC), not every sentence.
+    one_per_record: the same with an entry of the annotation file in the object's place (SimVG,
+        ALVG): an object, in gRefCOCO's converted file all sentences of a picture.
     max_tokens: one expression is cut to this many tokens, special ones included; a longer sentence
         of several phrases is an error.
     max_phrase_tokens, max_phrases: each phrase is cut to so many tokens; a sentence of more phrases
@@ -68,6 +75,8 @@ class ReferringDataConfig:
     text_encoder: tokeniser: name on the hub, or a folder with vocab.txt, or that file; or "words":
         whole words of the annotation files (all of `train` and `evaluate`, and of format "simrec"
         all splits of the files, as released), which are kept in the checkpoints; or a words.txt.
+        ALVG: a SentencePiece model such as beit3.spm, or "pieces": a small one trained on the training
+        files, kept likewise.
     cache_dir: folder for the memory-mapped record tables; None = in memory, read anew by each run.
     allow_outside_paths: whether an annotation file may name images that are not below image_root.
     tolerate_corrupt: images that cannot be decoded are replaced (training) or left out
@@ -80,9 +89,11 @@ class ReferringDataConfig:
     labels: str | None = None
     image_root: str = ""
     mask_root: str | None = None
+    image_roots: dict[str, str] = field(default_factory=dict)
     evaluate_image_root: str | None = None
     multi_phrase: bool = False
     one_per_object: bool = False
+    one_per_record: bool = False
     max_tokens: int = 40
     max_phrase_tokens: int = 22
     max_phrases: int = 16
@@ -106,7 +117,7 @@ class ReferringDataConfig:
             value = getattr(self, name)
             require(value >= 3, f"{name} is {value}; it must leave room for [CLS], a token, [SEP]")
         require(
-            not (self.multi_phrase and self.one_per_object),
+            not (self.multi_phrase and (self.one_per_object or self.one_per_record)),
             "data.multi_phrase and data.one_per_object: a sample has one sentence of its object; "
             "set one of them to false",
         )
@@ -295,6 +306,11 @@ class ReferringConfig(RunConfig):
             f"data.max_tokens {self.data.max_tokens} exceeds model.max_text_tokens {limit}",
         )
         self._check_selection()
+
+    @property
+    def several_targets(self) -> bool:
+        """Expressions may have any number of targets, or none."""
+        return getattr(self.model, "several_targets", False)
 
     @property
     def total_epochs(self) -> int:

@@ -59,7 +59,9 @@ slots, (H, W) the padded canvas, (h, w) a picture on it, T phrases of all images
     target_boxes      list of B (n, 4) float32, cxcywh in [0, 1] of the picture, a row per phrase:
                       the box around all its boxes; (0, 4) where boxes are not looked at, as in
                       the training of RefCLIP, and so `boxes` is empty
+                      With model.several_targets a row per box, which may be none
     target_mask       (B, H, W) bool, where any mask of the sample is; with model.masks only
+    target_masks      list of B (n, h, w) bool, a mask per target; with model.several_targets, too
     size              list of B (H, W) of the original picture
     resized           list of B (h, w)
     offset            list of B (x, y), the upper left corner on the canvas; (0, 0) but for resize
@@ -69,7 +71,8 @@ slots, (H, W) the padded canvas, (h, w) a picture on it, T phrases of all images
     phrase_image      (T,) int64, which of the B images
     phrase, phrase_ids      lists of T str, as annotated
     expression_ids    list of T str, different for every phrase of the data set
-    boxes             list of T (n, 4) float64 arrays, xyxy in original pixels
+    boxes             list of T (n, 4) float64 arrays, xyxy in original pixels; n may be 0 with
+                      model.several_targets
     masks             list of T (H, W) bool arrays or None, original size; evaluation only
     corrupt           as above: int in training, list of str at evaluation
 

@@ -28,10 +28,20 @@ def phrase_mask(
     """
     if not phrase.masks:
         return None
-    union = np.zeros(size, dtype=bool)
+    return np.logical_or.reduce(target_masks(phrase, size, source, root))
+
+
+def target_masks(
+    phrase: Phrase,
+    size: tuple[int, int],
+    source: str,
+    root: str | os.PathLike[str] | None = None,
+) -> list[np.ndarray]:
+    """As `phrase_mask`, each annotated mask by itself."""
+    masks = []
     for text in phrase.masks:
         try:
-            union |= decode_mask(text, size, root)
+            masks.append(decode_mask(text, size, root))
         except (FileNotFoundError, ValueError) as error:
             raise type(error)(f"{source}: {phrase.text!r}: {error}") from error
-    return union
+    return masks

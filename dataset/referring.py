@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from dataset.grounding import check_size, require_boxes
 from dataset.images import CorruptImageError, load_image, resolve_image
-from dataset.masks import phrase_mask
+from dataset.masks import phrase_mask, target_masks
 from dataset.record import Phrase, Record
 from dataset.referring_text import EncodedText, ReferringText
 from dataset.referring_transforms import ReferringTransform
@@ -46,6 +46,7 @@ class ReferringSample:
     masks: list[np.ndarray | None] = field(default_factory=list)
     target_boxes: torch.Tensor | None = None
     target_mask: torch.Tensor | None = None
+    target_masks: torch.Tensor | None = None
     corrupt: int = 0
 
 
@@ -55,11 +56,15 @@ class ReferringRules:
 
     Attributes:
         image_root, mask_root: folders that the records' pictures and `.npy` masks are relative to.
+        image_roots: collection, such as "vg", -> folder of its pictures, in image_root's place.
         masks: whether samples have a `target_mask`.
         max_phrases: a sentence with more phrases becomes several samples.
         integer_boxes: corners are cut to integers, as RefTR's released code does.
         boxes: False: annotated boxes are not looked at; samples have neither `boxes` nor
             `target_boxes`.
+        several_targets: an expression may have any number of targets, or none: a target per box.
+        one_per_record: a training sample is a record with one of its phrases, drawn anew in every
+            epoch.
         one_per_object: a training sample is an object with one of its sentences, drawn anew in
             every epoch: phrases in a row with the same id are an object's.
         tolerate_corrupt: a picture that cannot be decoded is replaced by that of the next sample
@@ -69,11 +74,14 @@ class ReferringRules:
     """
 
     image_root: str = ""
+    image_roots: dict[str, str] = field(default_factory=dict)
     mask_root: str | None = None
     masks: bool = False
     max_phrases: int = 16
     integer_boxes: bool = False
     boxes: bool = True
+    several_targets: bool = False
+    one_per_record: bool = False
     one_per_object: bool = False
     tolerate_corrupt: bool = False
     allow_outside_paths: bool = False
@@ -87,7 +95,8 @@ class ReferringDataset(Dataset[ReferringSample]):
     (seed, epoch, i). An evaluation sample has the index i, is not augmented, and brings along the
     masks in original size.
 
-    A target is the box around all boxes of its phrase, as ReSC's lists have it.
+    A target is the box around all boxes of its phrase, as ReSC's lists have it; with
+    `several_targets` each of its boxes.
 
     Args:
         records: of any reader, e.g. a `RecordTable`.
@@ -121,7 +130,9 @@ class ReferringDataset(Dataset[ReferringSample]):
         for phrase in record.phrases:
             self._check(phrase, record)
         count = len(record.phrases)
-        if self.rules.one_per_object:
+        if self.rules.one_per_record:
+            starts = [0]
+        elif self.rules.one_per_object:
             ids = [phrase.phrase_id for phrase in record.phrases]
             starts = [i for i in range(count) if i == 0 or ids[i] != ids[i - 1] or not ids[i]]
         else:
@@ -129,6 +140,8 @@ class ReferringDataset(Dataset[ReferringSample]):
         yield from ((index, start, stop) for start, stop in pairwise([*starts, count]))
 
     def _check(self, phrase: Phrase, record: Record) -> None:
+        if self.rules.several_targets and phrase.matches_nothing:
+            return
         if self.rules.boxes and not phrase.boxes:
             raise ValueError(
                 f"{record.source}: {phrase.text!r} has no box; this data set needs one for every"
@@ -179,13 +192,14 @@ class ReferringDataset(Dataset[ReferringSample]):
 
     def _path(self, record: Record) -> str:
         outside = self.rules.allow_outside_paths
-        root = self.rules.image_root
+        collection = record.image_ids[0].partition(":")[0] if record.image_ids else ""
+        root = self.rules.image_roots.get(collection, self.rules.image_root)
         return str(resolve_image(root, record.image, record.source, allow_outside=outside))
 
     def _sample(self, index: int, rng: np.random.Generator | None) -> ReferringSample:
         number, start, stop = self._samples[index].tolist()
         record = self.records[number]
-        if rng is not None and self.rules.one_per_object:
+        if rng is not None and (self.rules.one_per_object or self.rules.one_per_record):
             start += int(rng.integers(stop - start))
             stop = start + 1
         phrases = record.phrases[start:stop]
@@ -195,7 +209,11 @@ class ReferringDataset(Dataset[ReferringSample]):
         check_size(record, size)
         boxes = [self._boxes(phrase, record, size) for phrase in phrases if self.rules.boxes]
         masks = [self._mask(phrase, record, size, evaluation=rng is None) for phrase in phrases]
-        targets = np.stack([enclosing_box(one) for one in boxes]) if boxes else np.zeros((0, 4))
+        several = self.rules.several_targets
+        targets = np.concatenate(
+            [one if several else np.reshape(enclosing_box(one), (1, 4)) for one in boxes]
+            or [np.zeros((0, 4))]
+        )
         return ReferringSample(
             image=self.transform(image, rng),
             size=size,
@@ -216,10 +234,12 @@ class ReferringDataset(Dataset[ReferringSample]):
             masks=masks,
             target_boxes=torch.from_numpy(xyxy_to_cxcywh01(targets, size)).float(),
             target_mask=self._target_mask(masks, size) if self.rules.masks else None,
+            target_masks=self._target_masks(phrases[0], record, size),
         )
 
     def _boxes(self, phrase: Phrase, record: Record, size: tuple[int, int]) -> np.ndarray:
-        require_boxes(phrase, record, size, whole_pixels=False)
+        if not (self.rules.several_targets and phrase.matches_nothing):
+            require_boxes(phrase, record, size, whole_pixels=False)
         boxes = np.asarray(phrase.boxes, dtype=np.float64).reshape(-1, 4)
         return np.trunc(boxes) if self.rules.integer_boxes else boxes
 
@@ -228,6 +248,8 @@ class ReferringDataset(Dataset[ReferringSample]):
     ) -> np.ndarray | None:
         if not (self.rules.masks or (evaluation and self.rules.boxes)):
             return None
+        if self.rules.several_targets and phrase.matches_nothing:
+            return np.zeros(size, dtype=bool) if self.rules.masks else None
         return phrase_mask(phrase, size, record.source, self.rules.mask_root)
 
     def _target_mask(
@@ -235,3 +257,16 @@ class ReferringDataset(Dataset[ReferringSample]):
     ) -> torch.Tensor:
         union = np.logical_or.reduce([mask for mask in masks if mask is not None])
         return torch.from_numpy(resize_mask(union, self.transform.resized(size)))
+
+    def _target_masks(
+        self, phrase: Phrase, record: Record, size: tuple[int, int]
+    ) -> torch.Tensor | None:
+        """(n, h, w) bool, one per target, with masks and several targets."""
+        if not (self.rules.masks and self.rules.several_targets):
+            return None
+        resized = self.transform.resized(size)
+        masks = [
+            resize_mask(one, resized)
+            for one in target_masks(phrase, size, record.source, self.rules.mask_root)
+        ]
+        return torch.from_numpy(np.array(masks, dtype=bool).reshape(-1, *resized))

@@ -58,6 +58,8 @@ class ReferringCollate:
             batch["masks"] = list(chain.from_iterable(sample.masks for sample in samples))
         if self.masks:
             batch["target_mask"] = pad_masks([s.target_mask for s in samples], image_mask.shape)
+        if any(sample.target_masks is not None for sample in samples):
+            batch["target_masks"] = [sample.target_masks for sample in samples]
         return batch
 
     def _texts(self, texts: Sequence[EncodedText]) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
+from dataset.pieces import SentencePieces
 from dataset.record import Phrase, Record
 from dataset.words import Vocabulary
 
@@ -49,15 +50,15 @@ class ReferringText:
     """How expressions become tokens.
 
     Attributes:
-        tokenizer: a fast one, which knows the characters of its tokens, or whole words (for one
-            expression per picture only).
+        tokenizer: a fast one, which knows the characters of its tokens, or whole words or
+            SentencePiece (for one expression per picture only).
         multi_phrase: a sample is a sentence with several phrases, not one expression.
         max_tokens: one expression is cut to this many tokens, special ones included (released
             rule). A sentence with phrases is not: a longer one is an error.
         max_phrase_tokens: each phrase is cut to this many.
     """
 
-    tokenizer: PreTrainedTokenizerBase | Vocabulary
+    tokenizer: PreTrainedTokenizerBase | Vocabulary | SentencePieces
     multi_phrase: bool = False
     max_tokens: int = 40
     max_phrase_tokens: int = 22

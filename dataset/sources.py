@@ -24,6 +24,13 @@ def _instances_of(refs: str) -> Path:
     return Path(refs).parent / "instances.json"
 
 
+def _collection(path: str) -> str:
+    """Of an instances.json whose entries name no `data_source`: its folder says."""
+    folder = Path(path).parent.name
+    known = {"flickr": "flickr", "referit": "saiaprtc12"}
+    return next((name for part, name in known.items() if part in folder), "coco")
+
+
 def _read_tuples(path: str, split: str) -> Iterator[Record]:
     bare = tuples.layout_of(path) == "vg"
     for record in tuples.read(path, split=split):
@@ -39,7 +46,7 @@ SOURCES: dict[str, Source] = {
         lambda path, _: [path, _instances_of(path)],
     ),
     "simrec": Source(lambda path, split: simrec.read(path, [split])),
-    "instances": Source(lambda path, split: instances_json.read(path, [split])),
+    "instances": Source(lambda path, split: instances_json.read(path, [split], _collection(path))),
     "flickr30k": Source(flickr30k.read, lambda path, split: flickr30k.files(path, [split])),
     "vg": Source(lambda path, _: vg.read(path)),
     "labels": Source(labels.read),

@@ -14,7 +14,7 @@ from report.predictions import Prediction, Run, file_name
 from report.results import Row, update_rows
 from report.sheet import draw_sheet
 
-CHANCE = ("centre", "random")
+CHANCE = ("centre", "random", "nothing")
 COLUMNS = (
     "system", "objective", "checkpoint", "split", "value", "95 % interval", "n", "published", "note"
 )  # fmt: skip
@@ -135,7 +135,11 @@ EXPLANATION = (
     "system does not give the output itself that the metric needs. Acc@0.5 and Prec@X count an IoU "
     "strictly above the threshold; oIoU is the sum of intersections over the sum of unions; mIoU "
     "(resized) is taken at the size that the network sees, as RefTR's release does; any box and "
-    "merged box are Flickr30k's two protocols for phrases with several boxes."
+    "merged box are Flickr30k's two protocols for phrases with several boxes. For expressions of "
+    "any number of targets F1 is the share whose boxes are all found (GIoU at least 0.5) and "
+    "nothing else, N-acc the share without target for which nothing is found, T-acc that of the others for "
+    "which something is; gIoU is the mean of the IoUs, cIoU the sum of intersections over the sum "
+    "of unions; nothing is a system that never finds anything."
 )
 
 

@@ -3,6 +3,7 @@
 Files of one evaluation, `<benchmark>` with "/" written as "_":
   predictions_<benchmark>.jsonl   first line {"run": ...}, then one prediction per line
   heatmaps_<benchmark>.npz        the maps in the order of the predictions, float16, compressed
+  attentions_<benchmark>.npz      other maps, of systems that have two kinds
 """
 
 from __future__ import annotations
@@ -17,10 +18,13 @@ from typing import Any, TypeVar
 import numpy as np
 
 import metrics
+import metrics_several
 import utils
 from geometry import Box, Point, Size, mask_to_runs, resize_mask, runs_to_mask
 
 Parsed = TypeVar("Parsed")
+MAPS = ("heatmap", "attention")
+"""The maps of a prediction, which have files of their own."""
 
 
 @dataclass(frozen=True)
@@ -51,16 +55,18 @@ class Run:
 class Prediction:
     """One expression, its truth and what a system made of it.
 
-    boxes: true boxes xyxy, at least one; point: the predicted (x, y); score: match score;
-    box: predicted box; proposal and proposal_index: the chosen one of the given proposals,
-    (None, -1) when none scored, (None, None) when there were no proposals to choose from;
+    boxes: true boxes xyxy, at least one unless `several`; point: the predicted (x, y); score:
+    match score; box: predicted box; proposal and proposal_index: the chosen one of the given
+    proposals, (None, -1) when none scored, (None, None) when there were no proposals to choose from;
     paraphrase, paraphrase_point, correlation: the same object in other words, the point predicted
     for it and the correlation of the two maps; objects: boxes of all objects of the picture;
     mask, true_mask: run lengths (`counts` of `geometry.mask_to_runs`) of the predicted and of the
     true mask in `size`; resized_mask: those of the predicted mask in `resized_size` (h, w), the
     picture's size in the network; heatmap: (h, w), kept in the .npz file; alternatives: other boxes
     by what they are, such as the best one (by the truth) of those that the system chose from;
-    confidence: named numbers that say how sure the system is.
+    confidence: named numbers that say how sure the system is; several: any number of boxes was
+    asked for, and `found` are those predicted, the best first; `boxes` may then be empty;
+    attention: another map (h, w), kept in a file of its own.
     """
 
     id: str
@@ -85,9 +91,12 @@ class Prediction:
     heatmap: np.ndarray | None = field(default=None, compare=False, repr=False)
     alternatives: Mapping[str, Box] = field(default_factory=dict)
     confidence: Mapping[str, float] = field(default_factory=dict)
+    several: bool = False
+    found: tuple[Box, ...] = ()
+    attention: np.ndarray | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not self.boxes:
+        if not self.boxes and not self.several:
             raise ValueError(
                 f"{self.id}: the phrase {self.phrase!r} has no true box, so no prediction for it "
                 "can be right or wrong; leave it out of this evaluation"
@@ -97,6 +106,16 @@ class Prediction:
     def hit(self) -> bool:
         """The pointing game: strictly inside any true box."""
         return metrics.pointing_any(self.point, self.boxes)
+
+    @property
+    def all_found(self) -> bool:
+        """Every target found and nothing else (`several`)."""
+        return metrics_several.all_found(self.found, self.boxes)
+
+    @property
+    def empty_mask(self) -> bool:
+        """Is the predicted mask empty?"""
+        return self.mask is None or not runs_to_mask(self.mask, self.size).any()
 
     @property
     def paraphrase_hit(self) -> bool:
@@ -168,11 +187,12 @@ def write_predictions(
     path = Path(folder) / f"predictions_{file_name(run.benchmark)}.jsonl"
     lines = [_dump({"run": asdict(run)}, "the run")]
     lines += [_dump(_prediction_line(item), item.id) for item in predictions]
-    maps = [prediction.heatmap for prediction in predictions]
-    if heatmaps and any(heatmap is not None for heatmap in maps):
-        _write_heatmaps(_heatmap_path(path), maps)
-    else:
-        _heatmap_path(path).unlink(missing_ok=True)
+    for kind in MAPS:
+        maps = [getattr(prediction, kind) for prediction in predictions]
+        if heatmaps and any(one is not None for one in maps):
+            _write_heatmaps(_map_path(path, kind), maps)
+        else:
+            _map_path(path, kind).unlink(missing_ok=True)
     utils.write_text(path, "\n".join(lines) + "\n")
     return path
 
@@ -193,8 +213,10 @@ def read_predictions(path: Path | str, *, heatmaps: bool = True) -> tuple[Run, l
     predictions = [
         _parse(path, number, line, _prediction_of) for number, line in enumerate(lines[1:], 2)
     ]
-    maps_path = _heatmap_path(path)
-    if heatmaps and maps_path.is_file():
+    for kind in MAPS:
+        maps_path = _map_path(path, kind)
+        if not (heatmaps and maps_path.is_file()):
+            continue
         maps = _read_heatmaps(maps_path)
         if len(maps) != len(predictions):
             raise ValueError(
@@ -202,16 +224,20 @@ def read_predictions(path: Path | str, *, heatmaps: bool = True) -> tuple[Run, l
                 "they are not of the same evaluation, evaluate again"
             )
         pairs = zip(predictions, maps, strict=True)
-        predictions = [replace(prediction, heatmap=heatmap) for prediction, heatmap in pairs]
+        predictions = [replace(prediction, **{kind: one}) for prediction, one in pairs]
     return run, predictions
 
 
 def _prediction_line(prediction: Prediction) -> dict[str, Any]:
     # Verdicts are written for people and other programs; reading ignores them.
-    names = [name for name in Prediction.__dataclass_fields__ if name != "heatmap"]
+    names = [name for name in Prediction.__dataclass_fields__ if name not in MAPS]
     line = {name: getattr(prediction, name) for name in names}
     line = {name: value for name, value in line.items() if value not in (None, (), {})}
-    line["hit"] = prediction.hit
+    if prediction.several:
+        line["all_found"] = prediction.all_found
+    else:
+        del line["several"]
+        line["hit"] = prediction.hit
     if prediction.proposal is not None:
         line["proposal_iou"] = prediction.proposal_iou
     if prediction.paraphrase_point is not None:
@@ -220,7 +246,7 @@ def _prediction_line(prediction: Prediction) -> dict[str, Any]:
 
 
 def _prediction_of(line: Mapping[str, Any]) -> Prediction:
-    names = set(Prediction.__dataclass_fields__) - {"heatmap"}
+    names = set(Prediction.__dataclass_fields__) - set(MAPS)
     values = {name: value for name, value in line.items() if name in names}
     return Prediction(**{name: _tuples(value) for name, value in values.items()})
 
@@ -257,8 +283,8 @@ def _parse(path: Path, number: int, line: str, build: Callable[[Any], Parsed]) -
         ) from error
 
 
-def _heatmap_path(path: Path) -> Path:
-    return path.with_name("heatmaps_" + path.stem.removeprefix("predictions_") + ".npz")
+def _map_path(path: Path, kind: str) -> Path:
+    return path.with_name(f"{kind}s_" + path.stem.removeprefix("predictions_") + ".npz")
 
 
 def _write_heatmaps(path: Path, maps: Sequence[np.ndarray | None]) -> None:

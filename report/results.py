@@ -79,6 +79,18 @@ def _has_true_mask(prediction: Prediction) -> bool:
     return prediction.true_mask is not None
 
 
+def _means_nothing(prediction: Prediction) -> bool:
+    return not prediction.boxes
+
+
+def _means_something(prediction: Prediction) -> bool:
+    return bool(prediction.boxes)
+
+
+def _generalized_iou(prediction: Prediction) -> float:
+    return metrics.mask_iou(prediction.mask_overlap)
+
+
 def _precision(threshold: float) -> Metric:
     return Metric(_has_masks, lambda p: p.mask_iou > threshold, "mask", counts=_has_true_mask)
 
@@ -105,6 +117,27 @@ MASK_METRICS: dict[str, Metric] = {
         lambda p: p.resized_mask_iou,
         "mask",
         counts=_has_true_mask,
+    ),
+}
+SEVERAL_METRICS: dict[str, Metric] = {
+    # gRefCOCO's own names; N-acc is the share of expressions of nothing for which nothing is found,
+    # T-acc that of the others for which something is.
+    "F1": Metric(_always, lambda p: p.all_found, "box"),
+    "N-acc": Metric(_means_nothing, lambda p: not p.found, "box"),
+    "T-acc": Metric(_means_something, lambda p: bool(p.found), "box"),
+    "gIoU": Metric(_has_masks, _generalized_iou, "mask", counts=_has_true_mask),
+    "cIoU": Metric(
+        _has_masks,
+        lambda p: p.mask_iou,
+        "mask",
+        counts=_has_true_mask,
+        weight=lambda p: p.mask_overlap[1],
+    ),
+    "N-acc (mask)": Metric(
+        lambda p: _has_masks(p) and _means_nothing(p), lambda p: p.empty_mask, "mask"
+    ),
+    "T-acc (mask)": Metric(
+        lambda p: _has_masks(p) and _means_something(p), lambda p: not p.empty_mask, "mask"
     ),
 }
 PARAPHRASE_METRICS: dict[str, Metric] = {
@@ -135,8 +168,11 @@ def metrics_of(run: Run, predictions: Sequence[Prediction]) -> dict[str, Metric]
     """The metrics that may concern an evaluation, in the order of the table.
 
     Where phrases have several true boxes, both protocols in use for Flickr30k are named: a hit with
-    any of the boxes, or with the box around all of them.
+    any of the boxes, or with the box around all of them. Expressions of any number of targets have
+    gRefCOCO's metrics and no others.
     """
+    if any(prediction.several for prediction in predictions):
+        return SEVERAL_METRICS
     if any(len(prediction.boxes) > 1 for prediction in predictions):
         boxes = _box_metrics(ANY_BOX, lambda p: p.boxes) | _box_metrics(MERGED_BOX, _merged)
     else:
@@ -166,7 +202,12 @@ def score_rows(run: Run, predictions: Sequence[Prediction]) -> list[Row]:
 
 
 def chance_rows(run: Run, predictions: Sequence[Prediction]) -> list[Row]:
-    """What the centre of the picture and a random point would score: systems centre, random."""
+    """What the centre of the picture and a random point would score: systems centre, random. For
+    expressions of any number of targets what finding nothing would: system nothing."""
+    if any(prediction.several for prediction in predictions):
+        silent = replace(run, system="nothing", objective="", checkpoint="", note="", derived=())
+        empty = [replace(one, found=(), mask=None) for one in predictions]
+        return _rows(silent, "F1", empty, SEVERAL_METRICS["F1"])
     trivial: dict[str, Measure] = {
         "centre": lambda p: metrics.centre_hit(p.size, p.boxes),
         "random": lambda p: metrics.random_hit_probability(p.size, p.boxes),

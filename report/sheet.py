@@ -72,11 +72,12 @@ def draw_sheet(
 ) -> Path:
     """Draw hits, then misses, into one PNG.
 
-    A sample is its picture and, if there is a heat map, the picture again under the heat map; with
-    its phrase, the true boxes in white, the predicted point in green (hit) or red (miss) and a
-    frame of the same colour. Of a system that gives boxes, the predicted box is shown and judged
-    (IoU above 0.5), with its mask if there is one. The counts in the headings are those of all
-    predictions, not of the sheet.
+    A sample is its picture and, if there is a heat map, the picture again under the heat map, and
+    under a decoder's attention if there is that; with its phrase, the true boxes in white, the
+    predicted point in green (hit) or red (miss) and a frame of the same colour. Of a system that
+    gives boxes, the predicted box is shown and judged (IoU above 0.5; of any number of targets: all
+    found and nothing else), with its mask if there is one, which is not drawn on the maps. The
+    counts in the headings are those of all predictions, not of the sheet.
 
     Args:
         path: of the PNG.
@@ -156,6 +157,8 @@ def _gives_boxes(run: Run) -> bool:
 
 
 def _hit(prediction: Prediction, *, boxes: bool) -> bool:
+    if prediction.several:
+        return prediction.all_found
     if not boxes:
         return prediction.hit
     return metrics.box_correct(prediction.box, prediction.boxes)
@@ -192,7 +195,12 @@ def _load(root: Path, prediction: Prediction) -> _Cell:
     scale = LONGEST / max(picture.size)
     side = [max(1, round(length * scale)) for length in picture.size]
     array = np.asarray(picture.resize(side, Image.Resampling.BICUBIC))
-    return _Cell(prediction, array, panels=1 if prediction.heatmap is None else 2)
+    return _Cell(prediction, array, panels=1 + len(_maps(prediction)))
+
+
+def _maps(prediction: Prediction) -> list[np.ndarray]:
+    """What is laid over the picture: heat map, attention of a decoder, those that there are."""
+    return [one for one in (prediction.heatmap, prediction.attention) if one is not None]
 
 
 def overlay(picture: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
@@ -216,9 +224,7 @@ def overlay(picture: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
 def _draw_cell(figure: Figure, cell: _Cell) -> None:
     prediction, picture = cell.prediction, cell.picture
     width, height = figure.get_size_inches()
-    panels = [picture]
-    if prediction.heatmap is not None:
-        panels.append(overlay(picture, prediction.heatmap))
+    panels = [picture, *(overlay(picture, one) for one in _maps(prediction))]
     step = cell.width / cell.panels
     for index, panel in enumerate(panels):
         left, bottom = cell.left + index * step, height - cell.top - cell.height
@@ -229,7 +235,7 @@ def _draw_cell(figure: Figure, cell: _Cell) -> None:
         )
         if index:
             axes.axvline(0, color="white", linewidth=2)
-        _draw_panel(axes, panel, cell, answer=index == len(panels) - 1)
+        _draw_panel(axes, panel, cell, answer=index == len(panels) - 1, masked=not index)
     corner = (cell.left / width, 1 - (cell.top + cell.height) / height)
     figure.add_artist(
         Rectangle(corner, cell.width / width, cell.height / height, fill=False, linewidth=2,
@@ -248,18 +254,18 @@ def _colour(cell: _Cell) -> str:
     return HIT if _hit(cell.prediction, boxes=cell.boxes) else MISS
 
 
-def _draw_panel(axes: Axes, panel: np.ndarray, cell: _Cell, *, answer: bool) -> None:
+def _draw_panel(axes: Axes, panel: np.ndarray, cell: _Cell, *, answer: bool, masked: bool) -> None:
     height, width = panel.shape[:2]
     prediction = cell.prediction
     scale = np.array([width / prediction.size[1], height / prediction.size[0]])
-    if cell.boxes and prediction.mask is not None:
+    if cell.boxes and prediction.mask is not None and masked:
         panel = _with_mask(panel, runs_to_mask(prediction.mask, prediction.size), _colour(cell))
     axes.imshow(panel, extent=(0, width, height, 0), interpolation="antialiased", aspect="auto")
     axes.set(xlim=(0, width), ylim=(height, 0))
     axes.axis("off")
     shown = [(box, TRUTH) for box in prediction.boxes]
-    if cell.boxes and prediction.box is not None:
-        shown.append((prediction.box, _colour(cell)))
+    answers = prediction.found if prediction.several else (prediction.box,)
+    shown += [(box, _colour(cell)) for box in answers if cell.boxes and box is not None]
     for box, colour in shown:
         low, high = np.array(box[:2]) * scale, np.array(box[2:]) * scale
         axes.add_patch(

@@ -178,7 +178,8 @@ class ALVGCriterion(nn.Module):
 def _masks_of_targets(batch: dict) -> list[Tensor]:
     """B tensors (n, S, S); with one target per sample its mask is the union."""
     if "target_masks" in batch:
-        return batch["target_masks"]
+        # Lists are not moved to the device with the rest of a batch.
+        return [masks.to(batch["image"].device) for masks in batch["target_masks"]]
     return [mask[None] for mask in batch["target_mask"]]
 
 
