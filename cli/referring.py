@@ -71,10 +71,13 @@ def main(argv: Sequence[str] | None, *, description: str) -> list[dict]:
     parser.add_argument(
         "--checkpoint",
         "--eval-weights",
+        "--load-from",
         required=True,
-        help="a .pth file, or a folder of them (RefCLIP and SimREC call it --eval-weights)",
+        help="a .pth file, or a folder of them; the other names are RefCLIP's and ALVG's",
     )
-    parser.add_argument("--output_dir", default="runs/referring", help="receives the results")
+    parser.add_argument(
+        "--output_dir", "--work-dir", default="runs/referring", help="receives the results"
+    )
     parser.add_argument("--split", nargs="+", help="only these splits of data.evaluate")
     parser.add_argument("--again", action="store_true", help="evaluate what has results already")
     args = parser.parse_args(argv)
@@ -210,6 +213,7 @@ def build_dataset(
         ReferringRules(
             image_root=data.image_root if training else evaluation_images(config),
             image_roots=data.image_roots,
+            collections=data.collections if training else (),
             mask_root=data.mask_root,
             several_targets=config.several_targets,
             one_per_record=data.one_per_record and training,

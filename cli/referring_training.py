@@ -45,13 +45,20 @@ def main(argv: Sequence[str] | None, *, description: str) -> None:
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     referring.add_arguments(parser)
-    parser.add_argument("--checkpoint", help="weights to start from, in place of model.init")
+    parser.add_argument(
+        "--checkpoint",
+        "--load-from",
+        "--finetune-from",
+        help="weights to start from, in place of model.init",
+    )
     parser.add_argument(
         "--resume",
         action="store_true",
         help="continue the run of --checkpoint if given, else the newest one in --output_dir",
     )
-    parser.add_argument("--output_dir", default="runs/train", help="receives checkpoints and logs")
+    parser.add_argument(
+        "--output_dir", "--work-dir", default="runs/train", help="receives checkpoints and logs"
+    )
     args = parser.parse_args(argv)
     device = utils.init_distributed(args.device)
     utils.setup_logging()

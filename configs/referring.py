@@ -49,6 +49,7 @@ class ReferringDataConfig:
     labels: file of pseudo_label.py that is trained on in place of `train`, whose files are then not
         opened: no annotated box of the training split is read.
     image_root, mask_root: folders that paths of pictures and `.npy` masks are relative to.
+    collections: of the training pictures of mixed lists; empty: all. The others are left out.
     image_roots: folders of the pictures of one collection, for mixed lists: coco, vg, saiapr,
         flickr.
     evaluate_image_root: that of the pictures of `evaluate`; null: image_root.
@@ -75,8 +76,8 @@ class ReferringDataConfig:
     text_encoder: tokeniser: name on the hub, or a folder with vocab.txt, or that file; or "words":
         whole words of the annotation files (all of `train` and `evaluate`, and of format "simrec"
         all splits of the files, as released), which are kept in the checkpoints; or a words.txt.
-        ALVG: a SentencePiece model such as beit3.spm, or "pieces": a small one trained on the training
-        files, kept likewise.
+        ALVG: a SentencePiece model such as beit3.spm, or "pieces": a small one trained on the
+        training files, kept likewise.
     cache_dir: folder for the memory-mapped record tables; None = in memory, read anew by each run.
     allow_outside_paths: whether an annotation file may name images that are not below image_root.
     tolerate_corrupt: images that cannot be decoded are replaced (training) or left out
@@ -90,6 +91,7 @@ class ReferringDataConfig:
     image_root: str = ""
     mask_root: str | None = None
     image_roots: dict[str, str] = field(default_factory=dict)
+    collections: tuple[str, ...] = ()
     evaluate_image_root: str | None = None
     multi_phrase: bool = False
     one_per_object: bool = False
@@ -133,12 +135,13 @@ class ReferringOptimizerConfig(OptimizerConfig):
 
     rates: other peak rates for the parameters whose name contains a key, the first key that fits
     ("lang_backbone": 1e-5). weight_decay: on all parameters, biases and norms included (the
-    released rule).
+    released rule); 0 makes it Adam. amsgrad: its variant with the largest second moment (ALVG).
     """
 
     lr: float = 1e-4
     weight_decay: float = 1e-4
     rates: dict[str, float] = field(default_factory=dict)
+    amsgrad: bool = False
 
     def __post_init__(self) -> None:
         # `super()` without arguments does not find the class that slots=True makes anew.
@@ -153,14 +156,15 @@ class ReferringScheduleConfig:
 
     name: "step" (a tenth after every drop_epochs[0] epochs), "multistep" (a tenth at each of
         drop_epochs), "cosine", or "cosine_rates" (RefCLIP, SimREC: from warmup_lr to the peak, then
-        along a cosine to min_lr).
+        along a cosine to min_lr), or "epochs" (ALVG: changes between epochs only; a tenth from the
+        epoch before each of drop_epochs on).
     warmup_epochs: length of the linear warm-up of all but "step", in epochs; may be a fraction.
     drop_epochs: see name.
     floor: of the factor on the peak, also in the warm-up ("multistep", "cosine").
     warmup_lr, min_lr: first and last rate ("cosine_rates").
     """
 
-    name: Literal["step", "multistep", "cosine", "cosine_rates"] = "step"
+    name: Literal["step", "multistep", "cosine", "cosine_rates", "epochs"] = "step"
     warmup_epochs: float = 0.0
     drop_epochs: tuple[float, ...] = ()
     floor: float = 0.01

@@ -57,6 +57,7 @@ class ReferringRules:
     Attributes:
         image_root, mask_root: folders that the records' pictures and `.npy` masks are relative to.
         image_roots: collection, such as "vg", -> folder of its pictures, in image_root's place.
+        collections: whose pictures are taken; empty: all.
         masks: whether samples have a `target_mask`.
         max_phrases: a sentence with more phrases becomes several samples.
         integer_boxes: corners are cut to integers, as RefTR's released code does.
@@ -75,6 +76,7 @@ class ReferringRules:
 
     image_root: str = ""
     image_roots: dict[str, str] = field(default_factory=dict)
+    collections: tuple[str, ...] = ()
     mask_root: str | None = None
     masks: bool = False
     max_phrases: int = 16
@@ -86,6 +88,11 @@ class ReferringRules:
     tolerate_corrupt: bool = False
     allow_outside_paths: bool = False
     seed: int = 42
+
+
+def _collection(record: Record) -> str:
+    """What the picture is part of, such as "coco"; "" if its list does not say."""
+    return record.image_ids[0].partition(":")[0] if record.image_ids else ""
 
 
 class ReferringDataset(Dataset[ReferringSample]):
@@ -126,6 +133,8 @@ class ReferringDataset(Dataset[ReferringSample]):
             raise ValueError("no expressions in the annotation files; check the paths and splits")
 
     def _rows(self, index: int, record: Record) -> Iterator[tuple[int, int, int]]:
+        if self.rules.collections and _collection(record) not in self.rules.collections:
+            return
         self.text.check(record)
         for phrase in record.phrases:
             self._check(phrase, record)
@@ -192,8 +201,7 @@ class ReferringDataset(Dataset[ReferringSample]):
 
     def _path(self, record: Record) -> str:
         outside = self.rules.allow_outside_paths
-        collection = record.image_ids[0].partition(":")[0] if record.image_ids else ""
-        root = self.rules.image_roots.get(collection, self.rules.image_root)
+        root = self.rules.image_roots.get(_collection(record), self.rules.image_root)
         return str(resolve_image(root, record.image, record.source, allow_outside=outside))
 
     def _sample(self, index: int, rng: np.random.Generator | None) -> ReferringSample:

@@ -106,5 +106,10 @@ def create_optimizer(config: OptimizerSettings, model: nn.Module) -> torch.optim
 def _adamw(config: OptimizerSettings, groups: list[dict]) -> torch.optim.Optimizer:
     fusable = all(p.device.type in ("cpu", "cuda") for g in groups for p in g["params"])
     return torch.optim.AdamW(
-        groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=fusable or None
+        groups,
+        lr=config.lr,
+        betas=config.betas,
+        eps=config.eps,
+        amsgrad=getattr(config, "amsgrad", False),
+        fused=fusable or None,
     )

@@ -137,9 +137,9 @@ EXPLANATION = (
     "(resized) is taken at the size that the network sees, as RefTR's release does; any box and "
     "merged box are Flickr30k's two protocols for phrases with several boxes. For expressions of "
     "any number of targets F1 is the share whose boxes are all found (GIoU at least 0.5) and "
-    "nothing else, N-acc the share without target for which nothing is found, T-acc that of the others for "
-    "which something is; gIoU is the mean of the IoUs, cIoU the sum of intersections over the sum "
-    "of unions; nothing is a system that never finds anything."
+    "nothing else, N-acc the share without target for which nothing is found, T-acc that of the "
+    "others for which something is; gIoU is the mean of the IoUs, cIoU the sum of intersections "
+    "over the sum of unions; nothing is a system that never finds anything."
 )
 
 

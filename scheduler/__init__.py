@@ -174,7 +174,7 @@ def rate_factor(
     """The factor on the learning rate at an optimiser step of the run.
 
     "step" is `step_factor`, "multistep" `multistep_factor`, "cosine" `cosine_factor` until the
-    run's end, with epochs made steps.
+    run's end, with epochs made steps, "epochs" `epoch_factor`.
 
     Args:
         step: counted over the whole run, from 0.
@@ -183,11 +183,25 @@ def rate_factor(
     drops = [round(epoch * steps_per_epoch) for epoch in schedule.drop_epochs]
     if schedule.name == "step":
         return step_factor(step, every=max(1, drops[0]))
+    if schedule.name == "epochs":
+        return epoch_factor(
+            step // steps_per_epoch, schedule.drop_epochs, warmup=schedule.warmup_epochs
+        )
     warmup = round(schedule.warmup_epochs * steps_per_epoch)
     if schedule.name == "multistep":
         return multistep_factor(step, milestones=drops, warmup=warmup, floor=schedule.floor)
     total = round(total_epochs * steps_per_epoch)
     return cosine_factor(step, total=total, warmup=warmup, floor=schedule.floor)
+
+
+def epoch_factor(epoch: int, drops: Sequence[float], *, warmup: float) -> float:
+    """SimVG's and ALVG's rule, the same in all of an epoch, counted from 0.
+
+    (epoch + 1) / (warmup + 1) in the warm-up, then a tenth for every drop d with epoch + 1 >= d.
+    """
+    if epoch < warmup:
+        return (epoch + 1) / (warmup + 1)
+    return 0.1 ** sum(epoch + 1 >= drop for drop in drops)
 
 
 def apply_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

@@ -133,7 +133,7 @@ class Encoder(nn.Module):
         super().__init__()
         first, second = (nn.Embedding(rows, width) for rows in positions)
         self.embed_positions = Multiway(first, second)
-        rates = torch.linspace(0, drop_path, depth).tolist()
+        rates = [drop_path * layer / max(depth - 1, 1) for layer in range(depth)]
         self.layers = nn.ModuleList(Layer(width, heads, ffn, rate) for rate in rates)
         self.layer_norm = norm(width)
 

@@ -81,6 +81,8 @@ def read_checkpoint(path: str | Path, *, allowed: Sequence[type] = ()) -> dict:
         )
     if "model" not in content and all(isinstance(value, Tensor) for value in content.values()):
         content = {"model": content}
+    if "model" not in content and "module" in content:  # BEiT-3
+        content = {**content, "model": content["module"]}
     if "model" not in content and "state_dict" in content:
         content = {**content, "model": content["state_dict"]}
     if not isinstance(content.get("model"), dict):

@@ -1,0 +1,66 @@
+"""ALVG from annotation files to results, with the real scripts; its text, files and rates."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import test as test_script
+import train as train_script
+from configs import load_config
+from dataset.pieces import SentencePieces
+from scheduler import epoch_factor
+
+CONFIGS = Path(__file__).parent.parent / "configs" / "alvg"
+SMALL = ["model.encoder.layers=1", "model.encoder.width=32", "model.width=32", "model.ffn=64",
+         "model.encoder.stem_channels=8", "model.mask_channels=16", "data.workers=0",
+         "batch_size=4", "epochs=1", "steps=2", "curriculum=[]"]  # fmt: skip
+WANTED = {"refcoco+_tiny": "Acc@0.5", "refcoco+_res_tiny": "mIoU", "grefcoco_tiny": "cIoU"}
+
+
+@pytest.mark.usefixtures("embedded")
+@pytest.mark.parametrize("name", WANTED)
+def test_a_tiny_run_trains_evaluates_and_shows_its_attention(tmp_path, name):
+    config, run = str(CONFIGS / f"{name}.yaml"), tmp_path / "run"
+    train_script.main(["--config", config, "--work-dir", str(run), "--set", *SMALL])
+    assert (run / "pieces.spm").is_file()
+    best, out = str(run / "checkpoint_best.pth"), tmp_path / "results"
+    common = ["--output_dir", str(out), "--split", "val", "--set", *SMALL]
+    test_script.main(["--config", config, "--load-from", best, *common])
+    rows = json.loads((out / "results.json").read_text())
+    metrics = {row["metric"] for row in rows}
+    assert WANTED[name] in metrics and all(row["n"] for row in rows)
+    if name.startswith("grefcoco"):
+        assert {"F1", "N-acc", "T-acc", "gIoU"} <= metrics and "pointing" not in metrics
+        assert {row["system"] for row in rows} == {"ALVG", "nothing"}
+    assert list(out.rglob("attentions_*.npz")) and list(out.glob("sheet_*.png"))
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_recipe_reads(path):
+    if path.stem not in ("base", "large", "tiny"):
+        config = load_config(path, "referring")
+        assert config.system == "alvg" and path.read_text().startswith("# ALVG")
+
+
+def test_pieces_have_the_ids_of_xlm_r(tmp_path):
+    pieces = SentencePieces.train(["the red circle", "a blue star on the left"], size=40)
+    ids = pieces("The RED, circle!")["input_ids"]
+    assert ids == pieces("the red circle")["input_ids"]
+    assert ids[0] == 0 and ids[-1] == 2 and min(ids[1:-1]) > 3 and max(ids) < len(pieces)
+    assert pieces("\u4e16")["input_ids"][-2] == 3 and pieces("?!")["input_ids"] == [0, 2]
+    assert len(pieces("the red circle " * 9, truncation=True, max_length=8)["input_ids"]) == 8
+    pieces.save(tmp_path / "own.spm")
+    assert SentencePieces.read(tmp_path / "own.spm") == pieces
+    (tmp_path / "broken.spm").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="no SentencePiece model"):
+        SentencePieces.read(tmp_path / "broken.spm")
+    with pytest.raises(FileNotFoundError, match=r"beit3\.spm"):
+        SentencePieces.read(tmp_path / "absent.spm")
+
+
+def test_rates_change_between_epochs_as_released():
+    factors = [epoch_factor(epoch, (25,), warmup=3) for epoch in (0, 1, 2, 3, 23, 24, 29)]
+    assert factors == [0.25, 0.5, 0.75, 1, 1, 0.1, 0.1]

@@ -1,0 +1,12 @@
+"""ALVG's published command, a door to test.py: python tools/test.py --config FILE --load-from F."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import test
+from cli import run_script
+
+if __name__ == "__main__":
+    run_script(test.main)

@@ -1,0 +1,12 @@
+"""ALVG's published command, a door to train.py: python tools/train.py --config FILE [...]."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import train
+from cli import run_script
+
+if __name__ == "__main__":
+    run_script(train.main)
