@@ -1,6 +1,7 @@
 """The shape of the ALBEF network: sizes only, so that a model needs no training configuration."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from configs.checks import require, require_positive, require_rate
 
@@ -50,6 +51,9 @@ class ModelConfig:
 
     image_size, patch_size: sides of the square network input and of one patch, in pixels.
     vision_width, vision_depth, vision_heads: the vision transformer.
+    vision_stem: what makes a token of a patch. "linear": one linear map, as published;
+        "convolutions": some convolutions with batch norm, and position embeddings that start as
+        sines and cosines, from which a small model learns shapes that it does not learn otherwise.
     embed_dim: width of the contrastive embeddings.
     queue_size: columns of each queue of momentum embeddings.
     momentum: share that the momentum twin keeps at every update.
@@ -67,6 +71,7 @@ class ModelConfig:
     vision_width: int = 768
     vision_depth: int = 12
     vision_heads: int = 12
+    vision_stem: Literal["linear", "convolutions"] = "linear"
     text: TextConfig = field(default_factory=TextConfig)
     embed_dim: int = 256
     queue_size: int = 65536
@@ -85,6 +90,11 @@ class ModelConfig:
         require(
             self.image_size % self.patch_size == 0,
             f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}",
+        )
+        require(
+            self.vision_stem == "linear" or self.patch_size in (4, 8, 16),
+            f"patch_size {self.patch_size} with vision_stem convolutions: every one halves the "
+            "image, so use 4, 8 or 16",
         )
         require(
             self.vision_width % self.vision_heads == 0,

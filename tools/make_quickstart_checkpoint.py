@@ -2,7 +2,7 @@
 
     python -m tools.make_quickstart_checkpoint --out checkpoints/quickstart_base.pth
 
-Draws the embedded data set (6,000 scenes, seed 0) unless it is there, trains
+Draws 16,000 scenes with seed 1 unless they are there (the quick start's have seed 0), trains
 configs/quickstart_base.yaml with seed 1, and keeps the online encoders: where the checkpoint is
 loaded, the momentum twin starts as their copy and the queues with random columns.
 """
@@ -30,7 +30,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, default=Path("checkpoints/quickstart_base.pth"))
-    parser.add_argument("--data", type=Path, default=Path("data/embedded"))
+    parser.add_argument("--data", type=Path, default=Path("data/quickstart_base"))
     parser.add_argument("--run", type=Path, default=Path("runs/quickstart_base"))
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="override config")
     return parser.parse_args(argv)
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run with command line arguments `argv`."""
     args = parse_args(argv)
     if not (args.data / "summary.json").is_file():
-        write_dataset(args.data, scenes=6000, seed=0)
+        write_dataset(args.data, scenes=16000, seed=1, trees=False)
     Pretrain_vg.main(
         ["--config", str(CONFIG), "--output_dir", str(args.run), "--seed", "1",
          "--set", "keep=1", f"roots.embedded={args.data}", *args.set]

@@ -21,6 +21,7 @@ relative to it; `dataset.synthetic.trees` says how those of the further lists ar
     images/{train,val,test}/000001.jpg
     vg/train.json           region phrases (one box each) and whole-scene captions (box around all)
     vg/train_{1..5}.json    the same, scenes of that many objects
+    vg/regions_{1..5}.json  the region phrases of these alone
     vg/captions.json        whole-scene captions; vg/captions_{1..5}.json by number of objects
     vg/relation.json        region phrases with paraphrases; coco/relation.json: without boxes
     refcoco+/               refs(unc).p, instances.json, test.json, dets.json; splits train, val,

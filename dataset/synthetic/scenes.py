@@ -7,7 +7,7 @@ import numpy as np
 
 from dataset.synthetic.vocabulary import COLOURS, SHAPES, SIZES, TEXTURES
 
-DIAMETERS = {"small": (20.0, 24.0), "large": (31.0, 37.0)}
+DIAMETERS = {"small": (23.0, 27.0), "large": (34.0, 39.0)}
 MAX_OBJECTS = 5
 _FINE = 8  # masks are drawn this much larger and then thresholded
 _SHIFT = 4  # cv2.fillPoly takes fixed-point coordinates with this many fractional bits
@@ -213,7 +213,9 @@ def draw(rng: np.random.Generator, scene: Scene) -> np.ndarray:
         patch[mask] = colour
         if thing.texture != "plain":
             dark = mask & _texture(rng, thing.texture, y2 - y1, x2 - x1)
-            patch[dark] = rng.uniform(15, 45)
+            # A shade of the colour: black would break up the outline, and a small model would see
+            # no shape.
+            patch[dark] = colour * rng.uniform(0.4, 0.5)
     canvas = cv2.GaussianBlur(canvas, (3, 3), 0.6)
     canvas += rng.normal(0, 6, canvas.shape).astype(np.float32)
     return np.clip(canvas, 0, 255).astype(np.uint8)

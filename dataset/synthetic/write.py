@@ -149,6 +149,7 @@ class _Collector:
         for count in sorted(self.captions):
             vg.write(self.regions[count] + self.captions[count], folder / f"train_{count}.json")
             vg.write(self.captions[count], folder / f"captions_{count}.json")
+            vg.write(self.regions[count], folder / f"regions_{count}.json")
         captions = [entry for count in sorted(self.captions) for entry in self.captions[count]]
         regions = [entry for count in sorted(self.regions) for entry in self.regions[count]]
         vg.write(captions, folder / "captions.json")

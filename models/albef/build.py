@@ -22,7 +22,7 @@ from models.albef.objectives import (
     TokenMasker,
 )
 from models.albef.postprocess import heatmaps_to_groundings
-from models.albef.vision import vision_transformer
+from models.albef.vision import sine_positions, vision_transformer
 
 
 def build_model(config: ModelConfig, *, momentum: bool) -> ALBEF:
@@ -35,6 +35,7 @@ def build_model(config: ModelConfig, *, momentum: bool) -> ALBEF:
             width=config.vision_width,
             depth=config.vision_depth,
             heads=config.vision_heads,
+            stem=config.vision_stem,
         )
 
     def text_encoder() -> FusionBertForMaskedLM:
@@ -58,6 +59,10 @@ def build_model(config: ModelConfig, *, momentum: bool) -> ALBEF:
         **common,
     )
     initialise(model, config.initializer_range, config.position_initializer_range)
+    if config.vision_stem == "convolutions":
+        positions = sine_positions(model.grid, config.vision_width)
+        for encoder in (model.visual_encoder, model.visual_encoder_m):
+            encoder.pos_embed.data.copy_(positions)
     model.temp.requires_grad_(config.learn_temperature)
     return model
 

@@ -6,19 +6,49 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
+from timm.layers import PatchEmbed, build_sincos2d_pos_embed
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 
+class ConvolutionalPatchEmbed(PatchEmbed):
+    """Patches through convolutions instead of one linear map (Xiao et al., *Early Convolutions Help
+    Transformers See Better*, NeurIPS 2021).
+
+    Two 3 x 3 convolutions with batch norm at every resolution, the first of which halves it, until
+    a cell is a patch; then a linear map. Same grid and shapes as timm's `PatchEmbed`.
+    """
+
+    def __init__(self, img_size: int, patch_size: int, embed_dim: int, **timm_options: object):
+        super().__init__(
+            img_size=img_size, patch_size=patch_size, embed_dim=embed_dim, **timm_options
+        )
+        stages = patch_size.bit_length() - 1  # patch_size is a power of two
+        layers: list[nn.Module] = []
+        channels = 3
+        for stage in range(stages):
+            before, channels = channels, embed_dim * 3 // 4 >> (stages - 1 - stage)
+            layers += _block(before, channels, stride=2) + _block(channels, channels, stride=1)
+        self.proj = nn.Sequential(*layers, nn.Conv2d(channels, embed_dim, kernel_size=1))
+
+
+def _block(before: int, channels: int, *, stride: int) -> list[nn.Module]:
+    convolution = nn.Conv2d(before, channels, 3, stride, padding=1, bias=False)
+    nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
+    return [convolution, nn.BatchNorm2d(channels), nn.ReLU()]
+
+
 def vision_transformer(
-    *, image_size: int, patch_size: int, width: int, depth: int, heads: int
+    *, image_size: int, patch_size: int, width: int, depth: int, heads: int, stem: str = "linear"
 ) -> VisionTransformer:
     """A ViT from (B, 3, image_size, image_size) to tokens (B, 1 + N, width); token 0 is [CLS].
 
-    timm's parameter names are those of the published checkpoints.
+    timm's parameter names are those of the published checkpoints. `stem` "convolutions" takes a
+    `ConvolutionalPatchEmbed`.
     """
     return VisionTransformer(
         img_size=image_size,
+        embed_layer=ConvolutionalPatchEmbed if stem == "convolutions" else PatchEmbed,
         patch_size=patch_size,
         embed_dim=width,
         depth=depth,
@@ -28,6 +58,14 @@ def vision_transformer(
         global_pool="",
         norm_layer=partial(nn.LayerNorm, eps=1e-6),
     )
+
+
+def sine_positions(grid: tuple[int, int], width: int) -> Tensor:
+    """Start value (1, 1 + rows * columns, width) of position embeddings: zeros for [CLS], sines and
+    cosines of row and column for patches. Wavelengths suit grids of some ten cells.
+    """
+    waves = 0.5 * build_sincos2d_pos_embed(grid, width, temperature=10.0)
+    return torch.cat([waves.new_zeros(1, width), waves])[None]
 
 
 def resize_position_embedding(embedding: Tensor, grid: tuple[int, int]) -> Tensor:
