@@ -56,7 +56,7 @@ def build_text_encoder(config: ReftrTextConfig) -> BertModel | RobertaModel:
 
 def build_model(config: ReftrModelConfig) -> RefTR:
     """A random RefTR of these sizes; a `RefTRSegmentation` if the config asks for masks."""
-    image, common = config.backbone, {"heads": config.heads, "dropout": config.dropout}
+    image, dropout = config.backbone, config.dropout
     body = ResNetBody(
         image.name, width=image.width, norm=image.norm, output_stride=image.output_stride
     )
@@ -67,14 +67,19 @@ def build_model(config: ReftrModelConfig) -> RefTR:
             encoder_layers=config.encoder_layers,
             decoder_layers=config.decoder_layers,
             width=config.width,
+            heads=config.heads,
             ffn=config.ffn,
+            dropout=dropout,
             max_text_tokens=config.max_text_tokens,
-            **common,
+            content_positions=config.content_positions,
         ),
     )
+    groups, cem = config.projection_groups, config.weights["cem"] > 0
     if config.masks:
-        return RefTRSegmentation(*parts, cem=config.weights["cem"] > 0, **common)
-    return RefTR(*parts, dropout=config.dropout, aux_loss=config.aux_loss)
+        return RefTRSegmentation(
+            *parts, heads=config.heads, dropout=dropout, cem=cem, projection_groups=groups
+        )
+    return RefTR(*parts, dropout=dropout, aux_loss=config.aux_loss, projection_groups=groups)
 
 
 def initialise(model: RefTR, config: ReftrInitConfig) -> list[LoadReport]:

@@ -64,6 +64,7 @@ class RefTR(nn.Module):
         vl_transformer: gives the width.
         dropout: of the mapping blocks.
         aux_loss: whether `forward` also gives the boxes of the lower decoder layers.
+        projection_groups: of the norm behind the image projection.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class RefTR(nn.Module):
         *,
         dropout: float = 0.1,
         aux_loss: bool = True,
+        projection_groups: int = 32,
     ):
         super().__init__()
         width = vl_transformer.level_embed.shape[1]
@@ -88,7 +90,9 @@ class RefTR(nn.Module):
         projection = nn.Conv2d(backbone.channels[-1], width, kernel_size=1)
         nn.init.xavier_uniform_(projection.weight)
         nn.init.zeros_(projection.bias)
-        self.input_proj = nn.ModuleList([nn.Sequential(projection, nn.GroupNorm(32, width))])
+        self.input_proj = nn.ModuleList(
+            [nn.Sequential(projection, nn.GroupNorm(projection_groups, width))]
+        )
         self.aux_loss = aux_loss
 
     def forward(self, batch: dict) -> dict[str, Tensor]:

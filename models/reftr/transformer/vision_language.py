@@ -68,6 +68,7 @@ class VisionLanguageTransformer(nn.Module):
     Args:
         encoder_layers, decoder_layers, width, heads, ffn, dropout: sizes.
         max_text_tokens: the longest sentence.
+        content_positions: the cells' position code is added to the cells themselves, too, once.
     """
 
     def __init__(
@@ -80,8 +81,10 @@ class VisionLanguageTransformer(nn.Module):
         ffn: int,
         dropout: float,
         max_text_tokens: int,
+        content_positions: bool = False,
     ):
         super().__init__()
+        self.content_positions = content_positions
         self.level_embed = nn.Parameter(torch.empty(1, width))
         self.lang_pos_embeddings = nn.Embedding(max_text_tokens, width)
         self.token_type_embeddings = nn.Embedding(2, width)
@@ -115,8 +118,12 @@ class VisionLanguageTransformer(nn.Module):
             )
         of_word, of_cell = self.token_type_embeddings.weight
         word_position = (self.lang_pos_embeddings.weight[:length] + of_word).expand_as(words)
-        cell_position = cells_position.flatten(2).transpose(1, 2) + self.level_embed[0] + of_cell
-        states = torch.cat([words, cells.flatten(2).transpose(1, 2)], dim=1)
+        place = cells_position.flatten(2).transpose(1, 2)
+        cell_position = place + self.level_embed[0] + of_cell
+        content = cells.flatten(2).transpose(1, 2)
+        if self.content_positions:
+            content = content + place
+        states = torch.cat([words, content], dim=1)
         position = torch.cat([word_position, cell_position], dim=1)
         padding = torch.cat([words_padding, cells_padding.flatten(1)], dim=1)
         return Memory(self.encoder(states, position, padding), position, padding, length)
