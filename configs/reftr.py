@@ -113,7 +113,9 @@ class ReftrModelConfig:
     aux_loss: box losses after every decoder layer. A model with masks has none, as released.
     box_loss_per: what the sum of the box losses is divided by. `image` is the released rule: a
         picture with five phrases counts five times.
-    weights: factor of each loss in the total; `cem` (mask and phrase agree) is off at 0.
+    weights: factor of each loss in the total; `cem` (mask and phrase agree) is off at 0, and so is
+        `attention` (the decoder looks at the box; not published): which words mean which object is
+        learnt from boxes alone only after very many pictures.
     """
 
     backbone: ReftrBackboneConfig = field(default_factory=ReftrBackboneConfig)
@@ -155,7 +157,9 @@ class ReftrModelConfig:
             self.projection_groups > 0 and self.width % self.projection_groups == 0,
             f"width {self.width} is not divisible by {self.projection_groups} projection_groups",
         )
-        complete_weights(self, {"bbox": 1.0, "giou": 1.0, "mask": 1.0, "dice": 1.0, "cem": 0.0})
+        complete_weights(
+            self, {"bbox": 1.0, "giou": 1.0, "mask": 1.0, "dice": 1.0, "cem": 0.0, "attention": 0.0}
+        )
         require(
             self.masks or not self.weights["cem"],
             "weights.cem needs masks: true; without a mask head there is nothing to agree with",

@@ -293,6 +293,16 @@ def test_the_position_code_counts_valid_cells_only():
     assert torch.equal(code[0, :8, :, 0], code[0, :8, :, 5]), "the first half is the row's"
 
 
+def test_cells_hold_their_place_only_if_positions_are_content():
+    cells, position = torch.rand(1, 32, 2, 3), torch.rand(1, 32, 2, 3)
+    words, visible = torch.rand(1, 4, 32), torch.zeros(1, 2, 3, dtype=torch.bool)
+    for switch, held in ((False, cells), (True, cells + position)):
+        model = tiny_reftr(replace(MODEL, content_positions=switch)).vl_transformer
+        model.encoder.layers = nn.ModuleList()
+        memory = model.encode(words, visible[:, 0, :1].expand(1, 4), cells, position, visible)
+        assert_same(memory.states[:, 4:], held.flatten(2).transpose(1, 2))
+
+
 def test_what_cannot_work_is_refused_with_the_remedy():
     with pytest.raises(ValueError, match="queries_per_phrase is 2; RefTR works with 1"):
         ReftrModelConfig(queries_per_phrase=2)
@@ -302,6 +312,8 @@ def test_what_cannot_work_is_refused_with_the_remedy():
         ReftrModelConfig(weights={"cem": 1.0})
     with pytest.raises(ValueError, match="multiple of 32"):
         ReftrModelConfig(width=100, heads=4)
+    with pytest.raises(ValueError, match="not divisible by 5 projection_groups"):
+        ReftrModelConfig(projection_groups=5)
     with pytest.raises(ValueError, match="choose a smaller network"):
         ReftrBackboneConfig(width=32)
     with pytest.raises(ValueError, match="init.detr would be lost"):

@@ -74,12 +74,14 @@ def build_model(config: ReftrModelConfig) -> RefTR:
             content_positions=config.content_positions,
         ),
     )
-    groups, cem = config.projection_groups, config.weights["cem"] > 0
+    small = {
+        "projection_groups": config.projection_groups,
+        "learn_attention": config.weights["attention"] > 0,
+    }
     if config.masks:
-        return RefTRSegmentation(
-            *parts, heads=config.heads, dropout=dropout, cem=cem, projection_groups=groups
-        )
-    return RefTR(*parts, dropout=dropout, aux_loss=config.aux_loss, projection_groups=groups)
+        cem = config.weights["cem"] > 0
+        return RefTRSegmentation(*parts, heads=config.heads, dropout=dropout, cem=cem, **small)
+    return RefTR(*parts, dropout=dropout, aux_loss=config.aux_loss, **small)
 
 
 def initialise(model: RefTR, config: ReftrInitConfig) -> list[LoadReport]:
@@ -102,8 +104,7 @@ def build_criterion(config: ReftrModelConfig) -> RefTRCriterion:
     given = config.weights
     names = ["bbox", "giou"] + (["mask", "dice"] if config.masks else [])
     weights = {f"loss_{name}": given[name] for name in names}
-    if given["cem"]:
-        weights["loss_cem"] = given["cem"]
+    weights |= {f"loss_{name}": given[name] for name in ("cem", "attention") if given[name]}
     if config.aux_loss and not config.masks:
         weights |= {
             f"loss_{name}_{layer}": given[name]

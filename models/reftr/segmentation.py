@@ -130,6 +130,7 @@ class RefTRSegmentation(RefTR):
         dropout: float = 0.1,
         cem: bool = False,
         projection_groups: int = 32,
+        learn_attention: bool = False,
     ):
         super().__init__(
             backbone,
@@ -138,6 +139,7 @@ class RefTRSegmentation(RefTR):
             dropout=dropout,
             aux_loss=False,
             projection_groups=projection_groups,
+            learn_attention=learn_attention,
         )
         width = vl_transformer.level_embed.shape[1]
         self.bbox_attention = BoxAttention(width, heads)

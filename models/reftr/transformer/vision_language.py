@@ -44,22 +44,35 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleList(DecoderLayer(width, heads, ffn, dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, states: Tensor, position: Tensor, padding: Tensor, memory: Memory) -> Tensor:
-        """States and position (B, P, D), padding (B, P) -> (layers, B, P, D)."""
+    def forward(
+        self,
+        states: Tensor,
+        position: Tensor,
+        padding: Tensor,
+        memory: Memory,
+        *,
+        keep_shares: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """States and position (B, P, D), padding (B, P) -> (layers, B, P, D).
+
+        Second every layer's attention to the memory, (layers, B, P, N), if it is to be kept.
+        """
         # A picture without a phrase would attend to nothing; its queries are ignored later.
         padding = padding & ~padding.all(dim=1, keepdim=True)
-        keys, outputs = memory.states + memory.position, []
+        keys, outputs, kept = memory.states + memory.position, [], []
         for layer in self.layers:
-            states = layer(
+            states, shares = layer(
                 states,
                 position,
                 padding,
                 keys=keys,
                 values=memory.states,
                 memory_padding=memory.padding,
+                keep_shares=keep_shares,
             )
             outputs.append(self.norm(states))
-        return torch.stack(outputs)
+            kept.append(shares)
+        return torch.stack(outputs), torch.stack(kept) if keep_shares else None
 
 
 class VisionLanguageTransformer(nn.Module):
