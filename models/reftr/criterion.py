@@ -39,7 +39,7 @@ def cells_of_boxes(boxes: Tensor, padding: Tensor) -> Tensor:
 
 
 def attention_loss(outputs: dict[str, Tensor], target: Tensor) -> Tensor:
-    """-log of the attention that every real phrase's query has for the cells of its box.
+    """-log of the share of its box in the attention that every real phrase's query has for cells.
 
     Args:
         outputs: `attention`, `cell_padding` and `phrase_mask` of the model.
@@ -50,8 +50,9 @@ def attention_loss(outputs: dict[str, Tensor], target: Tensor) -> Tensor:
     """
     valid = outputs["phrase_mask"]
     padding = outputs["cell_padding"].repeat_interleave(valid.sum(dim=1), dim=0)
-    shares = outputs["attention"][:, valid] * cells_of_boxes(target, padding)
-    return -(shares.sum(dim=(-2, -1)) + INSIDE).log().mean(dim=0)
+    attention = outputs["attention"][:, valid].float()
+    inside = (attention * cells_of_boxes(target, padding)).sum(dim=(-2, -1))
+    return -(inside / attention.sum(dim=(-2, -1)) + INSIDE).log().mean(dim=0)
 
 
 class RefTRCriterion(nn.Module):
