@@ -18,6 +18,7 @@ from configs.reftr import (
 from geometry import iou
 from models.reftr.backbone import SinePosition
 from models.reftr.build import build, build_criterion
+from models.reftr.criterion import INSIDE, attention_loss, cells_of_boxes
 from models.reftr.postprocess import outputs_to_groundings
 from tests.tiny_reftr import (
     CLS,
@@ -243,6 +244,42 @@ def test_box_losses_are_sums_over_phrases_per_image_or_per_phrase():
     for per, count in (("image", 2), ("phrase", 4)):
         criterion = build_criterion(replace(MODEL, box_loss_per=per))
         assert criterion(outputs, batch)["loss_bbox"] == pytest.approx((total / count).item())
+
+
+def test_cells_belong_to_a_box_of_the_picture_without_its_padding():
+    padding = torch.zeros(2, 4, 4, dtype=torch.bool)
+    padding[1, :, 2:] = True  # the second picture has half the width
+    right_half = torch.tensor([[0.75, 0.5, 0.5, 1.0]]).expand(2, 4)
+    inside = cells_of_boxes(right_half, padding)
+    assert inside[0].nonzero()[:, 1].unique().tolist() == [2, 3]
+    assert inside[1].nonzero()[:, 1].unique().tolist() == [1]
+    speck = torch.tensor([[0.3, 0.9, 0.01, 0.01]])
+    assert cells_of_boxes(speck, padding[:1]).nonzero().tolist() == [[0, 3, 1]]
+
+
+def test_attention_is_learnt_from_the_boxes_of_real_phrases():
+    outputs = {
+        "attention": torch.full((3, 1, 2, 2, 2), 0.1),
+        "cell_padding": torch.zeros(1, 2, 2, dtype=torch.bool),
+        "phrase_mask": torch.tensor([[True, False]]),
+    }
+    outputs["attention"][:, 0, 1] = float("nan")  # of an unused slot
+    left_half = torch.tensor([[0.25, 0.5, 0.5, 1.0]])
+    (loss,) = attention_loss(outputs, left_half)
+    assert loss.item() == pytest.approx(-np.log(0.5 + INSIDE))
+
+
+@pytest.mark.parametrize("config", [MODEL, MASKS], ids=["boxes", "masks"])
+def test_attention_is_given_in_training_only_where_it_is_learnt(config):
+    plain = tiny_reftr(config).train()
+    assert "attention" not in plain(tiny_batch())
+    config = replace(config, weights=config.weights | {"attention": 1.0})
+    model, batch = tiny_reftr(config).train(), tiny_batch()
+    losses = build_criterion(config)(model(batch), batch)
+    losses["loss_attention"].backward()
+    assert model.map_phrase[0].weight.grad.abs().max() > 0
+    with torch.no_grad():
+        assert "attention" not in model.eval()(batch)
 
 
 def test_a_tiny_model_learns_boxes_and_masks_of_two_images():
