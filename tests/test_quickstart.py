@@ -22,3 +22,19 @@ def test_the_quick_start_trains_evaluates_and_reports_every_model(tmp_path):
     assert {"pointing", "matching", "same object"} <= {row["metric"] for row in rows}
     page = (tmp_path / "run" / "index.html").read_text()
     assert page.count("<img") == 4
+
+
+def test_the_part_of_boxes_and_masks_trains_one_model_from_the_other(tmp_path, embedded):
+    call = ["--parts", "reftr", "--out", str(tmp_path), "--data", str(embedded)]
+    small = ["data.workers=0", "batch_size=4", "epochs=1", "steps=2"]
+    rows = quickstart.main([*call, "--set", *small])
+
+    models = {row["checkpoint"]: row["objective"] for row in rows if row["system"] == "RefTR"}
+    assert models == {
+        "reftr_multi.pth": "multi-phrase",
+        "reftr_single.pth": "REC",
+        "reftr_masks.pth": "RES",
+    }
+    assert {"pointing", "Acc@0.5", "Acc@0.5 (merged box)", "mIoU"} <= {
+        row["metric"] for row in rows
+    }

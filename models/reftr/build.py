@@ -74,14 +74,23 @@ def build_model(config: ReftrModelConfig) -> RefTR:
             content_positions=config.content_positions,
         ),
     )
-    small = {
-        "projection_groups": config.projection_groups,
-        "learn_attention": config.weights["attention"] > 0,
-    }
+    groups, attention = config.projection_groups, config.weights["attention"] > 0
     if config.masks:
-        cem = config.weights["cem"] > 0
-        return RefTRSegmentation(*parts, heads=config.heads, dropout=dropout, cem=cem, **small)
-    return RefTR(*parts, dropout=dropout, aux_loss=config.aux_loss, **small)
+        return RefTRSegmentation(
+            *parts,
+            heads=config.heads,
+            dropout=dropout,
+            cem=config.weights["cem"] > 0,
+            projection_groups=groups,
+            learn_attention=attention,
+        )
+    return RefTR(
+        *parts,
+        dropout=dropout,
+        aux_loss=config.aux_loss,
+        projection_groups=groups,
+        learn_attention=attention,
+    )
 
 
 def initialise(model: RefTR, config: ReftrInitConfig) -> list[LoadReport]:
