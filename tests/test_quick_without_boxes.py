@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("embedded")
 
 
 @pytest.fixture
-def supervised(tmp_path):
+def reftr(tmp_path):
     """What the part `reftr` would leave in the output folder."""
     out = tmp_path / "run" / "reftr"
     config = str(CONFIGS / "reftr" / "refcoco+_tiny.yaml")
@@ -27,14 +27,14 @@ def supervised(tmp_path):
     return shutil.copy(tmp_path / "checkpoint_best.pth", out / "reftr.pth")
 
 
-def test_one_command_ends_in_one_table_of_all_of_them(tmp_path, supervised, capsys):
+def test_one_command_ends_in_one_table_of_all_of_them(tmp_path, reftr, capsys):
     out = tmp_path / "run"
     rows = quickstart.main(["--parts", "without_boxes", "--out", str(out), "--set", *SMALL])
-    assert supervised and not (out / "without_boxes" / "supervised" / "log.txt").exists()
+    assert reftr and not (out / "without_boxes" / "reftr" / "log.txt").exists()
     names = [
         ("detector", "likeliest object"), ("RefCLIP", "REC without boxes"),
         ("oracle", "best of the chosen cell"), ("oracle", "best of the selected cells"),
-        ("SimREC", "REC by pseudo-labels"), ("RefTR", "REC"),
+        ("SimREC", "REC by pseudo-labels"), ("SimREC", "REC"), ("RefTR", "REC"),
     ]  # fmt: skip
     found = [(row["system"], row["objective"], row["split"]) for row in rows]
     assert sorted(found) == sorted((*name, split) for name in names for split in ("testA", "testB"))
@@ -48,4 +48,4 @@ def test_one_command_ends_in_one_table_of_all_of_them(tmp_path, supervised, caps
     assert said.count("### ") == 1 and "### embedded/refcoco+: Acc@0.5" in said
     manifest = json.loads((out / "without_boxes/student/manifest.json").read_text())
     assert manifest["config"]["data"]["labels"].endswith("without_boxes/labels/labels.jsonl")
-    assert (out / "index.html").read_text().count("<img") == 3
+    assert (out / "index.html").read_text().count("<img") == 4
