@@ -4,7 +4,7 @@
     teacher     configs/refclip/refcoco+_tiny.yaml     expressions without boxes, on the detector
     student     configs/simrec/refcoco+_tiny.yaml      on boxes of the teacher, by pseudo_label.py
     supervised  configs/simrec/refcoco+_tiny.yaml      the same network on annotated boxes
-    reftr       configs/reftr/refcoco+_tiny.yaml       RefTR on annotated boxes
+    reftr       cli/quick/reftr.py, one expression     RefTR on annotated boxes
 
 One table has all of them, the detector's likeliest object whatever is said, which is what a teacher
 must beat, and what the teacher would reach if the best of its boxes were always chosen.
@@ -20,12 +20,13 @@ from pathlib import Path
 
 import pseudo_label
 import train_detector
+from cli.quick import reftr
 from cli.quick.common import CONFIGS, evaluate_boxes, paths, train_boxes
 from report.pages import Samples
 from report.results import Row
 
 PART = "without_boxes"
-TEACHER, STUDENT, REFTR = (f"{room}/refcoco+_tiny" for room in ("refclip", "simrec", "reftr"))
+TEACHER, STUDENT = "refclip/refcoco+_tiny", "simrec/refcoco+_tiny"
 SPLITS = ("testA", "testB")
 # Labels that are right more often than the others; docs/small_models.md compares the filters.
 KEPT = ("--min_agreement", "0.5", "--keep", "0.6", "--by", "margin")
@@ -42,7 +43,7 @@ TABLE = {
 
 
 def run(args: argparse.Namespace) -> tuple[list[Row], list[Samples]]:
-    """Train and evaluate all of them. A RefTR that the part `reftr` has left is taken as it is."""
+    """Train and evaluate all of them."""
     folder = args.out / PART
     # What the frozen detector saw in a picture serves training, evaluation and labelling.
     seen = f"model.cache.folder={folder / 'seen'}"
@@ -56,16 +57,13 @@ def run(args: argparse.Namespace) -> tuple[list[Row], list[Samples]]:
     given = f"data.labels={labels / 'labels.jsonl'}"
     student = train_boxes(args, f"{PART}/student", STUDENT, given)
     supervised = train_boxes(args, f"{PART}/supervised", STUDENT)
-    reftr = args.out / "reftr" / "reftr.pth"
-    if not reftr.is_file():
-        reftr = train_boxes(args, f"{PART}/reftr", REFTR)
     rows: dict[str, list[Row]] = {}
     samples: list[Samples] = []
     checkpoints: list[tuple[str, str, Path, Sequence[str]]] = [
         ("teacher", TEACHER, teacher, [seen]),
         ("student", STUDENT, student, []),
         ("supervised", STUDENT, supervised, []),
-        ("reftr", REFTR, reftr, []),
+        ("reftr", reftr.MODELS["reftr_single"][0], train_reftr(args), []),
     ]
     for name, config, checkpoint, more in checkpoints:
         place = f"{PART}/{name}"
@@ -83,6 +81,17 @@ def train_detector_of(args: argparse.Namespace) -> str:
     settings = ["keep=1", f"seed={args.seed}", *paths(args), *args.set]
     train_detector.main(["--config", str(config), "--output_dir", str(folder), "--set", *settings])
     return str(folder / "checkpoint_best.pth")
+
+
+def train_reftr(args: argparse.Namespace) -> Path:
+    """RefTR of one expression, as the part `reftr` trains it; what that part has left in the same
+    output folder is taken as it is."""
+    left = args.out / "reftr_single" / "reftr_single.pth"
+    if left.is_file():
+        return left
+    configs = {name: config for name, (config, _) in reftr.MODELS.items()}
+    several = train_boxes(args, "reftr_multi", configs["reftr_multi"])
+    return train_boxes(args, "reftr_single", configs["reftr_single"], start=several)
 
 
 def one_table(rows: Mapping[str, Sequence[Row]]) -> Iterator[Row]:
