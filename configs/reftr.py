@@ -104,11 +104,18 @@ class ReftrModelConfig:
     width, heads, ffn: of encoder and decoder.
     max_text_tokens: length of the table of token positions in the joint encoder.
     queries_per_phrase, feature_levels: 1; the released options for more never worked.
+    content_positions: adds the cells' position code to the cells once, not only to queries and keys
+        in every layer. Not published: without it a decoder sees where a cell is only as far as
+        convolutions leak it, which small models hardly learn.
+    projection_groups: of the norm of the projected cells. The released 32 leave a narrow model few
+        channels per group, so that every picture's colours are stretched by themselves.
     masks: adds the mask head; such a model takes one phrase per picture.
     aux_loss: box losses after every decoder layer. A model with masks has none, as released.
     box_loss_per: what the sum of the box losses is divided by. `image` is the released rule: a
         picture with five phrases counts five times.
-    weights: factor of each loss in the total; `cem` (mask and phrase agree) is off at 0.
+    weights: factor of each loss in the total; `cem` (mask and phrase agree) is off at 0, and so is
+        `attention` (the decoder looks at the box; not published): which words mean which object is
+        learnt from boxes alone only after very many pictures.
     """
 
     backbone: ReftrBackboneConfig = field(default_factory=ReftrBackboneConfig)
@@ -123,6 +130,8 @@ class ReftrModelConfig:
     max_text_tokens: int = 128
     queries_per_phrase: int = 1
     feature_levels: int = 1
+    content_positions: bool = False
+    projection_groups: int = 32
     masks: bool = False
     aux_loss: bool = True
     box_loss_per: Literal["image", "phrase"] = "image"
@@ -144,7 +153,13 @@ class ReftrModelConfig:
         )
         # Sine codes take half the width per axis in pairs; group norms and mask head halve it on.
         require(self.width % 32 == 0, f"width is {self.width}; it must be a multiple of 32")
-        complete_weights(self, {"bbox": 1.0, "giou": 1.0, "mask": 1.0, "dice": 1.0, "cem": 0.0})
+        require(
+            self.projection_groups > 0 and self.width % self.projection_groups == 0,
+            f"width {self.width} is not divisible by {self.projection_groups} projection_groups",
+        )
+        complete_weights(
+            self, {"bbox": 1.0, "giou": 1.0, "mask": 1.0, "dice": 1.0, "cem": 0.0, "attention": 0.0}
+        )
         require(
             self.masks or not self.weights["cem"],
             "weights.cem needs masks: true; without a mask head there is nothing to agree with",

@@ -211,7 +211,7 @@ class GoldenPass:
             "query_pos": query_position,
             "query_key_padding_mask": padded,
             "phrase_mask": ~padded,
-            "hs": self.gave("vl_transformer.decoder"),
+            "hs": self.gave("vl_transformer.decoder")[0],
             "pred_boxes": self.outputs["pred_boxes"][:, :, None],
         }
         own |= {f"feat{i}_sample": level.features for i, level in enumerate(maps)}

@@ -18,6 +18,7 @@ from configs.reftr import (
 from geometry import iou
 from models.reftr.backbone import SinePosition
 from models.reftr.build import build, build_criterion
+from models.reftr.criterion import INSIDE, attention_loss, cells_of_boxes
 from models.reftr.postprocess import outputs_to_groundings
 from tests.tiny_reftr import (
     CLS,
@@ -245,6 +246,42 @@ def test_box_losses_are_sums_over_phrases_per_image_or_per_phrase():
         assert criterion(outputs, batch)["loss_bbox"] == pytest.approx((total / count).item())
 
 
+def test_cells_belong_to_a_box_of_the_picture_without_its_padding():
+    padding = torch.zeros(2, 4, 4, dtype=torch.bool)
+    padding[1, :, 2:] = True  # the second picture has half the width
+    right_half = torch.tensor([[0.75, 0.5, 0.5, 1.0]]).expand(2, 4)
+    inside = cells_of_boxes(right_half, padding)
+    assert inside[0].nonzero()[:, 1].unique().tolist() == [2, 3]
+    assert inside[1].nonzero()[:, 1].unique().tolist() == [1]
+    speck = torch.tensor([[0.3, 0.9, 0.01, 0.01]])
+    assert cells_of_boxes(speck, padding[:1]).nonzero().tolist() == [[0, 3, 1]]
+
+
+def test_attention_is_learnt_from_the_boxes_of_real_phrases():
+    outputs = {
+        "attention": torch.full((3, 1, 2, 2, 2), 0.1),
+        "cell_padding": torch.zeros(1, 2, 2, dtype=torch.bool),
+        "phrase_mask": torch.tensor([[True, False]]),
+    }
+    outputs["attention"][:, 0, 1] = float("nan")  # of an unused slot
+    left_half = torch.tensor([[0.25, 0.5, 0.5, 1.0]])
+    (loss,) = attention_loss(outputs, left_half)
+    assert loss.item() == pytest.approx(-np.log(0.5 + INSIDE))
+
+
+@pytest.mark.parametrize("config", [MODEL, MASKS], ids=["boxes", "masks"])
+def test_attention_is_given_in_training_only_where_it_is_learnt(config):
+    plain = tiny_reftr(config).train()
+    assert "attention" not in plain(tiny_batch())
+    config = replace(config, weights=config.weights | {"attention": 1.0})
+    model, batch = tiny_reftr(config).train(), tiny_batch()
+    losses = build_criterion(config)(model(batch), batch)
+    losses["loss_attention"].backward()
+    assert model.map_phrase[0].weight.grad.abs().max() > 0
+    with torch.no_grad():
+        assert "attention" not in model.eval()(batch)
+
+
 def test_a_tiny_model_learns_boxes_and_masks_of_two_images():
     backbone = replace(MODEL.backbone, norm="group", train_from="stem")
     config = replace(MASKS, backbone=backbone)
@@ -293,6 +330,16 @@ def test_the_position_code_counts_valid_cells_only():
     assert torch.equal(code[0, :8, :, 0], code[0, :8, :, 5]), "the first half is the row's"
 
 
+def test_cells_hold_their_place_only_if_positions_are_content():
+    cells, position = torch.rand(1, 32, 2, 3), torch.rand(1, 32, 2, 3)
+    words, visible = torch.rand(1, 4, 32), torch.zeros(1, 2, 3, dtype=torch.bool)
+    for switch, held in ((False, cells), (True, cells + position)):
+        model = tiny_reftr(replace(MODEL, content_positions=switch)).vl_transformer
+        model.encoder.layers = nn.ModuleList()
+        memory = model.encode(words, visible[:, 0, :1].expand(1, 4), cells, position, visible)
+        assert_same(memory.states[:, 4:], held.flatten(2).transpose(1, 2))
+
+
 def test_what_cannot_work_is_refused_with_the_remedy():
     with pytest.raises(ValueError, match="queries_per_phrase is 2; RefTR works with 1"):
         ReftrModelConfig(queries_per_phrase=2)
@@ -302,6 +349,8 @@ def test_what_cannot_work_is_refused_with_the_remedy():
         ReftrModelConfig(weights={"cem": 1.0})
     with pytest.raises(ValueError, match="multiple of 32"):
         ReftrModelConfig(width=100, heads=4)
+    with pytest.raises(ValueError, match="not divisible by 5 projection_groups"):
+        ReftrModelConfig(projection_groups=5)
     with pytest.raises(ValueError, match="choose a smaller network"):
         ReftrBackboneConfig(width=32)
     with pytest.raises(ValueError, match="init.detr would be lost"):

@@ -56,7 +56,7 @@ def build_text_encoder(config: ReftrTextConfig) -> BertModel | RobertaModel:
 
 def build_model(config: ReftrModelConfig) -> RefTR:
     """A random RefTR of these sizes; a `RefTRSegmentation` if the config asks for masks."""
-    image, common = config.backbone, {"heads": config.heads, "dropout": config.dropout}
+    image, dropout = config.backbone, config.dropout
     body = ResNetBody(
         image.name, width=image.width, norm=image.norm, output_stride=image.output_stride
     )
@@ -67,14 +67,21 @@ def build_model(config: ReftrModelConfig) -> RefTR:
             encoder_layers=config.encoder_layers,
             decoder_layers=config.decoder_layers,
             width=config.width,
+            heads=config.heads,
             ffn=config.ffn,
+            dropout=dropout,
             max_text_tokens=config.max_text_tokens,
-            **common,
+            content_positions=config.content_positions,
         ),
     )
+    small = {
+        "projection_groups": config.projection_groups,
+        "learn_attention": config.weights["attention"] > 0,
+    }
     if config.masks:
-        return RefTRSegmentation(*parts, cem=config.weights["cem"] > 0, **common)
-    return RefTR(*parts, dropout=config.dropout, aux_loss=config.aux_loss)
+        cem = config.weights["cem"] > 0
+        return RefTRSegmentation(*parts, heads=config.heads, dropout=dropout, cem=cem, **small)
+    return RefTR(*parts, dropout=dropout, aux_loss=config.aux_loss, **small)
 
 
 def initialise(model: RefTR, config: ReftrInitConfig) -> list[LoadReport]:
@@ -97,8 +104,7 @@ def build_criterion(config: ReftrModelConfig) -> RefTRCriterion:
     given = config.weights
     names = ["bbox", "giou"] + (["mask", "dice"] if config.masks else [])
     weights = {f"loss_{name}": given[name] for name in names}
-    if given["cem"]:
-        weights["loss_cem"] = given["cem"]
+    weights |= {f"loss_{name}": given[name] for name in ("cem", "attention") if given[name]}
     if config.aux_loss and not config.masks:
         weights |= {
             f"loss_{name}_{layer}": given[name]

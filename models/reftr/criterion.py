@@ -15,6 +15,45 @@ from models.common.losses import (
 )
 from utils import world_size
 
+# Added to the attention inside, so that attention that misses its box has a gradient, too.
+INSIDE = 1e-3
+
+
+def cells_of_boxes(boxes: Tensor, padding: Tensor) -> Tensor:
+    """Which cells have their centre in a box, or are the one with the box's centre.
+
+    Args:
+        boxes: (n, 4) cxcywh in [0, 1] of the picture without its padding.
+        padding: (n, h, w) bool, True = padding.
+
+    Returns:
+        (n, h, w) bool.
+    """
+    inside = ~padding
+    for axis, (centre, extent) in enumerate(((1, 3), (0, 2)), 1):
+        place = (~padding).cumsum(axis, dtype=torch.float32)
+        cells = place.narrow(axis, -1, 1).clamp(min=1)
+        reach = boxes[:, extent, None, None].clamp(min=1 / cells) / 2
+        inside = inside & (((place - 0.5) / cells - boxes[:, centre, None, None]).abs() <= reach)
+    return inside
+
+
+def attention_loss(outputs: dict[str, Tensor], target: Tensor) -> Tensor:
+    """-log of the share of its box in the attention that every real phrase's query has for cells.
+
+    Args:
+        outputs: `attention`, `cell_padding` and `phrase_mask` of the model.
+        target: (n, 4) cxcywh in [0, 1], a row per real phrase.
+
+    Returns:
+        (n,), the mean over the decoder's layers.
+    """
+    valid = outputs["phrase_mask"]
+    padding = outputs["cell_padding"].repeat_interleave(valid.sum(dim=1), dim=0)
+    attention = outputs["attention"][:, valid].float()
+    inside = (attention * cells_of_boxes(target, padding)).sum(dim=(-2, -1))
+    return -(inside / attention.sum(dim=(-2, -1)) + INSIDE).log().mean(dim=0)
+
 
 class RefTRCriterion(nn.Module):
     """Box losses of all decoder layers, mask losses where the model has masks.
@@ -23,7 +62,7 @@ class RefTRCriterion(nn.Module):
         weights: loss name -> factor in the total: `loss_bbox`, `loss_giou` and, for lower layer i,
             `loss_bbox_i`, `loss_giou_i`; `loss_mask` (focal), `loss_dice`, `loss_cem`.
         box_loss_per: "image" divides the sum over all phrases by the images of the batch, as
-            released; "phrase" by the phrases.
+            released; "phrase" by the phrases. So is that of `loss_attention`.
     """
 
     def __init__(self, weights: dict[str, float], *, box_loss_per: str = "image"):
@@ -57,6 +96,8 @@ class RefTRCriterion(nn.Module):
             losses["loss_dice"] = dice_loss(logits, inside).mean()
         if "cem" in outputs:
             losses["loss_cem"] = outputs["cem"].mean()
+        if "attention" in outputs:
+            losses["loss_attention"] = attention_loss(outputs, target).sum() / count
         return losses
 
     @staticmethod

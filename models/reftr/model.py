@@ -46,6 +46,7 @@ class Decoded(NamedTuple):
     memory: the joint encoder's.
     maps: of the backbone, finest first.
     projected: (B, D, h, w), the last map at the width of the transformer.
+    attention: (layers, B, P, h, w), the queries' attention to the cells, where it is learnt.
     """
 
     states: Tensor
@@ -53,6 +54,7 @@ class Decoded(NamedTuple):
     memory: Memory
     maps: list[FeatureMap]
     projected: Tensor
+    attention: Tensor | None
 
 
 class RefTR(nn.Module):
@@ -64,6 +66,8 @@ class RefTR(nn.Module):
         vl_transformer: gives the width.
         dropout: of the mapping blocks.
         aux_loss: whether `forward` also gives the boxes of the lower decoder layers.
+        projection_groups: of the norm behind the image projection.
+        learn_attention: whether `forward` gives the decoder's attention in training.
     """
 
     def __init__(
@@ -74,6 +78,8 @@ class RefTR(nn.Module):
         *,
         dropout: float = 0.1,
         aux_loss: bool = True,
+        projection_groups: int = 32,
+        learn_attention: bool = False,
     ):
         super().__init__()
         width = vl_transformer.level_embed.shape[1]
@@ -88,8 +94,11 @@ class RefTR(nn.Module):
         projection = nn.Conv2d(backbone.channels[-1], width, kernel_size=1)
         nn.init.xavier_uniform_(projection.weight)
         nn.init.zeros_(projection.bias)
-        self.input_proj = nn.ModuleList([nn.Sequential(projection, nn.GroupNorm(32, width))])
+        self.input_proj = nn.ModuleList(
+            [nn.Sequential(projection, nn.GroupNorm(projection_groups, width))]
+        )
         self.aux_loss = aux_loss
+        self.learn_attention = learn_attention
 
     def forward(self, batch: dict) -> dict[str, Tensor]:
         """Args:
@@ -100,7 +109,9 @@ class RefTR(nn.Module):
 
         Returns:
             pred_boxes (B, P, 4) cxcywh in [0, 1] of the image without padding; phrase_mask (B, P)
-            bool, True = a real phrase; with `aux_loss` aux_boxes (layers - 1, B, P, 4).
+            bool, True = a real phrase; with `aux_loss` aux_boxes (layers - 1, B, P, 4); with
+            `learn_attention`, in training, attention (layers, B, P, h, w) and cell_padding
+            (B, h, w) bool.
         """
         return self.boxes(self.decode(batch))
 
@@ -109,6 +120,9 @@ class RefTR(nn.Module):
         states = decoded.states if self.aux_loss else decoded.states[-1:]
         boxes = self.bbox_embed(states).float().sigmoid()
         outputs = {"pred_boxes": boxes[-1], "phrase_mask": decoded.valid}
+        if decoded.attention is not None:
+            outputs["attention"] = decoded.attention
+            outputs["cell_padding"] = decoded.maps[-1].padding
         return outputs | {"aux_boxes": boxes[:-1]} if self.aux_loss else outputs
 
     def decode(self, batch: dict) -> Decoded:
@@ -138,8 +152,16 @@ class RefTR(nn.Module):
         query, query_position = self.query_encoder(
             memory.states[:, : memory.words], self.map_phrase(pooled), outside
         )
-        states = self.vl_transformer.decoder(query, query_position, ~valid, memory)
-        return Decoded(states, valid, memory, maps, projected)
+        states, shares = self.vl_transformer.decoder(
+            query,
+            query_position,
+            ~valid,
+            memory,
+            keep_shares=self.learn_attention and self.training,
+        )
+        if shares is not None:
+            shares = shares[..., memory.words :].unflatten(-1, padding.shape[-2:])
+        return Decoded(states, valid, memory, maps, projected, shares)
 
     def _encode_phrases(self, batch: dict) -> Tensor:
         """Pooled vectors (B, P, text width) of all slots.

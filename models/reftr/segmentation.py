@@ -129,8 +129,18 @@ class RefTRSegmentation(RefTR):
         heads: int,
         dropout: float = 0.1,
         cem: bool = False,
+        projection_groups: int = 32,
+        learn_attention: bool = False,
     ):
-        super().__init__(backbone, lang_backbone, vl_transformer, dropout=dropout, aux_loss=False)
+        super().__init__(
+            backbone,
+            lang_backbone,
+            vl_transformer,
+            dropout=dropout,
+            aux_loss=False,
+            projection_groups=projection_groups,
+            learn_attention=learn_attention,
+        )
         width = vl_transformer.level_embed.shape[1]
         self.bbox_attention = BoxAttention(width, heads)
         self.mask_head = MaskHead(2 * width + heads, width, backbone.channels[:3])

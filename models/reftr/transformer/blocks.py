@@ -74,15 +74,24 @@ class DecoderLayer(FeedForward):
         keys: Tensor,
         values: Tensor,
         memory_padding: Tensor,
-    ) -> Tensor:
-        """States and position (B, T, D), padding (B, T); keys and values (B, N, D) -> (B, T, D)."""
+        keep_shares: bool,
+    ) -> tuple[Tensor, Tensor | None]:
+        """States and position (B, T, D), padding (B, T); keys and values (B, N, D) -> (B, T, D).
+
+        Second the attention to the memory, (B, T, N), the mean over heads, if it is to be kept; it
+        is then not fused.
+        """
         query = states + position
         update, _ = self.self_attn(
             query, query, states, key_padding_mask=padding, need_weights=False
         )
         states = self.norm1(states + self.dropout(update))
-        update, _ = self.multihead_attn(
-            states + position, keys, values, key_padding_mask=memory_padding, need_weights=False
+        update, shares = self.multihead_attn(
+            states + position,
+            keys,
+            values,
+            key_padding_mask=memory_padding,
+            need_weights=keep_shares,
         )
         states = self.norm2(states + self.dropout(update))
-        return self.norm3(states + self.feed_forward(states))
+        return self.norm3(states + self.feed_forward(states)), shares

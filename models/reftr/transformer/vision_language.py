@@ -44,22 +44,35 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleList(DecoderLayer(width, heads, ffn, dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, states: Tensor, position: Tensor, padding: Tensor, memory: Memory) -> Tensor:
-        """States and position (B, P, D), padding (B, P) -> (layers, B, P, D)."""
+    def forward(
+        self,
+        states: Tensor,
+        position: Tensor,
+        padding: Tensor,
+        memory: Memory,
+        *,
+        keep_shares: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """States and position (B, P, D), padding (B, P) -> (layers, B, P, D).
+
+        Second every layer's attention to the memory, (layers, B, P, N), if it is to be kept.
+        """
         # A picture without a phrase would attend to nothing; its queries are ignored later.
         padding = padding & ~padding.all(dim=1, keepdim=True)
-        keys, outputs = memory.states + memory.position, []
+        keys, outputs, kept = memory.states + memory.position, [], []
         for layer in self.layers:
-            states = layer(
+            states, shares = layer(
                 states,
                 position,
                 padding,
                 keys=keys,
                 values=memory.states,
                 memory_padding=memory.padding,
+                keep_shares=keep_shares,
             )
             outputs.append(self.norm(states))
-        return torch.stack(outputs)
+            kept.append(shares)
+        return torch.stack(outputs), torch.stack(kept) if keep_shares else None
 
 
 class VisionLanguageTransformer(nn.Module):
@@ -68,6 +81,7 @@ class VisionLanguageTransformer(nn.Module):
     Args:
         encoder_layers, decoder_layers, width, heads, ffn, dropout: sizes.
         max_text_tokens: the longest sentence.
+        content_positions: the cells' position code is added to the cells themselves, too, once.
     """
 
     def __init__(
@@ -80,8 +94,10 @@ class VisionLanguageTransformer(nn.Module):
         ffn: int,
         dropout: float,
         max_text_tokens: int,
+        content_positions: bool = False,
     ):
         super().__init__()
+        self.content_positions = content_positions
         self.level_embed = nn.Parameter(torch.empty(1, width))
         self.lang_pos_embeddings = nn.Embedding(max_text_tokens, width)
         self.token_type_embeddings = nn.Embedding(2, width)
@@ -115,8 +131,12 @@ class VisionLanguageTransformer(nn.Module):
             )
         of_word, of_cell = self.token_type_embeddings.weight
         word_position = (self.lang_pos_embeddings.weight[:length] + of_word).expand_as(words)
-        cell_position = cells_position.flatten(2).transpose(1, 2) + self.level_embed[0] + of_cell
-        states = torch.cat([words, cells.flatten(2).transpose(1, 2)], dim=1)
+        place = cells_position.flatten(2).transpose(1, 2)
+        cell_position = place + self.level_embed[0] + of_cell
+        content = cells.flatten(2).transpose(1, 2)
+        if self.content_positions:
+            content = content + place
+        states = torch.cat([words, content], dim=1)
         position = torch.cat([word_position, cell_position], dim=1)
         padding = torch.cat([words_padding, cells_padding.flatten(1)], dim=1)
         return Memory(self.encoder(states, position, padding), position, padding, length)
