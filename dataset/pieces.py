@@ -57,8 +57,10 @@ class SentencePieces:
 
     @classmethod
     def train(cls, texts: Iterable[str], size: int = 400) -> SentencePieces:
-        """A small model of these texts, of at most `size` pieces. Byte pairs are joined until frequent
-        words are whole; a unigram model of so few words would leave most of them in letters.
+        """A small model of these texts, of at most `size` pieces.
+
+        Byte pairs are joined until frequent words are whole; a unigram model of so few words would
+        leave most of them in letters.
 
         Raises:
             ValueError: no texts.
