@@ -3,10 +3,10 @@ BIN := .venv/bin
 # One thread per process: the tests run side by side.
 TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
-.PHONY: help test quickstart lint format clean
+.PHONY: help test quickstart quickstart-all lint format clean
 
 help: ## this list
-	@grep -hE '^[a-z.]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z.-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 .venv: .venv/.installed ## the virtual environment with all that the project needs
 
@@ -21,6 +21,9 @@ test: .venv/.installed ## the whole test suite
 
 quickstart: .venv/.installed ## draw the embedded data, train small models, evaluate, report
 	$(BIN)/python quickstart.py
+
+quickstart-all: .venv/.installed ## the same for every system, boxes and masks too
+	$(BIN)/python quickstart.py --parts all
 
 lint: .venv/.installed ## style, formatting and types
 	$(BIN)/ruff check .

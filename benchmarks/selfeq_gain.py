@@ -19,8 +19,9 @@ from statistics import mean, stdev
 import grounding_eval_singlegpu
 import Pretrain_vg
 from cli import run_script
+from cli.quick.albef import BASE
+from cli.quick.common import CONFIGS
 from dataset.synthetic import write_dataset
-from quickstart import BASE, CONFIGS
 from report.results import update_rows
 from tools import self_consistency
 

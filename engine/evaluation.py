@@ -9,7 +9,8 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from engine.training import PRECISIONS, to_device
+from engine.precision import computing
+from engine.training import to_device
 from geometry import Grounding
 
 
@@ -33,12 +34,11 @@ def evaluate(
     Yields:
         (batch, groundings) per batch.
     """
-    dtype = PRECISIONS[precision]
     for batch in progress(loader):
         if not len(batch["image"]):
             yield batch, []  # nothing in it could be decoded
             continue
         moved = to_device(batch, device)
-        with torch.no_grad(), torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+        with torch.no_grad(), computing(device, precision):
             outputs = model(moved)
         yield batch, postprocess(outputs, moved)

@@ -25,10 +25,9 @@ from torch.utils.data import DataLoader
 import utils
 from engine.average import WeightAverage
 from engine.log import RunLog
+from engine.precision import computing
 from engine.snapshot import Position, Snapshots
 from scheduler import apply_learning_rate
-
-PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(kw_only=True)
@@ -196,13 +195,12 @@ class Trainer:
         self, module: nn.Module, optimizer: Optimizer, micro_batches: list[dict[str, Any]]
     ) -> dict[str, Tensor]:
         """One optimiser step over one or several batches; returns their mean named scalars."""
-        dtype = PRECISIONS[self.settings.precision]
         sums: dict[str, Tensor] = {}
         for index, batch in enumerate(micro_batches):
             last = index == len(micro_batches) - 1
             quiet = nullcontext() if last or not hasattr(module, "no_sync") else module.no_sync()
             with quiet:
-                with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None):
+                with computing(self.device, self.settings.precision):
                     total, losses = module(to_device(batch, self.device))
                 self.scaler.scale(total / len(micro_batches)).backward()
             for name, value in (losses | {"loss": total.detach()}).items():

@@ -29,6 +29,7 @@ BY_NAME = {
 MAY_FETCH = {
     "dataset/text.py": "data.text_encoder, a name of the hub; the default is shipped",
     "models/albef/checkpoint.py": "--init",
+    "models/refclip/checkpoint.py": "model.init.detector: torchvision",
     "models/reftr/checkpoint.py": "model.init.backbone and model.init.text",
     "tools/paraphrasing/local.py": "--local",
     "tools/make_proposals.py": "--download",

@@ -133,6 +133,10 @@ def test_training_starts_from_a_checkpoint_of_an_earlier_run(trained, tmp_path, 
 # --- starting from DeiT and BERT ------------------------------------------------------------------
 
 
+# DeiT's patches are one linear map.
+AS_DEIT = "model.vision_stem=linear"
+
+
 @pytest.fixture(scope="module")
 def encoders(tmp_path_factory):
     """(DeiT file, BERT folder, their state dicts) as wide as the tiny configs' model."""
@@ -164,7 +168,7 @@ def encoders(tmp_path_factory):
 
 def test_both_encoders_and_their_twins_start_from_deit_and_bert(encoders, tmp_path, capsys):
     deit, bert, vision, text = encoders
-    frozen = ["optimizer.lr=1e-30", "schedule.warmup_lr=0", "schedule.min_lr=0"]
+    frozen = [AS_DEIT, "optimizer.lr=1e-30", "schedule.warmup_lr=0", "schedule.min_lr=0"]
     out = train(
         Pretrain_vg, "Pretrain_vg_amc_tiny", tmp_path, "--init", deit, bert, overrides=frozen
     )
@@ -180,8 +184,9 @@ def test_both_encoders_and_their_twins_start_from_deit_and_bert(encoders, tmp_pa
 @pytest.mark.parametrize(
     "override, names",
     [
-        ("model.vision_width=64", ["deit.pth", "pos_embed", "(1, 37, 64) in the model"]),
+        ("model.vision_width=64", ["deit.pth", "pos_embed", "(1, 65, 64) in the model"]),
         ("model.vision_depth=2", ["deit.pth", "unknown: blocks.2."]),
+        ("model.vision_stem=convolutions", ["deit.pth", "missing: patch_embed.proj.0.weight"]),
         ("model.text.intermediate_size=64", ["bert", "intermediate.dense.weight"]),
     ],
 )
@@ -190,8 +195,8 @@ def test_encoders_of_other_sizes_are_refused_with_the_keys_and_the_remedy(
 ):
     deit, bert, *_ = encoders
     init = ("--init", deit, bert)
-    config = "Pretrain_vg_amc_tiny"
-    message = error_of(lambda: train(Pretrain_vg, config, tmp_path, *init, overrides=[override]))
+    config, overrides = "Pretrain_vg_amc_tiny", [AS_DEIT, override]
+    message = error_of(lambda: train(Pretrain_vg, config, tmp_path, *init, overrides=overrides))
     for text in (*names, "does not fit the model", "set the config's `model` section"):
         assert text in message
 
