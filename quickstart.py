@@ -17,12 +17,12 @@ from pathlib import Path
 
 import utils
 from cli import run_script
-from cli.quick import albef
+from cli.quick import albef, alvg
 from dataset.synthetic import write_dataset
 from report.pages import Samples, markdown, write_report
 from report.results import merge_rows
 
-PARTS = {"albef": albef.run}
+PARTS = {"albef": albef.run, "alvg": alvg.run}
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:

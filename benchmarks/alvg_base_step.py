@@ -23,7 +23,8 @@ from torch import Tensor, nn
 import utils
 from cli import run_script
 from configs import ReferringConfig, load_config
-from engine.training import PRECISIONS, TrainingStep, to_device
+from engine.precision import DTYPES, computing
+from engine.training import TrainingStep, to_device
 from models.alvg.build import build_criterion, build_model
 from optim import create_rated_optimizer
 
@@ -36,7 +37,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--config", default="configs/alvg/refcoco.yaml")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--precision", choices=PRECISIONS, default="fp32")
+    parser.add_argument("--precision", choices=DTYPES, default="fp32")
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--steps", type=int, default=3, help="timed ones")
     parser.add_argument("--out", type=Path, default=Path("runs/alvg_base_step"))
@@ -86,7 +87,7 @@ def peak_memory(device: torch.device) -> float:
 
 def measure(config: ReferringConfig, args: argparse.Namespace) -> dict[str, object]:
     """One row."""
-    device, dtype = torch.device(args.device), PRECISIONS[args.precision]
+    device = torch.device(args.device)
     torch.manual_seed(config.seed)
     model = build_model(config.model).to(device).train()
     module = TrainingStep(model, build_criterion(config.model)).to(device)
@@ -94,11 +95,11 @@ def measure(config: ReferringConfig, args: argparse.Namespace) -> dict[str, obje
     batch = to_device(random_batch(config, args.batch), device)
 
     def forward() -> dict[str, Tensor]:
-        with torch.no_grad(), torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+        with torch.no_grad(), computing(device, args.precision):
             return model(batch)
 
     def train() -> float:
-        with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+        with computing(device, args.precision):
             total, _ = module(batch)
         total.backward()
         nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm or float("inf"))
