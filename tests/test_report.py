@@ -299,8 +299,9 @@ def test_a_report_is_made_from_saved_predictions_alone(run, evaluated, tmp_path,
 
 
 def test_expressions_that_mean_nothing_come_back_from_their_file(run, tmp_path):
-    nothing = prediction(1, boxes=(), several=True, found=(), box=None, score=None)
-    one = prediction(2, several=True, found=(SQUARE,))
+    proposals = {"proposal": None, "proposal_index": None}
+    nothing = prediction(1, boxes=(), several=True, box=None, score=None, **proposals)
+    one = prediction(2, several=True, found=(SQUARE,), **proposals)
     path = predictions.write_predictions(tmp_path / "several", run, [nothing, one])
     assert predictions.read_predictions(path)[1] == [nothing, one]
     assert sheet.draw_sheet(tmp_path / "a.png", run, [nothing, one]).is_file()
