@@ -35,7 +35,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, default=Path("data/embedded"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=3, help="after that of one-object scenes")
-    parser.add_argument("--steps", type=int, default=120, help="optimiser steps of each epoch")
+    parser.add_argument("--steps", type=int, default=100, help="optimiser steps of each epoch")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="of the config")
     return parser.parse_args(argv)
 
