@@ -17,12 +17,17 @@ from pathlib import Path
 
 import utils
 from cli import run_script
-from cli.quick import albef, reftr
+from cli.quick import albef, alvg, reftr, without_boxes
 from dataset.synthetic import write_dataset
 from report.pages import Samples, markdown, write_report
 from report.results import merge_rows
 
-PARTS = {"albef": albef.run, "reftr": reftr.run}
+PARTS = {
+    "albef": albef.run,
+    "reftr": reftr.run,
+    "without_boxes": without_boxes.run,
+    "alvg": alvg.run,
+}
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -222,6 +222,7 @@ def build_dataset(
             integer_boxes=data.integer_boxes,
             boxes=(config.model.needs_boxes or not training) and labelled,
             one_per_object=data.one_per_object and training,
+            scale_jitter=data.scale_jitter and training,
             tolerate_corrupt=data.tolerate_corrupt,
             allow_outside_paths=data.allow_outside_paths,
             seed=config.seed,

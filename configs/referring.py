@@ -70,6 +70,7 @@ class ReferringDataConfig:
         image_size.
     normalize: "imagenet" subtracts its mean and divides by its deviation, "unit" leaves [0, 1].
     jitter: training pictures are made brighter or darker.
+    scale_jitter: they are seen from nearer or farther (SimVG's large-scale jitter; needs boxes).
     fixed_length: pad texts to their limits, as released, not to the longest of the batch; outputs
         do not depend on it.
     workers: loading processes per process; 0 loads in the process itself.
@@ -106,6 +107,7 @@ class ReferringDataConfig:
     image_size: int = 640
     max_image_size: int = 640
     jitter: bool = True
+    scale_jitter: bool = False
     fixed_length: bool = False
     workers: int = 4
     text_encoder: str = "bert-base-uncased"

@@ -59,6 +59,9 @@ class SentencePieces:
     def train(cls, texts: Iterable[str], size: int = 400) -> SentencePieces:
         """A small model of these texts, of at most `size` pieces.
 
+        Byte pairs are joined until frequent words are whole; a unigram model of so few words would
+        leave most of them in letters.
+
         Raises:
             ValueError: no texts.
         """
@@ -69,6 +72,7 @@ class SentencePieces:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(cleaned),
             model_writer=written,
+            model_type="bpe",
             vocab_size=size,
             hard_vocab_limit=False,  # fewer where the texts do not give as many
             num_threads=1,

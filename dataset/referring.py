@@ -17,6 +17,7 @@ from dataset.masks import phrase_mask, target_masks
 from dataset.record import Phrase, Record
 from dataset.referring_text import EncodedText, ReferringText
 from dataset.referring_transforms import ReferringTransform
+from dataset.scale_jitter import draw_view
 from geometry import enclosing_box, resize_mask, xyxy_to_cxcywh01
 
 
@@ -68,6 +69,7 @@ class ReferringRules:
             epoch.
         one_per_object: a training sample is an object with one of its sentences, drawn anew in
             every epoch: phrases in a row with the same id are an object's.
+        scale_jitter: training samples are views of their pictures, see `dataset.scale_jitter`.
         tolerate_corrupt: a picture that cannot be decoded is replaced by that of the next sample
             (training) or left out (evaluation); otherwise that is an error.
         allow_outside_paths: take pictures that are not below `image_root`, too.
@@ -85,6 +87,7 @@ class ReferringRules:
     several_targets: bool = False
     one_per_record: bool = False
     one_per_object: bool = False
+    scale_jitter: bool = False
     tolerate_corrupt: bool = False
     allow_outside_paths: bool = False
     seed: int = 42
@@ -217,6 +220,13 @@ class ReferringDataset(Dataset[ReferringSample]):
         check_size(record, size)
         boxes = [self._boxes(phrase, record, size) for phrase in phrases if self.rules.boxes]
         masks = [self._mask(phrase, record, size, evaluation=rng is None) for phrase in phrases]
+        singles = self._single_masks(phrases[0], record, size)
+        if rng is not None and self.rules.scale_jitter:
+            view = draw_view(size, np.concatenate([np.zeros((0, 4)), *boxes]), rng)
+            image, size = view.image(image), view.size
+            boxes = [view.boxes(one) for one in boxes]
+            masks = [None if mask is None else view.mask(mask) for mask in masks]
+            singles = None if singles is None else [view.mask(mask) for mask in singles]
         several = self.rules.several_targets
         targets = np.concatenate(
             [one if several else np.reshape(enclosing_box(one), (1, 4)) for one in boxes]
@@ -242,7 +252,7 @@ class ReferringDataset(Dataset[ReferringSample]):
             masks=masks,
             target_boxes=torch.from_numpy(xyxy_to_cxcywh01(targets, size)).float(),
             target_mask=self._target_mask(masks, size) if self.rules.masks else None,
-            target_masks=self._target_masks(phrases[0], record, size),
+            target_masks=self._target_masks(singles, size),
         )
 
     def _boxes(self, phrase: Phrase, record: Record, size: tuple[int, int]) -> np.ndarray:
@@ -266,15 +276,20 @@ class ReferringDataset(Dataset[ReferringSample]):
         union = np.logical_or.reduce([mask for mask in masks if mask is not None])
         return torch.from_numpy(resize_mask(union, self.transform.resized(size)))
 
-    def _target_masks(
+    def _single_masks(
         self, phrase: Phrase, record: Record, size: tuple[int, int]
-    ) -> torch.Tensor | None:
-        """(n, h, w) bool, one per target, with masks and several targets."""
+    ) -> list[np.ndarray] | None:
+        """One (H, W) per target, with masks and several targets."""
         if not (self.rules.masks and self.rules.several_targets):
             return None
+        return target_masks(phrase, size, record.source, self.rules.mask_root)
+
+    def _target_masks(
+        self, singles: list[np.ndarray] | None, size: tuple[int, int]
+    ) -> torch.Tensor | None:
+        """(n, h, w) bool."""
+        if singles is None:
+            return None
         resized = self.transform.resized(size)
-        masks = [
-            resize_mask(one, resized)
-            for one in target_masks(phrase, size, record.source, self.rules.mask_root)
-        ]
+        masks = [resize_mask(one, resized) for one in singles]
         return torch.from_numpy(np.array(masks, dtype=bool).reshape(-1, *resized))

@@ -233,6 +233,7 @@ def _prediction_line(prediction: Prediction) -> dict[str, Any]:
     names = [name for name in Prediction.__dataclass_fields__ if name not in MAPS]
     line = {name: getattr(prediction, name) for name in names}
     line = {name: value for name, value in line.items() if value not in (None, (), {})}
+    line["boxes"] = prediction.boxes  # of an expression that means nothing: none
     if prediction.several:
         line["all_found"] = prediction.all_found
     else:

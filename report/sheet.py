@@ -126,7 +126,7 @@ def _draw(
     figure = Figure(figsize=(WIDTH, top))
     FigureCanvasAgg(figure)
     figure.text(GAP / WIDTH, 1 - 0.27 / top, _title(run), size=13, weight="bold", color=INK)
-    _legend(figure, top, "box" if _gives_boxes(run) else "point")
+    _legend(figure, top, "box" if _gives_boxes(run) else "point", max(c.panels for c in cells))
     for below, heading, colour in headings:
         figure.text(GAP / WIDTH, 1 - below / top, heading, size=10, weight="bold", color=colour)
     for cell in cells:
@@ -164,7 +164,7 @@ def _hit(prediction: Prediction, *, boxes: bool) -> bool:
     return metrics.box_correct(prediction.box, prediction.boxes)
 
 
-def _legend(figure: Figure, total: float, what: str) -> None:
+def _legend(figure: Figure, total: float, what: str, panels: int) -> None:
     marker: dict[str, Any] = {
         "marker": "o",
         "linestyle": "none",
@@ -177,9 +177,10 @@ def _legend(figure: Figure, total: float, what: str) -> None:
         Line2D([], [], color=MISS, label=f"predicted {what}: miss", **marker),
         Patch(label="true box", **box, path_effects=_outline(1.6)),
     ]
-    if what == "point":
+    if panels > 1:
+        label = "heat map" if panels == 2 else "2nd picture: heat map, 3rd: decoder's attention"
         heat = colormaps[COLOURS](0.75)
-        handles.append(Patch(facecolor=heat, label="heat map, up to its maximum"))
+        handles.append(Patch(facecolor=heat, label=f"{label}, up to its maximum"))
     figure.legend(
         handles=handles, loc="center left", bbox_to_anchor=(0.005, 1 - 0.52 / total), ncols=4,
         frameon=False, fontsize=8.5, handletextpad=0.5, columnspacing=1.8,
@@ -207,12 +208,13 @@ def overlay(picture: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
     """Lay a heat map over a picture: (H, W, 3) uint8 and (h, w) -> (H, W, 3) uint8.
 
     The picture fades to grey and the colour grows with the heat, so that a cold region still shows
-    what is there. A map without a positive value leaves the picture as it is.
+    what is there. A map that is nowhere zero, such as a score, is cold where it is lowest. A map
+    without a positive value, or with one value everywhere, leaves the picture as it is.
     """
-    peak = float(np.max(heatmap, initial=0))
-    if peak <= 0:
+    low, peak = max(float(np.min(heatmap, initial=np.inf)), 0.0), float(np.max(heatmap, initial=0))
+    if peak <= low:
         return picture
-    map01 = torch.from_numpy(np.ascontiguousarray(heatmap, dtype=np.float32)) / peak
+    map01 = (torch.from_numpy(np.ascontiguousarray(heatmap, dtype=np.float32)) - low) / (peak - low)
     heat = enlarge(map01[None], picture.shape[:2])[0].clamp(0, 1).numpy()
     colour = colormaps[COLOURS](0.25 + 0.7 * heat)[..., :3] * 255
     weight = 0.75 * heat[..., None] ** 0.8

@@ -82,6 +82,15 @@ def test_a_model_of_boxes_starts_one_with_masks_but_is_not_evaluated_as_one(tmp_
     load(build_model(config(masks=False)), tmp_path / "rec.pth")
 
 
+def test_a_model_of_one_query_starts_one_of_several(tmp_path):
+    one, several = build_model(config()), build_model(config(queries=4, several_targets=True))
+    torch.save({"model": published_state(one)}, tmp_path / "rec.pth")
+    own = several.head.query_embed.weight.detach().clone()
+    assert "Queries 2 to 4" in str(start_from(several, tmp_path / "rec.pth"))
+    assert torch.equal(several.head.query_embed.weight[:1], one.head.query_embed.weight)
+    assert torch.equal(several.head.query_embed.weight[1:], own[1:])
+
+
 def test_another_number_of_queries_is_named(tmp_path):
     torch.save({"model": published_state(build_model(config(queries=3)))}, tmp_path / "g.pth")
     with pytest.raises(CheckpointError, match=r"head\.query_embed\.weight \(3, 32\) in the file"):

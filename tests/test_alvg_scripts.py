@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import quickstart
 import test as test_script
 import train as train_script
 from configs import load_config
@@ -36,6 +37,17 @@ def test_a_tiny_run_trains_evaluates_and_shows_its_attention(tmp_path, name):
         assert {"F1", "N-acc", "T-acc", "gIoU"} <= metrics and "pointing" not in metrics
         assert {row["system"] for row in rows} == {"ALVG", "nothing"}
     assert list(out.rglob("attentions_*.npz")) and list(out.glob("sheet_*.png"))
+
+
+def test_the_quick_start_goes_from_boxes_to_masks_to_any_number_of_targets(tmp_path):
+    call = ["--parts", "alvg", "--out", str(tmp_path / "run"), "--data", str(tmp_path / "data")]
+    few = ["data.workers=0", "batch_size=4", "epochs=1", "steps=2", "curriculum=[]"]
+    rows = quickstart.main([*call, "--scenes", "60", "--set", *few])
+    found = {(row["checkpoint"], row["metric"]) for row in rows if row["system"] == "ALVG"}
+    wanted = {("alvg_rec.pth", "Acc@0.5"), ("alvg_res.pth", "mIoU"), ("alvg_grec.pth", "F1")}
+    assert wanted <= found
+    assert {row["split"] for row in rows} == {"testA", "testB"}
+    assert (tmp_path / "run" / "index.html").read_text().count("<img") == 3
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -167,6 +168,18 @@ def pairs(records) -> list[tuple]:
     return sorted((p.text, p.boxes[0]) for record in records for p in record.phrases)
 
 
+def corners(box: list[float]) -> tuple[float, ...]:
+    x, y, w, h = box
+    return (x, y, x + w, y + h)
+
+
+def assert_equal(rows: list[tuple], made: list[tuple]) -> None:
+    """(picture, text, box) of each, whatever their order and the folder of their pictures."""
+    found, wanted = (sorted((Path(p).name, text, *box) for p, text, box in x) for x in (rows, made))
+    assert [row[:2] for row in found] == [row[:2] for row in wanted]
+    np.testing.assert_allclose(*([row[2:] for row in x] for x in (found, wanted)), atol=1e-3)
+
+
 def assert_same(records, wanted: list[tuple]) -> None:
     found = pairs(records)
     assert [text for text, _ in found] == [text for text, _ in wanted]
@@ -198,6 +211,35 @@ def test_published_students_can_read_what_is_written(teachers, poisoned, embedde
     boxes = [row["image_id"] for row in content["annotations"]]
     assert all(boxes.count(number) == len(given) for number in pictures)
     assert len({row["id"] for row in content["annotations"]}) == len(boxes)
+
+
+def test_the_files_say_what_published_students_take_from_them(teachers, tmp_path):
+    """Read as the students' own loaders read them: by plain json, torch.load and pickle."""
+    more = ("--write", "simrec", "tuples", "refer")
+    file = run_labelling(SIMREC, teachers[SIMREC], tmp_path, *more)
+    made = [(label.image, label.text, label.box) for _, label in labels.load(file)]
+    anns = json.loads((tmp_path / "anns/refcoco+.json").read_text())
+    assert all(set(row) == {"iid", "bbox", "cat_id", "refs", "mask_id"} for row in anns["train"])
+    name = "COCO_train2014_{:012d}.jpg"
+    rows = [
+        (name.format(row["iid"]), row["refs"][0], corners(row["bbox"])) for row in anns["train"]
+    ]
+    assert_equal(rows, made)
+    listed = torch.load(tmp_path / "annotations_resc/unc+/unc+_train.pth", weights_only=False)
+    assert_equal([(img, phrase, corners(box)) for img, _, box, phrase, _ in listed], made)
+    folder = tmp_path / "refer/refcoco+"
+    refs = pickle.loads((folder / "refs(unc).p").read_bytes())
+    content = json.loads((folder / "instances.json").read_text())
+    boxes = {row["id"]: row["bbox"] for row in content["annotations"]}
+    pictures = {row["id"]: Path(row["file_name"]).name for row in content["images"]}
+    rows = [
+        (pictures[ref["image_id"]], sentence["sent"], corners(boxes[ref["ann_id"]]))
+        for ref in refs if ref["split"] == "train" for sentence in ref["sentences"]
+    ]  # fmt: skip
+    assert_equal(rows, made)
+    assert {row["category_id"] for row in content["annotations"]} == {
+        row["id"] for row in content["categories"]
+    }
 
 
 def test_a_picture_without_proposals_is_named(teachers, tmp_path):

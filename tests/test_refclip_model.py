@@ -253,6 +253,15 @@ def test_the_detector_looks_once_at_a_picture(tmp_path):
     assert len(files_in(tmp_path)) == 4
 
 
+def test_a_picture_with_several_expressions_is_looked_at_once(tmp_path):
+    model, image = cached(tmp_path), tiny_batch(2)["image"]
+    seen = model.detect(image[[0, 1, 0, 0]])
+    assert (model.cache.hits, model.cache.misses) == (2, 2) and len(files_in(tmp_path)) == 2
+    for part in seen:
+        assert torch.equal(part[0], part[2]) and torch.equal(part[0], part[3])
+        assert not torch.equal(part[0], part[1])
+
+
 def test_another_detector_finds_nothing_of_the_first(tmp_path):
     model, image = cached(tmp_path), tiny_batch(1)["image"]
     before = model.detect(image)

@@ -261,3 +261,23 @@ def test_ranks_share_an_evaluation_without_duplicates(pictures):
         loader = eval_loader(dataset, collate, 2, world_size=2, rank=rank, workers=0)
         seen += [index for batch in loader for index in batch["sample_index"]]
     assert sorted(seen) == list(range(5))
+
+
+def test_boxes_and_masks_follow_a_jittered_scale(pictures):
+    mask = np.zeros((40, 80), bool)
+    mask[4:20, 8:41] = True
+    np.save(pictures / "m.npy", mask)
+    one = replace(MAN, boxes=((8, 4, 41, 20),), masks=("m.npy",))
+    kinds = {"training": True, "scale_jitter": True, "masks": True, "several_targets": True}
+    dataset, collate = build([record(one)], pictures, **kinds)
+    batch = collate([dataset[epoch, 0] for epoch in range(12)])
+    assert len({size for size in batch["size"]}) > 1
+    for box, union, resized in zip(
+        batch["target_boxes"], batch["target_mask"], batch["resized"], strict=True
+    ):
+        height, width = resized
+        rows, columns = (union[:height, :width].any(dim=axis).nonzero() for axis in (1, 0))
+        x, y, w, h = (box[0] * torch.tensor([width, height] * 2)).tolist()
+        edges = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        expected = pytest.approx([x - w / 2, y - h / 2, x + w / 2, y + h / 2], abs=1.01)
+        assert [edge.item() for edge in edges] == expected

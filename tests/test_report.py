@@ -298,6 +298,15 @@ def test_a_report_is_made_from_saved_predictions_alone(run, evaluated, tmp_path,
     assert (tmp_path / "report" / "index.html").is_file()
 
 
+def test_expressions_that_mean_nothing_come_back_from_their_file(run, tmp_path):
+    proposals = {"proposal": None, "proposal_index": None}
+    nothing = prediction(1, boxes=(), several=True, box=None, score=None, **proposals)
+    one = prediction(2, several=True, found=(SQUARE,), **proposals)
+    path = predictions.write_predictions(tmp_path / "several", run, [nothing, one])
+    assert predictions.read_predictions(path)[1] == [nothing, one]
+    assert sheet.draw_sheet(tmp_path / "a.png", run, [nothing, one]).is_file()
+
+
 def test_sheets_show_seeded_hits_and_misses(run, evaluated, tmp_path):
     drawn = [sheet.choose(evaluated, 5, seed) for seed in (0, 0, 1)]
     assert drawn[0] == drawn[1] != drawn[2] and len(drawn[0]) == 5

@@ -82,7 +82,7 @@ def parse_args(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str
     parser.add_argument("--resume", help="checkpoint to evaluate, or to continue the run of")
     parser.add_argument("--pretrained_model", "--resume_model_only", dest="start", help="weights")
     parser.add_argument("--auto_resume", action="store_true", help="continue a run that is there")
-    parser.add_argument("--output_dir", help="default: runs/reftr/NAME")
+    parser.add_argument("--output_dir", help="default: runs/SYSTEM/NAME")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="overrides")
     for flag, key in FLAGS.items():
         parser.add_argument(f"--{flag}", help=f"our {key}")
@@ -97,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> list[dict] | None:
     config, extra = choose(args)
     values = {FLAGS[flag]: getattr(args, flag) for flag in FLAGS}
     given = [f"{key}={value}" for key, value in values.items() if value is not None]
-    output_dir = args.output_dir or f"runs/reftr/{config.stem}"
+    output_dir = args.output_dir or f"runs/{config.parent.name}/{config.stem}"
     command = ["--config", str(config), "--output_dir", output_dir, *rest]
     overrides = [*extra, *given, *args.set]
     settings = ["--set", *overrides] if overrides else []

@@ -30,6 +30,7 @@ UNUSED = (
     "head.criterion.empty_weight",
 )
 MASK_HEAD = "head.mask_head."
+QUERIES = "head.query_embed.weight"
 OFFSET = "head.transformer.img_enhance.offset"
 _CELLS = "encoder.embed_positions.A.weight"
 _KERNEL = "vision_embed.proj.weight"
@@ -47,8 +48,8 @@ def load(model: ALVG, path: str | Path) -> LoadReport:
 
 
 def start_from(model: ALVG, path: str | Path) -> LoadReport:
-    """`load` for a new run: the mask head may be new, and the configuration says how the model
-    works."""
+    """`load` for a new run: the mask head may be new, there may be more queries, which start from
+    random weights, and the configuration says how the model works."""
     return _load(model, path, may_be_missing=(MASK_HEAD,), released=False)
 
 
@@ -59,7 +60,10 @@ def _load(
     report = LoadReport(source=str(path))
     if isinstance(content.get("epoch"), int):
         report.notes.append(f"Written after epoch {content['epoch']}.")
-    fill(model, content["model"], report, may_be_missing=may_be_missing)
+    state = content["model"]
+    if not released:
+        state = with_more_queries(state, model, report)
+    fill(model, state, report, may_be_missing=may_be_missing)
     if is_released(content["model"]):
         if released:
             select_released(model)
@@ -73,6 +77,18 @@ def _load(
                 "to go on exactly as it was trained."
             )
     return report
+
+
+def with_more_queries(
+    published: dict[str, Tensor], model: ALVG, report: LoadReport
+) -> dict[str, Tensor]:
+    """The state with the model's own queries behind those of the file, if it has more."""
+    state, own = without_wrappers(published), model.head.query_embed.weight
+    old = state.get(QUERIES)
+    if old is None or len(old) >= len(own) or old.shape[1:] != own.shape[1:]:
+        return state
+    report.notes.append(f"Queries {len(old) + 1} to {len(own)} kept as initialised.")
+    return state | {QUERIES: torch.cat([old, own.detach()[len(old) :].to(old)])}
 
 
 def fill(

@@ -24,15 +24,19 @@ def match(
     Raises:
         FloatingPointError: a prediction is not finite.
     """
+    rows, queries = logits.shape[:2]
+    every = cost_matrix(logits.flatten(0, 1), boxes.flatten(0, 1), torch.cat(targets), costs)
+    # All samples at once, and one copy to the CPU: pairs of different samples are left out.
+    blocks = every.unflatten(0, (rows, queries)).cpu().double().split([*map(len, targets)], dim=-1)
     pairs = []
-    for row, target in enumerate(targets):
-        cost = cost_matrix(logits[row], boxes[row], target, costs)
+    for row, block in enumerate(blocks):
+        cost = block[row]
         if not cost.isfinite().all():
             raise FloatingPointError(
                 f"sample {row} of the batch: predictions are not finite, so they cannot be matched "
                 "with targets; lower the learning rate or clip_norm, or use precision fp32"
             )
-        query, chosen = linear_sum_assignment(cost.cpu().double().numpy())
+        query, chosen = linear_sum_assignment(cost.numpy())
         pairs.append(tuple(torch.as_tensor(part, device=boxes.device) for part in (query, chosen)))
     return pairs
 

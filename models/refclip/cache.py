@@ -38,21 +38,22 @@ class DetectionCache:
         """Image (B, 3, S, S) -> what the detector, in evaluation mode, sees in it."""
         weights = self._weights_of(detector) + precision_of(image.device.type)
         files = [self._file(one, weights) for one in image.cpu().numpy()]
-        missing = [row for row, file in enumerate(files) if not file.is_file()]
+        # A picture comes once for each of its expressions: the first of them is computed.
+        missing = {file: files.index(file) for file in dict.fromkeys(files) if not file.is_file()}
         self.hits, self.misses = self.hits + len(files) - len(missing), self.misses + len(missing)
-        found: dict[int, list[Tensor]] = {}
+        found: dict[Path, list[Tensor]] = {}
         if missing:
-            seen = detector(image[missing])
-            for place, row in enumerate(missing):
+            seen = detector(image[list(missing.values())])
+            for place, file in enumerate(missing):
                 kept = [part[place].to(self._kind) for part in seen]
-                self._write(files[row], kept)
-                found[row] = [part.float() for part in kept]  # the same as when it is read
-        for row, file in enumerate(files):
-            if row not in found:
+                self._write(file, kept)
+                found[file] = [part.float() for part in kept]  # the same as when it is read
+        for file in files:
+            if file not in found:
                 with np.load(file, allow_pickle=False) as arrays:
                     parts = [torch.from_numpy(arrays[name]) for name in Detection._fields]
-                found[row] = [part.to(image.device, torch.float32) for part in parts]
-        rows = [found[row] for row in range(len(files))]
+                found[file] = [part.to(image.device, torch.float32) for part in parts]
+        rows = [found[file] for file in files]
         return Detection(*(torch.stack(parts) for parts in zip(*rows, strict=True)))
 
     def _file(self, image: np.ndarray, weights: bytes) -> Path:
