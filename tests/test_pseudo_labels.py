@@ -28,7 +28,7 @@ REFCLIP, SIMREC, REFTR = (
 QUICK = {
     REFCLIP: ("data.image_size=64", "model.cells=3", "model.init.detector=null"),
     SIMREC: ("data.image_size=64",),
-    REFTR: ("data.image_size=48", "data.max_image_size=48", "curriculum=[]"),
+    REFTR: ("data.image_size=48", "data.max_image_size=48"),
 }
 COMMON = ("data.workers=0", "batch_size=8", "log_every=1")
 # What each says of its boxes, besides the agreement.
@@ -157,7 +157,8 @@ def test_split_filters_and_bad_arguments(teachers, tmp_path):
 
 def test_curricula_of_annotated_boxes_are_refused(tmp_path):
     argv = settings(REFTR, "--output_dir", tmp_path)
-    message = error_of(lambda: train.main([*argv, "--set", "data.labels=labels.jsonl"]))
+    curriculum = "curriculum=[{train: {one: boxes.pth}, epochs: 1}]"
+    message = error_of(lambda: train.main([*argv, "--set", "data.labels=labels.jsonl", curriculum]))
     assert "its files hold annotated boxes" in message
 
 
