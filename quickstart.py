@@ -48,11 +48,11 @@ def main(argv: Sequence[str] | None = None) -> list[dict]:
     args = parse_args(argv)
     utils.setup_logging()
     began = time.perf_counter()
-    if not (args.data / "summary.json").is_file():
-        write_dataset(args.data, scenes=args.scenes, seed=args.seed)
+    parts = list(PARTS) if "all" in args.parts else args.parts
+    draw(args, trees=parts != ["albef"])
     rows: list[dict] = []
     samples: list[Samples] = []
-    for part in PARTS if "all" in args.parts else args.parts:
+    for part in parts:
         new, pictures = PARTS[part](args)
         rows, samples = merge_rows(rows, new), samples + pictures
     write_report(
@@ -62,6 +62,15 @@ def main(argv: Sequence[str] | None = None) -> list[dict]:
     minutes = (time.perf_counter() - began) / 60
     print(f"{minutes:.1f} minutes. Report with pictures: {args.out / 'index.html'}")
     return rows
+
+
+def draw(args: argparse.Namespace, *, trees: bool) -> None:
+    """Write the data set unless it is there; `trees`: with the box and mask systems' files."""
+    needed = args.data / "annotations_resc" if trees else args.data
+    done = args.data / "summary.json"
+    if not (done.is_file() and needed.is_dir()):
+        done.unlink(missing_ok=True)  # so that a drawing that is stopped counts as none
+        write_dataset(args.data, scenes=args.scenes, seed=args.seed, trees=trees)
 
 
 if __name__ == "__main__":

@@ -180,9 +180,10 @@ class _Collector:
             "centre point hit rate (%)": round(float(centre), 2),
             "random point hit rate (%)": round(float(random), 2),
         }
-        entries.save_json(self.folder / "summary.json", summary)
         if self.trees is not None:
             self.trees.write(self.refcoco.annotations)
+        # Last of all: a folder with it is complete.
+        entries.save_json(self.folder / "summary.json", summary)
         return summary
 
 

@@ -154,17 +154,26 @@ class ImageTextLosses(nn.Module):
         # Found once: on a GPU every indexing by a mask would wait for its count again.
         places = selected.nonzero(as_tuple=True)
         states = model.text_encoder.bert(shown, pairs.mask, pairs.keys_values)
-        with torch.no_grad():
-            momentum_states = model.text_encoder_m.bert(
-                shown, pairs.mask, pairs.momentum_keys_values
-            )
-            teacher = model.text_encoder_m.predict_words(momentum_states[places]).softmax(-1)
-        if self.mlm_distill_over == "tokens":
-            every_score = model.text_encoder.predict_words(states)
-            scores = every_score[places]
-            distillation = -(teacher * every_score.log_softmax(dim=1)[places]).sum(-1)
-        else:
-            scores = model.text_encoder.predict_words(states[places])
-            distillation = soft_cross_entropy(scores, teacher)
-        hard = F.cross_entropy(scores, pairs.ids[places], reduction="sum")
-        return ((1 - alpha) * hard + alpha * distillation.sum()) / max(len(scores), 1)
+        of_tokens = alpha > 0 and self.mlm_distill_over == "tokens"
+        every_score = model.text_encoder.predict_words(states) if of_tokens else None
+        scores = (
+            model.text_encoder.predict_words(states[places])
+            if every_score is None
+            else every_score[places]
+        )
+        total = (1 - alpha) * F.cross_entropy(scores, pairs.ids[places], reduction="sum")
+        if alpha > 0:
+            teacher = self._teacher(pairs, shown, places)
+            if every_score is None:
+                distillation = soft_cross_entropy(scores, teacher)
+            else:
+                distillation = -(teacher * every_score.log_softmax(dim=1)[places]).sum(-1)
+            total = total + alpha * distillation.sum()
+        return total / max(len(scores), 1)
+
+    @torch.no_grad()
+    def _teacher(self, pairs: PhrasePasses, shown: Tensor, places: tuple[Tensor, ...]) -> Tensor:
+        """The momentum encoder's probabilities (n, V) of the n hidden tokens."""
+        text = pairs.model.text_encoder_m
+        states = text.bert(shown, pairs.mask, pairs.momentum_keys_values)
+        return text.predict_words(states[places]).softmax(-1)
