@@ -17,6 +17,7 @@ from models.common.checkpoint import (
     first_line,
     load_strictly,
     read_checkpoint,
+    read_published,
 )
 
 TWIN = tuple(f"{name}_m." for name in MOMENTUM_PAIRS)
@@ -38,11 +39,8 @@ def load(model: ALBEF, path: str | Path) -> LoadReport:
     Raises:
         FileNotFoundError, CheckpointError: see `models.common.checkpoint`.
     """
-    content = read_checkpoint(path)
-    report = LoadReport(source=str(path))
-    if "epoch" in content:
-        report.notes.append(f"Written after epoch {content['epoch']}.")
-    fill(model, content["model"], report)
+    state, report = read_published(path)
+    fill(model, state, report)
     return report
 
 

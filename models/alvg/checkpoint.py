@@ -15,6 +15,7 @@ from models.common.checkpoint import (
     LoadReport,
     load_strictly,
     read_checkpoint,
+    read_published,
     recognise,
     with_counters,
     without_wrappers,
@@ -56,15 +57,10 @@ def start_from(model: ALVG, path: str | Path) -> LoadReport:
 def _load(
     model: ALVG, path: str | Path, *, may_be_missing: tuple[str, ...], released: bool
 ) -> LoadReport:
-    content = read_checkpoint(path)
-    report = LoadReport(source=str(path))
-    if isinstance(content.get("epoch"), int):
-        report.notes.append(f"Written after epoch {content['epoch']}.")
-    state = content["model"]
-    if not released:
-        state = with_more_queries(state, model, report)
+    published, report = read_published(path)
+    state = published if released else with_more_queries(published, model, report)
     fill(model, state, report, may_be_missing=may_be_missing)
-    if is_released(content["model"]):
+    if is_released(published):
         if released:
             select_released(model)
             report.notes.append(

@@ -135,6 +135,21 @@ class LoadReport:
         return f"Loaded {self.source}: {self.used} entries used. " + " ".join(self.notes)
 
 
+def read_published(
+    path: str | Path, *, allowed: Sequence[type] = ()
+) -> tuple[dict[str, Tensor], LoadReport]:
+    """The weights of a checkpoint file as they are in it, and a report that names their epoch.
+
+    Raises:
+        FileNotFoundError, CheckpointError: see `read_checkpoint`, whose `allowed` it takes.
+    """
+    content = read_checkpoint(path, allowed=allowed)
+    report = LoadReport(source=str(path))
+    if isinstance(content.get("epoch"), int):
+        report.notes.append(f"Written after epoch {content['epoch']}.")
+    return content["model"], report
+
+
 def load_strictly(
     model: nn.Module,
     state: dict[str, Tensor],

@@ -13,6 +13,7 @@ from models.common.checkpoint import (
     first_line,
     load_strictly,
     read_checkpoint,
+    read_published,
     with_counters,
     without_wrappers,
 )
@@ -39,11 +40,8 @@ def load(model: RefCLIP, path: str | Path) -> LoadReport:
         FileNotFoundError, CheckpointError: see `models.common.checkpoint`; or the file has another
             vocabulary than the model.
     """
-    content = read_checkpoint(path)
-    report = LoadReport(source=str(path))
-    if "epoch" in content:
-        report.notes.append(f"Written after epoch {content['epoch']}.")
-    fill(model, content["model"], report)
+    state, report = read_published(path)
+    fill(model, state, report)
     return report
 
 

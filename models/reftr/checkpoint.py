@@ -16,6 +16,7 @@ from models.common.checkpoint import (
     first_line,
     load_strictly,
     read_checkpoint,
+    read_published,
 )
 from models.reftr.model import RefTR
 
@@ -54,11 +55,8 @@ def initialise_from_detection(model: RefTR, path: str | Path) -> LoadReport:
 
 
 def _load(model: RefTR, path: str | Path, may_be_missing: tuple[str, ...]) -> LoadReport:
-    content = read_checkpoint(path, allowed=ALLOWED)
-    report = LoadReport(source=str(path))
-    if "epoch" in content:
-        report.notes.append(f"Written after epoch {content['epoch']}.")
-    fill(model, content["model"], report, may_be_missing=may_be_missing)
+    state, report = read_published(path, allowed=ALLOWED)
+    fill(model, state, report, may_be_missing=may_be_missing)
     return report
 
 
