@@ -19,21 +19,21 @@ from tests.script_runs import CONFIGS
 from tools import prepare_flickr30k
 
 REALDATA = os.environ.get("GROUNDWORK_REALDATA")
+RAW = Path(REALDATA or "", "flickr30k_mini_fullsize").absolute()  # other folders are entered below
 pytestmark = pytest.mark.skipif(
     not REALDATA, reason="GROUNDWORK_REALDATA names no folder of real data"
 )
 
 
 def test_phrases_of_real_sentences_are_trained_and_evaluated(tmp_path, embedded):
-    raw = Path(REALDATA or "", "flickr30k_mini_fullsize")
-    prepare_flickr30k.main(["--raw", str(raw), "--out", str(tmp_path)])
+    prepare_flickr30k.main(["--raw", str(RAW), "--out", str(tmp_path)])
     lists = tmp_path / "annotations" / "flickr"
     splits = {split: lists / f"flickr_{split}.pth" for split in ("train", "val", "test")}
     phrases = sum(len(record.phrases) for record in tuples.read(splits["test"]))
     chosen = [
         f"data.train={{train: {splits['train']}}}",
         f"data.evaluate={{val: {splits['val']}, test: {splits['test']}}}",
-        f"data.image_root={raw / 'images'}",
+        f"data.image_root={RAW / 'images'}",
         f"data.text_encoder={embedded / 'tokenizer'}",
         "data.max_tokens=128",  # the small vocabulary spells most words
         "data.workers=0", "batch_size=4", "epochs=1", "steps=2", "curriculum=[]",
