@@ -60,9 +60,14 @@ def raw_weights(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _changing(model: nn.Module) -> dict[str, Tensor]:
-    """Trainable parameters and buffers by name."""
-    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    return {**trained, **dict(model.named_buffers())}
+    """Trainable parameters and buffers by name; no buffers that a state dict leaves out, which are
+    constants such as a table of positions."""
+    state = model.state_dict(keep_vars=True)
+    return {
+        name: value
+        for name, value in state.items()
+        if value.requires_grad or not isinstance(value, nn.Parameter)
+    }
 
 
 @torch.no_grad()

@@ -317,6 +317,16 @@ def test_the_running_mean_starts_fast_and_is_put_in_and_taken_out():
     assert model[0].weight.item() == 2
 
 
+def test_the_running_mean_leaves_tables_of_positions_alone():
+    model = nn.Linear(1, 1)
+    model.register_buffer("position_ids", torch.arange(512), persistent=False)
+    average = WeightAverage(model, 0.98)
+    for _ in range(20):
+        average.update(model)
+    with average.applied(model):
+        assert torch.equal(model.position_ids, torch.arange(512))
+
+
 # --- several processes ----------------------------------------------------------------------------
 
 

@@ -29,10 +29,13 @@ TINY = [path for path in RECIPES if path.stem.endswith("_tiny")]
 QUICK = (
     "data.workers=0", "data.image_size=48", "data.max_image_size=48", "batch_size=4",
     "precision=fp32", "log_every=1", "curriculum=[]", "model.backbone.output_stride=32",
+    "select.every=1",
 )  # fmt: skip
 BOXES, MASKS, PHRASES = (
     REFTR / f"{name}_tiny.yaml" for name in ("refcoco+", "refcoco+_res", "flickr30k")
 )
+# What a batch norm counts, whatever the learning rate.
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 pytestmark = pytest.mark.usefixtures("embedded")
 
 
@@ -208,7 +211,9 @@ def test_segmentation_starts_from_a_detection_checkpoint(runs, tmp_path):
     ours, theirs = (
         read_checkpoint(f)["model"] for f in (tmp_path / "checkpoint_00.pth", checkpoint)
     )
-    torch.testing.assert_close({key: ours[key] for key in theirs}, theirs, rtol=1e-4, atol=1e-6)
+    weights = [key for key in theirs if not key.endswith(STATISTICS)]
+    for key in weights:
+        torch.testing.assert_close(ours[key], theirs[key], rtol=1e-4, atol=1e-6)
     assert any(key.startswith("mask_head.") for key in ours)
 
 
