@@ -18,7 +18,7 @@ from pathlib import Path
 import utils
 from cli import run_script
 from cli.quick import albef, alvg, reftr, without_boxes
-from dataset.synthetic import write_dataset
+from cli.quick.common import draw
 from report.pages import Samples, markdown, write_report
 from report.results import merge_rows
 
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> list[dict]:
     utils.setup_logging()
     began = time.perf_counter()
     parts = list(PARTS) if "all" in args.parts else args.parts
-    draw(args, trees=parts != ["albef"])
+    draw(args.data, scenes=args.scenes, seed=args.seed, trees=parts != ["albef"])
     rows: list[dict] = []
     samples: list[Samples] = []
     for part in parts:
@@ -62,15 +62,6 @@ def main(argv: Sequence[str] | None = None) -> list[dict]:
     minutes = (time.perf_counter() - began) / 60
     print(f"{minutes:.1f} minutes. Report with pictures: {args.out / 'index.html'}")
     return rows
-
-
-def draw(args: argparse.Namespace, *, trees: bool) -> None:
-    """Write the data set unless it is there; `trees`: with the box and mask systems' files."""
-    needed = args.data / "annotations_resc" if trees else args.data
-    done = args.data / "summary.json"
-    if not (done.is_file() and needed.is_dir()):
-        done.unlink(missing_ok=True)  # so that a drawing that is stopped counts as none
-        write_dataset(args.data, scenes=args.scenes, seed=args.seed, trees=trees)
 
 
 if __name__ == "__main__":

@@ -14,12 +14,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 
 import train
 import utils
+from benchmarks.gains import gain_cells
 from cli import run_script
-from dataset.synthetic import write_dataset
+from cli.quick.common import draw
 from report.results import update_rows
 
 CONFIG = Path(__file__).parent.parent / "configs" / "alvg" / "refcoco+_tiny.yaml"
@@ -76,18 +77,17 @@ def table(rows: Sequence[dict]) -> list[str]:
             variant: [r["value"] for r in rows if (r["steps"], r["variant"]) == (steps, variant)]
             for variant in VARIANTS
         }
-        gains = [a - b for a, b in zip(values["with"], values["without"], strict=True)]
-        spread = f"{stdev(gains):.2f}" if len(gains) > 1 else ""
-        told, untold = (f"{mean(values[variant]):.2f}" for variant in VARIANTS)
-        lines.append(f"| {steps} | {told} | {untold} | {mean(gains):+.2f} | {spread} |")
+        told, untold = values.values()
+        lines.append(
+            f"| {steps} | {mean(told):.2f} | {mean(untold):.2f} | {gain_cells(told, untold)}"
+        )
     return lines
 
 
 def main(argv: Sequence[str] | None = None) -> list[dict]:
     """Run with command line arguments `argv`; returns the rows of results.json."""
     args = parse_args(argv)
-    if not (args.data / "summary.json").is_file():
-        write_dataset(args.data, scenes=6000, seed=0)
+    draw(args.data, trees=True)
     rows: list[dict] = []
     for seed in args.seeds:
         for variant in VARIANTS:

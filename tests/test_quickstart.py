@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import quickstart
+from cli.quick.common import draw
 
 
 def test_the_quick_start_trains_evaluates_and_reports_every_model(tmp_path):
@@ -38,3 +39,15 @@ def test_the_part_of_boxes_and_masks_trains_one_model_from_the_other(tmp_path, e
     assert {"pointing", "Acc@0.5", "Acc@0.5 (merged box)", "mIoU"} <= {
         row["metric"] for row in rows
     }
+
+
+def test_data_are_drawn_once_and_anew_only_for_files_that_are_not_there(tmp_path):
+    done, lists = tmp_path / "summary.json", tmp_path / "annotations_resc"
+    draw(tmp_path, scenes=20)
+    assert done.is_file() and not lists.exists()
+    draw(tmp_path, scenes=20, trees=True)
+    assert done.is_file() and any(lists.rglob("*.pth"))
+    when = done.stat().st_mtime_ns
+    draw(tmp_path, scenes=20)
+    draw(tmp_path, scenes=20, trees=True)
+    assert done.stat().st_mtime_ns == when

@@ -1,4 +1,4 @@
-"""What the parts of the quick start share: its paths, and one run of a box and mask system."""
+"""What the parts of the quick start share: data, paths, and one run of a box and mask system."""
 
 from __future__ import annotations
 
@@ -8,11 +8,25 @@ from pathlib import Path
 
 import test
 import train
+from dataset.synthetic import write_dataset
 from report.pages import Samples
 from report.predictions import read_predictions
 from report.results import Row, predictions_files
 
 CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+def draw(folder: Path, *, scenes: int = 6000, seed: int = 0, trees: bool = False) -> None:
+    """Write the embedded data set unless it is there.
+
+    Args:
+        trees: with the files that the box and mask systems read; a folder without them is drawn
+            anew.
+    """
+    needed, done = folder / "annotations_resc" if trees else folder, folder / "summary.json"
+    if not (done.is_file() and needed.is_dir()):
+        done.unlink(missing_ok=True)  # so that a drawing that is stopped counts as none
+        write_dataset(folder, scenes=scenes, seed=seed, trees=trees)
 
 
 def paths(args: argparse.Namespace) -> list[str]:

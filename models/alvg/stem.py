@@ -6,6 +6,8 @@ pictures; convolutions with batch norms find them on a few thousand.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from torch import Tensor, nn
 
 
@@ -40,7 +42,7 @@ class ConvolutionalStem(nn.Sequential):
     def __init__(self, width: int, patch: int, first: int):
         count = patch.bit_length() - 1
         channels = [3, *(min(first * 2**stage, width) for stage in range(count))]
-        stages = [Stage(*pair) for pair in zip(channels, channels[1:], strict=False)]
+        stages = [Stage(*pair) for pair in pairwise(channels)]
         super().__init__(*stages, nn.Conv2d(channels[-1], width, 1))
         for part in self.modules():
             if isinstance(part, nn.Conv2d):
