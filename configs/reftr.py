@@ -104,9 +104,11 @@ class ReftrModelConfig:
     width, heads, ffn: of encoder and decoder.
     max_text_tokens: length of the table of token positions in the joint encoder.
     queries_per_phrase, feature_levels: 1; the released options for more never worked.
-    content_positions: adds the cells' position code to the cells once, not only to queries and keys
-        in every layer. Not published: without it a decoder sees where a cell is only as far as
-        convolutions leak it, which small models hardly learn.
+    position_temperature: of the cells' sines and cosines; their longest wave is this many times as
+        long as the picture. On a grid of some ten cells most of the released waves are flat.
+    content_positions: factor with which the cells' position code is added to the cells once, not
+        only to queries and keys in every layer. Not published: without it a decoder sees where a
+        cell is only as far as convolutions leak it, which small models hardly learn.
     projection_groups: of the norm of the projected cells. The released 32 leave a narrow model few
         channels per group, so that every picture's colours are stretched by themselves.
     masks: adds the mask head; such a model takes one phrase per picture.
@@ -130,7 +132,8 @@ class ReftrModelConfig:
     max_text_tokens: int = 128
     queries_per_phrase: int = 1
     feature_levels: int = 1
-    content_positions: bool = False
+    position_temperature: float = 10000.0
+    content_positions: float = 0.0
     projection_groups: int = 32
     masks: bool = False
     aux_loss: bool = True
@@ -139,7 +142,7 @@ class ReftrModelConfig:
 
     def __post_init__(self) -> None:
         require_positive(self, "width", "heads", "ffn", "encoder_layers", "decoder_layers")
-        require_positive(self, "max_text_tokens")
+        require_positive(self, "max_text_tokens", "position_temperature")
         require_rate("dropout", self.dropout)
         for name in ("queries_per_phrase", "feature_levels"):
             require(

@@ -330,11 +330,17 @@ def test_the_position_code_counts_valid_cells_only():
     assert torch.equal(code[0, :8, :, 0], code[0, :8, :, 5]), "the first half is the row's"
 
 
+def test_a_lower_temperature_leaves_no_wave_of_the_position_code_flat():
+    padding = torch.zeros(1, 8, 8, dtype=torch.bool)
+    spread = {t: SinePosition(64, t)(padding)[0, 32:, 0].std(dim=1) for t in (20.0, 10000.0)}
+    assert (spread[20.0] > 0.02).all() and (spread[10000.0] < 0.02).sum() > 8
+
+
 def test_cells_hold_their_place_only_if_positions_are_content():
     cells, position = torch.rand(1, 32, 2, 3), torch.rand(1, 32, 2, 3)
     words, visible = torch.rand(1, 4, 32), torch.zeros(1, 2, 3, dtype=torch.bool)
-    for switch, held in ((False, cells), (True, cells + position)):
-        model = tiny_reftr(replace(MODEL, content_positions=switch)).vl_transformer
+    for factor, held in ((0.0, cells), (2.0, cells + 2 * position)):
+        model = tiny_reftr(replace(MODEL, content_positions=factor)).vl_transformer
         model.encoder.layers = nn.ModuleList()
         memory = model.encode(words, visible[:, 0, :1].expand(1, 4), cells, position, visible)
         assert_same(memory.states[:, 4:], held.flatten(2).transpose(1, 2))

@@ -81,13 +81,13 @@ def test_the_released_refcoco_file_evaluates_pointing_and_proposals(trained, tmp
 
 
 @pytest.mark.parametrize(
-    "script, benchmark, folders",
+    "script, expected, folders",
     [
         (grounding_eval_singlegpu_refclef, "refclef", ("refclef/test.json", "images")),
         (grounding_eval_singlegpu_flickr, "flickr30k", ("flickr30k/val.txt", "flickr30k/images")),
     ],
 )
-def test_a_file_in_the_released_form_evaluates(script, benchmark, folders, trained, tmp_path):
+def test_a_file_in_the_released_form_evaluates(script, expected, folders, trained, tmp_path):
     path, (test_file, images) = tmp_path / "flat.yaml", folders
     path.write_text(
         f"test_file: ['{EMBEDDED}/{test_file}']\nrefcoco_data: '{EMBEDDED}'\n"
@@ -96,5 +96,5 @@ def test_a_file_in_the_released_form_evaluates(script, benchmark, folders, train
     )
     overrides = [tiny_model(), TOKENIZER]
     rows = evaluate(script, path, trained / "checkpoint_01.pth", tmp_path, overrides=overrides)
-    assert {row["benchmark"] for row in rows} == {benchmark}
+    assert {row["benchmark"] for row in rows} == {expected}
     assert {row["split"] for row in rows} == {"val", "test"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor
 from transformers import (
@@ -74,23 +75,20 @@ def build_model(config: ReftrModelConfig) -> RefTR:
             content_positions=config.content_positions,
         ),
     )
-    groups, attention = config.projection_groups, config.weights["attention"] > 0
+    options: dict[str, Any] = {
+        "dropout": dropout,
+        "projection_groups": config.projection_groups,
+        "learn_attention": config.weights["attention"] > 0,
+        "position_temperature": config.position_temperature,
+    }
     if config.masks:
         return RefTRSegmentation(
             *parts,
             heads=config.heads,
-            dropout=dropout,
             cem=config.weights["cem"] > 0,
-            projection_groups=groups,
-            learn_attention=attention,
+            **options,
         )
-    return RefTR(
-        *parts,
-        dropout=dropout,
-        aux_loss=config.aux_loss,
-        projection_groups=groups,
-        learn_attention=attention,
-    )
+    return RefTR(*parts, aux_loss=config.aux_loss, **options)
 
 
 def initialise(model: RefTR, config: ReftrInitConfig) -> list[LoadReport]:

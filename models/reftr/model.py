@@ -68,6 +68,7 @@ class RefTR(nn.Module):
         aux_loss: whether `forward` also gives the boxes of the lower decoder layers.
         projection_groups: of the norm behind the image projection.
         learn_attention: whether `forward` gives the decoder's attention in training.
+        position_temperature: see `SinePosition`.
     """
 
     def __init__(
@@ -80,11 +81,13 @@ class RefTR(nn.Module):
         aux_loss: bool = True,
         projection_groups: int = 32,
         learn_attention: bool = False,
+        position_temperature: float = 10000.0,
     ):
         super().__init__()
         width = vl_transformer.level_embed.shape[1]
         text_width = lang_backbone.config.hidden_size
-        self.img_backbone = nn.ModuleList([backbone, SinePosition(width)])
+        position_code = SinePosition(width, position_temperature)
+        self.img_backbone = nn.ModuleList([backbone, position_code])
         self.lang_backbone = lang_backbone
         self.vl_transformer = vl_transformer
         self.bbox_embed = BoxHead(width)

@@ -131,6 +131,7 @@ class RefTRSegmentation(RefTR):
         cem: bool = False,
         projection_groups: int = 32,
         learn_attention: bool = False,
+        position_temperature: float = 10000.0,
     ):
         super().__init__(
             backbone,
@@ -140,6 +141,7 @@ class RefTRSegmentation(RefTR):
             aux_loss=False,
             projection_groups=projection_groups,
             learn_attention=learn_attention,
+            position_temperature=position_temperature,
         )
         width = vl_transformer.level_embed.shape[1]
         self.bbox_attention = BoxAttention(width, heads)

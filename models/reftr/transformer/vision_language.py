@@ -81,7 +81,8 @@ class VisionLanguageTransformer(nn.Module):
     Args:
         encoder_layers, decoder_layers, width, heads, ffn, dropout: sizes.
         max_text_tokens: the longest sentence.
-        content_positions: the cells' position code is added to the cells themselves, too, once.
+        content_positions: factor with which the cells' position code is added to the cells
+            themselves, too, once.
     """
 
     def __init__(
@@ -94,7 +95,7 @@ class VisionLanguageTransformer(nn.Module):
         ffn: int,
         dropout: float,
         max_text_tokens: int,
-        content_positions: bool = False,
+        content_positions: float = 0.0,
     ):
         super().__init__()
         self.content_positions = content_positions
@@ -135,7 +136,7 @@ class VisionLanguageTransformer(nn.Module):
         cell_position = place + self.level_embed[0] + of_cell
         content = cells.flatten(2).transpose(1, 2)
         if self.content_positions:
-            content = content + place
+            content = content + self.content_positions * place
         states = torch.cat([words, content], dim=1)
         position = torch.cat([word_position, cell_position], dim=1)
         padding = torch.cat([words_padding, cells_padding.flatten(1)], dim=1)
