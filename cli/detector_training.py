@@ -96,7 +96,7 @@ def run(config: DetectorConfig, args: argparse.Namespace, device: torch.device) 
         model,
         [stage(config, model, trained)],
         {"run": create_rated_optimizer(config.optimizer, model)},
-        engine.Settings.of(config, unused_parameters=False, ema=config.ema),
+        engine.Settings.of(config, unused_parameters=False),
         snapshots=snapshots,
         output_dir=output_dir,
         device=device,

@@ -212,10 +212,16 @@ def build_loader(
     dataset = TrainDataset(
         read_table(stage_files(config, stage), data.format, data.cache_dir),
         data.image_root,
-        TrainTransform(config.model.image_size, data.mask_size, augment=augment),
+        TrainTransform(
+            config.model.image_size,
+            data.mask_size,
+            augment=augment,
+            colour_jitter=data.colour_jitter,
+        ),
         data.max_words,
         config.seed,
         flip_swaps_words=data.flip_swaps_words,
+        all_boxes=data.all_boxes,
         tolerate_corrupt=data.tolerate_corrupt,
         allow_outside_paths=data.allow_outside_paths,
     )

@@ -101,7 +101,7 @@ def run(config: ReferringConfig, args: argparse.Namespace, device: torch.device)
         model,
         stages,
         optimizers,
-        engine.Settings.of(config, unused_parameters=False, ema=config.ema),
+        engine.Settings.of(config, unused_parameters=False),
         snapshots=snapshots,
         output_dir=output_dir,
         device=device,

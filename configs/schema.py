@@ -51,6 +51,9 @@ class DataConfig:
     workers: loading processes per training process; 0 loads in the training process.
     flip_swaps_words: a mirrored image also swaps "left" and "right" in its text (released: false).
     augment: flip, grayscale and colour jitter (a stage may say otherwise); false only resizes.
+    colour_jitter: false leaves colours as they are where `augment` is true: only flips.
+    all_boxes: the region of a phrase is all of its boxes; false (released, whose lists have one box
+        each) draws one.
     tolerate_corrupt: images that cannot be decoded are replaced by another, and counted in the log.
     text_encoder: tokeniser: name on the hub, or a folder with vocab.txt, or that file.
     cache_dir: folder for the memory-mapped record tables; None = in memory, read anew by each run.
@@ -67,6 +70,8 @@ class DataConfig:
     workers: int = 4
     flip_swaps_words: bool = True
     augment: bool = True
+    colour_jitter: bool = True
+    all_boxes: bool = False
     tolerate_corrupt: bool = False
     text_encoder: str = "bert-base-uncased"
     cache_dir: str | None = None
@@ -238,6 +243,8 @@ class PretrainConfig:
     stages: what is trained, in this order. batch_size: samples per process and forward.
     accumulate: forwards per optimiser step. clip_norm: largest gradient norm; None = no clipping.
     precision: of the forward pass (weights stay fp32).
+    ema: cap of the decay of a running mean of the weights, which is then what is saved; None: the
+        weights themselves are.
     seed: of everything random; rank r uses seed + r.
     log_every: steps between log lines.
     save_every_steps: steps between extra checkpoints; None = at epoch ends only.
@@ -254,6 +261,7 @@ class PretrainConfig:
     accumulate: int = 1
     clip_norm: float | None = None
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    ema: float | None = None
     seed: int = 42
     log_every: int = 50
     save_every_steps: int | None = None
@@ -261,6 +269,7 @@ class PretrainConfig:
 
     def __post_init__(self) -> None:
         require_positive(self, "batch_size", "accumulate", "clip_norm", "log_every")
+        require(self.ema is None or 0 <= self.ema < 1, f"ema is {self.ema}; it must be in [0, 1)")
         require_positive(self, "save_every_steps", "keep")
         require(bool(self.stages), "stages is empty; add one such as {objective: amc, epochs: 30}")
         for index, stage in enumerate(self.stages):

@@ -110,6 +110,7 @@ class TrainDataset(Dataset[TrainSample]):
         max_words: phrases are cut to this many words after cleaning.
         seed: of the run.
         flip_swaps_words: exchange "left" and "right" in the words of a mirrored picture.
+        all_boxes: the region is all boxes of a phrase, and not a drawn one.
         tolerate_corrupt: put the next record with a good picture in the place of one that cannot be
             decoded, and count it in `corrupt`; otherwise that is an error.
         allow_outside_paths: take pictures that are not below `image_root`, too.
@@ -124,6 +125,7 @@ class TrainDataset(Dataset[TrainSample]):
         seed: int = 42,
         *,
         flip_swaps_words: bool = True,
+        all_boxes: bool = False,
         tolerate_corrupt: bool = False,
         allow_outside_paths: bool = False,
     ) -> None:
@@ -135,6 +137,7 @@ class TrainDataset(Dataset[TrainSample]):
         self.max_words = max_words
         self.seed = seed
         self.flip_swaps_words = flip_swaps_words
+        self.all_boxes = all_boxes
         self.tolerate_corrupt = tolerate_corrupt
         self.allow_outside_paths = allow_outside_paths
 
@@ -148,8 +151,8 @@ class TrainDataset(Dataset[TrainSample]):
         phrase = record.phrases[rng.integers(len(record.phrases))]
         text = _clean(phrase, record, self.max_words)
         alternative = self._paraphrase(phrase, rng)
-        box = self._draw_box(phrase, record, image.shape[:2], rng)
-        tensor, region, flipped = self.transform(image, box, rng)
+        boxes = self._region(phrase, record, image.shape[:2], rng)
+        tensor, region, flipped = self.transform(image, boxes, rng)
         if flipped and self.flip_swaps_words:
             text = swap_left_right(text)
             alternative = swap_left_right(alternative) if alternative is not None else None
@@ -177,15 +180,15 @@ class TrainDataset(Dataset[TrainSample]):
         usable = [candidate for candidate in candidates if candidate is not None]
         return usable[rng.integers(len(usable))] if usable else None
 
-    @staticmethod
-    def _draw_box(
-        phrase: Phrase, record: Record, size: tuple[int, int], rng: np.random.Generator
-    ) -> Box | None:
+    def _region(
+        self, phrase: Phrase, record: Record, size: tuple[int, int], rng: np.random.Generator
+    ) -> list[Box] | None:
         if not phrase.boxes:
             return None
         check_size(record, size)
         usable = require_boxes(phrase, record, size, whole_pixels=True)
-        return tuple(usable[rng.integers(len(usable))].tolist())
+        chosen = usable if self.all_boxes else usable[[rng.integers(len(usable))]]
+        return [tuple(box) for box in chosen.tolist()]
 
 
 class EvalDataset(Dataset[EvalSample]):

@@ -7,7 +7,7 @@ antialiased). Neither keeps the aspect.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -17,7 +17,7 @@ from PIL import Image
 from torch.nn import functional
 from torchvision.transforms.v2 import functional as image_ops
 
-from geometry import integer_corners
+from geometry import Box, integer_corners
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -111,23 +111,25 @@ class TrainTransform:
         mask_size: side of the region mask.
         augment: True: OpenCV bilinear, flip 0.5, grayscale 0.2, colour jitter 0.5. False (SelfEQ
             stage): only PIL bicubic resize.
+        colour_jitter: False: of these, no grayscale and no colour jitter.
     """
 
     image_size: int = 256
     mask_size: int = 256
     augment: bool = True
+    colour_jitter: bool = True
 
     def __call__(
         self,
         image: np.ndarray,
-        box: tuple[float, float, float, float] | None,
+        boxes: Sequence[Box] | None,
         rng: np.random.Generator,
     ) -> tuple[torch.Tensor, torch.Tensor | None, bool]:
         """Transform one picture.
 
         Args:
             image: (H, W, 3) uint8 RGB, original size.
-            box: xyxy original pixels, or None.
+            boxes: one or several, xyxy original pixels, or None.
             rng: the only source of randomness.
 
         Returns:
@@ -135,8 +137,11 @@ class TrainTransform:
             was flipped.
         """
         region = None
-        if box is not None:
-            region = region_mask(box, image.shape[:2], self.image_size, self.mask_size)
+        if boxes is not None:
+            masks = [
+                region_mask(box, image.shape[:2], self.image_size, self.mask_size) for box in boxes
+            ]
+            region = torch.stack(masks).amax(dim=0)
         if not self.augment:
             return normalise(resize(image, self.image_size, "pil_bicubic")), region, False
         resized = resize(image, self.image_size, "opencv_bilinear")
@@ -144,6 +149,8 @@ class TrainTransform:
         if flipped:
             resized = resized[:, ::-1]
             region = region.flip(1) if region is not None else None
+        if not self.colour_jitter:
+            return normalise(resized), region, flipped
         picture = Image.fromarray(np.ascontiguousarray(resized))
         if rng.random() < GRAYSCALE:
             picture = image_ops.rgb_to_grayscale(picture, num_output_channels=3)

@@ -77,7 +77,7 @@ class Settings:
     def of(cls, config: Any, **others: Any) -> Settings:
         """The settings that a configuration of any system holds under the same names, and the
         `others`, which not all have."""
-        names = {field.name for field in fields(cls)} - {"unused_parameters", "ema"}
+        names = {field.name for field in fields(cls)} - {"unused_parameters"}
         return cls(**{name: getattr(config, name) for name in names}, **others)
 
 
@@ -184,6 +184,8 @@ class Trainer:
             return False
         self.model.eval()
         with self.average.applied(self.model) if self.average else nullcontext():
+            # Batch norms count other pictures on every process; process 0's are saved.
+            utils.broadcast(self.model.buffers())
             values = self.validation.run(self.position.epoch)
         self.model.train()
         if values is None:

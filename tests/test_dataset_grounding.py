@@ -65,6 +65,16 @@ def test_every_caption_and_every_box_is_drawn_over_the_epochs(root):
     assert len({sample.region_mask.sum().item() for sample in samples}) == 2
 
 
+def test_all_boxes_of_a_phrase_are_its_region_on_request(root):
+    def region(*boxes, **options):
+        phrases = (Phrase("two men", boxes=boxes),)
+        records, transform = [Record("0.jpg", 80, 60, phrases)], TrainTransform(32, 16, False)
+        return TrainDataset(records, root, transform, **options)[0, 0].region_mask
+
+    both = region(BOX, OTHER, all_boxes=True)
+    assert torch.equal(both, torch.maximum(region(BOX), region(OTHER)))
+
+
 def test_left_and_right_are_exchanged_exactly_when_the_picture_is_mirrored(root):
     swapping = TrainDataset([record()], root, TRANSFORM, flip_swaps_words=True)
     released = TrainDataset([record()], root, TRANSFORM, flip_swaps_words=False)

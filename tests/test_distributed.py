@@ -7,14 +7,16 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
+from torch import nn
 
 import utils
 from engine.log import RunLog
 from engine.snapshot import Snapshots
-from engine.training import Settings, Trainer, TrainingStep, distribute
+from engine.training import Settings, Stage, Trainer, TrainingStep, Validation, distribute
 from tests.tiny_albef import ALL, rows_of, tiny_batch, tiny_criterion, tiny_model
 from tests.tiny_runs import start, start_group, train, write_config
 
@@ -125,6 +127,77 @@ def test_ranks_stay_equal_when_only_one_has_paraphrases_or_regions(tmp_path, obj
     for name, value in first.items():
         assert torch.equal(second[name], value), f"{name} differs between the ranks"
     assert not torch.equal(first["itm_head.weight"], tiny_model(seed=0).itm_head.weight)
+
+
+class Batches(list):
+    """Two batches as a loader with its sampler."""
+
+    steps_per_epoch = 2
+
+    @property
+    def sampler(self) -> Batches:
+        return self
+
+    def set_epoch(self, epoch: int, start_batch: int) -> None:
+        """There is one epoch."""
+
+
+class Spread(nn.Module):
+    weights: ClassVar = {"loss": 1.0}
+
+    def start_step(self, epoch: int, step: int, steps: int) -> None:
+        """Nothing depends on it."""
+
+    def forward(self, outputs: torch.Tensor, _batch: dict) -> dict:
+        return {"loss": outputs.square().mean()}
+
+
+class Normalised(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
+
+    def forward(self, batch: dict) -> torch.Tensor:
+        return self.layer(batch["image"])
+
+
+def validate_a_model_with_batch_norm(folder: Path) -> None:
+    seen = {}
+
+    def run(_epochs: int) -> dict[str, float]:
+        seen["mean"] = model.layer[1].running_mean.clone()
+        return {"metric": 1.0}
+
+    torch.manual_seed(utils.rank())
+    batches = Batches([{"image": torch.randn(8, 3) + utils.rank()} for _ in range(2)])
+    model = Normalised()
+    module = distribute(TrainingStep(model, Spread()), torch.device("cpu"))
+    trainer = Trainer(
+        model,
+        {"run": torch.optim.SGD(model.parameters(), lr=0.1)},
+        Settings(seed=0, ema=0.5),
+        snapshots=Snapshots(folder, {}, export=lambda m: m.state_dict(), restore_model=dict),
+        log=RunLog(folder, 1, 1),
+        device=torch.device("cpu"),
+        validation=Validation(run=run, metric="metric"),
+    )
+    stage = Stage(
+        name="one",
+        criterion=Spread(),
+        loader=batches,
+        optimizer_name="run",
+        learning_rate=lambda *_: 0.1,
+        epochs=1,
+    )
+    trainer.train_epoch(stage, module)
+    torch.save(seen["mean"], folder / f"rank{utils.rank()}.pt")
+
+
+def test_ranks_validate_with_the_statistics_that_are_saved(tmp_path):
+    start_group(validate_a_model_with_batch_norm, tmp_path)
+    first, second = (torch.load(tmp_path / f"rank{rank}.pt") for rank in range(2))
+    saved = torch.load(tmp_path / "checkpoint_best.pth")["model"]["layer.1.running_mean"]
+    assert torch.equal(first, second) and torch.equal(first, saved)
 
 
 def test_a_run_of_two_processes_is_resumed_by_one(tmp_path, tiny_data):

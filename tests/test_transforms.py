@@ -115,11 +115,28 @@ def test_the_evaluation_transform_resizes_without_keeping_the_aspect():
 def test_a_flip_mirrors_picture_and_region_together():
     image, box = picture(), (5.0, 4.0, 20.0, 30.0)
     transform = TrainTransform(32, 16)
-    plain, region, flipped = transform(image, box, Draws(NO, NO, NO))
-    mirrored, mirrored_region, was_flipped = transform(image, box, Draws(0.0, NO, NO))
+    plain, region, flipped = transform(image, [box], Draws(NO, NO, NO))
+    mirrored, mirrored_region, was_flipped = transform(image, [box], Draws(0.0, NO, NO))
     assert (flipped, was_flipped) == (False, True)
     assert torch.equal(mirrored, plain.flip(2))
     assert torch.equal(mirrored_region, region.flip(1))
+
+
+def test_the_region_of_several_boxes_is_all_of_them():
+    image, boxes = picture(), [(2.0, 3.0, 12.0, 14.0), (20.0, 5.0, 30.0, 28.0)]
+    transform = TrainTransform(32, 16, augment=False)
+    _, both, _ = transform(image, boxes, Draws())
+    first, second = (transform(image, [box], Draws())[1] for box in boxes)
+    assert torch.equal(both, torch.maximum(first, second))
+    assert both.sum() > max(first.sum(), second.sum())
+
+
+def test_without_colour_jitter_pictures_are_only_mirrored():
+    image, transform = picture(), TrainTransform(32, 16, colour_jitter=False)
+    plain, _, _ = transform(image, None, Draws(NO))
+    mirrored, _, flipped = transform(image, None, Draws(0.0))
+    assert torch.equal(plain, normalise(resize(image, 32, "opencv_bilinear")))
+    assert flipped and torch.equal(mirrored, plain.flip(2))
 
 
 def test_grayscale_leaves_three_equal_channels():
@@ -139,7 +156,7 @@ def test_jitter_at_its_neutral_strengths_leaves_the_picture_alone():
 
 def test_jitter_changes_the_picture_but_not_its_region():
     image, box = picture(), (5.0, 4.0, 20.0, 30.0)
-    results = [TrainTransform(32, 16)(image, box, np.random.default_rng(s)) for s in range(8)]
+    results = [TrainTransform(32, 16)(image, [box], np.random.default_rng(s)) for s in range(8)]
     unflipped = [region for _, region, flipped in results if not flipped]
     assert len({tuple(image.flatten()[:50].tolist()) for image, _, _ in results}) > 4
     assert all(torch.equal(region, unflipped[0]) for region in unflipped)
@@ -159,7 +176,7 @@ def test_how_often_pictures_are_flipped_and_grey_is_as_released():
 
 def test_without_augmentation_nothing_is_drawn_and_pillow_resizes():
     image = picture()
-    tensor, region, flipped = TrainTransform(32, 16, augment=False)(image, (0, 0, 9, 9), Draws())
+    tensor, region, flipped = TrainTransform(32, 16, augment=False)(image, [(0, 0, 9, 9)], Draws())
     assert torch.equal(tensor, normalise(resize(image, 32, "pil_bicubic")))
     assert region.shape == (16, 16)
     assert not flipped

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 import test
 import train
+from configs import load_config
 from dataset.synthetic import write_dataset
 from report.pages import Samples
 from report.predictions import read_predictions
 from report.results import Row, predictions_files
 
-CONFIGS = Path(__file__).parents[2] / "configs"
+ROOT = Path(__file__).parents[2]
+CONFIGS = ROOT / "configs"
 
 
 def draw(folder: Path, *, scenes: int = 6000, seed: int = 0, trees: bool = False) -> None:
@@ -29,6 +36,13 @@ def draw(folder: Path, *, scenes: int = 6000, seed: int = 0, trees: bool = False
         write_dataset(folder, scenes=scenes, seed=seed, trees=trees)
 
 
+def default_processes() -> int:
+    """Two on a CPU with two cores: the layers of a small network are too small to share a step, so
+    that two processes with half the batch each are faster than one with two threads."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return 2 if not torch.cuda.is_available() and (cores or 1) >= 2 else 1
+
+
 def paths(args: argparse.Namespace) -> list[str]:
     """Overrides that point a shipped configuration to the data set of this run."""
     return [f"roots.embedded={args.data}"]
@@ -40,18 +54,31 @@ def train_boxes(
     config: str,
     *overrides: str,
     start: Path | None = None,
+    processes: int = 1,
 ) -> Path:
     """Train configs/`config`.yaml by train.py into the folder `name`, from `start` if given.
+
+    Args:
+        processes: share the configuration's batch.
 
     Returns:
         The best checkpoint by validation, renamed to `name`.pth, which is what tables call it.
     """
-    folder = args.out / name
-    call = ["--config", str(CONFIGS / f"{config}.yaml"), "--output_dir", str(folder)]
+    folder, path = args.out / name, CONFIGS / f"{config}.yaml"
+    share = load_config(path, "referring").batch_size // processes
+    call = ["--config", str(path), "--output_dir", str(folder)]
     if start is not None:
         call += ["--checkpoint", str(start)]
-    call += ["--seed", str(args.seed), "--set", "keep=1", *paths(args), *overrides, *args.set]
-    train.main(call)
+    call += ["--seed", str(args.seed), "--set", "keep=1", f"batch_size={share}"]
+    call += [*paths(args), *overrides, *args.set]
+    if processes == 1:
+        train.main(call)
+    else:
+        launcher = ["torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+        command = [sys.executable, "-m", *launcher, str(ROOT / "train.py"), *call]
+        finished = subprocess.run(command, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        if finished.returncode:
+            raise SystemExit(f"error: training {name} ended with an error, which stands above")
     return (folder / "checkpoint_best.pth").rename(folder / f"{Path(name).name}.pth")
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 
-from cli.quick.common import evaluate_boxes, train_boxes
+from cli.quick.common import default_processes, evaluate_boxes, train_boxes
 from report.pages import Samples
 from report.results import Row, merge_rows
 
@@ -26,9 +26,9 @@ def run(args: argparse.Namespace) -> tuple[list[Row], list[Samples]]:
     """Train the three in their order and evaluate each on scenes that none of them saw."""
     rows: list[Row] = []
     samples: list[Samples] = []
-    checkpoint = None
+    checkpoint, processes = None, default_processes()
     for name, (config, splits) in MODELS.items():
-        checkpoint = train_boxes(args, name, config, start=checkpoint)
+        checkpoint = train_boxes(args, name, config, start=checkpoint, processes=processes)
         new, pictures = evaluate_boxes(args, name, config, checkpoint, splits=splits)
         rows, samples = merge_rows(rows, new), samples + pictures
     return rows, samples

