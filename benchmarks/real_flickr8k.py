@@ -36,18 +36,11 @@ HERE = Path(__file__).parent
 # Stages, and the weights of the image-text losses: beside AMC they must not outweigh it.
 VARIANTS: dict[str, dict[str, Any]] = {
     "a": {
-        "stages": [
-            {
-                "objective": ["itc_itm_mlm"],
-                "epochs": 2,
-                "steps": 200,
-                "train_file": ["captions.json"],
-            }
-        ],
+        "stages": [{"objective": ["itc_itm_mlm"], "epochs": 4, "train_file": ["captions.json"]}],
         "weights": {"ita": 1.0, "itm": 1.0, "mlm": 0.5},
     },
     "b": {
-        "stages": [{"objective": ["itc_itm_mlm", "amc"], "epochs": 5, "steps": 200}],
+        "stages": [{"objective": ["itc_itm_mlm", "amc"], "epochs": 4, "steps": 200}],
         "weights": {"ita": 0.1, "itm": 0.1, "mlm": 0.1},
     },
     "c": {
@@ -97,6 +90,7 @@ def caption_entries(annotations: Path) -> list[dict]:
 def prepare(args: argparse.Namespace) -> Path:
     """Annotations in the published formats, once; returns their folder."""
     folder = args.out / "annotations"
+    # The last file that is written says that all are there.
     if not (folder / "relation.json").is_file():
         prepare_flickr30k.main(
             ["--raw", str(args.raw), "--out", str(folder),

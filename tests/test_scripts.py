@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 import timm
@@ -105,6 +107,22 @@ def test_precision_is_a_choice_of_training_and_of_evaluation_and_weights_stay_fp
     state = torch.load(out / "checkpoint_00.pth", weights_only=True)["model"]
     assert state["itm_head.weight"].dtype == torch.float32
     assert grounding(out, tmp_path / "results", overrides=[*VAL, "precision=bf16"])
+
+
+def test_a_running_mean_is_what_is_saved_and_a_resumed_run_goes_on_from_the_weights(tmp_path):
+    def run(name: str, *more: str, overrides: Sequence[str] = ("ema=0.9",)) -> Path:
+        shape = {"overrides": overrides, "epochs": 2, "steps": 2}
+        return train(Pretrain_vg, "Pretrain_vg_amc_tiny", tmp_path / name, *more, **shape)
+
+    whole, plain, part = run("whole"), run("plain", overrides=()), run("part")
+    (part / "checkpoint_01.pth").unlink()
+    run("part", "--resume")
+    weights = [
+        torch.load(folder / "checkpoint_01.pth", weights_only=True)["model"]["itm_head.weight"]
+        for folder in (whole, plain, part)
+    ]
+    assert not torch.equal(weights[0], weights[1])
+    assert torch.equal(weights[0], weights[2])
 
 
 def test_a_run_that_was_stopped_continues_where_its_folder_ends(trained, tmp_path):
