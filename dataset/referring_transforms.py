@@ -19,6 +19,7 @@ from dataset.letterbox import letterbox, letterbox_of
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+_MEAN, _STD = (torch.tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
 # The value (V of HSV) of a training picture is multiplied by a factor between these.
 DARKEST, BRIGHTEST = 0.5, 1.5
 
@@ -56,8 +57,7 @@ def to_tensor(image: np.ndarray, *, normalize: bool = True) -> torch.Tensor:
     tensor = pixels.permute(2, 0, 1).float().div_(255)
     if not normalize:
         return tensor.contiguous()
-    mean, deviation = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
-    return tensor.sub_(mean[:, None, None]).div_(deviation[:, None, None]).contiguous()
+    return tensor.sub_(_MEAN).div_(_STD).contiguous()
 
 
 @dataclass(frozen=True)

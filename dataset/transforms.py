@@ -21,6 +21,7 @@ from geometry import Box, integer_corners
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+_MEAN, _STD = (torch.tensor(values)[:, None, None] for values in (CLIP_MEAN, CLIP_STD))
 FLIP, GRAYSCALE, JITTER, JITTER_STRENGTH = 0.5, 0.2, 0.5, 0.4
 
 
@@ -53,9 +54,7 @@ def normalise(image: np.ndarray) -> torch.Tensor:
     """(H, W, 3) uint8 RGB -> (3, H, W) float32 with CLIP's mean and deviation."""
     # Decoded pictures are read-only, which torch does not take.
     pixels = torch.from_numpy(np.require(image, requirements=["C", "W"]))
-    tensor = pixels.permute(2, 0, 1).float().div_(255)
-    mean = torch.tensor(CLIP_MEAN)[:, None, None]
-    return tensor.sub_(mean).div_(torch.tensor(CLIP_STD)[:, None, None]).contiguous()
+    return pixels.permute(2, 0, 1).float().div_(255).sub_(_MEAN).div_(_STD).contiguous()
 
 
 def _edge_profile(start: int, stop: int, length: int, side: int, mask_size: int) -> torch.Tensor:
