@@ -40,8 +40,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "weights": {"ita": 1.0, "itm": 1.0, "mlm": 0.5},
     },
     "b": {
-        "stages": [{"objective": ["itc_itm_mlm", "amc"], "epochs": 4, "steps": 200}],
-        "weights": {"ita": 0.1, "itm": 0.1, "mlm": 0.1},
+        "stages": [{"objective": ["itc_itm_mlm", "amc"], "epochs": 5, "steps": 100}],
+        "weights": {"ita": 0.03, "itm": 0.03, "mlm": 0.03},
     },
     "c": {
         "stages": [{"objective": ["selfeq"], "epochs": 1, "steps": 200}],

@@ -29,9 +29,7 @@ class ConvolutionalPatchEmbed(PatchEmbed):
         for stage in range(stages):
             before, channels = channels, embed_dim * 3 // 4 >> (stages - 1 - stage)
             layers += _block(before, channels, stride=2) + _block(channels, channels, stride=1)
-        layers.append(nn.Conv2d(channels, embed_dim, kernel_size=1))
-        # Few channels: 1.2 to 1.8 times as fast on a CPU as channels first.
-        self.proj = nn.Sequential(*layers).to(memory_format=torch.channels_last)
+        self.proj = nn.Sequential(*layers, nn.Conv2d(channels, embed_dim, kernel_size=1))
 
 
 def _block(before: int, channels: int, *, stride: int) -> list[nn.Module]:
