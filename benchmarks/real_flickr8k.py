@@ -177,6 +177,9 @@ def main(argv: Sequence[str] | None = None) -> list[Row]:
             call += ["--checkpoint", str(newest(args.out / "a"))]
         if args.set:
             call += ["--set", *args.set]
+        # Those of an earlier, longer run would be evaluated, too.
+        for old in folder.glob("checkpoint_*.pth"):
+            old.unlink()
         Pretrain_vg.main(call)
         found = grounding_eval_singlegpu_flickr.main(
             ["--config", str(evaluation), "--checkpoint", str(folder),

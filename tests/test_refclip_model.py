@@ -166,7 +166,7 @@ def test_the_detector_learns_its_pictures():
     labels = [torch.tensor([0]), torch.tensor([1])]
     batch = {"image": image, "object_boxes": boxes, "object_labels": labels}
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
-    for _ in range(60):
+    for _ in range(160):
         losses = criterion(model(batch), batch)
         total = sum(criterion.weights[name] * value for name, value in losses.items())
         optimizer.zero_grad()
@@ -176,8 +176,7 @@ def test_the_detector_learns_its_pictures():
         found = best_boxes(model(batch)[32], 3)
     for one, truth in zip(found, boxes, strict=True):
         centre = (one[0, :2] + one[0, 2:4]) / 2
-        # Inside the object; how near to its middle differs between versions of torch.
-        assert (centre - truth[0, :2]).abs().max() < 12 and one[0, 4] > 0.5
+        assert (centre - truth[0, :2]).abs().max() < 8 and one[0, 4] > 0.5
 
 
 @pytest.mark.parametrize("every_head", [True, False])
