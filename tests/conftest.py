@@ -16,6 +16,17 @@ GOLDEN = Path(__file__).parent / "golden"
 
 def pytest_addoption(parser):
     parser.addoption("--golden-dir", type=Path, default=GOLDEN, help="folder of golden .npz files")
+    parser.addoption("--e2e-set", type=Path, help="a set as in tests/e2e/sets, or a folder of sets")
+    parser.addoption("--slow", action="store_true", help="run the tests marked slow, too")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Slow tests run with --slow, and on a set that was asked for."""
+    if config.getoption("--slow") or config.getoption("--e2e-set"):
+        return
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.skip(reason="slow; run with --slow"))
 
 
 def golden_meta(file: Path) -> dict:
