@@ -1,1 +1,1 @@
-"""From released files to released outputs, per system, beside what the published code made of them."""
+"""From released files to released outputs, beside what the published code made of them."""
