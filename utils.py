@@ -325,7 +325,12 @@ def _sync(path: Path) -> None:
 
 
 def write_manifest(
-    output_dir: str | Path, config: Any, *, seed: int, files: Iterable[str | Path] = ()
+    output_dir: str | Path,
+    config: Any,
+    *,
+    seed: int,
+    files: Iterable[str | Path] = (),
+    rules: Mapping[str, str] | None = None,
 ) -> Path:
     """Writes what is needed to repeat a run to `output_dir`/manifest.json (process 0 only).
 
@@ -336,6 +341,7 @@ def write_manifest(
         config: the merged configuration as plain dicts (`configs.to_dict`).
         seed: before the rank is added.
         files: annotation files, whose fingerprints tell a changed data set from the same one.
+        rules: what the numbers depend on and no configuration can change, by name.
     """
     path = Path(output_dir) / MANIFEST
     if is_main():
@@ -343,6 +349,7 @@ def write_manifest(
             "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
             "config": config,
             "seed": seed,
+            "rules": dict(rules or {}),
             "world_size": world_size(),
             "git": git_state(),
             "versions": versions(),

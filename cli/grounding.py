@@ -107,7 +107,11 @@ def run(
     proposals = detections.read(config.data.det_file) if config.data.det_file else {}
     loader = make_eval_loader(dataset, tokenizer, config.batch_size, workers=config.data.workers)
     utils.write_manifest(
-        output_dir, to_dict(config), seed=config.seed, files=annotation_files(config)
+        output_dir,
+        to_dict(config),
+        seed=config.seed,
+        files=annotation_files(config),
+        rules={"tokens": checkpoint.TOKENS},
     )
     return evaluate_checkpoints(
         checkpoints,

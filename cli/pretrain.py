@@ -115,8 +115,11 @@ def run(config: PretrainConfig, args: argparse.Namespace, device: torch.device) 
         restore_model=lambda model, state: checkpoint.fill(model, state, LoadReport("resumed run")),
         keep=config.keep,
         may_change=MAY_CHANGE,
+        beside={"tokens": checkpoint.TOKENS},
     )
     resume = snapshots.starting_point(args.resume, args.checkpoint)
+    if resume is not None:
+        checkpoint.require_tokens(resume)
     if args.checkpoint and not args.resume:
         logger.info("%s", checkpoint.load(model, args.checkpoint))
     if args.init:
@@ -125,7 +128,11 @@ def run(config: PretrainConfig, args: argparse.Namespace, device: torch.device) 
     optimizers = create_optimizers(config, model)
     stages = build_stages(config, criteria, tokenizer)
     utils.write_manifest(
-        output_dir, to_dict(config), seed=config.seed, files=annotation_files(config)
+        output_dir,
+        to_dict(config),
+        seed=config.seed,
+        files=annotation_files(config),
+        rules={"tokens": checkpoint.TOKENS},
     )
     engine.fit(
         model,

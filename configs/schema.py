@@ -50,7 +50,7 @@ class DataConfig:
     allow_outside_paths: whether an annotation file may name images that are not below image_root.
     format: "vg" (captions with boxes) or "coco" (phrases without boxes).
     max_words: a cleaned caption is cut to this many words.
-    max_tokens: then to this many tokens, [CLS] and [SEP] included.
+    max_tokens: then to this many tokens, [CLS] included.
     mask_size: side of the square region masks, in mask pixels.
     workers: loading processes per training process; 0 loads in the training process.
     flip_swaps_words: a mirrored image also swaps "left" and "right" in its text (released: false).
@@ -82,7 +82,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         require_positive(self, "max_words", "mask_size")
-        require(self.max_tokens >= 3, "max_tokens must leave room for [CLS], a token and [SEP]")
+        require(self.max_tokens >= 2, "max_tokens must leave room for [CLS] and a token")
         require(self.workers >= 0, f"workers is {self.workers}; use 0 to load in the main process")
 
 

@@ -14,7 +14,7 @@ Boxes are xyxy float pixels of the original image, sizes (height, width).
 
 Training batch:
     image            (B, 3, S, S) float32, CLIP mean and deviation
-    text_ids         (B, L) int64
+    text_ids         (B, L) int64, [CLS] and word pieces, no [SEP]
     text_mask        (B, L) int64, 1 = token, 0 = padding
     paraphrase_index (P,) int64, which samples have a paraphrase, ascending
     paraphrase_ids   (P, L') int64, rows in that order; (0, 1) without any

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
 from dataset.grounding import EvalSample, TrainSample
@@ -14,23 +15,21 @@ from dataset.grounding import EvalSample, TrainSample
 def tokenize(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_tokens: int | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids and mask (1 = token, 0 = padding) of `texts`, both (n, L) int64, padded to the
-    longest.
+    """Texts as ALBEF reads them: [CLS] and the word pieces, without the [SEP] of BERT.
+
+    Returns ids and mask (1 = token, 0 = padding), both (n, L) int64, padded to the longest; for no
+    text at all two (0, 1) tensors. A text without a word is [CLS] alone.
 
     Args:
-        max_tokens: longer texts are cut to this many tokens, [CLS] and [SEP] included; None: no
-            limit. No text at all gives two (0, 1) tensors.
+        max_tokens: longer texts are cut to this many tokens, [CLS] included; None: no limit.
     """
     if not texts:
         return torch.zeros(0, 1, dtype=torch.int64), torch.zeros(0, 1, dtype=torch.int64)
-    encoded = tokenizer(
-        list(texts),
-        padding="longest",
-        truncation=max_tokens is not None,
-        max_length=max_tokens,
-        return_tensors="pt",
-    )
-    return encoded["input_ids"], encoded["attention_mask"]
+    pieces = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+    rows = [torch.tensor([tokenizer.cls_token_id, *row][:max_tokens]) for row in pieces]
+    ids = pad_sequence(rows, batch_first=True, padding_value=tokenizer.pad_token_id)
+    lengths = torch.tensor([len(row) for row in rows])
+    return ids, (torch.arange(ids.shape[1]) < lengths[:, None]).long()
 
 
 def _present(values: Sequence[object]) -> torch.Tensor:
@@ -46,7 +45,7 @@ class TrainCollate:
 
     Args:
         tokenizer: words to ids.
-        max_tokens: limit of a phrase, special tokens included.
+        max_tokens: limit of a phrase, [CLS] included.
         mask_size: side of the region masks; gives an empty batch of regions its shape.
     """
 

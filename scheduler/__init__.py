@@ -2,12 +2,9 @@
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Protocol
 
 import torch
-from timm.scheduler import CosineLRScheduler
-from torch import nn
 
 
 class ScheduleSettings(Protocol):
@@ -45,11 +42,11 @@ def learning_rate(
 ) -> float:
     """The learning rate of one optimiser step.
 
-    `cosine_epochs` is the rule of the released ALBEF, AMC and SelfEQ training: in epoch 0 the rate
-    climbs from warmup_lr by one index per `step_size` iterations, up to index `warmup_epochs`;
-    epoch e >= 1 has index e + warmup_epochs. An index below warmup_epochs lies on the linear
-    warm-up, one from there on at that place of a cosine over `epochs` (so the rate falls at once
-    when the warm-up ends), and beyond its end the rate is min_lr.
+    `cosine_epochs` is the rule of the released ALBEF, AMC and SelfEQ training. An index t walks
+    along a linear warm-up of `warmup_epochs` indices and then a cosine of `epochs` indices, see
+    `warm_cosine`. Epoch 0 moves by one index per `step_size` iterations until the warm-up is over
+    and stays at the peak; the released loop sets the rate after the step, so that iteration i >= 1
+    has the index (i - 1) // step_size. Epoch e >= 1 has the index warmup_epochs + e throughout.
     `cosine_steps` climbs linearly for `warmup_steps` steps, then falls along a cosine until the
     last step.
 
@@ -65,13 +62,19 @@ def learning_rate(
         step, total = epoch * steps_per_epoch + iteration, schedule.epochs * steps_per_epoch
         return cosine_steps(schedule, optimizer, step, total)
     if epoch == 0:
-        index = min(iteration // schedule.step_size, schedule.warmup_epochs)
+        index = min(max(iteration - 1, 0) // schedule.step_size, schedule.warmup_epochs)
     else:
-        index = epoch + schedule.warmup_epochs
-    table = _cosine_table(
-        optimizer.lr, schedule.epochs, schedule.min_lr, schedule.warmup_epochs, schedule.warmup_lr
-    )
-    return table[min(index, len(table) - 1)]
+        index = schedule.warmup_epochs + epoch
+    rates = (schedule.warmup_lr, optimizer.lr, schedule.min_lr)
+    return warm_cosine(index, epochs=schedule.epochs, warmup=schedule.warmup_epochs, rates=rates)
+
+
+def warm_cosine(
+    index: int, *, epochs: int, warmup: int, rates: tuple[float, float, float]
+) -> float:
+    """Linear from `rates[0]` to the peak `rates[1]` over `warmup` indices, then a whole cosine of
+    `epochs` indices, which begins at the peak; `rates[2]` from its end on."""
+    return climb_and_fall(index, total=warmup + epochs, warmup=warmup, rates=rates)
 
 
 def cosine_steps(
@@ -209,19 +212,3 @@ def apply_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     one."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group.get("lr_scale", 1.0)
-
-
-@lru_cache
-def _cosine_table(
-    peak: float, epochs: int, min_lr: float, warmup: int, warmup_lr: float
-) -> tuple[float, ...]:
-    """timm's cosine with warm-up at index 0 .. max(epochs, warmup); the last value holds beyond."""
-    holder = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=peak)
-    cosine = CosineLRScheduler(
-        holder, t_initial=epochs, lr_min=min_lr, warmup_t=warmup, warmup_lr_init=warmup_lr
-    )
-    table = []
-    for index in range(max(epochs, warmup) + 1):
-        cosine.step(index)
-        table.append(float(holder.param_groups[0]["lr"]))
-    return tuple(table)

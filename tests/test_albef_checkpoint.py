@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from configs.model import ModelConfig, TextConfig
-from models.albef.checkpoint import load, published_state
+from models.albef.checkpoint import TOKENS, load, published_state
 from models.albef.vision import resize_position_embedding
 from models.common.checkpoint import CheckpointError
 from tests.tiny_albef import MODEL, tiny_model
@@ -184,3 +184,10 @@ def test_a_refused_file_leaves_the_model_as_it_was(state, save):
     with pytest.raises(CheckpointError):
         load(model, save(state))
     assert_holds(model, before)
+
+
+def test_a_file_of_ours_says_how_its_texts_end_and_one_with_sep_is_refused(state, save):
+    own = {"config": {"stages": []}}
+    with pytest.raises(CheckpointError, match=r"end with \[SEP\].*train it anew"):
+        load(tiny_model(), save(state, **own))
+    assert load(tiny_model(), save(state, **own, tokens=TOKENS)).used

@@ -213,10 +213,10 @@ def test_a_training_batch_has_every_key_in_its_shape(root, tokenizer):
     batch = TrainCollate(tokenizer, 25, 16)([data[0, index] for index in range(3)])
     assert batch["image"].shape == (3, 3, 32, 32)
     assert batch["image"].dtype == torch.float32
-    assert batch["text_ids"].shape == batch["text_mask"].shape == (3, 7)
-    assert batch["text_mask"].sum(1).tolist() == [7, 7, 4]
+    assert batch["text_ids"].shape == batch["text_mask"].shape == (3, 6)
+    assert batch["text_mask"].sum(1).tolist() == [6, 6, 3]
     assert batch["paraphrase_index"].tolist() == [0, 1]
-    assert batch["paraphrase_ids"].shape == batch["paraphrase_mask"].shape == (2, 7)
+    assert batch["paraphrase_ids"].shape == batch["paraphrase_mask"].shape == (2, 6)
     assert batch["region_index"].tolist() == [0, 1]
     assert batch["region_mask"].shape == (2, 16, 16)
     assert batch["phrase"] == ["a man on the left"] * 2 + ["the dog"]
@@ -238,9 +238,15 @@ def test_training_texts_are_cut_to_the_token_limit_and_evaluation_texts_are_not(
     text = " ".join(["dog"] * 40)
     cut, mask = tokenize(tokenizer, [text], 25)
     assert cut.shape == (1, 25)
-    assert cut[0, -1] == tokenizer.sep_token_id
     assert mask.all()
-    assert tokenize(tokenizer, [text])[0].shape == (1, 42)
+    assert tokenize(tokenizer, [text])[0].shape == (1, 41)
+
+
+def test_a_text_is_cls_and_its_pieces_without_sep_and_one_without_words_cls_alone(tokenizer):
+    ids, mask = tokenize(tokenizer, ["the man", ""])
+    assert tokenizer.convert_ids_to_tokens(ids[0]) == ["[CLS]", "the", "man"]
+    assert ids[1].tolist() == [tokenizer.cls_token_id] + [tokenizer.pad_token_id] * 2
+    assert mask.tolist() == [[1, 1, 1], [1, 0, 0]]
 
 
 def test_all_phrases_of_an_image_make_one_evaluation_item(root):
@@ -282,7 +288,7 @@ def test_an_evaluation_batch_says_which_image_each_phrase_belongs_to(root, token
     batch = EvalCollate(tokenizer)([data[0], data[1]])
     assert batch["image"].shape == (2, 3, 32, 32)
     assert batch["phrase_image"].tolist() == [0, 1, 1]
-    assert batch["text_ids"].shape == (3, 5)
+    assert batch["text_ids"].shape == (3, 4)
     assert batch["phrase"] == ["a dog", "a man", "the red hat"]
     assert batch["size"] == [(60, 80)] * 2
     assert batch["image_index"] == [0, 1]

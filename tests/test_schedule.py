@@ -23,28 +23,36 @@ def cosine(index):
 
 
 def test_the_first_epoch_climbs_from_warmup_lr_in_steps_of_a_hundred_iterations():
-    assert released(0, 0) == released(0, 99) == 1e-6
-    assert released(0, 100) == released(0, 199) == pytest.approx(1e-6 + 9e-6 / 10)
-    assert released(0, 999) == pytest.approx(1e-6 + 9 * 9e-6 / 10)
+    assert released(0, 0) == released(0, 1) == released(0, 100) == 1e-6
+    assert released(0, 101) == released(0, 200) == pytest.approx(1e-6 + 9e-6 / 10)
+    assert released(0, 1000) == pytest.approx(1e-6 + 9 * 9e-6 / 10)
 
 
-def test_after_the_warm_up_the_first_epoch_stays_at_the_cosine_of_the_warm_up_length():
-    assert released(0, 1000) == released(0, 4999) == pytest.approx(cosine(10))
+def test_after_the_warm_up_the_first_epoch_stays_at_the_peak():
+    assert released(0, 1001) == released(0, 4999) == pytest.approx(1e-5)
 
 
-def test_a_later_epoch_uses_the_cosine_at_epoch_plus_warm_up_epochs():
-    assert released(1) == released(1, 4999) == pytest.approx(cosine(11))
-    assert released(19) == pytest.approx(cosine(29))
+def test_a_later_epoch_uses_the_cosine_from_the_peak_on():
+    assert released(1) == released(1, 4999) == pytest.approx(cosine(1))
+    assert released(29) == pytest.approx(cosine(29))
+    assert released(30) == released(31) == pytest.approx(1e-6)
 
 
-def test_beyond_the_end_of_the_cosine_the_rate_is_min_lr():
-    assert released(20) == released(29) == pytest.approx(1e-6)
+def test_the_rates_of_amc_are_those_that_its_release_prints():
+    schedule = ScheduleConfig(epochs=30, min_lr=1e-6, warmup_lr=1e-6, warmup_epochs=20)
+
+    def rate(epoch, iteration=0):
+        return learning_rate(schedule, ADAMW, epoch, iteration, 5000)
+
+    assert rate(0, 2001) == pytest.approx(1e-5)
+    rates = [rate(epoch) for epoch in (1, 10, 20, 29)]
+    assert rates == pytest.approx([9.975e-6, 7.75e-6, 3.25e-6, 1.025e-6], rel=1e-3)
 
 
 def test_a_short_run_whose_warm_up_is_longer_than_its_cosine_still_has_rates():
     schedule = ScheduleConfig(epochs=2, warmup_epochs=20)
-    rates = [learning_rate(schedule, ADAMW, 0, i, 3000) for i in (0, 1999, 2000)]
-    assert rates == pytest.approx([1e-6, 1e-6 + 19 * 9e-6 / 20, 1e-6])
+    rates = [learning_rate(schedule, ADAMW, 0, i, 3000) for i in (0, 2000, 2001)]
+    assert rates == pytest.approx([1e-6, 1e-6 + 19 * 9e-6 / 20, 1e-5])
 
 
 def test_cosine_steps_climbs_linearly_peaks_after_the_warm_up_and_ends_at_min_lr():

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dataset.collate import tokenize
 from dataset.record import Phrase
 from dataset.text import clean_caption, load_tokenizer, paraphrase, swap_left_right
+from tests.conftest import GOLDEN
 from tests.dataset_files import write_vocabulary
 
 
@@ -105,3 +109,12 @@ def test_a_folder_of_the_user_wins_over_a_shipped_vocabulary_of_that_name(tmp_pa
     write_vocabulary(tmp_path / "bert-base-uncased")
     monkeypatch.chdir(tmp_path)
     assert len(load_tokenizer("bert-base-uncased")) == 22
+
+
+def test_albefs_tokens_are_those_of_the_published_tokeniser():
+    cases = json.loads((GOLDEN / "albef_tokens.json").read_text())["cases"]
+    tokenizer = load_tokenizer("bert-base-uncased")
+    for case in cases:
+        for name, limit in (("evaluation", None), ("training", 25)):
+            ids, mask = tokenize(tokenizer, [case["text"]], limit)
+            assert ids[0][mask[0].bool()].tolist() == case[name]

@@ -57,12 +57,11 @@ def tiny_criterion(*objectives: str) -> ObjectiveList:
 
 
 def texts(count: int, draw: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids and mask (count, 7): [CLS], some words, [SEP], padding."""
+    """Ids and mask (count, 7): [CLS], some words, padding."""
     ids = torch.randint(5, TEXT.vocab_size, (count, 7), generator=draw)
     lengths = torch.randint(3, 8, (count, 1), generator=draw)
     place = torch.arange(7)
     ids[:, 0] = Tokenizer.cls_token_id
-    ids = torch.where(place == lengths - 1, 3, ids)
     mask = (place < lengths).long()
     return ids * mask, mask
 

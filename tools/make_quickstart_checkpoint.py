@@ -64,7 +64,8 @@ def shrink(checkpoint: Path, out: Path) -> None:
     ]
     config = {"model": content["config"]["model"], "stages": stages}
     with utils.atomic_write(out) as partial:
-        torch.save({"model": model, "config": config, "epoch": content["epoch"]}, partial)
+        kept = {"tokens": content["tokens"], "epoch": content["epoch"]}
+        torch.save({"model": model, "config": config, **kept}, partial)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,8 @@ TWIN = tuple(f"{name}_m." for name in MOMENTUM_PAIRS)
 QUEUES = ("image_queue", "text_queue", "queue_ptr")
 # The masked-language head plays no part in an explanation; fine-tuned files may come without it.
 WORD_HEAD = ("text_encoder.cls.",)
+TOKENS = "[CLS] and word pieces, no [SEP]"
+"""What a text becomes, as in all published checkpoints; kept in every file of ours."""
 
 
 def load(model: ALBEF, path: str | Path) -> LoadReport:
@@ -40,8 +42,24 @@ def load(model: ALBEF, path: str | Path) -> LoadReport:
         FileNotFoundError, CheckpointError: see `models.common.checkpoint`.
     """
     state, report = read_published(path)
+    require_tokens(path)
     fill(model, state, report)
     return report
+
+
+def require_tokens(path: str | Path) -> None:
+    """Raises CheckpointError if a file of ours was trained on texts that end with [SEP].
+
+    Such a model sees every text, map and point otherwise than its batches show them.
+    """
+    content = read_checkpoint(path)
+    config = content.get("config")
+    ours = isinstance(config, dict) and "stages" in config
+    if ours and content.get("tokens") != TOKENS:
+        raise CheckpointError(
+            f"{path}: was trained on texts that end with [SEP], which ALBEF's texts do not have "
+            f"({TOKENS}); train it anew"
+        )
 
 
 def fill(model: ALBEF, published: dict[str, Tensor], report: LoadReport) -> None:
