@@ -334,3 +334,23 @@ def test_a_phrase_has_the_same_map_alone_with_others_and_among_other_images(mode
 def test_a_layer_without_cross_attention_cannot_be_explained():
     with pytest.raises(ValueError, match=rf"choose one of 2\.\.{TEXT.num_hidden_layers - 1}"):
         Explainer(tiny_model(momentum=False), layer=1)
+
+
+@pytest.mark.parametrize("stem", ["linear", "convolutions"])
+@pytest.mark.parametrize("patch", [4, 8, 16])
+def test_a_cell_responds_to_pixels_around_the_middle_of_its_patch(stem, patch):
+    grid, row, column = 12, 5, 6
+    pull = torch.zeros(2)
+    for seed in range(20):
+        torch.manual_seed(seed)
+        encoder = vision_transformer(
+            image_size=grid * patch, patch_size=patch, width=32, depth=1, heads=2, stem=stem
+        )
+        image = torch.randn(2, 3, grid * patch, grid * patch, requires_grad=True)
+        cell = encoder.patch_embed.eval()(image).unflatten(1, (grid, grid))[:, row, column]
+        (cell * torch.randn_like(cell)).sum().backward()
+        energy = image.grad.square().sum((0, 1))
+        places = (torch.arange(grid * patch) + 0.5) / patch
+        centre = torch.stack([energy.sum(1) @ places, energy.sum(0) @ places]) / energy.sum()
+        pull += (centre - torch.tensor([row + 0.5, column + 0.5])) / 20
+    assert pull.abs().max() < 0.1, pull

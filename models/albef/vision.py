@@ -15,8 +15,8 @@ class ConvolutionalPatchEmbed(PatchEmbed):
     """Patches through convolutions instead of one linear map (Xiao et al., *Early Convolutions Help
     Transformers See Better*, NeurIPS 2021).
 
-    Two 3 x 3 convolutions with batch norm at every resolution, the first of which halves it, until
-    a cell is a patch; then a linear map. Same grid and shapes as timm's `PatchEmbed`.
+    Two convolutions with batch norm at every resolution, the first of which halves it, until a cell
+    is a patch; then a linear map. Same grid and shapes as timm's `PatchEmbed`.
     """
 
     def __init__(self, img_size: int, patch_size: int, embed_dim: int, **timm_options: object):
@@ -33,7 +33,10 @@ class ConvolutionalPatchEmbed(PatchEmbed):
 
 
 def _block(before: int, channels: int, *, stride: int) -> list[nn.Module]:
-    convolution = nn.Conv2d(before, channels, 3, stride, padding=1, bias=False)
+    # What a cell sees must lie around its patch, as heat maps are read cell by patch: with 3 pixels
+    # a halving convolution would see half a pixel too far up and left.
+    kernel = 4 if stride == 2 else 3
+    convolution = nn.Conv2d(before, channels, kernel, stride, padding=1, bias=False)
     nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
     return [convolution, nn.BatchNorm2d(channels), nn.ReLU()]
 
