@@ -325,14 +325,9 @@ def _sync(path: Path) -> None:
 
 
 def write_manifest(
-    output_dir: str | Path,
-    config: Any,
-    *,
-    seed: int,
-    files: Iterable[str | Path] = (),
-    rules: Mapping[str, str] | None = None,
+    folder: str | Path, config: Any, *, seed: int, files: Iterable[str | Path] = (), **rules: str
 ) -> Path:
-    """Writes what is needed to repeat a run to `output_dir`/manifest.json (process 0 only).
+    """Writes what is needed to repeat a run to `folder`/manifest.json (process 0 only).
 
     Nothing in it depends on the host: the same code, data and command write the same text on
     any machine, apart from versions.
@@ -343,13 +338,13 @@ def write_manifest(
         files: annotation files, whose fingerprints tell a changed data set from the same one.
         rules: what the numbers depend on and no configuration can change, by name.
     """
-    path = Path(output_dir) / MANIFEST
+    path = Path(folder) / MANIFEST
     if is_main():
         manifest = {
             "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
             "config": config,
             "seed": seed,
-            "rules": dict(rules or {}),
+            "rules": rules,
             "world_size": world_size(),
             "git": git_state(),
             "versions": versions(),

@@ -14,6 +14,9 @@ _WORKER_ERROR = re.compile(
 )
 
 
+STRICT_HELP = "stop at the first record that cannot be used as annotated"
+
+
 def run_script(main: Callable[[], object]) -> None:
     """Run a script's `main`; errors in its input end it with their message, not a traceback."""
     try:

@@ -5,15 +5,42 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
+import engine
 import utils
 from report.pages import Samples, markdown, write_report
 from report.predictions import Prediction, Run, file_name, read_predictions, write_predictions
 from report.results import chance_rows, merge_rows, score_rows, update_rows
 
 logger = logging.getLogger("groundwork")
+
+
+@dataclass
+class Remarks:
+    """What is to be said about an evaluation.
+
+    corrupt: paths of pictures that could not be decoded and were left out.
+    faults: what cannot be used as annotated and was used as released, a line each.
+    """
+
+    corrupt: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+    def add(self, batch: dict[str, Any]) -> None:
+        """Take note of an evaluation batch."""
+        self.corrupt += batch["corrupt"]
+        self.faults += batch["faults"]
+
+    def gathered(self) -> Remarks:
+        """Those of all processes; every one must call this."""
+        parts = utils.all_gather_objects(self)
+        return Remarks(
+            [path for part in parts for path in part.corrupt],
+            [line for part in parts for line in part.faults],
+        )
 
 
 def checkpoint_files(path: Path) -> list[Path]:
@@ -34,7 +61,7 @@ def evaluate_checkpoints(
     checkpoints: Path,
     output_dir: Path,
     describe: Callable[[Path], Run],
-    predict: Callable[[Path], tuple[list[Prediction], list[str]]],
+    predict: Callable[[Path], tuple[list[Prediction], Remarks]],
     *,
     again: bool,
 ) -> list[dict]:
@@ -46,8 +73,7 @@ def evaluate_checkpoints(
         checkpoints: a file or a folder.
         output_dir: receives results.json, the report, and a folder of predictions per checkpoint.
         describe: checkpoint -> the columns that all rows about it share.
-        predict: checkpoint -> all predictions (of all processes), and the paths of corrupt
-            pictures that were left out.
+        predict: checkpoint -> all predictions (of all processes), and what is to be said of them.
         again: evaluate also what has results.
 
     Returns:
@@ -66,13 +92,12 @@ def evaluate_checkpoints(
             about, predictions = earlier
         else:
             began = time.perf_counter()
-            predictions, corrupt = predict(file)
+            predictions, remarks = predict(file)
             seconds = time.perf_counter() - began
-            if corrupt:
-                about = without_corrupt(about, corrupt)
+            about = with_remarks(about, remarks, folder)
             if utils.is_main():
                 write_predictions(folder, about, predictions)
-            log.append(log_line(about, predictions, corrupt, seconds))
+            log.append(log_line(about, predictions, remarks, seconds))
         new = score_rows(about, predictions) + chance_rows(about, predictions)
         rows = merge_rows(rows, new)
         if utils.is_main():
@@ -95,21 +120,28 @@ def earlier_evaluation(folder: Path, about: Run) -> tuple[Run, list[Prediction]]
     return (run, predictions) if same else None
 
 
-def without_corrupt(about: Run, corrupt: Sequence[str]) -> Run:
-    """The run with a note on the pictures that it left out, which the log names."""
-    logger.warning(
-        "%d images cannot be decoded and are left out, with their phrases: %s",
-        len(corrupt),
-        ", ".join(corrupt),
-    )
-    return replace(about, note=f"{about.note}, {len(corrupt)} corrupt images left out")
+def with_remarks(about: Run, remarks: Remarks, folder: Path) -> Run:
+    """The run with a note on what was left out or not used as annotated, which the log names."""
+    note = about.note
+    if remarks.corrupt:
+        logger.warning(
+            "%d images cannot be decoded and are left out, with their phrases: %s",
+            len(remarks.corrupt),
+            ", ".join(remarks.corrupt),
+        )
+        note += f", {len(remarks.corrupt)} corrupt images left out"
+    faults = engine.FaultLog(folder)
+    faults.add(remarks.faults)
+    if count := faults.write():
+        note += f", {count} expressions not as annotated"
+    return replace(about, note=note)
 
 
-def require_predictions(predictions: Sequence[Prediction], corrupt: Sequence[str]) -> None:
+def require_predictions(predictions: Sequence[Prediction], remarks: Remarks) -> None:
     """Raises ValueError if every picture was corrupt, so that there is nothing to score."""
     if not predictions:
         raise ValueError(
-            f"no image can be decoded, {', '.join(corrupt[:1])} for one; fetch them again"
+            f"no image can be decoded, {', '.join(remarks.corrupt[:1])} for one; fetch them again"
         )
 
 
@@ -120,13 +152,15 @@ def below(path: str, folder: str) -> str:
 
 
 def log_line(
-    about: Run, predictions: Sequence[Prediction], corrupt: Sequence[str], seconds: float
+    about: Run, predictions: Sequence[Prediction], remarks: Remarks, seconds: float
 ) -> dict:
     """What `log.txt` says about one checkpoint: every metric per split."""
     where = {"checkpoint": about.checkpoint, "benchmark": about.benchmark, "note": about.note}
     line: dict[str, object] = dict(where)
     for row in score_rows(about, predictions):
         line[f"{row['split']} {row['metric']}"] = row["value"]
-    if corrupt:
-        line["corrupt_images_left_out"] = len(corrupt)
+    if remarks.corrupt:
+        line["corrupt_images_left_out"] = len(remarks.corrupt)
+    if remarks.faults:
+        line["expressions_not_as_annotated"] = len(set(remarks.faults))
     return line | {"phrases": len(predictions), "phrases_per_second": len(predictions) / seconds}

@@ -15,8 +15,9 @@ from tqdm import tqdm
 import engine
 import metrics
 import utils
-from cli import check_vocabulary
+from cli import STRICT_HELP, check_vocabulary
 from cli.evaluation import (
+    Remarks,
     below,
     checkpoint_files,
     evaluate_checkpoints,
@@ -57,6 +58,7 @@ def parse_args(argv: Sequence[str] | None, *, description: str, config: str) -> 
     parser.add_argument("--text_encoder", help="tokeniser: hub name, folder, or vocab.txt")
     parser.add_argument("--device", help="cuda, cuda:1, cpu; default: cuda if there is one")
     parser.add_argument("--seed", type=int, help="of the intervals and of the pictures shown")
+    parser.add_argument("--strict", action="store_true", help=STRICT_HELP)
     parser.add_argument("--again", action="store_true", help="evaluate what has results already")
     parser.add_argument("--data", help="root of the data; trees of the repositories are known")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="override config")
@@ -82,6 +84,7 @@ def main(
         ("explanation.mode", args.gradcam_mode),
         ("explanation.block", args.block_num),
         ("seed", args.seed),
+        ("data.strict", "true" if args.strict else None),
     ):
         if value is not None:
             overrides.append(f"{key}={value}")
@@ -111,7 +114,7 @@ def run(
         to_dict(config),
         seed=config.seed,
         files=annotation_files(config),
-        rules={"tokens": checkpoint.TOKENS},
+        tokens=checkpoint.TOKENS,
     )
     return evaluate_checkpoints(
         checkpoints,
@@ -138,6 +141,8 @@ def build_dataset(config: GroundingConfig) -> EvalDataset:
         data.max_words or benchmark.max_words,
         tolerate_corrupt=data.tolerate_corrupt,
         allow_outside_paths=data.allow_outside_paths,
+        opener=data.opener,
+        strict=data.strict,
     )
 
 
@@ -193,18 +198,18 @@ def predict(
     loader: torch.utils.data.DataLoader,
     proposals: dict[str, np.ndarray],
     device: torch.device,
-) -> tuple[list[Prediction], list[str]]:
+) -> tuple[list[Prediction], Remarks]:
     """Ground every phrase with the checkpoint in `file`.
 
     Returns:
-        The predictions, and the paths of corrupt pictures that were left out.
+        The predictions, and what is to be said of them.
     """
-    corrupt: list[str] = []
+    remarks = Remarks()
 
     def readable(batches: Iterable[dict]) -> Iterator[dict]:
         with tqdm(batches, desc=file.name, unit="batch", mininterval=1.0) as progress:
             for batch in progress:
-                corrupt.extend(batch["corrupt"])
+                remarks.add(batch)
                 if batch["image_path"]:
                     yield batch
 
@@ -228,8 +233,8 @@ def predict(
             # Proposals are filed by image id, which is what such records are called by.
             boxes = proposals.get(batch["record_ids"][row]) if proposals else None
             predictions.append(to_prediction(batch, row, images[owners[row]], grounding, boxes))
-    require_predictions(predictions, corrupt)
-    return predictions, corrupt
+    require_predictions(predictions, remarks)
+    return predictions, remarks
 
 
 def to_prediction(

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 import engine
 import utils
-from cli import check_vocabulary
+from cli import STRICT_HELP, check_vocabulary
 from configs import load_config, to_dict
 from configs.schema import PretrainConfig, StageConfig
 from configs.trees import root_overrides
@@ -61,6 +61,7 @@ def parse_args(argv: Sequence[str] | None, *, description: str, config: str) -> 
     parser.add_argument("--text_encoder", help="tokeniser: hub name, folder, or vocab.txt")
     parser.add_argument("--device", help="cuda, cuda:1, cpu; default: cuda if there is one")
     parser.add_argument("--seed", type=int, help="overrides the config's seed")
+    parser.add_argument("--strict", action="store_true", help=STRICT_HELP)
     parser.add_argument(
         "--init",
         nargs=2,
@@ -90,6 +91,8 @@ def main(argv: Sequence[str] | None, *, description: str, config: str, data_form
         overrides.append(f"data.text_encoder={args.text_encoder}")
     if args.seed is not None:
         overrides.append(f"seed={args.seed}")
+    if args.strict:
+        overrides.append("data.strict=true")
     device = utils.init_distributed(args.device)
     utils.setup_logging()  # knows by now which process speaks, and hears what the config reports
     try:
@@ -132,7 +135,7 @@ def run(config: PretrainConfig, args: argparse.Namespace, device: torch.device) 
         to_dict(config),
         seed=config.seed,
         files=annotation_files(config),
-        rules={"tokens": checkpoint.TOKENS},
+        tokens=checkpoint.TOKENS,
     )
     engine.fit(
         model,
@@ -231,6 +234,8 @@ def build_loader(
         all_boxes=data.all_boxes,
         tolerate_corrupt=data.tolerate_corrupt,
         allow_outside_paths=data.allow_outside_paths,
+        opener=data.opener,
+        strict=data.strict,
     )
     return make_train_loader(
         dataset,

@@ -16,7 +16,14 @@ from tqdm import tqdm
 
 import engine
 import utils
-from cli.evaluation import below, checkpoint_files, evaluate_checkpoints, require_predictions
+from cli import STRICT_HELP
+from cli.evaluation import (
+    Remarks,
+    below,
+    checkpoint_files,
+    evaluate_checkpoints,
+    require_predictions,
+)
 from cli.rooms import ROOMS
 from cli.texts import Tokenizer, load_texts, require_same_words
 from configs import ReferringConfig, load_config, to_dict
@@ -42,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--text_encoder", help="tokeniser: hub name, folder, or vocab.txt")
     parser.add_argument("--device", help="cuda, cuda:1, cpu; default: cuda if there is one")
     parser.add_argument("--seed", type=int, help="overrides the config's seed")
+    parser.add_argument("--strict", action="store_true", help=STRICT_HELP)
     parser.add_argument("--data", help="root of the data; trees of the repositories are known")
     parser.add_argument(
         "--set", nargs="+", default=[], metavar="KEY=VALUE", help="override config values"
@@ -55,6 +63,8 @@ def load_settings(args: argparse.Namespace) -> ReferringConfig:
         overrides.append(f"data.text_encoder={args.text_encoder}")
     if args.seed is not None:
         overrides.append(f"seed={args.seed}")
+    if args.strict:
+        overrides.append("data.strict=true")
     return load_config(args.config, "referring", overrides)
 
 
@@ -114,7 +124,7 @@ def run(
         files=source_files(files, config.data.format),
     )
 
-    def predict_with(file: Path) -> tuple[list[Prediction], list[str]]:
+    def predict_with(file: Path) -> tuple[list[Prediction], Remarks]:
         require_same_words(tokenizer, file)
         logger.info("%s", room.load(model, file))
         return predict(config, model, postprocess, loader, device)
@@ -225,6 +235,8 @@ def build_dataset(
             scale_jitter=data.scale_jitter and training,
             tolerate_corrupt=data.tolerate_corrupt,
             allow_outside_paths=data.allow_outside_paths,
+            opener=data.opener,
+            strict=data.strict,
             seed=config.seed,
         ),
     )
@@ -265,15 +277,15 @@ def predict(
     postprocess: Postprocess,
     loader: DataLoader,
     device: torch.device,
-) -> tuple[list[Prediction], list[str]]:
+) -> tuple[list[Prediction], Remarks]:
     """Ground every expression.
 
     Returns:
-        The predictions of all processes in the order of the data set, and the paths of corrupt
-        pictures that were left out.
+        The predictions of all processes in the order of the data set, and what is to be said of
+        them.
     """
     mine: list[tuple[int, Prediction]] = []
-    corrupt: list[str] = []
+    remarks = Remarks()
     batches = engine.evaluate(
         model,
         postprocess,
@@ -285,16 +297,16 @@ def predict(
         ),
     )
     for batch, groundings in batches:
-        corrupt += batch["corrupt"]
+        remarks.add(batch)
         for row, grounding in enumerate(groundings):
             images, several = evaluation_images(config), config.several_targets
             prediction = to_prediction(batch, row, grounding, images, several=several)
             mine.append((batch["sample_index"][int(batch["phrase_image"][row])], prediction))
     everyone = [item for part in utils.all_gather_objects(mine) for item in part]
-    corrupt = [path for part in utils.all_gather_objects(corrupt) for path in part]
+    remarks = remarks.gathered()
     predictions = [prediction for _, prediction in sorted(everyone, key=lambda item: item[0])]
-    require_predictions(predictions, corrupt)
-    return predictions, corrupt
+    require_predictions(predictions, remarks)
+    return predictions, remarks
 
 
 def to_prediction(

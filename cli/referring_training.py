@@ -91,7 +91,9 @@ def run(config: ReferringConfig, args: argparse.Namespace, device: torch.device)
     model.to(device)
     optimizers = {"run": create_rated_optimizer(config.optimizer, model)}
     stages = build_stages(config, criterion, tokenizer)
-    validation = build_validation(config, model, postprocess, tokenizer, device)
+    validation = build_validation(
+        config, model, postprocess, tokenizer, device, output_dir=output_dir
+    )
     if utils.is_main():
         save_words(tokenizer, output_dir)
     utils.write_manifest(
@@ -182,6 +184,8 @@ def build_validation(
     postprocess: referring.Postprocess,
     tokenizer: Tokenizer,
     device: torch.device,
+    *,
+    output_dir: Path,
 ) -> engine.Validation | None:
     """The evaluation that chooses checkpoint_best.pth; None if the configuration wants none."""
     select = config.select
@@ -190,11 +194,14 @@ def build_validation(
     splits = [select.split]
     loader = referring.evaluation_loader(config, tokenizer, referring.chosen_files(config, splits))
     about = referring.describe(config, "", splits)
+    faults = engine.FaultLog(output_dir / "validation")
 
     def validate(epochs: int) -> dict[str, float] | None:
         if epochs % select.every and epochs != config.total_epochs:
             return None
-        predictions, _ = referring.predict(config, model, postprocess, loader, device)
+        predictions, remarks = referring.predict(config, model, postprocess, loader, device)
+        faults.add(remarks.faults)
+        faults.write()
         values = referring.metric_values(about, predictions)
         if select.metric not in values:
             raise ValueError(

@@ -14,7 +14,7 @@ from configs.checks import require, require_positive
 from configs.mapping import from_mapping, join
 from configs.refclip import RefclipModelConfig
 from configs.reftr import ReftrModelConfig
-from configs.schema import OptimizerConfig
+from configs.schema import Opener, OptimizerConfig
 from configs.simrec import SimrecModelConfig
 
 ModelConfig = ReftrModelConfig | RefclipModelConfig | SimrecModelConfig | AlvgModelConfig
@@ -83,6 +83,9 @@ class ReferringDataConfig:
     allow_outside_paths: whether an annotation file may name images that are not below image_root.
     tolerate_corrupt: images that cannot be decoded are replaced (training) or left out
         (evaluation), and counted.
+    opener: how pictures are opened, one of `dataset.images.OPENERS`; "opencv" is the released rule.
+    strict: stop at the first record that cannot be used as annotated; otherwise it is used as the
+        release uses it, and counted in the log.
     """
 
     format: Format = "tuples"
@@ -114,6 +117,8 @@ class ReferringDataConfig:
     cache_dir: str | None = None
     allow_outside_paths: bool = False
     tolerate_corrupt: bool = False
+    opener: Opener = "shown"
+    strict: bool = False
 
     def __post_init__(self) -> None:
         require_positive(self, "image_size", "max_image_size", "max_phrases")

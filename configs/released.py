@@ -104,6 +104,7 @@ _QUIRKS = {
     "objectives.itc_itm_mlm.mlm_distill_over": "tokens",
     "objectives.amc.amc_mean_over": "batch",
     "data.flip_swaps_words": False,
+    "data.opener": "pillow",
 }
 _ALBEF_CHECKPOINT_BERT = "config_bert.json"
 
@@ -193,9 +194,10 @@ def _add_released_training(nested: dict, where: str) -> None:
 
 def _add_released_evaluation(nested: dict) -> None:
     """The released Flickr30k script has its own image size and reads the folder of its lists."""
+    nested.setdefault("data", {})["opener"] = "pillow"
     if not str(nested.get("benchmark", "")).endswith("flickr30k"):
         return
-    data = nested.setdefault("data", {})
+    data = nested["data"]
     nested.setdefault("model", {})["image_size"] = BENCHMARKS["flickr30k"].image_size
     files = data.get("test_file") or []
     first = PurePath(files if isinstance(files, str) else files[0]) if files else None

@@ -39,6 +39,9 @@ __all__ = [
 ]
 
 
+Opener = Literal["shown", "pillow", "opencv"]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataConfig:
     """Training data.
@@ -59,6 +62,9 @@ class DataConfig:
     all_boxes: the region of a phrase is all of its boxes; false (released, whose lists have one box
         each) draws one.
     tolerate_corrupt: images that cannot be decoded are replaced by another, and counted in the log.
+    opener: how pictures are opened, one of `dataset.images.OPENERS`; "pillow" is the released rule.
+    strict: stop at the first record that cannot be used as annotated; otherwise it is used as the
+        release uses it, and counted in the log.
     text_encoder: tokeniser: name on the hub, or a folder with vocab.txt, or that file.
     cache_dir: folder for the memory-mapped record tables; None = in memory, read anew by each run.
     """
@@ -77,6 +83,8 @@ class DataConfig:
     colour_jitter: bool = True
     all_boxes: bool = False
     tolerate_corrupt: bool = False
+    opener: Opener = "shown"
+    strict: bool = False
     text_encoder: str = "bert-base-uncased"
     cache_dir: str | None = None
 
@@ -259,7 +267,7 @@ class EvalDataConfig:
     det_file: RefCOCO+: proposals per image; None leaves the proposal metric out.
     flickr_data: Flickr30k: folder with {split}.txt, bounding_boxes_{split}.json and
         sentences_{split}.json.
-    image_root, allow_outside_paths, text_encoder, workers: as in training.
+    image_root, allow_outside_paths, opener, strict, text_encoder, workers: as in training.
     splits: which splits; empty = all that the benchmark reports.
     max_words: phrases are cut to this many words; None = the benchmark's rule.
     tolerate_corrupt: leave images out that cannot be decoded, and say so in the log and the note.
@@ -276,6 +284,8 @@ class EvalDataConfig:
     text_encoder: str = "bert-base-uncased"
     workers: int = 4
     tolerate_corrupt: bool = False
+    opener: Opener = "shown"
+    strict: bool = False
 
     def __post_init__(self) -> None:
         require_positive(self, "max_words")

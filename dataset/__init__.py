@@ -26,6 +26,7 @@ Training batch:
     image_path       list of B str
     corrupt          int, pictures that could not be decoded and were replaced (0 unless
                      tolerate_corrupt)
+    faults           list of str, what of these records cannot be used as annotated
 
 Evaluation batch:
     image            (B, 3, S, S) float32
@@ -43,6 +44,7 @@ Evaluation batch:
     image_index      list of B int, indices into the data set
     corrupt          list of str, paths of pictures that could not be decoded and are left out (none
                      unless tolerate_corrupt; if all are, B is 0 and image (0, 3, 0, 0))
+    faults           as above
 
 Referring batch (boxes and masks): B images, each with one expression or one sentence; P phrase
 slots, (H, W) the padded canvas, (h, w) a picture on it, T phrases of all images. The presence of
@@ -75,6 +77,7 @@ slots, (H, W) the padded canvas, (h, w) a picture on it, T phrases of all images
                       model.several_targets
     masks             list of T (H, W) bool arrays or None, original size; evaluation only
     corrupt           as above: int in training, list of str at evaluation
+    faults            as above
 
 Limits: one expression is cut to data.max_tokens. A sentence with phrases is not: a longer one is an
 error, as is a phrase that is not in its sentence, an empty expression and a mask of another size

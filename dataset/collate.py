@@ -77,6 +77,7 @@ class TrainCollate:
             "paraphrase": paraphrases,
             "image_path": [sample.image_path for sample in samples],
             "corrupt": sum(sample.corrupt for sample in samples),
+            "faults": [line for sample in samples for line in sample.faults],
         }
 
 
@@ -108,4 +109,5 @@ class EvalCollate:
             "image_path": [sample.image_path for sample in samples],
             "image_index": [sample.image_index for sample in samples],
             "corrupt": corrupt,
+            "faults": [line for sample in samples for line in sample.faults],
         }

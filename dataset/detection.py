@@ -140,7 +140,7 @@ class DetectionDataset(Dataset[dict[str, Any]]):
         rng = np.random.default_rng((self.seed, *index)) if isinstance(index, tuple) else None
         picture = self.pictures[number]
         path = resolve_image(self.image_root, picture.file_name, picture.source)
-        image, boxes = load_image(Path(path), picture.source), picture.boxes
+        image, boxes = load_image(Path(path), picture.source, "shown"), picture.boxes
         place = letterbox_of(image.shape[:2], self.side)
         if rng is not None:
             if self.augmentation.flip and rng.random() < 0.5:

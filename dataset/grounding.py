@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -19,7 +19,10 @@ from geometry import Box, integer_corners
 
 @dataclass(slots=True)
 class TrainSample:
-    """One drawn phrase with its picture; keys, units and shapes as in `dataset/__init__.py`."""
+    """One drawn phrase with its picture; keys, units and shapes as in `dataset/__init__.py`.
+
+    faults: what of its record cannot be used as annotated, a line each (`dataset.faults`).
+    """
 
     image: torch.Tensor
     phrase: str
@@ -27,6 +30,7 @@ class TrainSample:
     region_mask: torch.Tensor | None
     image_path: str
     corrupt: int
+    faults: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -34,6 +38,7 @@ class EvalSample:
     """One picture with all its phrases; the lists run over the phrases.
 
     image: None, with no phrases, for a picture that cannot be decoded and is left out.
+    faults: what of its records cannot be used as annotated, a line each.
     """
 
     image: torch.Tensor | None
@@ -46,6 +51,7 @@ class EvalSample:
     masks: list[np.ndarray | None]
     splits: list[str]
     record_ids: list[str]
+    faults: list[str] = field(default_factory=list)
 
 
 def _clean(phrase: Phrase, record: Record, max_words: int) -> str:
@@ -114,6 +120,8 @@ class TrainDataset(Dataset[TrainSample]):
         tolerate_corrupt: put the next record with a good picture in the place of one that cannot be
             decoded, and count it in `corrupt`; otherwise that is an error.
         allow_outside_paths: take pictures that are not below `image_root`, too.
+        opener: one of `dataset.images.OPENERS`.
+        strict: a record that cannot be used as annotated is an error.
     """
 
     def __init__(
@@ -128,6 +136,8 @@ class TrainDataset(Dataset[TrainSample]):
         all_boxes: bool = False,
         tolerate_corrupt: bool = False,
         allow_outside_paths: bool = False,
+        opener: str = "pillow",
+        strict: bool = False,
     ) -> None:
         if not len(records):
             raise ValueError("no training records; check train_file")
@@ -140,6 +150,8 @@ class TrainDataset(Dataset[TrainSample]):
         self.all_boxes = all_boxes
         self.tolerate_corrupt = tolerate_corrupt
         self.allow_outside_paths = allow_outside_paths
+        self.opener = opener
+        self.strict = strict
 
     def __len__(self) -> int:
         return len(self.records)
@@ -169,7 +181,7 @@ class TrainDataset(Dataset[TrainSample]):
                 allow_outside=self.allow_outside_paths,
             )
             try:
-                return record, load_image(path, record.source), str(path), corrupt
+                return record, load_image(path, record.source, self.opener), str(path), corrupt
             except CorruptImageError:
                 corrupt += 1
                 if not self.tolerate_corrupt or corrupt == len(self):
@@ -203,6 +215,8 @@ class EvalDataset(Dataset[EvalSample]):
         tolerate_corrupt: leave a picture that cannot be decoded out, and name it in the batch's
             `corrupt`; otherwise that is an error.
         allow_outside_paths: take pictures that are not below `image_root`, too.
+        opener: one of `dataset.images.OPENERS`.
+        strict: a record that cannot be used as annotated is an error.
     """
 
     def __init__(
@@ -214,12 +228,16 @@ class EvalDataset(Dataset[EvalSample]):
         *,
         tolerate_corrupt: bool = False,
         allow_outside_paths: bool = False,
+        opener: str = "pillow",
+        strict: bool = False,
     ) -> None:
         self.image_root = str(image_root)
         self.transform = transform
         self.max_words = max_words
         self.tolerate_corrupt = tolerate_corrupt
         self.allow_outside_paths = allow_outside_paths
+        self.opener = opener
+        self.strict = strict
         by_image: dict[str, list[Record]] = {}
         for record in records:
             by_image.setdefault(record.image, []).append(record)
@@ -238,7 +256,7 @@ class EvalDataset(Dataset[EvalSample]):
             self.image_root, first.image, first.source, allow_outside=self.allow_outside_paths
         )
         try:
-            image = load_image(path, first.source)
+            image = load_image(path, first.source, self.opener)
         except CorruptImageError:
             if not self.tolerate_corrupt:
                 raise

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path, PurePath
 
+import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile, ImageOps
 
 import utils
 
@@ -63,17 +65,72 @@ def resolve_image(
     )
 
 
-def load_image(path: Path, source: str = "") -> np.ndarray:
-    """Decode a picture completely: (H, W, 3) uint8 RGB in original size.
+def load_image(path: Path, source: str = "", opener: str = "pillow") -> np.ndarray:
+    """Decode a picture: (H, W, 3) uint8 RGB, by one of `OPENERS`.
 
     Raises:
-        CorruptImageError: truncated, damaged or no picture at all.
+        CorruptImageError: damaged, no picture at all, or pixels that are no 8-bit colours by any
+            rule; where the opener does not take them, also truncated files.
+        ValueError: no such opener.
     """
+    if opener not in OPENERS:
+        raise ValueError(f"opener {opener!r} is unknown; legal are {', '.join(OPENERS)}")
     try:
-        with Image.open(path) as picture:
-            return np.asarray(picture.convert("RGB"))
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        return OPENERS[opener](path)
+    except (OSError, SyntaxError, ValueError, cv2.error, Image.DecompressionBombError) as error:
         raise CorruptImageError(
             f"{source or 'record'}: image {path} cannot be decoded ({error}); fetch the file again,"
             " or set data.tolerate_corrupt: true to go on without it"
         ) from error
+
+
+def _with_pillow(path: Path) -> np.ndarray:
+    """As stored; a truncated file as far as it goes, grey below."""
+    before = ImageFile.LOAD_TRUNCATED_IMAGES
+    ImageFile.LOAD_TRUNCATED_IMAGES = True
+    try:
+        with Image.open(path) as picture:
+            return np.asarray(_rgb(picture))
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = before
+
+
+def _as_shown(path: Path) -> np.ndarray:
+    """Turned as its EXIF orientation says; a truncated file is damaged."""
+    with Image.open(path) as picture:
+        return np.asarray(_rgb(ImageOps.exif_transpose(picture)))
+
+
+def _with_opencv(path: Path) -> np.ndarray:
+    """Turned as its EXIF orientation says; 16 bits become 8; CMYK by OpenCV's own rule."""
+    image = cv2.imdecode(np.fromfile(path, dtype=np.uint8), cv2.IMREAD_COLOR)
+    if image is None:
+        raise OSError("OpenCV reads no picture in it")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _rgb(picture: Image.Image) -> Image.Image:
+    if picture.mode.startswith("I;16"):
+        # Pillow would cut everything above 255: all white.
+        return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8)).convert("RGB")
+    if picture.mode in ("I", "F"):
+        raise OSError(f"its pixels are numbers of 32 bits, mode {picture.mode}; save it as 8 bits")
+    return picture.convert("RGB")
+
+
+OPENERS: dict[str, Callable[[Path], np.ndarray]] = {
+    "shown": _as_shown,
+    "pillow": _with_pillow,
+    "opencv": _with_opencv,
+}
+"""How the published systems open pictures, and ours.
+
+| opener | of | orientation in EXIF | truncated files | CMYK |
+|---|---|---|---|---|
+| shown | own data: boxes are of the picture as it is shown | applied | damaged | Pillow's rule |
+| pillow | ALBEF, AMC, SelfEQ | not applied | as far as they go | Pillow's rule |
+| opencv | RefTR, RefCLIP, SimREC, ALVG | applied | as far as they go | OpenCV's rule |
+
+All drop an alpha channel and give palettes and grey pictures their colours; 16-bit grey is divided
+by 256; pictures of floats or 32-bit integers are refused by Pillow's two.
+"""

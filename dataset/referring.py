@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from dataset.grounding import check_size, require_boxes
+from dataset.faults import box_fault, said
+from dataset.grounding import check_size
 from dataset.images import CorruptImageError, load_image, resolve_image
 from dataset.masks import phrase_mask, target_masks
 from dataset.record import Phrase, Record
@@ -29,6 +30,7 @@ class ReferringSample:
     index: of the sample in its data set.
     image: None for a picture that cannot be decoded and is left out of an evaluation.
     corrupt: pictures that could not be decoded and were replaced by this one (training).
+    faults: what cannot be used as annotated, a line each (`dataset.faults`).
     """
 
     image: torch.Tensor | None
@@ -49,6 +51,7 @@ class ReferringSample:
     target_mask: torch.Tensor | None = None
     target_masks: torch.Tensor | None = None
     corrupt: int = 0
+    faults: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +76,8 @@ class ReferringRules:
         tolerate_corrupt: a picture that cannot be decoded is replaced by that of the next sample
             (training) or left out (evaluation); otherwise that is an error.
         allow_outside_paths: take pictures that are not below `image_root`, too.
+        opener: how pictures are opened, see `dataset.images.OPENERS`.
+        strict: a record that cannot be used as annotated is an error.
         seed: of the augmentation.
     """
 
@@ -90,6 +95,8 @@ class ReferringRules:
     scale_jitter: bool = False
     tolerate_corrupt: bool = False
     allow_outside_paths: bool = False
+    opener: str = "shown"
+    strict: bool = False
     seed: int = 42
 
 
@@ -215,10 +222,11 @@ class ReferringDataset(Dataset[ReferringSample]):
             stop = start + 1
         phrases = record.phrases[start:stop]
         path = self._path(record)
-        image = load_image(Path(path), record.source)
+        image = load_image(Path(path), record.source, self.rules.opener)
         size = (image.shape[0], image.shape[1])
         check_size(record, size)
-        boxes = [self._boxes(phrase, record, size) for phrase in phrases if self.rules.boxes]
+        faults = self._faults(phrases, record, size)
+        boxes = [self._boxes(phrase) for phrase in phrases if self.rules.boxes]
         masks = [self._mask(phrase, record, size, evaluation=rng is None) for phrase in phrases]
         singles = self._single_masks(phrases[0], record, size)
         if rng is not None and self.rules.scale_jitter:
@@ -253,11 +261,20 @@ class ReferringDataset(Dataset[ReferringSample]):
             target_boxes=torch.from_numpy(xyxy_to_cxcywh01(targets, size)).float(),
             target_mask=self._target_mask(masks, size) if self.rules.masks else None,
             target_masks=self._target_masks(singles, size),
+            faults=faults,
         )
 
-    def _boxes(self, phrase: Phrase, record: Record, size: tuple[int, int]) -> np.ndarray:
-        if not (self.rules.several_targets and phrase.matches_nothing):
-            require_boxes(phrase, record, size, whole_pixels=False)
+    def _faults(
+        self, phrases: Sequence[Phrase], record: Record, size: tuple[int, int]
+    ) -> list[str]:
+        """What of a sample cannot be used as annotated; raises where that is to be an error."""
+        found = [self.text.fault(phrase, record) for phrase in phrases]
+        for phrase in phrases:
+            if self.rules.boxes and not (self.rules.several_targets and phrase.matches_nothing):
+                found.append(box_fault(phrase, record, size))
+        return [said(fault, strict=self.rules.strict) for fault in found if fault is not None]
+
+    def _boxes(self, phrase: Phrase) -> np.ndarray:
         boxes = np.asarray(phrase.boxes, dtype=np.float64).reshape(-1, 4)
         return np.trunc(boxes) if self.rules.integer_boxes else boxes
 

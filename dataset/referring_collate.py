@@ -50,6 +50,7 @@ class ReferringCollate:
             "sample_index": [sample.index for sample in samples],
             "splits": [sample.split for sample in samples],
             "phrase_image": torch.repeat_interleave(torch.arange(len(samples)), counts),
+            "faults": [line for sample in samples for line in sample.faults],
             "corrupt": sum(sample.corrupt for sample in samples) if self.training else corrupt,
         }
         for key in ("phrase", "phrase_ids", "expression_ids", "boxes"):

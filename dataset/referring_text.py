@@ -64,10 +64,10 @@ class ReferringText:
     max_phrase_tokens: int = 22
 
     def check(self, record: Record) -> None:
-        """Raises ValueError, naming the record, for an empty expression, a phrase that is not in
-        its sentence, or a sentence with too many tokens."""
+        """Raises ValueError, naming the record, for an empty expression (but see `fault`), a phrase
+        that is not in its sentence, or a sentence with too many tokens."""
         for phrase in record.phrases:
-            if not phrase.text.strip():
+            if not phrase.text.strip() and not isinstance(self.tokenizer, Vocabulary):
                 raise ValueError(
                     f"{record.source}: the expression is empty; correct or remove it in the"
                     " annotation file"
@@ -84,6 +84,13 @@ class ReferringText:
         # A token has at least one character, so that most sentences need no second look.
         if len(record.sentence) + 2 > self.max_tokens:
             self._sentence(record)
+
+    def fault(self, phrase: Phrase, record: Record) -> str | None:
+        """What is wrong with an expression that is used all the same: without a word it is padding
+        only to RefCLIP and SimREC, which score it."""
+        if not isinstance(self.tokenizer, Vocabulary) or self.tokenizer(phrase.text)["input_ids"]:
+            return None
+        return f"{record.source}: the expression {phrase.text!r} has no word, read as padding"
 
     def encode(self, record: Record, phrases: tuple[Phrase, ...]) -> EncodedText:
         """The tokens of some phrases of a record: one, or with `multi_phrase` several.

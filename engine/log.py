@@ -14,6 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 import utils
+from engine.faults import FaultLog
 from engine.snapshot import Position
 
 FILE = "log.txt"
@@ -40,6 +41,7 @@ class RunLog:
         if self.main:
             self.curves = SummaryWriter(str(Path(folder) / "tensorboard"))
         self._window, self._epoch, self._corrupt = Mean(), Mean(), 0
+        self._faults = FaultLog(folder)
 
     def rewind(self, global_step: int) -> None:
         """Take back lines about steps after `global_step`: the run will write them again."""
@@ -86,6 +88,8 @@ class RunLog:
         self._epoch.add(losses)
         self._samples += sum(len(batch["image"]) for batch in batches) * utils.world_size()
         self._corrupt += sum(batch.get("corrupt", 0) for batch in batches)
+        for batch in batches:
+            self._faults.add(batch.get("faults", ()))
         self.bar.update()
         if position.step % self.every == 0:
             self._line("step", position, rate, self._window)
@@ -127,6 +131,7 @@ class RunLog:
         self.check_finite()
         values = _mean_over_processes(mean.values())
         corrupt = sum(utils.all_gather_objects(self._corrupt))
+        faults = self._faults.write() if kind == "epoch" else 0
         if not self.main:
             return
         line: dict[str, Any] = {
@@ -143,6 +148,8 @@ class RunLog:
             line["samples_per_second"] = round(self._samples / seconds, 2)
         if corrupt:
             line["corrupt_images_replaced"] = corrupt
+        if faults:
+            line["records_not_as_annotated"] = faults
         self.lines.append(line)
         for name, value in {"lr": rate, **values}.items():
             self.curves.add_scalar(f"{kind}/{name}", value, position.global_step)

@@ -149,7 +149,7 @@ def test_a_missing_picture_is_named_with_its_record_and_remedy(root):
 def test_a_truncated_or_foreign_picture_is_named_with_its_record_and_remedy(root):
     truncate(root / "1.jpg")
     (root / "2.jpg").write_text("not a picture")
-    data = TrainDataset([record(index) for index in range(3)], root, TRANSFORM)
+    data = TrainDataset([record(index) for index in range(3)], root, TRANSFORM, opener="shown")
     for index in (1, 2):
         with pytest.raises(CorruptImageError, match=rf"train\.json\[{index}\].*tolerate_corrupt"):
             data[0, index]
@@ -159,7 +159,7 @@ def test_a_tolerated_corrupt_picture_is_replaced_by_the_next_good_record_and_cou
     truncate(root / "1.jpg")
     truncate(root / "2.jpg")
     records = [record(index) for index in range(4)]
-    data = TrainDataset(records, root, TRANSFORM, tolerate_corrupt=True)
+    data = TrainDataset(records, root, TRANSFORM, tolerate_corrupt=True, opener="shown")
     sample = data[0, 1]
     assert sample.image_path.endswith("3.jpg")
     assert sample.corrupt == 2
@@ -169,7 +169,8 @@ def test_a_tolerated_corrupt_picture_is_replaced_by_the_next_good_record_and_cou
 def test_tolerance_ends_where_every_picture_is_corrupt(root):
     truncate(root / "0.jpg")
     truncate(root / "1.jpg")
-    data = TrainDataset([record(0), record(1)], root, TRANSFORM, tolerate_corrupt=True)
+    records = [record(0), record(1)]
+    data = TrainDataset(records, root, TRANSFORM, tolerate_corrupt=True, opener="shown")
     with pytest.raises(CorruptImageError):
         data[0, 0]
 

@@ -125,7 +125,7 @@ class Pictures(Dataset[tuple[str, torch.Tensor]]):
 
     def __getitem__(self, index: int) -> tuple[str, torch.Tensor]:
         image_id, path = self._images[index]
-        pixels = np.array(load_image(path, f"image {image_id}"))
+        pixels = np.array(load_image(path, f"image {image_id}", "shown"))
         return image_id, torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
 
 

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 import metrics
 import utils
 from cli import check_vocabulary, run_script
-from cli.evaluation import checkpoint_files, without_corrupt
+from cli.evaluation import checkpoint_files, with_remarks
 from cli.grounding import describe, predict
 from configs import load_config
 from configs.benchmarks import BENCHMARKS
@@ -73,11 +73,11 @@ def main(argv: Sequence[str] | None = None) -> list[dict]:
             benchmark=f"{config.benchmark.rpartition('/')[0] or 'own'}/paraphrases",
             splits=tuple(files),
         )
-        found, corrupt = predict(config, file, loader, {}, utils.choose_device(args.device))
-        if corrupt:
-            about = without_corrupt(about, corrupt)
+        found, remarks = predict(config, file, loader, {}, utils.choose_device(args.device))
+        folder = Path(args.output_dir) / file.stem
+        about = with_remarks(about, remarks, folder)
         pairs = join_pairs(found)
-        write_predictions(Path(args.output_dir) / file.stem, about, pairs)
+        write_predictions(folder, about, pairs)
         rows += score_rows(about, pairs) + chance_rows(about, pairs)
     rows = update_rows(Path(args.output_dir) / "results.json", rows)
     print(markdown(rows))
@@ -94,6 +94,8 @@ def build_loader(config: GroundingConfig, files: dict[str, str]) -> DataLoader:
         data.max_words or benchmark.max_words,
         tolerate_corrupt=data.tolerate_corrupt,
         allow_outside_paths=data.allow_outside_paths,
+        opener=data.opener,
+        strict=data.strict,
     )
     tokenizer = load_tokenizer(data.text_encoder)
     check_vocabulary(config, tokenizer)
