@@ -103,7 +103,7 @@ def _as_shown(path: Path) -> np.ndarray:
 
 def _with_opencv(path: Path) -> np.ndarray:
     """Turned as its EXIF orientation says; 16 bits become 8; CMYK by OpenCV's own rule."""
-    image = cv2.imdecode(np.fromfile(path, dtype=np.uint8), cv2.IMREAD_COLOR)
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:
         raise OSError("OpenCV reads no picture in it")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
