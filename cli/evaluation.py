@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ from report.predictions import Prediction, Run, file_name, read_predictions, wri
 from report.results import chance_rows, merge_rows, score_rows, update_rows
 
 logger = logging.getLogger("groundwork")
+_HOW_IT_IS_READ = ("workers", "cache_dir")
+"""Keys of a configuration's `data` that no number depends on."""
 
 
 @dataclass
@@ -63,6 +67,8 @@ def evaluate_checkpoints(
     describe: Callable[[Path], Run],
     predict: Callable[[Path], tuple[list[Prediction], Remarks]],
     *,
+    settings: Mapping[str, Any],
+    annotations: Iterable[Path | str],
     again: bool,
 ) -> list[dict]:
     """Evaluate a checkpoint, or every one of a folder; write predictions, rows and report.
@@ -74,6 +80,8 @@ def evaluate_checkpoints(
         output_dir: receives results.json, the report, and a folder of predictions per checkpoint.
         describe: checkpoint -> the columns that all rows about it share.
         predict: checkpoint -> all predictions (of all processes), and what is to be said of them.
+        settings: the configuration as plain dicts. annotations: the files that are read. With the
+            weights they decide whether an earlier evaluation is the same one.
         again: evaluate also what has results.
 
     Returns:
@@ -83,9 +91,11 @@ def evaluate_checkpoints(
     log = utils.JsonLines(output_dir / "log.txt")
     rows: list[dict] = []
     samples: list[Samples] = []
+    identity_of = evaluation_identity(settings, annotations)
     for file in files:
         folder = output_dir / file.stem
         about = describe(file)
+        about = replace(about, identity=identity_of(file, about))
         earlier = None if again else earlier_evaluation(folder, about)
         if earlier is not None:
             logger.info("%s: already evaluated, see %s (--again evaluates anew)", file, folder)
@@ -102,22 +112,51 @@ def evaluate_checkpoints(
         rows = merge_rows(rows, new)
         if utils.is_main():
             update_rows(output_dir / "results.json", new)
-        samples = [Samples(about, predictions, Path(about.image_root))]
+        samples.append(Samples(about, predictions, Path(about.image_root)))
     if utils.is_main():
         write_report(output_dir, rows, samples, title=about.benchmark, seed=about.seed)
     logger.info("report: %s\n%s", output_dir / "index.html", markdown(rows))
     return rows
 
 
+def evaluation_identity(
+    settings: Mapping[str, Any], annotations: Iterable[Path | str]
+) -> Callable[[Path, Run], str]:
+    """(checkpoint, what is evaluated) -> what tells this evaluation from every other: a hash of the
+    content of weights, configuration and annotation files."""
+    data = {key: value for key, value in settings["data"].items() if key not in _HOW_IT_IS_READ}
+    shared = [json.dumps({**settings, "data": data}, sort_keys=True, default=str)]
+    shared += [content_hash(file) for file in annotations]
+
+    def identity(file: Path, about: Run) -> str:
+        parts = [*shared, json.dumps(asdict(about), sort_keys=True), content_hash(file)]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    return identity
+
+
+def content_hash(path: Path | str) -> str:
+    """SHA-256 of a whole file."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
 def earlier_evaluation(folder: Path, about: Run) -> tuple[Run, list[Prediction]] | None:
-    """What `folder` holds of an evaluation such as `about`: same benchmark, splits and note."""
+    """What `folder` holds of the very same evaluation."""
     path = folder / f"predictions_{file_name(about.benchmark)}.jsonl"
     if not path.is_file():
         return None
     run, predictions = read_predictions(path)
-    # The note begins with how it was evaluated; what follows is about the pictures.
-    same = run.note.split(",")[0] == about.note and run.splits == about.splits
-    return (run, predictions) if same else None
+    if run.identity == about.identity:
+        return run, predictions
+    logger.info(
+        "%s holds an evaluation of other weights, settings or annotations, which this replaces",
+        path,
+    )
+    return None
 
 
 def with_remarks(about: Run, remarks: Remarks, folder: Path) -> Run:

@@ -121,6 +121,8 @@ def run(
         output_dir,
         lambda file: describe(config, file),
         lambda file: predict(config, file, loader, proposals, device),
+        settings=to_dict(config),
+        annotations=annotation_files(config),
         again=again,
     )
 

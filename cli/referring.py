@@ -134,6 +134,8 @@ def run(
         output_dir,
         lambda file: describe(config, file.name, splits),
         predict_with,
+        settings=to_dict(config),
+        annotations=source_files(files, config.data.format),
         again=again,
     )
 

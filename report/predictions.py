@@ -37,6 +37,7 @@ class Run:
     merged_boxes: the annotation has one box around all boxes of a phrase, as ReSC's Flickr30k
         lists; says which of Flickr30k's protocols the rows follow.
     seed: of the bootstrap.
+    identity: hash of weights, configuration and annotation files; "" if it is not known.
     """
 
     system: str
@@ -49,6 +50,7 @@ class Run:
     note: str = ""
     seed: int = 0
     merged_boxes: bool = False
+    identity: str = ""
 
 
 @dataclass(frozen=True)

@@ -331,6 +331,23 @@ def test_other_maps_and_splits_do_not_count_as_evaluated(evaluated, trained, tmp
     ]
 
 
+def test_another_file_of_the_same_name_is_evaluated_and_so_are_other_settings(
+    evaluated, trained, tmp_path, capsys
+):
+    out = shutil.copytree(evaluated[0], tmp_path / "results")
+    other = tmp_path / "other" / "checkpoint_01.pth"
+    other.parent.mkdir()
+    shutil.copy(trained / "checkpoint_00.pth", other)
+    rows = grounding(other, out, overrides=[])
+    first = {row["split"]: row["value"] for row in evaluated[1] if "00" in row["checkpoint"]}
+    assert {row["split"]: row["value"] for row in rows if row["checkpoint"]} == first
+    told = capsys.readouterr().err
+    assert "already evaluated" not in told
+    assert "holds an evaluation of other weights, settings or annotations" in told
+    grounding(other, out, overrides=["data.max_words=1"])
+    assert "already evaluated" not in capsys.readouterr().err
+
+
 def test_a_block_that_does_not_exist_is_refused_with_those_that_do(trained, tmp_path):
     message = error_of(lambda: grounding(trained, tmp_path, "--block_num", 77))
     assert "explanation.block 77 does not exist for itm maps; choose " in message
