@@ -27,6 +27,8 @@ import torch.distributed as dist
 MANIFEST = "manifest.json"
 _MEBIBYTE = 1 << 20
 _PACKAGES = ("torch", "torchvision", "timm", "transformers", "numpy", "pillow", "opencv", "pyarrow")
+shared_random = torch.Generator()
+"""Random numbers that are the same on all processes of a training step; torch's own differ."""
 _PACKAGE_NAMES = {"opencv": "opencv-python-headless"}
 
 

@@ -35,6 +35,13 @@ class SimrecBackboneConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SimrecTextConfig(WordTextConfig):
+    """RefCLIP's sentence encoder with one layer of self-attention."""
+
+    layers: int = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SimrecInitConfig:
     """Where the first weights come from; None leaves that part random.
 
@@ -75,7 +82,7 @@ class SimrecModelConfig:
     """
 
     backbone: SimrecBackboneConfig = field(default_factory=SimrecBackboneConfig)
-    text: WordTextConfig = field(default_factory=lambda: WordTextConfig(layers=1))
+    text: SimrecTextConfig = field(default_factory=SimrecTextConfig)
     init: SimrecInitConfig = field(default_factory=SimrecInitConfig)
     width: int = 512
     heads: int = 2

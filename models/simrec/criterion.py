@@ -38,7 +38,8 @@ def assign(boxes: Tensor, target: Tensor) -> Tensor:
 
     Candidates are the cells whose centre is in the box, or within 2.5 strides of its centre. As
     many as the ten best candidates overlap together, rounded down, at least one, shall find it:
-    those that overlap most, cells that are both in the box and near its centre before all others.
+    those that overlap most, cells that are both in the box and near its centre before all others,
+    and of equal ones those further up and left.
 
     Args:
         boxes: (B, h, w, 4), as predicted. target: (B, 4).
@@ -55,7 +56,8 @@ def assign(boxes: Tensor, target: Tensor) -> Tensor:
     cost = -OVERLAP_COST * (overlap + 1e-8).log() + FAR * ~(inside & near)
     best = overlap.where(candidate, 0.0).flatten(1).sort(dim=1, descending=True).values
     count = best[:, :CANDIDATES].sum(dim=1).int().clamp(min=1)
-    rank = cost.where(candidate, torch.inf).flatten(1).argsort(dim=1).argsort(dim=1)
+    order = cost.where(candidate, torch.inf).flatten(1).argsort(dim=1, stable=True)
+    rank = order.argsort(dim=1)
     return candidate & (rank < count[:, None]).view_as(candidate)
 
 
