@@ -1,6 +1,7 @@
 """SimREC's and RefCLIP's `anns/*.json`.
 
-{split: [{iid: int, bbox: [x, y, w, h], cat_id: int, refs: [str], mask_id: int}]}
+{split: [{iid: int, bbox: [x, y, w, h], cat_id: int, refs: [str], mask_id: int}]}; cat_id and mask_id
+    may be missing, as RefCLIP reads neither
 merged pre-training lists of SimREC: iid is a text, and each entry has data_source; Visual Genome's
 also has url, the last two parts of which are its picture
 
@@ -26,7 +27,8 @@ _BY_NAME = {"refclef": "saiaprtc12", "flickr": "flickr"}
 def read(path: str | os.PathLike[str], splits: Iterable[str] | None = None) -> Iterator[Record]:
     """One record per entry, one phrase per sentence; `splits` None: all of the file.
 
-    Phrase id is the mask_id (REFER's ref_id), record id the iid. `category` holds cat_id as text.
+    Phrase id is the mask_id (REFER's ref_id) or else the entry's place in its split, record id the
+    iid. `category` holds cat_id as text.
     Pictures are COCO's unless the entry's data_source or the file's name ("refclef", "flickr30k")
     says otherwise.
 
@@ -46,16 +48,15 @@ def read(path: str | os.PathLike[str], splits: Iterable[str] | None = None) -> I
             name, identity = pictures.named(entry.get("data_source", usual), iid, source)
             name = pictures.of_url(entry["url"], iid, source) if "url" in entry else name
             yield Record(
-                name, None, None, _phrases(entry, source), split, str(iid), source,
+                name, None, None, _phrases(entry, index, source), split, str(iid), source,
                 image_ids=(identity,),
             )  # fmt: skip
 
 
-def _phrases(entry: Mapping[str, Any], source: str) -> tuple[Phrase, ...]:
+def _phrases(entry: Mapping[str, Any], index: int, source: str) -> tuple[Phrase, ...]:
     box = entries.boxes([entries.need(entry, "bbox", source)], "bbox", source)
     boxes = entries.corners(box)
-    phrase_id = str(entries.need(entry, "mask_id", source))
-    category = str(entries.need(entry, "cat_id", source))
+    phrase_id, category = str(entry.get("mask_id", index)), str(entry.get("cat_id", ""))
     texts = entries.texts(entries.need(entry, "refs", source), "refs", source)
     return tuple(
         Phrase(text, phrase_id=phrase_id, boxes=boxes, category=category) for text in texts
