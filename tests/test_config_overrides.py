@@ -49,8 +49,9 @@ def parsed_once(monkeypatch) -> None:
     monkeypatch.setattr(load, "parse_yaml", lambda text, where: copy.deepcopy(parse(text, where)))
 
 
+@pytest.mark.usefixtures("parsed_once")
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_setting_a_key_to_its_own_value_changes_nothing(path, parsed_once):
+def test_setting_a_key_to_its_own_value_changes_nothing(path):
     config = load_config(path, kind_of(path))
     for key, value in settings_of(to_dict(config)):
         override = f"{key}={json.dumps(value)}"

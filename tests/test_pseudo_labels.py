@@ -123,13 +123,14 @@ def test_students_train_on_labels_and_never_open_the_training_annotation(
     assert any(name.endswith("labels.jsonl") for name in manifest["data"])
 
 
-def test_labels_are_the_targets_of_the_student(teachers, tmp_path):
+def test_every_label_is_a_sample_of_the_students_epoch(teachers, tmp_path):
     file = run_labelling(SIMREC, teachers[SIMREC], tmp_path / "labels")
     whole = load_config(SIMREC, "referring", [f"data.labels={file}"])
     config, text = whole.stages[-1], referring.text_rules(whole, load_texts(whole))
     dataset = referring.build_dataset(config, text, config.data.train, training=True)
-    boxes = {label.box for _, label in labels.load(file)}
-    assert {tuple(dataset[(0, row)].boxes[0][0].tolist()) for row in range(len(dataset))} <= boxes
+    made = [(label.text, label.box) for _, label in labels.load(file)]
+    samples = [dataset[(0, row)] for row in range(len(dataset))]
+    assert [(one.phrase[0], tuple(one.boxes[0][0].tolist())) for one in samples] == made
 
 
 def test_split_filters_and_bad_arguments(teachers, tmp_path):

@@ -2,10 +2,10 @@
 
     python -m tools.export_refclip runs/refclip/checkpoint_best.pth --out det_best.pth
 
-The file holds {epoch, state_dict, optimizer, scheduler, lr}, which the released scripts load all
-of, in an evaluation, too. The state dict is the running mean of the weights, as there. The optimiser
-has one group of as many tensors as theirs and no moments, which are of other weights than the mean:
-a training that is resumed there gathers new ones. The scheduler stands where the run stood.
+The file holds {epoch, state_dict, optimizer, scheduler, lr}. The released scripts load all of it,
+in an evaluation, too. The state dict is the running mean of the weights, as there. The optimiser
+has one group of as many tensors as theirs and no moments, which belong to other weights than the
+mean: a training that is resumed there gathers new ones. The scheduler stands where the run stood.
 """
 
 from __future__ import annotations
@@ -106,9 +106,7 @@ def optimised(names: Collection[str], frozen: tuple[str, ...]) -> list[str]:
 def next_rate(config: ReferringConfig, position: Position) -> float:
     """The rate of the step after a position, which their scheduler has set already."""
     steps, per_epoch = position.global_step, position.global_step // position.epoch
-    return stepwise_rate(
-        config.schedule, config.optimizer, steps, per_epoch, config.total_epochs
-    )
+    return stepwise_rate(config.schedule, config.optimizer, steps, per_epoch, config.total_epochs)
 
 
 def adam_state(config: ReferringConfig, rate: float, count: int) -> dict[str, Any]:
