@@ -60,7 +60,8 @@ def test_without_mask_id_and_class_an_entry_is_an_object_of_its_own(tmp_path):
     path = write_json(tmp_path / "refcoco.json", {"train": [bare, bare], "val": [bare]})
     records = list(simrec.read(path))
     ids = [[(p.phrase_id, p.category) for p in record.phrases] for record in records]
-    assert ids == [[("0", "")] * 2, [("1", "")] * 2, [("0", "")] * 2]
+    assert ids == [[("0", "")] * 2, [("1", "")] * 2, [("2", "")] * 2]
+    assert [p.phrase_id for r in simrec.read(path, ["val"]) for p in r.phrases] == ["2", "2"]
 
 
 def test_flickr30ks_pictures_are_flickrs(tmp_path):

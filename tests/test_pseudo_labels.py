@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import pseudo_label
 import train
-from cli import pseudo_labels, referring
+from cli import pseudo_labels, referring, student_files
 from cli.texts import load_texts
 from configs import load_config
 from dataset.formats import detections, labels, refer, simrec, tuples
@@ -227,6 +230,10 @@ def test_the_files_say_what_published_students_take_from_them(teachers, tmp_path
         (name.format(row["iid"]), row["refs"][0], corners(row["bbox"])) for row in anns["train"]
     ]
     assert_equal(rows, made)
+    for row in chain(*anns.values()):
+        mask = np.load(tmp_path / f"masks/refcoco+/{row['mask_id']}.npy")
+        with Image.open(f"data/embedded/images/train2014/{name.format(row['iid'])}") as picture:
+            assert mask.shape == picture.size[::-1] and mask.dtype == np.uint8 and mask.all()
     listed = torch.load(tmp_path / "annotations_resc/unc+/unc+_train.pth", weights_only=False)
     assert_equal([(img, phrase, corners(box)) for img, _, box, phrase, _ in listed], made)
     folder = tmp_path / "refer/refcoco+"
@@ -242,6 +249,30 @@ def test_the_files_say_what_published_students_take_from_them(teachers, tmp_path
     assert {row["category_id"] for row in content["annotations"]} == {
         row["id"] for row in content["categories"]
     }
+
+
+def test_students_without_a_reader_for_the_benchmark_are_named(teachers, tmp_path):
+    for kind, message in (
+        ("simrec", "SimREC has no reader for flickr30k; leave simrec out"),
+        ("refer", "flickr30k is not published in REFER's form; leave refer out"),
+    ):
+        call = lambda kind=kind: run_labelling(  # noqa: E731
+            SIMREC, teachers[SIMREC], tmp_path, "--write", kind, changes=["benchmark=flickr30k"]
+        )
+        assert message in error_of(call)
+
+
+def test_masks_are_copied_where_links_cannot_be_made(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError("too many links")))
+    records = [
+        Record("a.jpg", 3, 2, (Phrase("a", "1"), Phrase("b", "1"))),
+        Record("b.jpg", 3, 2, (Phrase("c", "2"),)),
+        Record("c.jpg", 2, 3, (Phrase("d", "3"),)),
+    ]
+    for _ in range(2):
+        assert student_files._write_masks(records, tmp_path) == 3
+        shapes = [np.load(tmp_path / f"{number}.npy").shape for number in (1, 2, 3)]
+        assert shapes == [(2, 3), (2, 3), (3, 2)]
 
 
 def test_a_picture_without_proposals_is_named(teachers, tmp_path):

@@ -12,10 +12,7 @@ import pytest
 import torch
 from torchvision.ops import box_convert, box_iou
 
-import test
-import train
 import utils
-from configs import load_config
 from configs.simrec import (
     SimrecBackboneConfig,
     SimrecInitConfig,
@@ -32,12 +29,10 @@ from models.simrec.fusion import CollectDiffuseAttention
 from models.simrec.model import SimREC
 from models.simrec.postprocess import choose, outputs_to_groundings
 from tests.golden_simrec import config_of
-from tests.script_runs import CONFIGS, error_of
 from tests.tiny_refclip import SIDE, VOCABULARY, rows_of, tiny_batch, tiny_refclip
 from tests.tiny_runs import start_group
 
 GOLDEN = Path(__file__).parent / "golden"
-RECIPES = sorted(p for p in (CONFIGS / "simrec").glob("*.yaml") if p.stem not in ("base", "tiny"))
 MODEL = SimrecModelConfig(
     backbone=SimrecBackboneConfig(width=4, repeats=(1, 1, 1, 1), train_from=0),
     text=SimrecTextConfig(word_width=8, layers=1, heads=2, ffn=12, dropout=0.0, train_words=True),
@@ -334,51 +329,3 @@ def test_two_processes_with_4_samples_learn_as_one_with_8(tmp_path):
     assert first.keys() == one.keys()
     for name, gradient in one.items():
         torch.testing.assert_close(first[name], gradient, rtol=1e-3, atol=1e-4, msg=name)
-
-
-# --- recipes and scripts --------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_every_recipe_loads_and_says_what_it_buys(path):
-    config = load_config(path, "referring", ["data.labels=labels.jsonl"])
-    head = path.read_text(encoding="utf-8").splitlines()[:6]
-    for key in ("Paper:", "Command:", "Hardware:", "Cost:", "Expected:"):
-        assert any(line.startswith(f"# {key}") for line in head), f"{path.name} lacks {key}"
-    assert f"configs/simrec/{path.name}" in head[2]
-    assert config.stages[-1].data.format == "labels" and config.data.format == "simrec"
-
-
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("model.train_sides=[400]", "train_sides [400]: sides must be multiples of 32"),
-        ("model.backbone.repeats=[1,1]", "backbone.repeats is [1, 1]; it must be four"),
-        ("model.backbone.train_from=11", "backbone.train_from is 11"),
-        ("model.heads=3", "not divisible by 3 heads of the attention"),
-        ("model.objectness_prior=1", "objectness_prior is 1"),
-        ("model.init.simrec=a.pth model.init.backbone=b.pth", "init.simrec replaces all weights"),
-    ],
-)
-def test_wrong_settings_end_with_the_remedy(override, message):
-    recipe = CONFIGS / "simrec" / "refcoco+_tiny.yaml"
-    assert message in error_of(lambda: load_config(recipe, "referring", override.split()))
-
-
-@pytest.mark.usefixtures("embedded")
-def test_train_and_test_scripts_know_it(tmp_path):
-    recipe = str(CONFIGS / "simrec" / "refcoco+_tiny.yaml")
-    argv = ["--config", recipe, "--device", "cpu", "--output_dir"]
-    quick = ["--set", "data.workers=0", "data.image_size=64", "batch_size=8"]
-    train.main([*argv, str(tmp_path / "run"), *quick, "epochs=1", "steps=2"])
-    best = tmp_path / "run" / "checkpoint_best.pth"
-    rows = test.main([*argv, str(tmp_path / "results"), "--eval-weights", str(best), *quick])
-    found = {(row["system"], row["split"], row["metric"]) for row in rows}
-    assert {("SimREC", split, "Acc@0.5") for split in ("val", "testA", "testB")} <= found
-    again = read_loss(tmp_path / "run" / "log.txt")
-    assert {"loss_iou", "loss_obj"} <= again.keys()
-
-
-def read_loss(log: Path) -> dict:
-    rows = [json.loads(line) for line in log.read_text().splitlines()]
-    return next(row for row in rows if row["kind"] == "epoch")
