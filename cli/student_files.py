@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path, PurePath
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from cli import referring
 from configs import ReferringConfig
@@ -144,10 +144,12 @@ def _classified(record: Record) -> Record:
 
 
 def _sized(record: Record, image_root: str) -> Record:
+    """With the size of the picture as it is shown, which is how students open it."""
     if record.width:
         return record
     path = resolve_image(image_root, record.image, record.source)
     with Image.open(path) as picture:
+        ImageOps.exif_transpose(picture, in_place=True)
         width, height = picture.size
     return replace(record, width=width, height=height)
 

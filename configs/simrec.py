@@ -77,8 +77,8 @@ class SimrecModelConfig:
     objectness_prior: objectness that every cell starts with, and with a box in its middle; None: no
         care is taken (released), which suits pretrained backbones.
     train_sides: a training batch is resized to one of these sides, drawn for each step.
-    across_processes: batch statistics are those of all processes together. False: the released
-        behaviour, each process by itself.
+    across_processes: batch statistics and the number of cells that the losses are divided by are
+        those of all processes together. False: the released behaviour, each process by itself.
     """
 
     backbone: SimrecBackboneConfig = field(default_factory=SimrecBackboneConfig)

@@ -275,6 +275,16 @@ def test_masks_are_copied_where_links_cannot_be_made(tmp_path, monkeypatch):
         assert shapes == [(2, 3), (2, 3), (3, 2)]
 
 
+def test_the_size_of_a_record_is_that_of_its_picture_as_it_is_shown(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn
+    Image.new("RGB", (30, 20)).save(tmp_path / "turned.jpg", exif=exif)
+    Image.new("RGB", (30, 20)).save(tmp_path / "plain.jpg")
+    for name, size in (("turned", (20, 30)), ("plain", (30, 20))):
+        record = student_files._sized(Record(f"{name}.jpg", None, None, ()), str(tmp_path))
+        assert (record.width, record.height) == size
+
+
 def test_a_picture_without_proposals_is_named(teachers, tmp_path):
     detections.write({}, tmp_path / "dets.json")
     more = ("--write", "refer", "--proposals", tmp_path / "dets.json")

@@ -315,6 +315,15 @@ def step_of(model: SimREC, batch: dict) -> dict:
     }
 
 
+def test_found_cells_are_counted_over_all_processes_unless_each_is_by_itself(monkeypatch):
+    monkeypatch.setattr("models.simrec.criterion.sum_over_processes", lambda count: count + 6)
+    monkeypatch.setattr("models.simrec.criterion.world_size", lambda: 2)
+    positive = torch.ones(2, 2, dtype=torch.bool)
+    for across, training, count in ((True, True, 5), (False, True, 4), (True, False, 4)):
+        criterion = build_criterion(replace(MODEL, across_processes=across)).train(training)
+        assert criterion._count(positive) == count
+
+
 def one_of_two(folder: Path) -> None:
     mine = slice(4 * utils.rank(), 4 * (utils.rank() + 1))
     found = step_of(tiny_simrec(seed=utils.rank()).train(), rows_of(batch_of(8), mine))

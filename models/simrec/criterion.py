@@ -67,12 +67,20 @@ class SimRECCriterion(nn.Module):
     Args:
         weights: loss name -> factor in the total: `loss_iou`, `loss_obj`.
         clip_targets: centre, width and height as shares of the input are at most 0.99, as released.
+        across_processes: whether that number is the mean over all processes.
     """
 
-    def __init__(self, weights: dict[str, float], *, clip_targets: bool = False):
+    def __init__(
+        self,
+        weights: dict[str, float],
+        *,
+        clip_targets: bool = False,
+        across_processes: bool = True,
+    ):
         super().__init__()
         self.weights = weights
         self.clip_targets = clip_targets
+        self.across_processes = across_processes
 
     def start_step(self, epoch: int, step: int, steps_per_epoch: int) -> None:
         """Nothing here changes in the course of training."""
@@ -106,9 +114,9 @@ class SimRECCriterion(nn.Module):
         }
 
     def _count(self, positive: Tensor) -> Tensor:
-        """Cells that find, the mean over processes, at least 1. Evaluation counts by itself."""
+        """Cells that find, at least 1. Evaluation counts by itself."""
         count = positive.sum().float()
-        if self.training:
+        if self.training and self.across_processes:
             count = sum_over_processes(count) / world_size()
         return count.clamp(min=1)
 
