@@ -83,3 +83,22 @@ def test_train_and_test_scripts_know_it(tmp_path):
 def read_loss(log: Path) -> dict:
     rows = [json.loads(line) for line in log.read_text().splitlines()]
     return next(row for row in rows if row["kind"] == "epoch")
+
+
+def test_fine_tuning_goes_on_from_the_pre_training_with_its_words(embedded, tmp_path):
+    small = (
+        "data.workers=0", "data.image_size=64", "model.train_sides=[64]", "model.backbone.width=4",
+        "model.width=16", "model.head_width=8", "model.text.word_width=8", "model.text.heads=2",
+        "model.text.ffn=12", "model.init={}", "batch_size=4", "epochs=1", "steps=1", "select=null",
+    )  # fmt: skip
+    start = ["--device", "cpu", "--data", str(embedded)]
+
+    def run(recipe: str, *more: str) -> Path:
+        out = tmp_path / recipe
+        argv = ["--config", str(CONFIGS / "simrec" / f"{recipe}.yaml"), "--output_dir", str(out)]
+        train.main([*argv, *start, *more, "--set", *small])
+        return out
+
+    first = run("pretrain")
+    last = run("refcoco+_finetune", "--checkpoint", str(first / "checkpoint_00.pth"))
+    assert (last / "words.txt").read_text() == (first / "words.txt").read_text()
