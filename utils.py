@@ -27,6 +27,7 @@ import torch.distributed as dist
 MANIFEST = "manifest.json"
 _MEBIBYTE = 1 << 20
 _PACKAGES = ("torch", "torchvision", "timm", "transformers", "numpy", "pillow", "opencv", "pyarrow")
+shared_random = torch.Generator()  # the same numbers on all processes of a training step
 _PACKAGE_NAMES = {"opencv": "opencv-python-headless"}
 
 

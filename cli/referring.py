@@ -233,7 +233,7 @@ def build_dataset(
             max_phrases=data.max_phrases,
             integer_boxes=data.integer_boxes,
             boxes=(config.model.needs_boxes or not training) and labelled,
-            one_per_object=data.one_per_object and training,
+            one_per_object=data.one_per_object and training and data.format != "labels",
             scale_jitter=data.scale_jitter and training,
             tolerate_corrupt=data.tolerate_corrupt,
             allow_outside_paths=data.allow_outside_paths,

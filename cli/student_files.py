@@ -6,12 +6,14 @@ its own. The splits of data.evaluate come along as annotated, for evaluation onl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePath
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from cli import referring
 from configs import ReferringConfig
@@ -25,14 +27,15 @@ from dataset.sources import read_splits
 from geometry import xyxy_to_xywh
 
 Proposals = Mapping[str, np.ndarray]
-# benchmark -> (SimREC's file, folder of the lists of ReSC and TransVG, REFER's folder and split)
-NAMES = {
+# benchmark -> (SimREC's file, folder of the lists of ReSC and TransVG, REFER's folder and split);
+# None: those students have no reader for it.
+NAMES: dict[str, tuple[str | None, str, tuple[str, str] | None]] = {
     "refcoco": ("refcoco", "unc", ("refcoco", "unc")),
     "refcoco+": ("refcoco+", "unc+", ("refcoco+", "unc")),
     "refcocog_umd": ("refcocog", "gref_umd", ("refcocog", "umd")),
     "refcocog_google": ("refcocog", "gref", ("refcocog", "google")),
     "refclef": ("refclef", "referit", ("refclef", "berkeley")),
-    "flickr30k": ("flickr30k", "flickr", None),
+    "flickr30k": (None, "flickr", None),
 }
 # Neither labels nor REFER's students need the classes of the annotation; REFER's files have one.
 CLASS = "object"
@@ -41,13 +44,23 @@ CLASS = "object"
 def write_simrec(
     config: ReferringConfig, labels: Sequence[Label], out: Path, _: Proposals | None
 ) -> str:
-    """anns/NAME.json, for SimREC and RealGIN."""
+    """anns/NAME.json and masks/NAME/ID.npy, for SimREC, and for RealGIN if it reads the same.
+
+    The student's vocabulary is that of this file, all splits: a word that is only in expressions
+    without a label is not in it, so it is evaluated with this file, too.
+
+    Raises:
+        ValueError: SimREC has no reader for the benchmark.
+    """
     name, *_ = _names(config)
-    path = out / "anns" / f"{name}.json"
-    # SimREC's training split is called so, whatever was labelled.
-    training = (replace(record, split="train") for record in _training(labels))
-    counts = simrec.write([*training, *_evaluation(config)], path)
-    return f"{path}: {_text(counts)}"
+    if name is None:
+        raise ValueError(f"SimREC has no reader for {config.benchmark}; leave simrec out")
+    path, root = out / "anns" / f"{name}.json", referring.evaluation_images(config)
+    records = [*_training(labels), *_evaluation(config)]
+    counts = simrec.write(records, path)
+    masks = out / "masks" / name
+    written = _write_masks((_sized(record, root) for record in records), masks)
+    return f"{path}: {_text(counts)}; {masks}: {written} masks of the whole picture"
 
 
 def write_tuples(
@@ -86,8 +99,7 @@ def write_refer(
         labels, far = snapped(labels, proposals)
     root = referring.evaluation_images(config)
     records = [
-        _classified(record if record.width else _sized(record, root))
-        for record in (*_training(labels), *_evaluation(config))
+        _classified(_sized(record, root)) for record in (*_training(labels), *_evaluation(config))
     ]
     folder = out / "refer" / name
     counts = {split: n for split, (n, _) in refer.write(records, folder, split_by).items()}
@@ -132,10 +144,46 @@ def _classified(record: Record) -> Record:
 
 
 def _sized(record: Record, image_root: str) -> Record:
+    """With the size of the picture as it is shown, which is how students open it."""
+    if record.width:
+        return record
     path = resolve_image(image_root, record.image, record.source)
     with Image.open(path) as picture:
+        ImageOps.exif_transpose(picture, in_place=True)
         width, height = picture.size
     return replace(record, width=width, height=height)
+
+
+def _write_masks(records: Iterable[Record], folder: Path) -> int:
+    """A mask of ones for every object, without which SimREC's loader does not start; its box does
+    not depend on them. Those of one size are links to one file where links can be made.
+
+    Returns:
+        How many there are.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    of_size: dict[tuple[int | None, int | None], Path] = {}
+    written: set[Path] = set()
+    for record in records:
+        for path in (folder / f"{phrase.phrase_id}.npy" for phrase in record.phrases):
+            if path in written:
+                continue
+            size = record.height, record.width
+            path.unlink(missing_ok=True)
+            if size in of_size:
+                _link(of_size[size], path)
+            else:
+                np.save(path, np.ones(size, dtype=np.uint8))
+                of_size[size] = path
+            written.add(path)
+    return len(written)
+
+
+def _link(there: Path, path: Path) -> None:
+    try:
+        os.link(there, path)
+    except OSError:  # another file system, or too many links
+        shutil.copyfile(there, path)
 
 
 def _add_objects(path: Path, labels: Sequence[Label], proposals: Proposals) -> int:

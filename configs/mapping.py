@@ -98,15 +98,18 @@ def from_mapping(cls: type[Config], mapping: Any, where: str) -> Config:
 def set_by_path(mapping: dict, path: str, value: Any, where: str, *, replace: bool = True) -> None:
     """Sets `a.b.0.c` in nested dicts and lists, making the dicts that are missing.
 
+    A last key that has dots itself ("img_backbone.0" of optimizer.rates) must be there already.
+
     Args:
         replace: False keeps a value that is already there.
 
     Raises:
         ValueError: the path runs through a scalar or beyond the end of a list.
     """
-    *parents, last = path.split(".")
     node: Any = mapping
-    for key in parents:
+    last = path
+    while "." in last and not (isinstance(node, dict) and last in node):
+        key, _, last = last.partition(".")
         node = _child(node, key, f"{where}: {path}")
     if isinstance(node, list):
         _child(node, last, f"{where}: {path}")

@@ -55,7 +55,8 @@ class ReferringDataConfig:
     evaluate_image_root: that of the pictures of `evaluate`; null: image_root.
     multi_phrase: a sample is a sentence with all its phrases, not one expression.
     one_per_object: a training sample is an object with one of its sentences, drawn anew in every
-        epoch (RefCLIP, SimREC), not every sentence.
+        epoch (RefCLIP, SimREC), not every sentence. Of pseudo-labels it is every sentence all the
+        same: each has a box of its own.
     one_per_record: the same with an entry of the annotation file in the object's place (SimVG,
         ALVG): an object, in gRefCOCO's converted file all sentences of a picture.
     max_tokens: one expression is cut to this many tokens, special ones included; a longer sentence

@@ -306,6 +306,13 @@ class ExplanationConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class GroundingModelConfig(ModelConfig):
+    """The model at the size of pictures that is evaluated, not trained."""
+
+    image_size: int = 384
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class GroundingConfig:
     """One evaluation by heat maps.
 
@@ -316,7 +323,7 @@ class GroundingConfig:
 
     benchmark: str
     data: EvalDataConfig
-    model: ModelConfig = field(default_factory=lambda: ModelConfig(image_size=384))
+    model: GroundingModelConfig = field(default_factory=GroundingModelConfig)
     explanation: ExplanationConfig = field(default_factory=ExplanationConfig)
     batch_size: int = 32
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"

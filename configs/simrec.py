@@ -35,6 +35,13 @@ class SimrecBackboneConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SimrecTextConfig(WordTextConfig):
+    """RefCLIP's sentence encoder with one layer of self-attention."""
+
+    layers: int = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SimrecInitConfig:
     """Where the first weights come from; None leaves that part random.
 
@@ -70,12 +77,12 @@ class SimrecModelConfig:
     objectness_prior: objectness that every cell starts with, and with a box in its middle; None: no
         care is taken (released), which suits pretrained backbones.
     train_sides: a training batch is resized to one of these sides, drawn for each step.
-    across_processes: batch statistics are those of all processes together. False: the released
-        behaviour, each process by itself.
+    across_processes: batch statistics and the number of cells that the losses are divided by are
+        those of all processes together. False: the released behaviour, each process by itself.
     """
 
     backbone: SimrecBackboneConfig = field(default_factory=SimrecBackboneConfig)
-    text: WordTextConfig = field(default_factory=lambda: WordTextConfig(layers=1))
+    text: SimrecTextConfig = field(default_factory=SimrecTextConfig)
     init: SimrecInitConfig = field(default_factory=SimrecInitConfig)
     width: int = 512
     heads: int = 2

@@ -304,9 +304,15 @@ def distribute(module: nn.Module, device: torch.device, *, unused: bool = True) 
 
 
 def seed_step(seed: int, position: Position) -> None:
-    """Give this step of this process its own random numbers, whatever happened before it."""
-    entropy = (seed, position.epoch, position.step, utils.rank())
-    torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1))
+    """Give this step of this process its own random numbers, and all processes their shared ones
+    (`utils.shared_random`), whatever happened before it."""
+    step = (seed, position.epoch, position.step)
+    torch.manual_seed(_seed_of(*step, utils.rank()))
+    utils.shared_random.manual_seed(_seed_of(*step))
+
+
+def _seed_of(*entropy: int) -> int:
+    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1)
 
 
 def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:

@@ -36,7 +36,8 @@ def golden_meta(file: Path) -> dict:
 
 def pytest_generate_tests(metafunc):
     """One run per golden file of the system that a test asks for; test ids hold the file's stem."""
-    files = sorted(metafunc.config.getoption("--golden-dir").glob("*.npz"))
+    found = metafunc.config.getoption("--golden-dir").glob("*.npz")
+    files = sorted(file for file in found if not file.stem.endswith("_trajectory"))
     if "golden_files" in metafunc.fixturenames:
         metafunc.parametrize("golden_files", [files], ids=["all"], scope="module")
     for fixture, system in (

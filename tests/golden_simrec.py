@@ -7,8 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from configs.refclip import WordTextConfig
-from configs.simrec import SimrecBackboneConfig, SimrecModelConfig
+from configs.simrec import SimrecBackboneConfig, SimrecModelConfig, SimrecTextConfig
 from models.common.checkpoint import LoadReport
 from models.simrec.build import build_criterion, build_model
 from models.simrec.checkpoint import fill
@@ -38,7 +37,7 @@ def config_of(keys: dict[str, list[int]], *, text_heads: int, bn: str) -> Simrec
             repeats=tuple(repeats),
             batch_norm=bn,
         ),
-        text=WordTextConfig(
+        text=SimrecTextConfig(
             word_width=keys[WORDS][1],
             layers=len(layers),
             heads=text_heads,

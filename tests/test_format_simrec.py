@@ -47,12 +47,21 @@ def test_outside_training_one_entry_has_one_sentence(tmp_path):
     assert [row["refs"] for row in rows] == [["man"], ["red hat"]]
 
 
-@pytest.mark.parametrize("key", ENTRY)
+@pytest.mark.parametrize("key", ["iid", "bbox", "refs"])
 def test_a_missing_key_is_named_with_its_entry(tmp_path, key):
     entry = {name: value for name, value in ENTRY.items() if name != key}
     path = write_json(tmp_path / "refcoco.json", {"val": [entry]})
     with pytest.raises(ValueError, match=rf"refcoco\.json\[val\]\[0\].*{key}"):
         list(simrec.read(path))
+
+
+def test_without_mask_id_and_class_an_entry_is_an_object_of_its_own(tmp_path):
+    bare = {key: value for key, value in ENTRY.items() if key not in ("cat_id", "mask_id")}
+    path = write_json(tmp_path / "refcoco.json", {"train": [bare, bare], "val": [bare]})
+    records = list(simrec.read(path))
+    ids = [[(p.phrase_id, p.category) for p in record.phrases] for record in records]
+    assert ids == [[("0", "")] * 2, [("1", "")] * 2, [("2", "")] * 2]
+    assert [p.phrase_id for r in simrec.read(path, ["val"]) for p in r.phrases] == ["2", "2"]
 
 
 def test_flickr30ks_pictures_are_flickrs(tmp_path):

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import pseudo_label
 import train
-from cli import pseudo_labels, referring
+from cli import pseudo_labels, referring, student_files
 from cli.texts import load_texts
 from configs import load_config
 from dataset.formats import detections, labels, refer, simrec, tuples
@@ -123,13 +126,14 @@ def test_students_train_on_labels_and_never_open_the_training_annotation(
     assert any(name.endswith("labels.jsonl") for name in manifest["data"])
 
 
-def test_labels_are_the_targets_of_the_student(teachers, tmp_path):
+def test_every_label_is_a_sample_of_the_students_epoch(teachers, tmp_path):
     file = run_labelling(SIMREC, teachers[SIMREC], tmp_path / "labels")
     whole = load_config(SIMREC, "referring", [f"data.labels={file}"])
     config, text = whole.stages[-1], referring.text_rules(whole, load_texts(whole))
     dataset = referring.build_dataset(config, text, config.data.train, training=True)
-    boxes = {label.box for _, label in labels.load(file)}
-    assert {tuple(dataset[(0, row)].boxes[0][0].tolist()) for row in range(len(dataset))} <= boxes
+    made = [(label.text, label.box) for _, label in labels.load(file)]
+    samples = [dataset[(0, row)] for row in range(len(dataset))]
+    assert [(one.phrase[0], tuple(one.boxes[0][0].tolist())) for one in samples] == made
 
 
 def test_split_filters_and_bad_arguments(teachers, tmp_path):
@@ -226,6 +230,10 @@ def test_the_files_say_what_published_students_take_from_them(teachers, tmp_path
         (name.format(row["iid"]), row["refs"][0], corners(row["bbox"])) for row in anns["train"]
     ]
     assert_equal(rows, made)
+    for row in chain(*anns.values()):
+        mask = np.load(tmp_path / f"masks/refcoco+/{row['mask_id']}.npy")
+        with Image.open(f"data/embedded/images/train2014/{name.format(row['iid'])}") as picture:
+            assert mask.shape == picture.size[::-1] and mask.dtype == np.uint8 and mask.all()
     listed = torch.load(tmp_path / "annotations_resc/unc+/unc+_train.pth", weights_only=False)
     assert_equal([(img, phrase, corners(box)) for img, _, box, phrase, _ in listed], made)
     folder = tmp_path / "refer/refcoco+"
@@ -241,6 +249,40 @@ def test_the_files_say_what_published_students_take_from_them(teachers, tmp_path
     assert {row["category_id"] for row in content["annotations"]} == {
         row["id"] for row in content["categories"]
     }
+
+
+def test_students_without_a_reader_for_the_benchmark_are_named(teachers, tmp_path):
+    for kind, message in (
+        ("simrec", "SimREC has no reader for flickr30k; leave simrec out"),
+        ("refer", "flickr30k is not published in REFER's form; leave refer out"),
+    ):
+        call = lambda kind=kind: run_labelling(  # noqa: E731
+            SIMREC, teachers[SIMREC], tmp_path, "--write", kind, changes=["benchmark=flickr30k"]
+        )
+        assert message in error_of(call)
+
+
+def test_masks_are_copied_where_links_cannot_be_made(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError("too many links")))
+    records = [
+        Record("a.jpg", 3, 2, (Phrase("a", "1"), Phrase("b", "1"))),
+        Record("b.jpg", 3, 2, (Phrase("c", "2"),)),
+        Record("c.jpg", 2, 3, (Phrase("d", "3"),)),
+    ]
+    for _ in range(2):
+        assert student_files._write_masks(records, tmp_path) == 3
+        shapes = [np.load(tmp_path / f"{number}.npy").shape for number in (1, 2, 3)]
+        assert shapes == [(2, 3), (2, 3), (3, 2)]
+
+
+def test_the_size_of_a_record_is_that_of_its_picture_as_it_is_shown(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn
+    Image.new("RGB", (30, 20)).save(tmp_path / "turned.jpg", exif=exif)
+    Image.new("RGB", (30, 20)).save(tmp_path / "plain.jpg")
+    for name, size in (("turned", (20, 30)), ("plain", (30, 20))):
+        record = student_files._sized(Record(f"{name}.jpg", None, None, ()), str(tmp_path))
+        assert (record.width, record.height) == size
 
 
 def test_a_picture_without_proposals_is_named(teachers, tmp_path):

@@ -66,7 +66,7 @@ def test_the_whole_scheme_runs_on_real_pictures(config, data, tmp_path):
     teacher = [
         *shared, f"model.init={{detector: {detector}}}", "model.text.train_words=true",
         f"model.detector.name={config.name}", f"model.detector.classes={config.classes}",
-        f"model.cache={{folder: {tmp_path / 'cache'}}}",
+        f"model.cache={{folder: {tmp_path / 'cache'}}}", "model.detector.batch_norm=eval",
     ]  # fmt: skip
     start = ["--config", str(CONFIGS / "refclip" / "refcoco.yaml"), "--device", "cpu"]
     train.main([*start, "--output_dir", str(tmp_path / "teacher"), "--set", *teacher])

@@ -15,7 +15,7 @@ import train
 import train_detector
 from configs import load_config
 from dataset.formats import entries
-from models.common.checkpoint import read_checkpoint
+from models.common.checkpoint import CheckpointError, read_checkpoint
 from report.predictions import read_predictions
 from tests.script_runs import CONFIGS, error_of
 
@@ -71,6 +71,10 @@ def test_every_recipe_loads_and_says_what_it_buys(path):
         referit = path.stem == "referit"
         assert (config.model.cells, config.model.text.layers) == ((34, 1) if referit else (17, 3))
         assert config.data.max_tokens == (20 if referit else 15)
+        assert config.batch_size == 64 and config.data.one_per_object
+    published = not path.stem.endswith("_tiny")
+    assert (config.model.detector.batch_norm == "train") == published
+    assert config.model.across_processes != published
 
 
 def test_training_writes_what_an_evaluation_needs(trained_refclip, tmp_path):
@@ -283,6 +287,54 @@ def test_checkpoints_are_exported_for_the_released_scripts(trained_refclip, tmp_
     assert test.main(arguments(tmp_path / "out", "--eval-weights", out, "--split", "val"))
     message = error_of(lambda: export_refclip.main([str(out), "--out", str(tmp_path / "again")]))
     assert "is no checkpoint of RefCLIP or SimREC that was trained here" in message
+
+
+@pytest.mark.parametrize(("system", "epoch"), [("refclip", 2), ("simrec", 1)])
+def test_the_released_optimiser_and_scheduler_load_what_is_exported(
+    trained_refclip, tmp_path, system, epoch
+):
+    from tools import export_refclip
+
+    run = trained_refclip
+    if system == "simrec":
+        frozen = ("data.workers=0", "data.image_size=64", "batch_size=8", "select=null")
+        recipe = CONFIGS / "simrec" / "refcoco+_tiny.yaml"
+        argv = ["--config", str(recipe), "--device", "cpu", "--output_dir", str(tmp_path / "run")]
+        more = ("epochs=2", "steps=2", "model.backbone.train_from=8", "ema=0.5")
+        train.main([*argv, "--set", *frozen, *more])
+        run = tmp_path / "run"
+    out = export_refclip.main([str(run / "checkpoint_01.pth"), "--out", str(tmp_path / "last.pth")])
+    released = torch.load(out, weights_only=True)
+    state = {k: v for k, v in released["state_dict"].items() if "embedding" not in k}
+    # Theirs holds parameters that no loss reaches, too, and no frozen layers of the image network.
+    prefixes = tuple(f"visual_encoder.model.{n}." for n in range(8))
+    frozen = prefixes if system == "simrec" else ("visual_encoder.",)
+    names = [k for k in state if not k.startswith(frozen) and "running" not in k]
+    tensors = [torch.zeros(1, requires_grad=True) for k in names if "num_batches" not in k]
+    optimizer = torch.optim.Adam(tensors, lr=1.0)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))
+    optimizer.load_state_dict(released["optimizer"])
+    scheduler.load_state_dict(released["scheduler"])
+    optimizer.step()
+    scheduler.step()
+    assert released["epoch"] == epoch
+    steps = torch.load(run / "checkpoint_01.pth", weights_only=True)["run"]["position"]
+    assert scheduler.last_epoch == steps["global_step"] + 1
+    assert released["lr"] == released["optimizer"]["param_groups"][0]["lr"]
+
+
+def test_the_exported_rate_is_that_of_the_next_step(trained_refclip):
+    from tools import export_refclip
+
+    content = torch.load(trained_refclip / "checkpoint_00.pth", weights_only=True)
+    rows = [json.loads(line) for line in (trained_refclip / "log.txt").read_text().splitlines()]
+    rates = {row["global_step"]: row["lr"] for row in rows if row["kind"] == "step"}
+    done = content["run"]["position"]["global_step"]
+    released = export_refclip.released_content(content, "checkpoint_00.pth")
+    assert released["lr"] == pytest.approx(rates[done + 1])
+    content["run"]["position"]["step"] = 1
+    with pytest.raises(CheckpointError, match="was written within an epoch"):
+        export_refclip.released_content(content, "last.ckpt")
 
 
 def test_a_released_recipe_finds_its_data_in_the_published_tree(embedded):

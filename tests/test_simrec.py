@@ -12,13 +12,15 @@ import pytest
 import torch
 from torchvision.ops import box_convert, box_iou
 
-import test
-import train
 import utils
-from configs import load_config
-from configs.refclip import WordTextConfig
-from configs.simrec import SimrecBackboneConfig, SimrecInitConfig, SimrecModelConfig
-from engine.training import TrainingStep, distribute
+from configs.simrec import (
+    SimrecBackboneConfig,
+    SimrecInitConfig,
+    SimrecModelConfig,
+    SimrecTextConfig,
+)
+from engine.snapshot import Position
+from engine.training import TrainingStep, distribute, seed_step
 from models.common.checkpoint import CheckpointError
 from models.simrec.build import build_criterion, build_model, initialise
 from models.simrec.checkpoint import load, published_state
@@ -27,15 +29,13 @@ from models.simrec.fusion import CollectDiffuseAttention
 from models.simrec.model import SimREC
 from models.simrec.postprocess import choose, outputs_to_groundings
 from tests.golden_simrec import config_of
-from tests.script_runs import CONFIGS, error_of
 from tests.tiny_refclip import SIDE, VOCABULARY, rows_of, tiny_batch, tiny_refclip
 from tests.tiny_runs import start_group
 
 GOLDEN = Path(__file__).parent / "golden"
-RECIPES = sorted(p for p in (CONFIGS / "simrec").glob("*.yaml") if p.stem not in ("base", "tiny"))
 MODEL = SimrecModelConfig(
     backbone=SimrecBackboneConfig(width=4, repeats=(1, 1, 1, 1), train_from=0),
-    text=WordTextConfig(word_width=8, layers=1, heads=2, ffn=12, dropout=0.0, train_words=True),
+    text=SimrecTextConfig(word_width=8, layers=1, heads=2, ffn=12, dropout=0.0, train_words=True),
     width=16, head_width=8,
 )  # fmt: skip
 
@@ -78,6 +78,19 @@ def test_training_batches_are_resized_and_evaluated_ones_are_not():
     assert model.eval()(batch)["cells"].shape == (3, SIDE // 32, SIDE // 32, 5)
 
 
+def test_all_processes_of_a_step_use_the_same_side_and_other_random_numbers(monkeypatch):
+    model = tiny_simrec(replace(MODEL, train_sides=tuple(range(32, 320, 32)))).train()
+    sides, others = [], []
+    for rank in (0, 1):
+        monkeypatch.setattr(utils, "rank", lambda rank=rank: rank)
+        for step in range(16):
+            seed_step(1, Position(epoch=2, step=step, global_step=100 + step))
+            sides.append(model._resized(torch.zeros(1, 1, 32, 32)).shape[-1])
+            others.append(torch.rand(()).item())
+    assert sides[:16] == sides[16:] and len(set(sides)) > 4
+    assert not set(others[:16]) & set(others[16:])
+
+
 @pytest.mark.parametrize(("bn", "moves"), [("eval", False), ("train", True)])
 def test_frozen_layers_keep_weights_and_unless_asked_their_statistics(bn, moves):
     backbone = replace(MODEL.backbone, train_from=8, batch_norm=bn)
@@ -104,6 +117,15 @@ def test_the_released_attention_exchanges_rows_and_columns():
     slope = torch.nn.functional.leaky_relu
     torch.testing.assert_close(ours(maps, sentence), slope(maps + given, 0.1))
     torch.testing.assert_close(theirs(maps, sentence), slope(maps + given.mT, 0.1))
+
+
+def test_dropout_of_the_attention_takes_a_cell_from_a_head_with_all_its_channels():
+    torch.manual_seed(0)
+    attention = CollectDiffuseAttention(12, 2, 0.5).train()
+    given = attention.diffused(torch.randn(3, 12, 4, 4), torch.randn(3, 12))
+    left_out = (given == 0).unflatten(1, (2, 6))  # (3, heads, channels of a head, 4, 4)
+    assert torch.equal(left_out.any(dim=2), left_out.all(dim=2))
+    assert 0.2 < left_out.float().mean() < 0.8
 
 
 def test_every_cell_starts_with_the_objectness_that_is_configured():
@@ -137,6 +159,15 @@ def test_one_cell_at_least_finds_the_box_and_better_ones_come_first():
     everywhere = assign(grid[None], target)
     assert everywhere.sum() == 10 and everywhere[0, 2, 2]
     assert not everywhere[0, 5].any()  # too far from the centre to be candidates
+
+
+def test_of_equal_cells_the_first_ones_find_the_box():
+    target = torch.tensor([[80.0, 80.0, 160.0, 160.0]])
+    boxes = torch.tensor([80.0, 80.0, 80.0, 40.0]).repeat(1, 5, 5, 1)  # each overlaps by an eighth
+    positive = assign(boxes, target).flatten()
+    assert positive.nonzero().flatten().tolist() == [0]
+    boxes[..., 2:] = torch.tensor([80.0, 80.0])  # by a quarter: ten of them make two
+    assert assign(boxes, target).flatten().nonzero().flatten().tolist() == [0, 1]
 
 
 def test_a_picture_without_object_teaches_that_no_cell_has_one():
@@ -201,6 +232,13 @@ def test_the_box_of_the_likeliest_cell_comes_back_in_pixels_of_the_picture():
     assert found.scores[0] == pytest.approx(torch.tensor(2.0).sigmoid().item())
     assert found.confidence["margin"] == pytest.approx(0.8808 - 0.7311, abs=1e-4)
     assert found.mask is None and found.derived == {"point"}
+
+
+def test_the_first_of_the_cells_that_are_certain_in_single_precision_is_taken():
+    cells = cells_of(torch.ones(2, 2, 4), 0.0)
+    cells[0, 0, 1, 4], cells[0, 1, 0, 4] = 18.0, 25.0
+    cell, _, score = choose({"cells": cells})
+    assert (cell.item(), score.item()) == (1, 1.0)
 
 
 # --- checkpoints ----------------------------------------------------------------------------------
@@ -277,6 +315,15 @@ def step_of(model: SimREC, batch: dict) -> dict:
     }
 
 
+def test_found_cells_are_counted_over_all_processes_unless_each_is_by_itself(monkeypatch):
+    monkeypatch.setattr("models.simrec.criterion.sum_over_processes", lambda count: count + 6)
+    monkeypatch.setattr("models.simrec.criterion.world_size", lambda: 2)
+    positive = torch.ones(2, 2, dtype=torch.bool)
+    for across, training, count in ((True, True, 5), (False, True, 4), (True, False, 4)):
+        criterion = build_criterion(replace(MODEL, across_processes=across)).train(training)
+        assert criterion._count(positive) == count
+
+
 def one_of_two(folder: Path) -> None:
     mine = slice(4 * utils.rank(), 4 * (utils.rank() + 1))
     found = step_of(tiny_simrec(seed=utils.rank()).train(), rows_of(batch_of(8), mine))
@@ -291,51 +338,3 @@ def test_two_processes_with_4_samples_learn_as_one_with_8(tmp_path):
     assert first.keys() == one.keys()
     for name, gradient in one.items():
         torch.testing.assert_close(first[name], gradient, rtol=1e-3, atol=1e-4, msg=name)
-
-
-# --- recipes and scripts --------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_every_recipe_loads_and_says_what_it_buys(path):
-    config = load_config(path, "referring", ["data.labels=labels.jsonl"])
-    head = path.read_text(encoding="utf-8").splitlines()[:6]
-    for key in ("Paper:", "Command:", "Hardware:", "Cost:", "Expected:"):
-        assert any(line.startswith(f"# {key}") for line in head), f"{path.name} lacks {key}"
-    assert f"configs/simrec/{path.name}" in head[2]
-    assert config.stages[-1].data.format == "labels" and config.data.format == "simrec"
-
-
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("model.train_sides=[400]", "train_sides [400]: sides must be multiples of 32"),
-        ("model.backbone.repeats=[1,1]", "backbone.repeats is [1, 1]; it must be four"),
-        ("model.backbone.train_from=11", "backbone.train_from is 11"),
-        ("model.heads=3", "not divisible by 3 heads of the attention"),
-        ("model.objectness_prior=1", "objectness_prior is 1"),
-        ("model.init.simrec=a.pth model.init.backbone=b.pth", "init.simrec replaces all weights"),
-    ],
-)
-def test_wrong_settings_end_with_the_remedy(override, message):
-    recipe = CONFIGS / "simrec" / "refcoco+_tiny.yaml"
-    assert message in error_of(lambda: load_config(recipe, "referring", override.split()))
-
-
-@pytest.mark.usefixtures("embedded")
-def test_train_and_test_scripts_know_it(tmp_path):
-    recipe = str(CONFIGS / "simrec" / "refcoco+_tiny.yaml")
-    argv = ["--config", recipe, "--device", "cpu", "--output_dir"]
-    quick = ["--set", "data.workers=0", "data.image_size=64", "batch_size=8"]
-    train.main([*argv, str(tmp_path / "run"), *quick, "epochs=1", "steps=2"])
-    best = tmp_path / "run" / "checkpoint_best.pth"
-    rows = test.main([*argv, str(tmp_path / "results"), "--eval-weights", str(best), *quick])
-    found = {(row["system"], row["split"], row["metric"]) for row in rows}
-    assert {("SimREC", split, "Acc@0.5") for split in ("val", "testA", "testB")} <= found
-    again = read_loss(tmp_path / "run" / "log.txt")
-    assert {"loss_iou", "loss_obj"} <= again.keys()
-
-
-def read_loss(log: Path) -> dict:
-    rows = [json.loads(line) for line in log.read_text().splitlines()]
-    return next(row for row in rows if row["kind"] == "epoch")

@@ -2,22 +2,32 @@
 
     python -m tools.export_refclip runs/refclip/checkpoint_best.pth --out det_best.pth
 
-The file holds {epoch, state_dict, optimizer, scheduler, lr}. The state dict is the running mean of
-the weights, as there. Resuming a training there starts a fresh optimiser: ours groups its
-parameters otherwise.
+The file holds {epoch, state_dict, optimizer, scheduler, lr}. The released scripts load all of it,
+in an evaluation, too. The state dict is the running mean of the weights, as there. The optimiser
+has one group of as many tensors as theirs and no moments, which belong to other weights than the
+mean: a training that is resumed there gathers new ones. The scheduler stands where the run stood.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
 import utils
 from cli import run_script
+from configs import ReferringConfig, from_mapping
+from configs.referring import with_model
+from configs.simrec import SimrecModelConfig
+from engine.snapshot import Position
 from models.common.checkpoint import CheckpointError, read_checkpoint, recognise
+from scheduler import stepwise_rate
+
+_WORDS = "lang_encoder.embedding.weight"
+_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 def main(argv: Sequence[str] | None = None) -> Path:
@@ -37,18 +47,92 @@ def main(argv: Sequence[str] | None = None) -> Path:
         raise CheckpointError(
             f"{args.checkpoint}: is no checkpoint of RefCLIP or SimREC that was trained here"
         )
-    rates = [group["lr"] for group in content["optimizer"]["param_groups"]]
-    released = {
-        "epoch": content["epoch"] + 1,  # counted from 1 there
-        "state_dict": content["model"],
-        "optimizer": {"state": {}, "param_groups": []},
-        "scheduler": {"last_epoch": content["run"]["position"]["global_step"]},
-        "lr": rates[0],
-    }
+    released = released_content(content, str(args.checkpoint))
     with utils.atomic_write(args.out) as partial:
         torch.save(released, partial)
-    print(f"{args.out}: {len(released['state_dict'])} tensors after epoch {released['epoch']}")
+    print(
+        f"{args.out}: {len(released['state_dict'])} tensors after "
+        f"{content['run']['position']['epoch']} epochs; the vocabulary of its "
+        f"{len(content['vocabulary'])} words is that of the annotation file it was trained with"
+    )
     return args.out
+
+
+def released_content(content: dict[str, Any], source: str) -> dict[str, Any]:
+    """What a released file holds, of a checkpoint of ours.
+
+    Args:
+        source: its name, for messages.
+
+    Raises:
+        CheckpointError: the checkpoint is of the middle of an epoch.
+    """
+    config = from_mapping(ReferringConfig, with_model(content["config"], source), source)
+    position = Position(**content["run"]["position"])
+    if position.step:
+        raise CheckpointError(
+            f"{source}: was written within an epoch, which the released scripts do not know; take "
+            "one of the end of an epoch"
+        )
+    simrec = isinstance(config.model, SimrecModelConfig)
+    frozen = frozen_layers(config.model.backbone.train_from) if simrec else ("visual_encoder.",)
+    count = len(optimised(content["model"], frozen))
+    rate = next_rate(config, position)
+    return {
+        # RefCLIP counts finished epochs, SimREC names the last one, from 0.
+        "epoch": position.epoch - 1 if simrec else position.epoch,
+        "state_dict": content["model"],
+        "optimizer": adam_state(config, rate, count),
+        "scheduler": scheduler_state(config, rate, position.global_step),
+        "lr": rate,
+    }
+
+
+def frozen_layers(train_from: int) -> tuple[str, ...]:
+    """Prefixes of the layers of SimREC's backbone that are not trained."""
+    return tuple(f"visual_encoder.model.{layer}." for layer in range(train_from))
+
+
+def optimised(names: Collection[str], frozen: tuple[str, ...]) -> list[str]:
+    """What the released optimisers hold of a state dict: all weights and biases, those that no loss
+    reaches included, but the word vectors and the `frozen` layers (prefixes)."""
+    return [
+        name
+        for name in names
+        if not (name == _WORDS or name.startswith(frozen) or name.endswith(_STATISTICS))
+    ]
+
+
+def next_rate(config: ReferringConfig, position: Position) -> float:
+    """The rate of the step after a position, which their scheduler has set already."""
+    steps, per_epoch = position.global_step, position.global_step // position.epoch
+    return stepwise_rate(config.schedule, config.optimizer, steps, per_epoch, config.total_epochs)
+
+
+def adam_state(config: ReferringConfig, rate: float, count: int) -> dict[str, Any]:
+    """The state of torch.optim.Adam over `count` tensors before its first step."""
+    group = {
+        "lr": rate,
+        "initial_lr": config.optimizer.lr,
+        "betas": tuple(config.optimizer.betas),
+        "eps": config.optimizer.eps,
+        "weight_decay": 0,
+        "amsgrad": False,
+        "params": list(range(count)),
+    }
+    return {"state": {}, "param_groups": [group]}
+
+
+def scheduler_state(config: ReferringConfig, rate: float, steps: int) -> dict[str, Any]:
+    """The state of torch's LambdaLR after so many steps."""
+    return {
+        "base_lrs": [config.optimizer.lr],
+        "last_epoch": steps,
+        "_step_count": steps + 1,
+        "_last_lr": [rate],
+        "_get_lr_called_within_step": False,
+        "lr_lambdas": [None],
+    }
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ train.txt, val.txt, test.txt (https://github.com/BryanPlummer/flickr30k_entities
 and to --tree (by default --out), at the places that the published repositories print:
   annotations/flickr/flickr_{split}.pth        RefTR: all boxed phrases of a sentence
   annotations_resc/flickr/flickr_{split}.pth   ReSC, TransVG: one boxed phrase
-  anns/flickr30k.json                          SimREC: objects with their phrases
+  anns/flickr30k.json                          objects with phrases, for our RefCLIP and SimREC;
+                                               the published ones do not read it
   annotations/flickr30k/instances.json         ALVG, SimVG, SeqTR: the same
 A phrase with several boxes has the box around them in the last four. Every boxed phrase of the
 split files is in each file of its split; a loud line says where counts differ. Running it again

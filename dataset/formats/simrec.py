@@ -1,6 +1,7 @@
 """SimREC's and RefCLIP's `anns/*.json`.
 
-{split: [{iid: int, bbox: [x, y, w, h], cat_id: int, refs: [str], mask_id: int}]}
+{split: [{iid: int, bbox: [x, y, w, h], cat_id: int, refs: [str], mask_id: int}]},
+    where cat_id and mask_id, which RefCLIP does not read, may be missing
 merged pre-training lists of SimREC: iid is a text, and each entry has data_source; Visual Genome's
 also has url, the last two parts of which are its picture
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,8 @@ _BY_NAME = {"refclef": "saiaprtc12", "flickr": "flickr"}
 def read(path: str | os.PathLike[str], splits: Iterable[str] | None = None) -> Iterator[Record]:
     """One record per entry, one phrase per sentence; `splits` None: all of the file.
 
-    Phrase id is the mask_id (REFER's ref_id), record id the iid. `category` holds cat_id as text.
+    Phrase id is the mask_id (REFER's ref_id) or else the entry's place in the file, record id the
+    iid. `category` holds cat_id as text.
     Pictures are COCO's unless the entry's data_source or the file's name ("refclef", "flickr30k")
     says otherwise.
 
@@ -38,6 +41,7 @@ def read(path: str | os.PathLike[str], splits: Iterable[str] | None = None) -> I
         raise ValueError(f"{path}: expected {{split: [entry]}}, got {type(by_split).__name__}")
     stem = Path(path).stem
     usual = next((kind for name, kind in _BY_NAME.items() if name in stem), "coco")
+    first = dict(zip(by_split, accumulate(map(len, by_split.values()), initial=0), strict=False))
     for split in splits or by_split:
         rows = entries.need(by_split, split, os.fspath(path))
         for index, entry in enumerate(rows):
@@ -45,17 +49,17 @@ def read(path: str | os.PathLike[str], splits: Iterable[str] | None = None) -> I
             iid = number(entry, "iid", source)
             name, identity = pictures.named(entry.get("data_source", usual), iid, source)
             name = pictures.of_url(entry["url"], iid, source) if "url" in entry else name
+            phrases = _phrases(entry, first[split] + index, source)
             yield Record(
-                name, None, None, _phrases(entry, source), split, str(iid), source,
+                name, None, None, phrases, split, str(iid), source,
                 image_ids=(identity,),
             )  # fmt: skip
 
 
-def _phrases(entry: Mapping[str, Any], source: str) -> tuple[Phrase, ...]:
+def _phrases(entry: Mapping[str, Any], place: int, source: str) -> tuple[Phrase, ...]:
     box = entries.boxes([entries.need(entry, "bbox", source)], "bbox", source)
     boxes = entries.corners(box)
-    phrase_id = str(entries.need(entry, "mask_id", source))
-    category = str(entries.need(entry, "cat_id", source))
+    phrase_id, category = str(entry.get("mask_id", place)), str(entry.get("cat_id", ""))
     texts = entries.texts(entries.need(entry, "refs", source), "refs", source)
     return tuple(
         Phrase(text, phrase_id=phrase_id, boxes=boxes, category=category) for text in texts

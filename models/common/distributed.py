@@ -13,6 +13,7 @@ import torch
 import torch.distributed
 from torch import Tensor, nn
 
+from models.common.precision import at_least_single
 from utils import rank, world_size
 
 
@@ -62,7 +63,7 @@ class BatchNorm2d(nn.BatchNorm2d):
         """(B, C, h, w) -> the same shape."""
         if not (self.training and self.across_processes and world_size() > 1):
             return super().forward(maps)
-        values = maps.float()
+        values = at_least_single(maps)
         count = sum_over_processes(values.new_tensor(float(values[:, 0].numel())))
         mean = sum_over_processes(values.sum(dim=(0, 2, 3))) / count
         centred = values - mean[:, None, None]

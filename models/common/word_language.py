@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from models.common.checkpoint import CheckpointError
+from models.common.precision import at_least_single
 
 # Scores of padded words; not infinite, so that a text without any word attends to all evenly. Half
 # precision cannot hold it.
@@ -88,7 +89,7 @@ class SelfAttention(nn.Module):
             for linear in (self.linear_v, self.linear_k, self.linear_q)
         )
         scores = queries @ keys.transpose(-2, -1) / keys.shape[-1] ** 0.5
-        scores = scores.float().masked_fill(padding[:, None, None], PADDED)
+        scores = at_least_single(scores).masked_fill(padding[:, None, None], PADDED)
         attended = self.dropout(scores.softmax(-1)).to(values.dtype) @ values
         return self.linear_merge(attended.transpose(1, 2).flatten(2))
 
@@ -123,7 +124,7 @@ class AttentivePooling(nn.Module):
 
     def forward(self, states: Tensor, padding: Tensor) -> Tensor:
         """States (B, L, D), padding (B, L) -> (B, D)."""
-        scores = self.mlp(states).float().masked_fill(padding[..., None], self.padded)
+        scores = at_least_single(self.mlp(states)).masked_fill(padding[..., None], self.padded)
         return self.linear_merge((scores.softmax(dim=1) * states).sum(dim=1))
 
 

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.common.distributed import gather_with_gradient
+from models.common.precision import at_least_single
 from utils import rank
 
 
@@ -51,7 +52,8 @@ class RefCLIPCriterion(nn.Module):
         Args:
             outputs: `cell_features` (B, k, D) and `text_features` (B, D) of the model.
         """
-        cells, text = outputs["cell_features"].float(), outputs["text_features"].float()
+        cells = at_least_single(outputs["cell_features"])
+        text = at_least_single(outputs["text_features"])
         own = torch.arange(len(text), device=text.device)
         if self.across_processes:
             cells, own = gather_with_gradient(cells), own + rank() * len(text)

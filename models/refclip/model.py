@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from models.common.darknet import MultiScaleFusion
+from models.common.precision import at_least_single
 from models.common.word_language import WordLanguageEncoder
 from models.refclip.cache import DetectionCache
 from models.refclip.detector import Detection, Detector
@@ -78,7 +79,7 @@ class RefCLIP(nn.Module):
         return {
             "cell_features": cells,
             "text_features": text,
-            "similarity": torch.einsum("bkd,bd->bk", cells, text).float(),
+            "similarity": at_least_single(torch.einsum("bkd,bd->bk", cells, text)),
             "cell_index": selected,
             "cell_boxes": gather_cells(detection.boxes, selected),
             "likeliest_box": likeliest_box(detection.boxes),

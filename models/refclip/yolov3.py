@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torchvision.ops import deform_conv2d
 
 from models.common.darknet import Bottlenecks, ConvBlock, PyramidPooling
+from models.common.precision import at_least_single
 from models.refclip.detector import Detection
 
 BOXES = 4
@@ -65,7 +66,7 @@ class GuidedHead(nn.Module):
         before any activation: centre x and y, width and height, objectness, classes."""
         # Offsets move by pixels of a map: half precision would move them.
         with torch.autocast(maps.device.type, enabled=False):
-            maps = maps.float()
+            maps = at_least_single(maps)
             shapes = self.guide_wh(maps)
             predictions = self.conv(self.Feature_adaption(maps, shapes))
         return _by_box(shapes), _by_box(predictions)

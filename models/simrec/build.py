@@ -79,7 +79,9 @@ def initialise(
 def build_criterion(config: SimrecModelConfig) -> SimRECCriterion:
     """The losses with their factors."""
     weights = {f"loss_{name}": factor for name, factor in config.weights.items()}
-    return SimRECCriterion(weights, clip_targets=config.clip_targets)
+    return SimRECCriterion(
+        weights, clip_targets=config.clip_targets, across_processes=config.across_processes
+    )
 
 
 def build(config: SimrecModelConfig, words: Sized) -> tuple[SimREC, nn.Module, Postprocess]:

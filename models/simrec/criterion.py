@@ -38,7 +38,8 @@ def assign(boxes: Tensor, target: Tensor) -> Tensor:
 
     Candidates are the cells whose centre is in the box, or within 2.5 strides of its centre. As
     many as the ten best candidates overlap together, rounded down, at least one, shall find it:
-    those that overlap most, cells that are both in the box and near its centre before all others.
+    those that overlap most, cells that are both in the box and near its centre before all others,
+    and of equal ones those further up and left.
 
     Args:
         boxes: (B, h, w, 4), as predicted. target: (B, 4).
@@ -55,7 +56,8 @@ def assign(boxes: Tensor, target: Tensor) -> Tensor:
     cost = -OVERLAP_COST * (overlap + 1e-8).log() + FAR * ~(inside & near)
     best = overlap.where(candidate, 0.0).flatten(1).sort(dim=1, descending=True).values
     count = best[:, :CANDIDATES].sum(dim=1).int().clamp(min=1)
-    rank = cost.where(candidate, torch.inf).flatten(1).argsort(dim=1).argsort(dim=1)
+    order = cost.where(candidate, torch.inf).flatten(1).argsort(dim=1, stable=True)
+    rank = order.argsort(dim=1)
     return candidate & (rank < count[:, None]).view_as(candidate)
 
 
@@ -65,12 +67,20 @@ class SimRECCriterion(nn.Module):
     Args:
         weights: loss name -> factor in the total: `loss_iou`, `loss_obj`.
         clip_targets: centre, width and height as shares of the input are at most 0.99, as released.
+        across_processes: whether that number is the mean over all processes.
     """
 
-    def __init__(self, weights: dict[str, float], *, clip_targets: bool = False):
+    def __init__(
+        self,
+        weights: dict[str, float],
+        *,
+        clip_targets: bool = False,
+        across_processes: bool = True,
+    ):
         super().__init__()
         self.weights = weights
         self.clip_targets = clip_targets
+        self.across_processes = across_processes
 
     def start_step(self, epoch: int, step: int, steps_per_epoch: int) -> None:
         """Nothing here changes in the course of training."""
@@ -104,9 +114,9 @@ class SimRECCriterion(nn.Module):
         }
 
     def _count(self, positive: Tensor) -> Tensor:
-        """Cells that find, the mean over processes, at least 1. Evaluation counts by itself."""
+        """Cells that find, at least 1. Evaluation counts by itself."""
         count = positive.sum().float()
-        if self.training:
+        if self.training and self.across_processes:
             count = sum_over_processes(count) / world_size()
         return count.clamp(min=1)
 

@@ -47,6 +47,7 @@ class CollectDiffuseAttention(nn.Module):
         self.w_m = nn.Conv2d(width, 1, 3, padding=1).requires_grad_(False)
         self.w_o = nn.Conv2d(width, width, 1)
         self.layer_norm = BatchNorm2d(width)
+        # Of whole cells: one that is left out collects nothing, or gets nothing from a head.
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, maps: Tensor, sentence: Tensor) -> Tensor:
@@ -67,6 +68,6 @@ class CollectDiffuseAttention(nn.Module):
         scale = query.shape[-1] ** -0.5
         share = (scale * query[..., None] * collecting).sum(dim=2).softmax(dim=-1)
         collected = (self.dropout(share)[:, :, None] * values).sum(dim=-1)
-        gate = (scale * query[..., None] * diffusing).sum(dim=2).sigmoid()
-        given = self.dropout(collected[..., None] * gate[:, :, None])
+        gate = (scale * query[..., None] * diffusing).sum(dim=2).sigmoid()  # (B, heads, h * w)
+        given = collected[..., None] * self.dropout(gate)[:, :, None]
         return given.flatten(1, 2).unflatten(-1, tuple(maps.shape[-2:]))

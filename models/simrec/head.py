@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from models.common.precision import at_least_single
 from models.simrec.backbone import ConvSiLU
 
 STRIDE = 32
@@ -42,7 +43,7 @@ class BoxHead(nn.Module):
         input, logit of the objectness."""
         features = self.reg_convs[0](self.stems[0](maps))
         raw = torch.cat([self.reg_preds[0](features), self.obj_preds[0](features)], dim=1)
-        raw = raw.float().permute(0, 2, 3, 1)
+        raw = at_least_single(raw).permute(0, 2, 3, 1)
         centre = (raw[..., :2] + corners(raw.shape[1:3], raw.device)) * STRIDE
         return torch.cat([centre, raw[..., 2:4].exp() * STRIDE, raw[..., 4:]], dim=-1)
 

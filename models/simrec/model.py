@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import utils
 from models.common.darknet import MultiScaleFusion
 from models.common.word_language import WordLanguageEncoder
 from models.simrec.backbone import CSPDarkNet
@@ -27,7 +28,8 @@ class SimREC(nn.Module):
         multi_scale_manner: joins the maps after they have met the sentence, all of width `width`.
         attention_manner: the collect-and-diffuse attention.
         head: gives the boxes.
-        train_sides: a training batch is resized to one of these, drawn for every step; none: not.
+        train_sides: a training batch is resized to one of these, drawn for every step and the same
+            on all processes; none: not.
     """
 
     def __init__(
@@ -70,5 +72,6 @@ class SimREC(nn.Module):
     def _resized(self, image: Tensor) -> Tensor:
         if not (self.training and self.train_sides):
             return image
-        side = self.train_sides[int(torch.randint(len(self.train_sides), ()))]
+        place = torch.randint(len(self.train_sides), (), generator=utils.shared_random)
+        side = self.train_sides[int(place)]
         return F.interpolate(image, size=(side, side), mode="nearest")

@@ -14,19 +14,21 @@ from models.common.letterbox import to_picture
 def choose(outputs: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     """The cell with the highest objectness of each picture; nothing is suppressed or refused.
 
+    The first of several whose objectness is 1 in single precision, as released.
+
     Returns:
         (B,) its index, row by row; (B, 4) its box, xyxy in pixels of the input; (B,) its
         objectness in [0, 1].
     """
     cells = outputs["cells"].flatten(1, 2)
-    score, cell = cells[..., 4].max(dim=1)
+    score, cell = cells[..., 4].float().sigmoid().max(dim=1)
     boxes = cells[torch.arange(len(cells), device=cells.device), cell, :4]
-    return cell, box_convert(boxes.double(), "cxcywh", "xyxy"), score.sigmoid()
+    return cell, box_convert(boxes.double(), "cxcywh", "xyxy"), score
 
 
 def margins(outputs: dict[str, Tensor]) -> Tensor:
     """(B,): how much higher the best objectness is than the second best; infinite with one cell."""
-    best = outputs["cells"][..., 4].flatten(1).sigmoid()
+    best = outputs["cells"][..., 4].flatten(1).float().sigmoid()
     best = best.topk(min(2, best.shape[1])).values
     if best.shape[1] == 1:
         return torch.full_like(best[:, 0], float("inf"))
