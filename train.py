@@ -4,7 +4,8 @@
     torchrun --nproc_per_node=4 train.py --config configs/reftr/flickr30k.yaml ...
     python train.py --config configs/reftr/refcoco_res.yaml --checkpoint BEST.pth ...
 
-`--resume` goes on with the newest checkpoint in --output_dir.
+`--resume` goes on with the newest checkpoint in --output_dir, `--resume FILE` with that one, and
+`--resume FILE --resume_model_only` starts anew from its weights, as `--checkpoint FILE` does.
 """
 
 from cli import referring_training, run_script

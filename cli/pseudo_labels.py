@@ -19,7 +19,6 @@ from cli.texts import load_texts
 from configs import ReferringConfig, to_dict
 from dataset.formats import detections, labels
 from dataset.formats.labels import CONFIDENCE, Label
-from dataset.loader import eval_loader
 from dataset.pseudo_labels import agreeing, label_of, surest, with_agreement
 from dataset.referring import ReferringDataset
 from dataset.sources import source_files
@@ -113,14 +112,7 @@ def predict(
     seen = replace(config, data=replace(config.data, evaluate_image_root=config.data.image_root))
     files = config.data.train
     dataset = referring.build_dataset(seen, text, files, training=False, labelled=False)
-    loader = eval_loader(
-        dataset,
-        referring.collate(config, text, training=False),
-        config.eval_batch_size or config.batch_size,
-        world_size=utils.world_size(),
-        rank=utils.rank(),
-        workers=config.data.workers,
-    )
+    loader = referring.loader_of(config, text, dataset)
     batches = engine.evaluate(
         model,
         postprocess,

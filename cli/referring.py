@@ -28,7 +28,7 @@ from cli.rooms import ROOMS
 from cli.texts import Tokenizer, load_texts, require_same_words
 from configs import ReferringConfig, load_config, to_dict
 from configs.trees import root_overrides
-from dataset.loader import eval_loader
+from dataset.loader import split_loader
 from dataset.pseudo_labels import Unlabelled
 from dataset.referring import ReferringDataset, ReferringRules
 from dataset.referring_collate import ReferringCollate
@@ -211,7 +211,7 @@ def build_dataset(
     """The samples of some splits, for training or for evaluation; `labelled` False: annotated
     boxes, masks and classes are taken away as soon as they have been read."""
     data = config.data
-    records = read_splits(files, data.format, data.cache_dir)
+    records = read_splits(files, data.format, data.cache_dir, integer_boxes=data.integer_boxes)
     return ReferringDataset(
         records if labelled else Unlabelled(records),
         ReferringTransform(
@@ -261,12 +261,20 @@ def evaluation_loader(
     tokenizer: Tokenizer,
     files: Mapping[str, Sequence[str]],
 ) -> DataLoader:
-    """Batches of some splits for this process; no sample comes twice."""
+    """Batches of some splits for this process; no sample comes twice, no batch holds two splits."""
     text = text_rules(config, tokenizer)
-    return eval_loader(
-        build_dataset(config, text, files, training=False),
+    return loader_of(config, text, build_dataset(config, text, files, training=False))
+
+
+def loader_of(
+    config: ReferringConfig, text: ReferringText, dataset: ReferringDataset
+) -> DataLoader:
+    """`evaluation_loader` for a data set that is there."""
+    return split_loader(
+        dataset,
         collate(config, text, training=False),
         config.eval_batch_size or config.batch_size,
+        list(dataset.split_sizes.values()),
         world_size=utils.world_size(),
         rank=utils.rank(),
         workers=config.data.workers,

@@ -53,19 +53,44 @@ def main(argv: Sequence[str] | None, *, description: str) -> None:
     )
     parser.add_argument(
         "--resume",
+        nargs="?",
+        const="",
+        metavar="FILE",
+        help="continue the run of FILE or --checkpoint, else the newest one in --output_dir",
+    )
+    parser.add_argument(
+        "--resume_model_only",
         action="store_true",
-        help="continue the run of --checkpoint if given, else the newest one in --output_dir",
+        help="take only the weights of --resume's FILE and start a new run (RefTR's flag)",
     )
     parser.add_argument(
         "--output_dir", "--work-dir", default="runs/train", help="receives checkpoints and logs"
     )
     args = parser.parse_args(argv)
+    args.resume, args.checkpoint = origin(args)
     device = utils.init_distributed(args.device)
     utils.setup_logging()
     try:
         run(referring.load_settings(args), args, device)
     finally:
         utils.close_distributed()
+
+
+def origin(args: argparse.Namespace) -> tuple[bool, str | None]:
+    """Whether a run goes on, and the checkpoint that it goes on from or takes its weights of.
+
+    Raises:
+        ValueError: two files, or --resume_model_only without one.
+    """
+    if args.resume and args.checkpoint and args.resume != args.checkpoint:
+        raise ValueError(
+            f"--resume {args.resume} and --checkpoint {args.checkpoint}: a run has one origin; "
+            "leave one of them out"
+        )
+    file = args.resume or args.checkpoint
+    if args.resume_model_only and not file:
+        raise ValueError("--resume_model_only takes the weights of --resume FILE; name the file")
+    return args.resume is not None and not args.resume_model_only, file
 
 
 def run(config: ReferringConfig, args: argparse.Namespace, device: torch.device) -> None:

@@ -63,7 +63,8 @@ class ReferringDataConfig:
         of several phrases is an error.
     max_phrase_tokens, max_phrases: each phrase is cut to so many tokens; a sentence of more phrases
         becomes several samples.
-    integer_boxes: corners are cut to integers, as RefTR's released code does.
+    integer_boxes: boxes are cut towards zero to integers, as RefTR's released code does: corners, or
+        in lists of x, y, width and height (of format "tuples") these before they are added.
     merged_boxes: the lists hold one box around all boxes of a phrase (ReSC's Flickr30k); the
         results are named so.
     resize: "aspect" keeps it, within image_size (shorter side) and max_image_size (longer side);
@@ -142,20 +143,36 @@ class ReferringOptimizerConfig(OptimizerConfig):
     """AdamW with rates of its own for parts of a model.
 
     rates: other peak rates for the parameters whose name contains a key, the first key that fits
-    ("lang_backbone": 1e-5). weight_decay: on all parameters, biases and norms included (the
-    released rule); 0 makes it Adam. amsgrad: its variant with the largest second moment (ALVG).
+        ("lang_backbone": 1e-5); they stay where they are when `lr` is changed.
+    factors: the same as multiples of `lr`, which move with it ("mask_head": 10); after `rates`.
+    weight_decay: on all parameters, biases and norms included (the released rule); 0 makes it Adam.
+    amsgrad: its variant with the largest second moment (ALVG).
     """
 
     lr: float = 1e-4
     weight_decay: float = 1e-4
     rates: dict[str, float] = field(default_factory=dict)
+    factors: dict[str, float] = field(default_factory=dict)
     amsgrad: bool = False
 
     def __post_init__(self) -> None:
         # `super()` without arguments does not find the class that slots=True makes anew.
         OptimizerConfig.__post_init__(self)
-        for name, rate in self.rates.items():
-            require(rate > 0, f"rates.{name} is {rate}; it must be greater than 0 (freeze instead)")
+        for kind, parts in (("rates", self.rates), ("factors", self.factors)):
+            for name, value in parts.items():
+                require(
+                    value > 0,
+                    f"{kind}.{name} is {value}; it must be greater than 0 (freeze instead)",
+                )
+        both = sorted(self.rates.keys() & self.factors.keys())
+        require(
+            not both, f"rates and factors both name {', '.join(both)}; a part has one or the other"
+        )
+
+    @property
+    def peaks(self) -> dict[str, float]:
+        """The peak rates of the parts of a model that have their own, in the order of groups."""
+        return self.rates | {name: factor * self.lr for name, factor in self.factors.items()}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

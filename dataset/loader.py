@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import cv2
@@ -184,3 +184,42 @@ def eval_loader(
         collate_fn=collate,
         **_options(workers),
     )
+
+
+def split_loader(
+    dataset: Any,
+    collate: Callable[[Any], dict[str, Any]],
+    batch_size: int,
+    sizes: Sequence[int],
+    *,
+    world_size: int = 1,
+    rank: int = 0,
+    workers: int = 4,
+) -> DataLoader[Any]:
+    """Batches of every sample once, in order, none of which holds two splits.
+
+    A picture's result depends on the padding that a larger one of its batch gives it, so that a
+    split alone and beside others must be batched alike. Rank r takes the r-th part of each split.
+
+    Args:
+        sizes: of the splits, which follow one another in `dataset`.
+    """
+    return DataLoader(
+        dataset,
+        batch_sampler=split_batches(sizes, batch_size, world_size=world_size, rank=rank),
+        collate_fn=collate,
+        **_options(workers),
+    )
+
+
+def split_batches(
+    sizes: Sequence[int], batch_size: int, *, world_size: int = 1, rank: int = 0
+) -> list[list[int]]:
+    """The indices of every batch of `split_loader`; the last one of a split may be smaller."""
+    batches, start = [], 0
+    for size in sizes:
+        share = -(-size // world_size)
+        mine = range(start, start + size)[rank * share : (rank + 1) * share]
+        batches += [list(mine[i : i + batch_size]) for i in range(0, len(mine), batch_size)]
+        start += size
+    return batches

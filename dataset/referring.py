@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -64,7 +65,7 @@ class ReferringRules:
         collections: whose pictures are taken; empty: all.
         masks: whether samples have a `target_mask`.
         max_phrases: a sentence with more phrases becomes several samples.
-        integer_boxes: corners are cut to integers, as RefTR's released code does.
+        integer_boxes: corners are cut towards zero to integers, as RefTR's released code does.
         boxes: False: annotated boxes are not looked at; samples have neither `boxes` nor
             `target_boxes`.
         several_targets: an expression may have any number of targets, or none: a target per box.
@@ -136,6 +137,8 @@ class ReferringDataset(Dataset[ReferringSample]):
         self.transform = transform
         self.text = text
         self.rules = rules
+        # Samples of every split, in the order of the records.
+        self.split_sizes: Counter[str] = Counter()
         # (record, first phrase, end of phrases) of every sample, never all as Python objects.
         numbers = (n for pair in enumerate(records) for row in self._rows(*pair) for n in row)
         self._samples = np.fromiter(numbers, dtype=np.int32).reshape(-1, 3)
@@ -156,6 +159,7 @@ class ReferringDataset(Dataset[ReferringSample]):
             starts = [i for i in range(count) if i == 0 or ids[i] != ids[i - 1] or not ids[i]]
         else:
             starts = list(range(0, count, self.rules.max_phrases if self.text.multi_phrase else 1))
+        self.split_sizes[record.split] += len(starts)
         yield from ((index, start, stop) for start, stop in pairwise([*starts, count]))
 
     def _check(self, phrase: Phrase, record: Record) -> None:

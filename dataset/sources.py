@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,10 +15,13 @@ from dataset.record import Record, RecordTable
 
 
 class Source(NamedTuple):
-    """read: (path, split) -> records; files: (path, split) -> every file that is read for them."""
+    """read: (path, split) -> records; files: (path, split) -> every file that is read for them;
+    read_integers: `read` with boxes that are cut to integers as the format states them, where that
+    is not the same as to cut their corners."""
 
     read: Callable[[str, str], Iterable[Record]]
     files: Callable[[str, str], Sequence[str | os.PathLike[str]]] = lambda path, _: [path]
+    read_integers: Callable[[str, str], Iterable[Record]] | None = None
 
 
 def _instances_of(refs: str) -> Path:
@@ -31,16 +35,16 @@ def _collection(path: str) -> str:
     return next((name for part, name in known.items() if part in folder), "coco")
 
 
-def _read_tuples(path: str, split: str) -> Iterator[Record]:
+def _read_tuples(path: str, split: str, *, integers: bool = False) -> Iterator[Record]:
     bare = tuples.layout_of(path) == "vg"
-    for record in tuples.read(path, split=split):
+    for record in tuples.read(path, split=split, integers=integers):
         # The authors' list of Visual Genome names pictures of the folder VG_100K without it.
         inside = bare and "/" not in record.image
         yield replace(record, image=f"VG_100K/{record.image}") if inside else record
 
 
 SOURCES: dict[str, Source] = {
-    "tuples": Source(_read_tuples),
+    "tuples": Source(_read_tuples, read_integers=partial(_read_tuples, integers=True)),
     "refer": Source(
         lambda path, split: refer_format.read(path, _instances_of(path), [split]),
         lambda path, _: [path, _instances_of(path)],
@@ -54,7 +58,11 @@ SOURCES: dict[str, Source] = {
 
 
 def read_splits(
-    splits: Mapping[str, Sequence[str]], format_name: str, cache_dir: str | None = None
+    splits: Mapping[str, Sequence[str]],
+    format_name: str,
+    cache_dir: str | None = None,
+    *,
+    integer_boxes: bool = False,
 ) -> RecordTable:
     """The records of all splits, one after the other, each with the split it was asked for.
 
@@ -62,13 +70,18 @@ def read_splits(
         splits: split -> annotation files.
         format_name: a key of `SOURCES`.
         cache_dir: as for `formats.read_table`.
+        integer_boxes: lists of x, y, width and height are read cut to integers; what is stated by
+            corners is left for the data set to cut (`ReferringRules.integer_boxes`).
 
     Raises:
         FileNotFoundError, ValueError: of the reader, or a split without any expression.
     """
+    source = SOURCES[format_name]
+    integers = source.read_integers if integer_boxes else None
     names = ",".join(f"{split}:{len(files)}" for split, files in splits.items())
-    files = source_files(splits, format_name)
-    return table_of(_read(splits, format_name), files, f"{format_name} {names}", cache_dir)
+    name = f"{format_name} {names}" + (" integers" if integers else "")
+    records = _read(splits, integers or source.read)
+    return table_of(records, source_files(splits, format_name), name, cache_dir)
 
 
 def source_files(
@@ -82,11 +95,13 @@ def source_files(
     return list(dict.fromkeys(found))
 
 
-def _read(splits: Mapping[str, Sequence[str]], format_name: str) -> Iterator[Record]:
+def _read(
+    splits: Mapping[str, Sequence[str]], read: Callable[[str, str], Iterable[Record]]
+) -> Iterator[Record]:
     for split, files in splits.items():
         found = False
         for path in files:
-            for record in SOURCES[format_name].read(path, split):
+            for record in read(path, split):
                 found = True
                 yield record if record.split == split else replace(record, split=split)
         if not found:

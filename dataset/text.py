@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from tokenizers import Tokenizer
-from tokenizers.implementations import BertWordPieceTokenizer
+from tokenizers import AddedToken, Tokenizer
+from tokenizers.implementations import BertWordPieceTokenizer, ByteLevelBPETokenizer
+from tokenizers.processors import RobertaProcessing
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from dataset.formats.entries import load_json
 
 from dataset.record import Phrase
 
@@ -23,6 +27,16 @@ _SPECIAL = {
     "sep_token": "[SEP]",
     "mask_token": "[MASK]",
 }
+_SPECIAL_OF_ROBERTA = {
+    "pad_token": "<pad>",
+    "unk_token": "<unk>",
+    "cls_token": "<s>",
+    "sep_token": "</s>",
+    "bos_token": "<s>",
+    "eos_token": "</s>",
+}
+_MASK_OF_ROBERTA = "<mask>"
+_BYTE_PAIRS = ("vocab.json", "merges.txt")
 VOCABULARIES = Path(__file__).parent / "vocabularies"
 _OTHER_SIDE = {"left": "right", "right": "left"}
 
@@ -60,13 +74,14 @@ def swap_left_right(text: str) -> str:
 
 
 def load_tokenizer(name_or_folder: str | os.PathLike[str]) -> PreTrainedTokenizerBase:
-    """A BERT WordPiece tokenizer from a folder with `vocab.txt`, from such a file, or by name:
-    that of a folder in `dataset/vocabularies`, which needs no download, or a name on the hub.
+    """The tokenizer of BERT from a folder with `vocab.txt`, or from such a file; that of RoBERTa
+    from a folder with `vocab.json` and `merges.txt`; or one by name: that of a folder in
+    `dataset/vocabularies`, which needs no download, or a name on the hub.
 
     Raises:
         FileNotFoundError: the path has no vocabulary, or the name is neither a path nor to be had
             from the hub.
-        ValueError: the vocabulary lacks a special token.
+        ValueError: the vocabulary lacks a special token, or a file of byte pairs is damaged.
     """
     path = Path(name_or_folder)
     shipped = VOCABULARIES / path.name
@@ -75,9 +90,12 @@ def load_tokenizer(name_or_folder: str | os.PathLike[str]) -> PreTrainedTokenize
     vocabulary = path / "vocab.txt" if path.is_dir() else path
     if vocabulary.is_file():
         return _from_vocabulary(vocabulary)
+    if all((path / name).is_file() for name in _BYTE_PAIRS):
+        return _from_byte_pairs(*(path / name for name in _BYTE_PAIRS))
     if path.is_dir():
         raise FileNotFoundError(
-            f"text_encoder folder {path} holds no vocab.txt; put the WordPiece vocabulary there"
+            f"text_encoder folder {path} holds neither vocab.txt nor {' and '.join(_BYTE_PAIRS)}; "
+            "put the WordPiece vocabulary of BERT, or the byte pairs of RoBERTa, there"
         )
     try:
         return AutoTokenizer.from_pretrained(os.fspath(name_or_folder))
@@ -88,13 +106,15 @@ def load_tokenizer(name_or_folder: str | os.PathLike[str]) -> PreTrainedTokenize
         ) from error
 
 
+def _require_tokens(words: Collection[str], special: Iterable[str], file: Path, what: str) -> None:
+    missing = [token for token in dict.fromkeys(special) if token not in words]
+    if missing:
+        raise ValueError(f"{file} lacks {' '.join(missing)}; it is not {what}")
+
+
 def _from_vocabulary(vocabulary: Path) -> PreTrainedTokenizerBase:
     words = vocabulary.read_text(encoding="utf-8").rstrip("\n").split("\n")
-    missing = [token for token in _SPECIAL.values() if token not in words]
-    if missing:
-        raise ValueError(
-            f"{vocabulary} lacks {' '.join(missing)}; it is not a BERT WordPiece vocabulary"
-        )
+    _require_tokens(words, _SPECIAL.values(), vocabulary, "a BERT WordPiece vocabulary")
     # BertTokenizerFast takes its vocabulary under different names in transformers 4 and 5 and
     # ignores the wrong one.
     word_pieces = BertWordPieceTokenizer(
@@ -103,3 +123,38 @@ def _from_vocabulary(vocabulary: Path) -> PreTrainedTokenizerBase:
     return PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer.from_str(word_pieces.to_str()), **_SPECIAL
     )
+
+
+def _from_byte_pairs(vocabulary: Path, merges: Path) -> PreTrainedTokenizerBase:
+    ids = load_json(vocabulary, "vocabulary")
+    special = (*_SPECIAL_OF_ROBERTA.values(), _MASK_OF_ROBERTA)
+    _require_tokens(ids, special, vocabulary, "RoBERTa's vocabulary of byte pairs")
+    pairs = _read_merges(merges, ids)
+    byte_pairs = ByteLevelBPETokenizer(ids, pairs, trim_offsets=True)
+    tokenizer = Tokenizer.from_str(byte_pairs.to_str())
+    start, end = _SPECIAL_OF_ROBERTA["cls_token"], _SPECIAL_OF_ROBERTA["sep_token"]
+    tokenizer.post_processor = RobertaProcessing(
+        (end, ids[end]), (start, ids[start]), add_prefix_space=False
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        # As released, the space before a mask is part of it.
+        mask_token=AddedToken(_MASK_OF_ROBERTA, lstrip=True),
+        **_SPECIAL_OF_ROBERTA,
+    )
+
+
+def _read_merges(merges: Path, ids: Collection[str]) -> list[tuple[str, str]]:
+    """The pairs of a merges.txt, the first one first."""
+    pairs, known = [], set(ids)
+    for number, line in enumerate(merges.read_text(encoding="utf-8").splitlines(), 1):
+        if not line or line.startswith("#version"):
+            continue
+        first, _, second = line.partition(" ")
+        if not {first, second, first + second} <= known:
+            raise ValueError(
+                f"{merges}: line {number}, {line!r}, joins what its vocab.json does not hold; "
+                "fetch both files from the same folder"
+            )
+        pairs.append((first, second))
+    return pairs

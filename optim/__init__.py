@@ -78,7 +78,7 @@ class RatedOptimizerSettings(OptimizerSettings, Protocol):
     """What `create_rated_optimizer` reads (`configs.referring.ReferringOptimizerConfig`)."""
 
     @property
-    def rates(self) -> Mapping[str, float]: ...
+    def peaks(self) -> Mapping[str, float]: ...
 
 
 def create_rated_optimizer(
@@ -87,13 +87,15 @@ def create_rated_optimizer(
     """AdamW over `named_groups`, all of them with weight decay: RefTR's released rule.
 
     Raises:
-        ValueError: no trainable parameter, or a key of `config.rates` that is in no name.
+        ValueError: no trainable parameter, or a key of `config.peaks` that is in no name.
     """
     names = [name for name, _ in model.named_parameters()]
-    unused = [key for key in config.rates if not any(key in name for name in names)]
+    unused = [key for key in config.peaks if not any(key in name for name in names)]
     if unused:
-        raise ValueError(f"optimizer.rates: no parameter's name contains {', '.join(unused)}")
-    rates: dict[tuple[str, ...], float] = {(key,): rate for key, rate in config.rates.items()}
+        raise ValueError(
+            f"optimizer.rates or factors: no parameter's name contains {', '.join(unused)}"
+        )
+    rates: dict[tuple[str, ...], float] = {(key,): rate for key, rate in config.peaks.items()}
     groups = [group for group in named_groups(model, rates, rest=config.lr) if group["params"]]
     return _adamw(config, [{**group, "weight_decay": config.weight_decay} for group in groups])
 

@@ -10,12 +10,12 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = (
-    {"geometry", "utils", "configs", "optim", "scheduler"},
+    {"geometry", "plain_values", "utils", "configs", "optim", "scheduler"},
     {"models"},
     {"dataset", "metrics", "metrics_several"},
     {"engine", "grounder", "report"},
 )
-ROOM_MAY_IMPORT = {"geometry", "utils"}
+ROOM_MAY_IMPORT = {"geometry", "plain_values", "utils"}
 # Folders of the floor of the scripts; every root module that is on no other floor is a script too.
 SCRIPT_FOLDERS = {"cli", "tools", "benchmarks"}
 

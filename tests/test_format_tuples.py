@@ -12,6 +12,7 @@ import torch
 
 from dataset.formats import plain_pickle, tuples
 from dataset.record import Phrase, Record
+from dataset.sources import read_splits
 
 COCO = "COCO_train2014_000000581857.jpg"
 
@@ -44,6 +45,38 @@ def test_boxes_are_read_by_the_convention_of_their_folder(tmp_path, folder, name
     assert record.split == name.rsplit("_", 1)[1]
     if folder != "referit":
         assert (record.record_id, record.image_ids) == ("581857", ("coco:581857",))
+
+
+@pytest.mark.parametrize(
+    ("folder", "plain", "cut"),
+    [
+        ("unc", (10.6, 20.7, 40.4, 61.4), (10, 20, 39, 60)),
+        ("referit", (10.6, 20.7, 29.8, 40.7), (10, 20, 29, 40)),
+    ],
+)
+def test_integers_are_what_is_stated_cut_towards_zero(tmp_path, folder, plain, cut):
+    row = (COCO, 7, [10.6, 20.7, 29.8, 40.7], "the lady", [])
+    path = save(tmp_path / "annotations_resc" / folder / "x_val.pth", [row])
+    assert next(tuples.read(path)).phrases[0].boxes[0] == pytest.approx(plain)
+    assert next(tuples.read(path, integers=True)).phrases[0].boxes == (cut,)
+    assert read_splits({"val": [path]}, "tuples", integer_boxes=True)[0].phrases[0].boxes == (cut,)
+
+
+def test_integers_of_negative_corners_and_thin_boxes(tmp_path):
+    rows = [(COCO, 7, box, "x", []) for box in ([-3.4, -0.6, 10.9, 5.8], [5.2, 6.9, 0.7, 40.0])]
+    path = save(tmp_path / "annotations_resc/unc/unc_val.pth", rows)
+    boxes = [record.phrases[0].boxes[0] for record in tuples.read(path, integers=True)]
+    assert boxes == [(-3, 0, 7, 5), (5, 6, 5, 46)]
+
+
+def test_a_cache_of_records_tells_integers_from_what_is_stated(tmp_path):
+    row = (COCO, 7, [10.6, 20.7, 29.8, 40.7], "the lady", [])
+    files = {"val": [save(tmp_path / "annotations_resc/unc/unc_val.pth", [row])]}
+    tables = [
+        read_splits(files, "tuples", str(tmp_path / "cache"), integer_boxes=cut)
+        for cut in (False, True, False)
+    ]
+    assert [table[0].phrases[0].boxes[0][0] for table in tables] == [10.6, 10, 10.6]
 
 
 def test_short_lists_masks_and_sentences_are_told_apart_by_their_folder(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dataset.loader import eval_loader
+from dataset.loader import split_batches, split_loader
 from dataset.record import Phrase, Record
 from dataset.referring import ReferringDataset, ReferringRules
 from dataset.referring_collate import ReferringCollate
@@ -258,9 +258,33 @@ def test_ranks_share_an_evaluation_without_duplicates(pictures):
     dataset, collate = build([record(MAN, HAT, DOG), record(MAN, HAT)], pictures)
     seen = []
     for rank in range(2):
-        loader = eval_loader(dataset, collate, 2, world_size=2, rank=rank, workers=0)
+        sizes = list(dataset.split_sizes.values())
+        loader = split_loader(dataset, collate, 2, sizes, world_size=2, rank=rank, workers=0)
         seen += [index for batch in loader for index in batch["sample_index"]]
     assert sorted(seen) == list(range(5))
+
+
+def test_no_batch_holds_two_splits(pictures):
+    records = [replace(record(MAN, HAT, DOG), split="val"), replace(record(MAN), split="test")]
+    dataset, collate = build(records, pictures)
+    assert dataset.split_sizes == {"val": 3, "test": 1}
+    batches = list(split_loader(dataset, collate, 2, [3, 1], workers=0))
+    assert [batch["sample_index"] for batch in batches] == [[0, 1], [2], [3]]
+    assert [set(batch["splits"]) for batch in batches] == [{"val"}, {"val"}, {"test"}]
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 7])
+def test_processes_take_blocks_of_every_split(world):
+    sizes = [5, 0, 1, 8]
+    parts = [split_batches(sizes, 2, world_size=world, rank=rank) for rank in range(world)]
+    visited = [index for part in parts for batch in part for index in batch]
+    assert sorted(visited) == list(range(14))
+    for start, size in ((0, 5), (5, 1), (6, 8)):
+        inside = [i for i in visited if start <= i < start + size]
+        assert inside == sorted(inside), "one block after the other"
+    for batch in (batch for part in parts for batch in part):
+        assert len(batch) <= 2
+        assert len({sum(index >= start for start in (0, 5, 6)) for index in batch}) == 1
 
 
 def test_boxes_and_masks_follow_a_jittered_scale(pictures):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 
 import test
 import train
-from cli import referring, run_script
+from cli import referring, referring_training, run_script
 from configs import load_config
 from configs.trees import root_overrides
 from dataset.text import load_tokenizer
@@ -328,6 +329,55 @@ def test_an_evaluation_takes_the_stage_of_its_checkpoint(runs):
         assert published_reftr.choose(args)[0].stem == expected
 
 
+@pytest.mark.parametrize(
+    ("flags", "rates", "factors", "lr"),
+    [
+        ([], 1e-5, 10, 1e-5),
+        (["--lr", "2e-5"], 1e-5, 10, 2e-5),
+        (["--lr_backbone=3e-5", "--lr_mask_branch_proj=4"], 3e-5, 4, 1e-5),
+    ],
+)
+def test_published_rates_are_those_of_their_parts(flags, rates, factors, lr):
+    args, _ = published_reftr.parse_args(["configs/refcoco/RefTR_refcoco.sh", "--masks", *flags])
+    path, _ = published_reftr.choose(args)
+    settings = published_reftr.settings_of(args, path)
+    optimizer = load_config(path, "referring", settings).optimizer
+    assert optimizer.rates == {"img_backbone.0": rates, "lang_backbone": rates}
+    assert optimizer.factors == {"bbox_attention": factors, "mask_head": factors}
+    assert optimizer.peaks["mask_head"] == pytest.approx(factors * lr)
+
+
+def test_a_model_without_masks_has_no_rate_of_masks():
+    name = "configs/refcoco/RefTR_refcoco.sh"
+    args, _ = published_reftr.parse_args([name, "--lr_mask_branch_proj=4"])
+    assert published_reftr.settings_of(args, published_reftr.choose(args)[0]) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, (False, None)),
+        ({"checkpoint": "a.pth"}, (False, "a.pth")),
+        ({"resume": ""}, (True, None)),
+        ({"resume": "", "checkpoint": "a.pth"}, (True, "a.pth")),
+        ({"resume": "a.pth"}, (True, "a.pth")),
+        ({"resume": "a.pth", "resume_model_only": True}, (False, "a.pth")),
+        ({"resume": "", "checkpoint": "a.pth", "resume_model_only": True}, (False, "a.pth")),
+    ],
+)
+def test_a_run_goes_on_or_takes_weights_only(given, expected):
+    args = {"resume": None, "checkpoint": None, "resume_model_only": False} | given
+    assert referring_training.origin(argparse.Namespace(**args)) == expected
+
+
+def test_the_origin_of_a_run_must_be_one_file(tmp_path):
+    start = ["--config", str(BOXES), "--output_dir", str(tmp_path), "--device", "cpu"]
+    with pytest.raises(ValueError, match="a run has one origin"):
+        train.main([*start, "--resume", "a.pth", "--checkpoint", "b.pth"])
+    with pytest.raises(ValueError, match="--resume_model_only takes the weights of --resume FILE"):
+        train.main([*start, "--resume", "--resume_model_only"])
+
+
 def test_the_published_command_trains_and_evaluates(tmp_path):
     flags = ["--device", "cpu", "--output_dir", str(tmp_path), "--batch_size=4", "--epochs", "1"]
     settings = ["--set", *QUICK[:3], "precision=fp32", "steps=1"]
@@ -335,6 +385,9 @@ def test_the_published_command_trains_and_evaluates(tmp_path):
     checkpoint = f"--resume={tmp_path / 'checkpoint_best.pth'}"
     rows = published_reftr.main([str(BOXES), "--eval", checkpoint, *flags, *settings])
     assert "Acc@0.5" in metrics_of(rows)
+    flags[3] = str(tmp_path / "further")
+    published_reftr.main([str(BOXES), checkpoint, "--resume_model_only", *flags, *settings])
+    assert (tmp_path / "further/checkpoint_00.pth").is_file()
 
 
 def test_unknown_published_names_and_evaluations_of_nothing_are_refused():

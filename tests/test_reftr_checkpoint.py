@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torchvision.models import resnet18
@@ -202,11 +204,18 @@ def test_only_namespaces_are_allowed_and_no_code_runs(save, tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
+def test_released_entries_beside_the_weights_are_read_as_values(save):
+    best = {"best_val_acc": np.float64(0.5), "counts": np.arange(3)}
+    content = read_checkpoint(save(released() | {"args": NAMESPACE} | best))
+    assert content["args"] == NAMESPACE
+    assert content["best_val_acc"] == 0.5 and content["counts"].tolist() == [0, 1, 2]
+
+
 def test_the_permission_ends_with_the_loading(save):
     path = save(released())
     load(tiny_reftr(), path)
-    with pytest.raises(CheckpointError, match="not loaded"):
-        read_checkpoint(path)
+    with pytest.raises(pickle.UnpicklingError, match="Namespace"):
+        torch.load(path, weights_only=True)
 
 
 def test_files_of_other_systems_are_named(save):

@@ -123,8 +123,20 @@ def test_groups_with_rates_of_their_own_keep_their_share():
     assert all(group["weight_decay"] == 0.1 for group in optimizer.param_groups)
     apply_learning_rate(optimizer, 5e-5)
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([5e-5, 5e-6])
-    with pytest.raises(ValueError, match=r"optimizer\.rates: no parameter's name contains image"):
+    with pytest.raises(ValueError, match=r"optimizer\.rates or factors: no .* contains image"):
         create_rated_optimizer(ReferringOptimizerConfig(rates={"image": 1e-5}), model)
+
+
+def test_a_factor_moves_with_the_main_rate_and_a_rate_stays():
+    model = nn.ModuleDict({"text": nn.Linear(2, 2), "mask_head": nn.Linear(2, 2)})
+    for lr in (1e-5, 2e-5):
+        config = ReferringOptimizerConfig(lr=lr, rates={"text": 1e-5}, factors={"mask_head": 10})
+        optimizer = create_rated_optimizer(config, model)
+        assert [g["lr"] for g in optimizer.param_groups] == pytest.approx([1e-5, 10 * lr])
+    with pytest.raises(ValueError, match="both name text"):
+        ReferringOptimizerConfig(rates={"text": 1e-5}, factors={"text": 2})
+    with pytest.raises(ValueError, match=r"factors\.text is 0"):
+        ReferringOptimizerConfig(factors={"text": 0})
 
 
 def factors(steps, **schedule):

@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import pickle
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -42,6 +41,7 @@ from configs.trees import root_overrides
 from dataset.formats import detections
 from dataset.images import load_image, resolve_image
 from geometry import clip_boxes
+from models.common.checkpoint import CheckpointError, read_checkpoint
 
 DETECTORS = models.list_models(module=models.detection)
 
@@ -90,9 +90,8 @@ def build_detector(args: argparse.Namespace) -> nn.Module:
         args.detector, weights=None, weights_backbone=None, num_classes=args.classes, **options
     )
     try:
-        state = torch.load(args.weights, map_location="cpu", weights_only=True)
-        model.load_state_dict(state)
-    except (RuntimeError, TypeError, EOFError, pickle.UnpicklingError) as error:
+        model.load_state_dict(read_checkpoint(args.weights)["model"])
+    except (RuntimeError, CheckpointError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ValueError(
             f"--weights {args.weights} are not those of {args.detector} with {args.classes} classes"

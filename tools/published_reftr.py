@@ -19,8 +19,8 @@ from typing import NamedTuple
 import test
 import train
 from cli import run_script
+from configs import load_config
 from models.common.checkpoint import read_checkpoint
-from models.reftr.checkpoint import ALLOWED
 
 CONFIGS = Path(__file__).parent.parent / "configs" / "reftr"
 R101 = ("model.backbone.name=resnet101", "model.init.detr=${weights}/detr-r101-2c7b67e5.pth")
@@ -64,8 +64,15 @@ FLAGS = {
     "enc_layers": "model.encoder_layers",
     "epochs": "epochs",
     "lr": "optimizer.lr",
+    "lr_backbone": "optimizer.rates",
+    "lr_mask_branch_proj": "optimizer.factors",
     "num_workers": "data.workers",
     "weight_decay": "optimizer.weight_decay",
+}
+# flag -> the parts of the model that its number is for.
+PARTS = {
+    "lr_backbone": ("img_backbone.0", "lang_backbone"),
+    "lr_mask_branch_proj": ("bbox_attention", "mask_head"),
 }
 
 
@@ -80,7 +87,10 @@ def parse_args(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str
     parser.add_argument("--eval", action="store_true", help="evaluate the checkpoint of --resume")
     parser.add_argument("--masks", action="store_true", help="the segmentation stage")
     parser.add_argument("--resume", help="checkpoint to evaluate, or to continue the run of")
-    parser.add_argument("--pretrained_model", "--resume_model_only", dest="start", help="weights")
+    parser.add_argument(
+        "--resume_model_only", action="store_true", help="take only the weights of --resume"
+    )
+    parser.add_argument("--pretrained_model", dest="start", help="weights")
     parser.add_argument("--auto_resume", action="store_true", help="continue a run that is there")
     parser.add_argument("--output_dir", help="default: runs/SYSTEM/NAME")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="overrides")
@@ -95,11 +105,9 @@ def main(argv: Sequence[str] | None = None) -> list[dict] | None:
     if args.eval and not args.resume:
         raise ValueError("--eval evaluates a checkpoint: name it with --resume=CHECKPOINT")
     config, extra = choose(args)
-    values = {FLAGS[flag]: getattr(args, flag) for flag in FLAGS}
-    given = [f"{key}={value}" for key, value in values.items() if value is not None]
     output_dir = args.output_dir or f"runs/{config.parent.name}/{config.stem}"
     command = ["--config", str(config), "--output_dir", output_dir, *rest]
-    overrides = [*extra, *given, *args.set]
+    overrides = [*extra, *settings_of(args, config), *args.set]
     settings = ["--set", *overrides] if overrides else []
     if args.eval:
         return test.main([*command, "--checkpoint", args.resume, *settings])
@@ -107,10 +115,25 @@ def main(argv: Sequence[str] | None = None) -> list[dict] | None:
     return None
 
 
+def settings_of(args: argparse.Namespace, config: Path) -> list[str]:
+    """The published flags of `FLAGS` that were given, as overrides of a configuration."""
+    masks = load_config(config, "referring").model.masks
+    found = []
+    for flag, key in FLAGS.items():
+        value = getattr(args, flag)
+        # Without masks there is no branch that its rate could be of; the release ignores it.
+        if value is None or (flag == "lr_mask_branch_proj" and not masks):
+            continue
+        parts = PARTS.get(flag)
+        value = f"{{{', '.join(f'{part}: {value}' for part in parts)}}}" if parts else value
+        found.append(f"{key}={value}")
+    return found
+
+
 def origin(args: argparse.Namespace, output_dir: Path) -> list[str]:
     """What a training run starts from, as arguments of train.py."""
     if args.resume:
-        return ["--checkpoint", args.resume, "--resume"]
+        return ["--resume", args.resume, *["--resume_model_only"] * args.resume_model_only]
     there = (output_dir / "last.ckpt").exists() or any(output_dir.glob("checkpoint_[0-9]*.pth"))
     if args.auto_resume and there:
         return ["--resume"]
@@ -149,7 +172,7 @@ def has_masks(checkpoint: str) -> bool:
     """Does the file, or the first one of the folder, hold a segmentation model?"""
     path = Path(checkpoint)
     path = next(iter(sorted(path.glob("*.pth"))), path) if path.is_dir() else path
-    content = read_checkpoint(path, allowed=ALLOWED)
+    content = read_checkpoint(path)
     return any("mask_head." in key for key in content["model"])
 
 

@@ -12,7 +12,8 @@ layout     file                                            tuple
 "multi"    annotations/flickr/flickr_SPLIT.pth             (image, character offsets, boxes xyxy,
                                                             phrases, ids, sentence)
 
-Nothing but the folder tells xywh from xyxy. Attributes and ids are not used by any of the three; an
+Nothing but the folder tells xywh from xyxy. RefTR cuts what a list states to integers: corners, or
+x, y, w and h each before they are added. Attributes and ids are not used by any of the three; an
 id that is a text or a number is kept as the phrase's. Sizes are not stated.
 """
 
@@ -77,7 +78,11 @@ def layout_of(path: str | os.PathLike[str]) -> str:
 
 
 def read(
-    path: str | os.PathLike[str], layout: str | None = None, split: str | None = None
+    path: str | os.PathLike[str],
+    layout: str | None = None,
+    split: str | None = None,
+    *,
+    integers: bool = False,
 ) -> Iterator[Record]:
     """One record per tuple, in the file's order: of one phrase with one box, or ("multi") of a
     sentence with its phrases and where they start in it.
@@ -86,6 +91,7 @@ def read(
         path: the list.
         layout: a key of `LAYOUTS`; None: by the file's folder (`layout_of`).
         split: None: what follows the last "_" of the file's name.
+        integers: cut the four stated numbers of every box towards zero.
 
     Raises:
         FileNotFoundError, ValueError: naming file, tuple and what is wrong with it.
@@ -102,7 +108,7 @@ def read(
             raise ValueError(
                 f"{source}: expected {length} fields for layout {name!r}, got {str(row)[:120]}"
             )
-        yield _record(row, name, split, source)
+        yield _record(row, name, split, source, integers)
 
 
 def _known(layout: str) -> str:
@@ -111,19 +117,19 @@ def _known(layout: str) -> str:
     return layout
 
 
-def _record(row: Any, name: str, split: str, source: str) -> Record:
+def _record(row: Any, name: str, split: str, source: str, integers: bool) -> Record:
     layout = LAYOUTS[name]
     sentence = ""
     if name == "multi":
         sentence = _string(row[5], "sentence", source)
-        phrases = _phrases(row, sentence, source)
+        phrases = _phrases(row, sentence, source, integers)
     else:
         box, text = (row[-3], row[-2]) if layout.length == 5 else row[-2:]
         phrases = (
             Phrase(
                 text=_string(text, "phrase", source),
                 phrase_id=_id(row[1]) if layout.length == 5 else "",
-                boxes=(_box(box, layout.xywh, source),),
+                boxes=(_box(box, layout.xywh, source, integers),),
                 masks=(_mask_file(row[1], source),) if name == "res" else (),
             ),
         )
@@ -143,7 +149,7 @@ def _record(row: Any, name: str, split: str, source: str) -> Record:
     )
 
 
-def _phrases(row: Any, sentence: str, source: str) -> tuple[Phrase, ...]:
+def _phrases(row: Any, sentence: str, source: str, integers: bool) -> tuple[Phrase, ...]:
     starts, boxes, texts, ids = (_items(field, source) for field in row[1:5])
     if not len(starts) == len(boxes) == len(texts) or not texts:
         raise ValueError(
@@ -158,7 +164,7 @@ def _phrases(row: Any, sentence: str, source: str) -> tuple[Phrase, ...]:
         phrase = Phrase(
             text=_string(text, "phrase", source),
             phrase_id=_id(phrase_id),
-            boxes=(_box(box, False, source),),
+            boxes=(_box(box, False, source, integers),),
             start=int(start),
         )
         phrases.append(phrase)
@@ -190,13 +196,14 @@ def _mask_file(value: Any, source: str) -> str:
     return str(path)
 
 
-def _box(value: Any, xywh: bool, source: str) -> Box:
+def _box(value: Any, xywh: bool, source: str, integers: bool) -> Box:
     try:
         numbers = np.asarray(value, dtype=np.float64).tolist()
     except (TypeError, ValueError) as error:
         raise ValueError(f"{source}: box {value!r} is not four numbers") from error
-    (box,) = entries.boxes([numbers], "box", source)
-    x1, y1, x2, y2 = xywh_to_xyxy(box).tolist() if xywh else box
+    (stated,) = entries.boxes([numbers], "box", source)
+    box = np.trunc(stated) if integers else np.asarray(stated)
+    x1, y1, x2, y2 = (xywh_to_xyxy(box) if xywh else box).tolist()
     if x2 < x1 or y2 < y1:
         raise ValueError(
             f"{source}: box {numbers} has no extent as {'xywh' if xywh else 'xyxy'}; is the file of"

@@ -23,6 +23,7 @@ from models.common.losses import (
 )
 
 RELEASED_CANVAS = 640
+GIOU_EPSILON = 1e-7
 
 
 class Regions(NamedTuple):
@@ -148,7 +149,7 @@ class ALVGCriterion(nn.Module):
                 logits.flatten(0, 1), classes.flatten(), self.class_weights.to(logits)
             ),
             "loss_bbox": l1_of_pairs(predicted, wanted).sum(),
-            "loss_giou": giou_loss_of_pairs(predicted, wanted).sum(),
+            "loss_giou": giou_loss_of_pairs(predicted, wanted, epsilon=GIOU_EPSILON).sum(),
         }
 
     def _mask_losses(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import pickle
 import struct
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+
+import plain_values
 
 # A key prefix that gives a system away, for the message when a file belongs to another one.
 SIGNATURES = {
@@ -44,12 +46,11 @@ class CheckpointError(ValueError):
     """A checkpoint cannot be read or does not fit; the message names file, keys and remedy."""
 
 
-def read_checkpoint(path: str | Path, *, allowed: Sequence[type] = ()) -> dict:
+def read_checkpoint(path: str | Path) -> dict:
     """Read a `.pth` file without running any code from it.
 
-    Args:
-        allowed: classes that the file may hold besides tensors and plain values; they must do
-            nothing but keep what they are given.
+    It may hold tensors, plain values (NumPy's among them) and `argparse.Namespace`, which only keeps
+    what it is given: released files have the command line in one.
 
     Returns:
         The dictionary that was saved; `model` holds the state dict, also where it is bare or called
@@ -57,14 +58,14 @@ def read_checkpoint(path: str | Path, *, allowed: Sequence[type] = ()) -> dict:
 
     Raises:
         FileNotFoundError: there is no such file.
-        CheckpointError: the file is truncated, is no checkpoint, or contains objects other than
-            tensors and plain values.
+        CheckpointError: the file is truncated, is no checkpoint, or contains objects of other
+            classes.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"checkpoint not found: {path}")
     try:
-        with torch.serialization.safe_globals(list(allowed)):
+        with torch.serialization.safe_globals([argparse.Namespace, *plain_values.torch_globals()]):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
@@ -135,15 +136,13 @@ class LoadReport:
         return f"Loaded {self.source}: {self.used} entries used. " + " ".join(self.notes)
 
 
-def read_published(
-    path: str | Path, *, allowed: Sequence[type] = ()
-) -> tuple[dict[str, Tensor], LoadReport]:
+def read_published(path: str | Path) -> tuple[dict[str, Tensor], LoadReport]:
     """The weights of a checkpoint file as they are in it, and a report that names their epoch.
 
     Raises:
-        FileNotFoundError, CheckpointError: see `read_checkpoint`, whose `allowed` it takes.
+        FileNotFoundError, CheckpointError: see `read_checkpoint`.
     """
-    content = read_checkpoint(path, allowed=allowed)
+    content = read_checkpoint(path)
     report = LoadReport(source=str(path))
     if isinstance(content.get("epoch"), int):
         report.notes.append(f"Written after epoch {content['epoch']}.")

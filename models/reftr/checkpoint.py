@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import torch
@@ -20,8 +19,6 @@ from models.common.checkpoint import (
 )
 from models.reftr.model import RefTR
 
-# The released files hold the command line beside the weights.
-ALLOWED = (argparse.Namespace,)
 OF_MASKS = ("bbox_attention.", "mask_head.", "cem_block.")
 # Counters of a profiler that the release attached to its modules.
 PROFILER = ("total_params", "total_ops")
@@ -55,7 +52,7 @@ def initialise_from_detection(model: RefTR, path: str | Path) -> LoadReport:
 
 
 def _load(model: RefTR, path: str | Path, may_be_missing: tuple[str, ...]) -> LoadReport:
-    state, report = read_published(path, allowed=ALLOWED)
+    state, report = read_published(path)
     fill(model, state, report, may_be_missing=may_be_missing)
     return report
 
@@ -101,7 +98,7 @@ def initialise_from_detr(model: RefTR, path: str | Path) -> LoadReport:
     Raises:
         CheckpointError: it is no DETR, or of another ResNet, width or number of encoder layers.
     """
-    published = read_checkpoint(path, allowed=ALLOWED)["model"]
+    published = read_checkpoint(path)["model"]
     names = {key.removeprefix("module."): value for key, value in published.items()}
     backbone = {
         key.partition(".")[2]: value for key, value in names.items() if key.startswith("backbone.")
