@@ -1,8 +1,8 @@
 """What a pickle of plain values may name, and what is called in its place.
 
-Plain values are None, numbers, strings, lists, tuples, dicts, sets, numpy scalars and arrays. NumPy's
-own constructors are not called: the state of a `numpy.dtype` in a pickle can turn bytes into
-pointers.
+Plain values are None, numbers, strings, lists, tuples, dicts, sets, numpy scalars and arrays.
+NumPy's own constructors are not called: the state of a `numpy.dtype` in a pickle can turn bytes
+into pointers.
 """
 
 from __future__ import annotations

@@ -63,8 +63,8 @@ class ReferringDataConfig:
         of several phrases is an error.
     max_phrase_tokens, max_phrases: each phrase is cut to so many tokens; a sentence of more phrases
         becomes several samples.
-    integer_boxes: boxes are cut towards zero to integers, as RefTR's released code does: corners, or
-        in lists of x, y, width and height (of format "tuples") these before they are added.
+    integer_boxes: boxes are cut towards zero to integers, as RefTR's released code does: corners,
+        or in lists of x, y, width and height (of format "tuples") these before they are added.
     merged_boxes: the lists hold one box around all boxes of a phrase (ReSC's Flickr30k); the
         results are named so.
     resize: "aspect" keeps it, within image_size (shorter side) and max_image_size (longer side);

@@ -13,7 +13,6 @@ from tokenizers.processors import RobertaProcessing
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from dataset.formats.entries import load_json
-
 from dataset.record import Phrase
 
 # Cleaning as ALBEF, AMC and SelfEQ were trained with.

@@ -1,4 +1,4 @@
-"""Tokenizers of text networks: BERT's word pieces, RoBERTa's byte pairs, and files that are neither."""
+"""Tokenizers of text networks: RoBERTa's byte pairs, and folders that are no tokenizer."""
 
 from __future__ import annotations
 

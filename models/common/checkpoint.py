@@ -49,8 +49,8 @@ class CheckpointError(ValueError):
 def read_checkpoint(path: str | Path) -> dict:
     """Read a `.pth` file without running any code from it.
 
-    It may hold tensors, plain values (NumPy's among them) and `argparse.Namespace`, which only keeps
-    what it is given: released files have the command line in one.
+    It may hold tensors, plain values (NumPy's among them) and `argparse.Namespace`, which only
+    keeps what it is given: released files have the command line in one.
 
     Returns:
         The dictionary that was saved; `model` holds the state dict, also where it is bare or called
