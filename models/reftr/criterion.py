@@ -13,6 +13,7 @@ from models.common.losses import (
     giou_loss_of_pairs,
     l1_of_pairs,
 )
+from models.common.precision import at_least_single
 from utils import world_size
 
 # Added to the attention inside, so that attention that misses its box has a gradient, too.
@@ -50,7 +51,7 @@ def attention_loss(outputs: dict[str, Tensor], target: Tensor) -> Tensor:
     """
     valid = outputs["phrase_mask"]
     padding = outputs["cell_padding"].repeat_interleave(valid.sum(dim=1), dim=0)
-    attention = outputs["attention"][:, valid].float()
+    attention = at_least_single(outputs["attention"][:, valid])
     inside = (attention * cells_of_boxes(target, padding)).sum(dim=(-2, -1))
     return -(inside / attention.sum(dim=(-2, -1)) + INSIDE).log().mean(dim=0)
 

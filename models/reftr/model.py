@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import BertModel, RobertaModel
 
+from models.common.precision import at_least_single
 from models.reftr.backbone import Backbone, FeatureMap, SinePosition
 from models.reftr.transformer import (
     Memory,
@@ -121,7 +122,7 @@ class RefTR(nn.Module):
     def boxes(self, decoded: Decoded) -> dict[str, Tensor]:
         """The box head's part of the outputs."""
         states = decoded.states if self.aux_loss else decoded.states[-1:]
-        boxes = self.bbox_embed(states).float().sigmoid()
+        boxes = at_least_single(self.bbox_embed(states)).sigmoid()
         outputs = {"pred_boxes": boxes[-1], "phrase_mask": decoded.valid}
         if decoded.attention is not None:
             outputs["attention"] = decoded.attention

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import BertModel, RobertaModel
 
+from models.common.precision import at_least_single
 from models.reftr.backbone import Backbone
 from models.reftr.model import RefTR
 from models.reftr.transformer import VisionLanguageTransformer
@@ -37,7 +38,7 @@ class BoxAttention(nn.Module):
         queries = self.q_linear(query).unflatten(-1, (self.heads, -1))
         keys = self.k_linear(cells).unflatten(-1, (self.heads, -1))
         logits = torch.einsum("bhd,bnhd->bhn", queries * queries.shape[-1] ** -0.5, keys)
-        logits = logits.float().masked_fill(padding[:, None], float("-inf"))
+        logits = at_least_single(logits).masked_fill(padding[:, None], float("-inf"))
         return logits.flatten(1).softmax(dim=1).view_as(logits).to(cells.dtype)
 
 
@@ -175,7 +176,7 @@ class RefTRSegmentation(RefTR):
             [feature_map.features for feature_map in decoded.maps[:3]],
         )
         outputs = self.boxes(decoded)
-        outputs["pred_masks"] = self.mask_head.logits(features).float()
+        outputs["pred_masks"] = at_least_single(self.mask_head.logits(features))
         outputs["mask_attention"] = attention
         if self.cem_block is not None:
             pixels = features.flatten(2).transpose(1, 2)

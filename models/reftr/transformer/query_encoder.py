@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from models.common.precision import at_least_single
 from models.reftr.transformer.blocks import mapping_block
 
 
@@ -36,7 +37,7 @@ class QueryEncoder(nn.Module):
         """
         first = tokens[:, :1]
         scores = self.linear1(first) @ self.linear2(tokens).transpose(1, 2)
-        share = scores.float().masked_fill(outside, float("-inf")).softmax(dim=-1)
+        share = at_least_single(scores).masked_fill(outside, float("-inf")).softmax(dim=-1)
         context = self.context_out(share.to(tokens.dtype) @ self.linear3(tokens)) + first
         fused = self.fuse_encoder_query(torch.cat([context, phrases], dim=-1))
         states, position = self.query_embed.weight[0].chunk(2)
