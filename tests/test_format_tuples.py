@@ -69,6 +69,14 @@ def test_integers_of_negative_corners_and_thin_boxes(tmp_path):
     assert boxes == [(-3, 0, 7, 5), (5, 6, 5, 46)]
 
 
+def test_written_extents_are_those_they_were_read_from(tmp_path):
+    boxes = [[round(1.3 + 0.1 * i, 1), 2.7, 3.0, round(0.1 * i, 1)] for i in range(50)]
+    rows = [(COCO, i, box, "x", []) for i, box in enumerate(boxes)]
+    path = save(tmp_path / "annotations_resc/unc/unc_val.pth", rows)
+    tuples.write(tuples.read(path), tmp_path / "unc_val.pth", "unc")
+    assert [row[2] for row in torch.load(tmp_path / "unc_val.pth")] == boxes
+
+
 def test_a_cache_of_records_tells_integers_from_what_is_stated(tmp_path):
     row = (COCO, 7, [10.6, 20.7, 29.8, 40.7], "the lady", [])
     files = {"val": [save(tmp_path / "annotations_resc/unc/unc_val.pth", [row])]}

@@ -33,7 +33,7 @@ import torch
 import utils
 from dataset.formats import entries, plain_pickle
 from dataset.record import Phrase, Record
-from geometry import Box, enclosing_box, xywh_to_xyxy, xyxy_to_xywh
+from geometry import Box, enclosing_box, xywh_to_xyxy
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,8 +266,16 @@ def write(
 
 
 def _written_box(boxes: tuple[Box, ...], xywh: bool) -> list[float]:
-    box = enclosing_box(boxes)
-    return xyxy_to_xywh(box).tolist() if xywh else list(box)
+    x1, y1, x2, y2 = enclosing_box(boxes)
+    return [x1, y1, _extent(x1, x2), _extent(y1, y2)] if xywh else [x1, y1, x2, y2]
+
+
+def _extent(low: float, high: float) -> float:
+    """`high - low` as the shortest decimal that added to `low` gives `high` again: 3, not the
+    2.9999999999999996 of 4.3 - 1.3, which would be cut to 2."""
+    exact = high - low
+    rounded = (round(exact, digits) for digits in range(17))
+    return next((short for short in rounded if low + short == high), exact)
 
 
 def _row(image: str, phrase: Phrase, box: list[float], layout: str, here: str) -> tuple[Any, ...]:
