@@ -117,9 +117,13 @@ class DataList:
         return f"{self.system}/{self.data_set}"
 
 
+# RefTR cuts boxes to integers, which may leave one without an area.
+_read_tuples = partial(tuples.read, integers=True)
+
+
 def _visual_genome(path: Path) -> Iterator[Record]:
     """RefTR keeps the pictures in one folder and may leave it out of their names."""
-    for record in tuples.read(path):
+    for record in _read_tuples(path):
         bare = "/" not in record.image
         yield replace(record, image=f"VG_100K/{record.image}") if bare else record
 
@@ -134,9 +138,9 @@ def _of_coco(data_set: str, resc: str, res: str, anns: str, instances: str) -> t
     masks = f"refcoco/masks/{res.split('/')[0]}"
     return (
         DataList("reftr", data_set, "tuples", f"annotations_resc/{resc}/{resc}_*.pth",
-                 tuples.read, _COCO, max_tokens=40),
+                 _read_tuples, _COCO, max_tokens=40),
         DataList("reftr", data_set, "tuples", f"refcoco/anns/{res}_*.pth",
-                 tuples.read, _COCO, max_tokens=40, masks=masks),
+                 _read_tuples, _COCO, max_tokens=40, masks=masks),
         DataList("refclip", data_set, "anns", f"{anns}.json", simrec.read, _COCO, max_words=15),
         DataList("alvg", data_set, "instances", f"{instances}/instances.json",
                  instances_json.read, _COCO),
@@ -151,14 +155,14 @@ LISTS = (
     ),
     *_of_coco("refcocog-umd", "gref_umd", "refcocog/refcocog_umd", "refcocog_umd", "refcocog-umd"),
     DataList("reftr", "refclef", "tuples", "annotations_resc/referit/referit_*.pth",
-             tuples.read, _REFCLEF, max_tokens=40),
+             _read_tuples, _REFCLEF, max_tokens=40),
     DataList("refclip", "refclef", "anns", "refclef.json", simrec.read, _REFCLEF, max_words=20),
     DataList("alvg", "refclef", "instances", "referitgame-berkeley/instances.json",
              partial(instances_json.read, data_source="saiaprtc12"), _REFCLEF),
     DataList("reftr", "flickr30k", "tuples", "annotations/flickr/flickr_*.pth",
-             tuples.read, _FLICKR, max_tokens=22),
+             _read_tuples, _FLICKR, max_tokens=22),
     DataList("reftr", "flickr30k", "tuples", "annotations_resc/flickr/flickr_*.pth",
-             tuples.read, _FLICKR, max_tokens=40),
+             _read_tuples, _FLICKR, max_tokens=40),
     DataList("simrec", "flickr30k", "anns", "flickr30k.json", simrec.read, _FLICKR),
     DataList("alvg", "flickr30k", "instances", "flickr30k/instances.json",
              partial(instances_json.read, data_source="flickr"), _FLICKR),
