@@ -164,10 +164,8 @@ class ReferringOptimizerConfig(OptimizerConfig):
                     value > 0,
                     f"{kind}.{name} is {value}; it must be greater than 0 (freeze instead)",
                 )
-        both = sorted(self.rates.keys() & self.factors.keys())
-        require(
-            not both, f"rates and factors both name {', '.join(both)}; a part has one or the other"
-        )
+        both = ", ".join(sorted(self.rates.keys() & self.factors.keys()))
+        require(not both, f"rates and factors both name {both}; a part has one or the other")
 
     @property
     def peaks(self) -> dict[str, float]:
