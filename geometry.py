@@ -20,7 +20,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -32,6 +32,8 @@ import utils
 Box = tuple[float, float, float, float]
 Point = tuple[float, float]
 Size = tuple[int, int]
+Resampling = Literal["torchvision", "opencv"]
+"""Whose rules bring pictures and masks to another size."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -262,13 +264,26 @@ def heatmap_to_box(heatmap: np.ndarray, fraction: float = 0.5) -> Box | None:
     return mask_to_box(heatmap_to_mask(heatmap, fraction))
 
 
-def resize_mask(mask: np.ndarray, size: Size) -> np.ndarray:
-    """(H, W) bool -> `size` bool by the nearest pixel, by the rule of torch's `interpolate`."""
+def resize_mask(mask: np.ndarray, size: Size, resampling: Resampling = "torchvision") -> np.ndarray:
+    """(H, W) bool -> `size` bool by the nearest pixel.
+
+    Args:
+        resampling: whose rounding: torch's `interpolate` computes the pixel in single precision,
+            OpenCV's `resize` in double precision.
+    """
     rows, columns = (
-        np.minimum(np.arange(new, dtype=np.float32) * np.float32(old / new), old - 1).astype(int)
-        for old, new in zip(mask.shape, size, strict=True)
+        _nearest(old, new, resampling) for old, new in zip(mask.shape, size, strict=True)
     )
     return mask[rows[:, None], columns]
+
+
+def _nearest(old: int, new: int, resampling: Resampling) -> np.ndarray:
+    """(new,) indices into `old` pixels."""
+    if resampling == "opencv":
+        places = np.arange(new) * (1 / (new / old))
+    else:
+        places = np.arange(new, dtype=np.float32) * np.float32(old / new)
+    return np.minimum(places, old - 1).astype(int)
 
 
 def _scale(size: Sequence[int]) -> np.ndarray:
@@ -309,10 +324,11 @@ def decode_mask(text: str, size: Size, root: str | os.PathLike[str] | None = Non
 def encode_segmentation(segmentation: Any, size: Size) -> dict[str, Any]:
     """Compressed run lengths {size: [H, W], counts: bytes} of any form of COCO segmentation.
 
-    Several polygons are united, as COCO does.
+    Several polygons are united, as COCO does. One of fewer than three corners beside others has no
+    pixels.
 
     Raises:
-        ValueError: neither polygons nor run lengths.
+        ValueError: neither polygons nor run lengths, or no polygon of three corners.
     """
     height, width = size
     if isinstance(segmentation, dict) and isinstance(segmentation.get("counts"), list):
@@ -324,9 +340,12 @@ def encode_segmentation(segmentation: Any, size: Size) -> dict[str, Any]:
             "counts": counts.encode() if isinstance(counts, str) else counts,
         }
     if isinstance(segmentation, list) and segmentation and isinstance(segmentation[0], list):
-        if any(len(polygon) < 6 or len(polygon) % 2 for polygon in segmentation):
-            raise ValueError("a polygon of a segmentation has fewer than three corners")
-        return coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
+        polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
+        if not polygons:
+            raise ValueError("every polygon of a segmentation has fewer than three corners")
+        if any(len(polygon) % 2 for polygon in polygons):
+            raise ValueError("a polygon of a segmentation has an x without its y")
+        return coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
     raise ValueError(f"not a COCO segmentation (polygons or run lengths): {str(segmentation)[:80]}")
 
 

@@ -82,13 +82,20 @@ def box_iou(box: ArrayLike | None, truths: ArrayLike) -> float:
     return 0.0 if box is None else float(geometry.iou(box, truths).max(initial=0))
 
 
-def box_correct(box: ArrayLike | None, truths: ArrayLike, threshold: float = 0.5) -> bool:
-    """Acc@IoU: does the box exceed the threshold with any of the (n, 4) true boxes?
+def reaches(overlap: float, threshold: float, *, inclusive: bool = False) -> bool:
+    """Does an IoU count? RefTR asks for more than the threshold, ALVG (`inclusive`) for no less."""
+    return overlap >= threshold if inclusive else overlap > threshold
 
-    Strictly, as RefTR counts: an IoU of exactly the threshold is a miss. No predicted box, or a
-    phrase without true boxes, is a miss.
+
+def box_correct(
+    box: ArrayLike | None, truths: ArrayLike, threshold: float = 0.5, *, inclusive: bool = False
+) -> bool:
+    """Acc@IoU: does the box reach the threshold with any of the (n, 4) true boxes, as `reaches`
+    says?
+
+    No predicted box, or a phrase without true boxes, is a miss.
     """
-    return box_iou(box, truths) > threshold
+    return reaches(box_iou(box, truths), threshold, inclusive=inclusive)
 
 
 def mask_overlap(mask: np.ndarray | None, truth: np.ndarray) -> tuple[int, int]:

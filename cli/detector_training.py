@@ -103,7 +103,7 @@ def run(config: DetectorConfig, args: argparse.Namespace, device: torch.device) 
         resume=resume,
         validation=engine.Validation(
             run=lambda _: measure(model, evaluation_loader(config, held_out), device),
-            metric=METRIC,
+            best={"checkpoint_best.pth": METRIC},
         ),
     )
 

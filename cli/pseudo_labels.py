@@ -109,7 +109,8 @@ def predict(
     model.to(device).eval()
     text = referring.text_rules(config, tokenizer)
     # Seen as in an evaluation, so that nothing is jittered or drawn.
-    seen = replace(config, data=replace(config.data, evaluate_image_root=config.data.image_root))
+    data = replace(config.data, evaluate_image_root=config.data.image_root, one_per_record=False)
+    seen = replace(config, data=data)
     files = config.data.train
     dataset = referring.build_dataset(seen, text, files, training=False, labelled=False)
     loader = referring.loader_of(config, text, dataset)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -174,6 +175,8 @@ def describe(config: ReferringConfig, checkpoint: str, splits: Sequence[str]) ->
         note=f"{side} px",
         seed=config.seed,
         merged_boxes=data.merged_boxes,
+        resampling=data.resampling,
+        inclusive=config.inclusive_thresholds,
     )
 
 
@@ -220,6 +223,7 @@ def build_dataset(
             data.resize,
             jitter=data.jitter and training,
             normalize=data.normalize == "imagenet",
+            resampling=data.resampling,
         ),
         text,
         ReferringRules(
@@ -228,10 +232,13 @@ def build_dataset(
             collections=data.collections if training else (),
             mask_root=data.mask_root,
             several_targets=config.several_targets,
-            one_per_record=data.one_per_record and training,
+            one_per_record=data.one_per_record,
+            one_orientation=data.one_orientation and training,
             masks=config.model.masks and labelled,
             max_phrases=data.max_phrases,
             integer_boxes=data.integer_boxes,
+            last_pixel_boxes=data.last_pixel_boxes,
+            stated_sizes=data.stated_sizes,
             boxes=(config.model.needs_boxes or not training) and labelled,
             one_per_object=data.one_per_object and training and data.format != "labels",
             scale_jitter=data.scale_jitter and training,
@@ -358,6 +365,13 @@ def best_box(candidates: np.ndarray, truth: np.ndarray) -> Box:
 
 
 def metric_values(about: Run, predictions: Sequence[Prediction]) -> dict[str, float]:
-    """The system's own metrics of one split, by name, in percent or the metric's unit."""
-    rows = score_rows(about, predictions)
-    return {str(row["metric"]): row["value"] for row in rows if isinstance(row["value"], float)}
+    """The system's own metrics by name, in percent or the metric's unit: means over the splits, of
+    those that all splits have."""
+    found: dict[str, list[float]] = {}
+    for row in score_rows(about, predictions):
+        if isinstance(row["value"], float):
+            found.setdefault(str(row["metric"]), []).append(row["value"])
+    number = len(about.splits)
+    return {
+        name: math.fsum(values) / number for name, values in found.items() if len(values) == number
+    }

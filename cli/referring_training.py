@@ -161,7 +161,7 @@ def annotation_files(config: ReferringConfig) -> list:
         file for part in config.stages for file in source_files(part.data.train, part.data.format)
     ]
     if config.select is not None:
-        validation = referring.chosen_files(config, [config.select.split])
+        validation = referring.chosen_files(config, config.select.splits)
         files += source_files(validation, data.format)
     return list(dict.fromkeys(files))
 
@@ -212,28 +212,29 @@ def build_validation(
     *,
     output_dir: Path,
 ) -> engine.Validation | None:
-    """The evaluation that chooses checkpoint_best.pth; None if the configuration wants none."""
+    """The evaluation that chooses the best checkpoints; None if the configuration wants none."""
     select = config.select
     if select is None:
         return None
-    splits = [select.split]
-    loader = referring.evaluation_loader(config, tokenizer, referring.chosen_files(config, splits))
-    about = referring.describe(config, "", splits)
+    files = referring.chosen_files(config, select.splits)
+    loader = referring.evaluation_loader(config, tokenizer, files)
+    about = referring.describe(config, "", select.splits)
     faults = engine.FaultLog(output_dir / "validation")
 
     def validate(epochs: int) -> dict[str, float] | None:
-        if epochs % select.every and epochs != config.total_epochs:
+        if not select.due(epochs, config.total_epochs):
             return None
         predictions, remarks = referring.predict(config, model, postprocess, loader, device)
         faults.add(remarks.faults)
         faults.write()
         values = referring.metric_values(about, predictions)
-        if select.metric not in values:
-            raise ValueError(
-                f"select.metric {select.metric!r} is not measured on {select.split}; there are "
-                f"{', '.join(values)}"
-            )
-        logger.info("after epoch %d: %s %.2f", epochs, select.metric, values[select.metric])
+        for metric in select.best.values():
+            if metric not in values:
+                raise ValueError(
+                    f"select: {metric!r} is not measured on {', '.join(select.splits)}; there are "
+                    f"{', '.join(values)}"
+                )
+            logger.info("after epoch %d: %s %.2f", epochs, metric, values[metric])
         return values
 
-    return engine.Validation(run=validate, metric=select.metric)
+    return engine.Validation(run=validate, best=select.best)

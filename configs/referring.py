@@ -15,6 +15,7 @@ from configs.mapping import from_mapping, join
 from configs.refclip import RefclipModelConfig
 from configs.reftr import ReftrModelConfig
 from configs.schema import Opener, OptimizerConfig
+from configs.selection import SelectionConfig
 from configs.simrec import SimrecModelConfig
 
 ModelConfig = ReftrModelConfig | RefclipModelConfig | SimrecModelConfig | AlvgModelConfig
@@ -58,18 +59,27 @@ class ReferringDataConfig:
         epoch (RefCLIP, SimREC), not every sentence. Of pseudo-labels it is every sentence all the
         same: each has a box of its own.
     one_per_record: the same with an entry of the annotation file in the object's place (SimVG,
-        ALVG): an object, in gRefCOCO's converted file all sentences of a picture.
+        ALVG): an object, in gRefCOCO's converted file all sentences of a picture. Of an entry of an
+        evaluation one sentence is drawn, too, always the same.
+    one_orientation: training batches are of pictures wider than high, or of others, by the sizes
+        that the annotation states; either is filled up with repeats to whole batches (SimVG, ALVG).
     max_tokens: one expression is cut to this many tokens, special ones included; a longer sentence
         of several phrases is an error.
     max_phrase_tokens, max_phrases: each phrase is cut to so many tokens; a sentence of more phrases
         becomes several samples.
     integer_boxes: boxes are cut towards zero to integers, as RefTR's released code does: corners,
         or in lists of x, y, width and height (of format "tuples") these before they are added.
+    last_pixel_boxes: true boxes are clipped to [0, W - 1] x [0, H - 1], in training and evaluation,
+        as SimVG's and ALVG's released code does.
+    stated_sizes: a picture of another size than its record states is an error; false: the picture
+        counts, as in SimVG and ALVG.
     merged_boxes: the lists hold one box around all boxes of a phrase (ReSC's Flickr30k); the
         results are named so.
     resize: "aspect" keeps it, within image_size (shorter side) and max_image_size (longer side);
         "square" stretches to image_size; "letterbox" keeps it, in the middle of a grey square of
         image_size.
+    resampling: whose rules resize pictures (bilinear) and masks (nearest pixel): "torchvision",
+        which smooths before it shrinks (RefTR), or "opencv" (SimVG, ALVG; letterbox always).
     normalize: "imagenet" subtracts its mean and divides by its deviation, "unit" leaves [0, 1].
     jitter: training pictures are made brighter or darker.
     scale_jitter: they are seen from nearer or farther (SimVG's large-scale jitter; needs boxes).
@@ -102,12 +112,16 @@ class ReferringDataConfig:
     multi_phrase: bool = False
     one_per_object: bool = False
     one_per_record: bool = False
+    one_orientation: bool = False
     max_tokens: int = 40
     max_phrase_tokens: int = 22
     max_phrases: int = 16
     integer_boxes: bool = False
+    last_pixel_boxes: bool = False
+    stated_sizes: bool = True
     merged_boxes: bool = False
     resize: Literal["aspect", "square", "letterbox"] = "aspect"
+    resampling: Literal["torchvision", "opencv"] = "torchvision"
     normalize: Literal["imagenet", "unit"] = "imagenet"
     image_size: int = 640
     max_image_size: int = 640
@@ -211,28 +225,6 @@ class ReferringScheduleConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SelectionConfig:
-    """Which checkpoint becomes checkpoint_best.pth: the one with the highest `metric` on `split`.
-
-    split: a held-out split of data.evaluate; never a test split.
-    metric: a column of results.json's `metric` ("Acc@0.5", "mIoU").
-    every: epochs between evaluations.
-    """
-
-    split: str = "val"
-    metric: str = "Acc@0.5"
-    every: int = 1
-
-    def __post_init__(self) -> None:
-        require_positive(self, "every")
-        require(
-            not self.split.startswith("test"),
-            f"select.split is {self.split!r}: a test split is reported, never selected on; use a "
-            "validation split, or select: null to keep the last epoch",
-        )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class CurriculumConfig:
     """Some epochs on other data before those of data.train, such as pictures of a single object.
 
@@ -294,7 +286,9 @@ class ReferringConfig(RunConfig):
     """One run of a box and mask system.
 
     system: whose `model` it is. benchmark: one of BENCHMARKS, or embedded/NAME.
-    select: how the best checkpoint is chosen; null: no evaluation while training.
+    select: how the best checkpoints are chosen; null: no evaluation while training.
+    inclusive_thresholds: beside the metrics of all systems there are those of ALVG's protocol, in
+        which an IoU of exactly the threshold counts: "Acc@0.5 (>=)", "Prec@0.5 (resized, >=)".
     curriculum: what is trained first, in this order.
     """
 
@@ -303,6 +297,7 @@ class ReferringConfig(RunConfig):
     data: ReferringDataConfig
     model: ModelConfig = field(default_factory=ReftrModelConfig)
     select: SelectionConfig | None = None
+    inclusive_thresholds: bool = False
     curriculum: tuple[CurriculumConfig, ...] = ()
 
     def __post_init__(self) -> None:
@@ -370,10 +365,13 @@ class ReferringConfig(RunConfig):
     def _check_selection(self) -> None:
         if self.select is None:
             return
-        split = self.select.split
+        for split in self.select.splits:
+            self._check_held_out(split)
+
+    def _check_held_out(self, split: str) -> None:
         require(
             split in self.data.evaluate,
-            f"select.split {split!r} is not in data.evaluate ({', '.join(self.data.evaluate)}); "
+            f"select.splits: {split!r} is not in data.evaluate ({', '.join(self.data.evaluate)}); "
             "name its annotation files there, or set select: null",
         )
         parts = (self.data.train, *(stage.train for stage in self.curriculum))
@@ -381,8 +379,8 @@ class ReferringConfig(RunConfig):
         shared = self.data.format == "tuples" and trained & set(self.data.evaluate[split])
         require(
             not shared and not any(split in part for part in parts),
-            f"select.split {split!r} is trained on, so it cannot choose a checkpoint; hold it out, "
-            "or set select: null",
+            f"select.splits: {split!r} is trained on, so it cannot choose a checkpoint; hold it "
+            "out, or set select: null",
         )
 
 

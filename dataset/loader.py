@@ -22,6 +22,7 @@ from transformers import PreTrainedTokenizerBase
 
 from dataset.collate import EvalCollate, TrainCollate
 from dataset.grounding import EvalDataset, TrainDataset
+from dataset.orientation import OrientationSampler
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
@@ -139,12 +140,18 @@ def train_loader(
     seed: int = 42,
     workers: int = 4,
 ) -> DataLoader[Any]:
-    """`make_train_loader` for any data set that is indexed by (epoch, i), and its collate."""
-    sampler = EpochSampler(len(dataset), batch_size, world_size=world_size, rank=rank, seed=seed)
+    """`make_train_loader` for any data set that is indexed by (epoch, i), and its collate.
+
+    One with a `landscape` that is not None gets batches of one orientation.
+    """
+    landscape = getattr(dataset, "landscape", None)
+    place = {"world_size": world_size, "rank": rank, "seed": seed}
     return DataLoader(
         dataset,
         batch_size=batch_size,
-        sampler=sampler,
+        sampler=EpochSampler(len(dataset), batch_size, **place)
+        if landscape is None
+        else OrientationSampler(landscape, batch_size, **place),
         drop_last=True,
         collate_fn=collate,
         **_options(workers),

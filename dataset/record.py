@@ -63,7 +63,9 @@ class Phrase:
             RLE), or a path ending in ".npy" relative to the mask root (`geometry.decode_mask`).
         start: character of the record's `sentence` at which `text` starts; -1: not known.
         category: name of the object's class where the annotation has one.
-        matches_nothing: annotated to refer to nothing in the image (gRefCOCO); `boxes` is empty.
+        matches_nothing: annotated to refer to nothing in the image (gRefCOCO). `boxes` is then
+            empty but for entries that contradict themselves: their evaluation expects nothing,
+            their training all other targets.
     """
 
     text: str

@@ -20,7 +20,7 @@ from dataset.record import Phrase, Record
 from dataset.referring_text import EncodedText, ReferringText
 from dataset.referring_transforms import ReferringTransform
 from dataset.scale_jitter import draw_view
-from geometry import enclosing_box, resize_mask, xyxy_to_cxcywh01
+from geometry import clip_boxes, enclosing_box, xyxy_to_cxcywh01
 
 
 @dataclass(slots=True)
@@ -66,11 +66,15 @@ class ReferringRules:
         masks: whether samples have a `target_mask`.
         max_phrases: a sentence with more phrases becomes several samples.
         integer_boxes: corners are cut towards zero to integers, as RefTR's released code does.
+        last_pixel_boxes: boxes of a picture of (H, W) are clipped to [0, W - 1] x [0, H - 1].
+        stated_sizes: a picture of another size than its record states is an error; False: what the
+            record states is not looked at.
         boxes: False: annotated boxes are not looked at; samples have neither `boxes` nor
             `target_boxes`.
         several_targets: an expression may have any number of targets, or none: a target per box.
-        one_per_record: a training sample is a record with one of its phrases, drawn anew in every
-            epoch.
+        one_per_record: a sample is a record with one of its phrases, drawn anew in every epoch of
+            training, and once for evaluation.
+        one_orientation: training batches are of pictures wider than high, or of others.
         one_per_object: a training sample is an object with one of its sentences, drawn anew in
             every epoch: phrases in a row with the same id are an object's.
         scale_jitter: training samples are views of their pictures, see `dataset.scale_jitter`.
@@ -89,10 +93,13 @@ class ReferringRules:
     masks: bool = False
     max_phrases: int = 16
     integer_boxes: bool = False
+    last_pixel_boxes: bool = False
+    stated_sizes: bool = True
     boxes: bool = True
     several_targets: bool = False
     one_per_record: bool = False
     one_per_object: bool = False
+    one_orientation: bool = False
     scale_jitter: bool = False
     tolerate_corrupt: bool = False
     allow_outside_paths: bool = False
@@ -104,6 +111,20 @@ class ReferringRules:
 def _collection(record: Record) -> str:
     """What the picture is part of, such as "coco"; "" if its list does not say."""
     return record.image_ids[0].partition(":")[0] if record.image_ids else ""
+
+
+def _is_wide(record: Record) -> bool:
+    if not record.width or not record.height:
+        raise ValueError(
+            f"{record.source}: width and height of {record.image} are not stated, and"
+            " data.one_orientation sorts the samples by them; state them or set it to false"
+        )
+    return record.width > record.height
+
+
+def _as_evaluated(phrase: Phrase) -> Phrase:
+    """A phrase of nothing has no targets, whatever its entry says besides."""
+    return replace(phrase, boxes=(), masks=()) if phrase.matches_nothing else phrase
 
 
 class ReferringDataset(Dataset[ReferringSample]):
@@ -180,6 +201,19 @@ class ReferringDataset(Dataset[ReferringSample]):
         """Number of samples."""
         return len(self._samples)
 
+    @property
+    def landscape(self) -> np.ndarray | None:
+        """(n,) bool: whose pictures are wider than high, as their records state it; None without
+        `one_orientation`.
+
+        Raises:
+            ValueError: a record does not state the size of its picture.
+        """
+        if not self.rules.one_orientation:
+            return None
+        wide = np.array([_is_wide(record) for record in self.records])
+        return wide[self._samples[:, 0]]
+
     def phrases(self, index: int) -> tuple[Record, tuple[Phrase, ...]]:
         """The record of a sample, and the sample's phrases of it; without `one_per_object`."""
         number, start, stop = self._samples[index].tolist()
@@ -221,16 +255,20 @@ class ReferringDataset(Dataset[ReferringSample]):
     def _sample(self, index: int, rng: np.random.Generator | None) -> ReferringSample:
         number, start, stop = self._samples[index].tolist()
         record = self.records[number]
-        if rng is not None and (self.rules.one_per_object or self.rules.one_per_record):
-            start += int(rng.integers(stop - start))
+        if self.rules.one_per_record or (self.rules.one_per_object and rng is not None):
+            draws = np.random.default_rng((self.rules.seed, index)) if rng is None else rng
+            start += int(draws.integers(stop - start))
             stop = start + 1
         phrases = record.phrases[start:stop]
         path = self._path(record)
         image = load_image(Path(path), record.source, self.rules.opener)
         size = (image.shape[0], image.shape[1])
-        check_size(record, size)
+        if self.rules.stated_sizes:
+            check_size(record, size)
         faults = self._faults(phrases, record, size)
-        boxes = [self._boxes(phrase) for phrase in phrases if self.rules.boxes]
+        if rng is None and self.rules.several_targets:
+            phrases = tuple(map(_as_evaluated, phrases))
+        boxes = [self._boxes(phrase, size) for phrase in phrases if self.rules.boxes]
         masks = [self._mask(phrase, record, size, evaluation=rng is None) for phrase in phrases]
         singles = self._single_masks(phrases[0], record, size)
         if rng is not None and self.rules.scale_jitter:
@@ -263,7 +301,7 @@ class ReferringDataset(Dataset[ReferringSample]):
             boxes=boxes,
             masks=masks,
             target_boxes=torch.from_numpy(xyxy_to_cxcywh01(targets, size)).float(),
-            target_mask=self._target_mask(masks, size) if self.rules.masks else None,
+            target_mask=self._target_mask(masks) if self.rules.masks else None,
             target_masks=self._target_masks(singles, size),
             faults=faults,
         )
@@ -278,8 +316,10 @@ class ReferringDataset(Dataset[ReferringSample]):
                 found.append(box_fault(phrase, record, size))
         return [said(fault, strict=self.rules.strict) for fault in found if fault is not None]
 
-    def _boxes(self, phrase: Phrase) -> np.ndarray:
+    def _boxes(self, phrase: Phrase, size: tuple[int, int]) -> np.ndarray:
         boxes = np.asarray(phrase.boxes, dtype=np.float64).reshape(-1, 4)
+        if self.rules.last_pixel_boxes:
+            boxes = clip_boxes(boxes, (size[0] - 1, size[1] - 1))
         return np.trunc(boxes) if self.rules.integer_boxes else boxes
 
     def _mask(
@@ -287,15 +327,13 @@ class ReferringDataset(Dataset[ReferringSample]):
     ) -> np.ndarray | None:
         if not (self.rules.masks or (evaluation and self.rules.boxes)):
             return None
-        if self.rules.several_targets and phrase.matches_nothing:
+        if self.rules.several_targets and phrase.matches_nothing and not phrase.masks:
             return np.zeros(size, dtype=bool) if self.rules.masks else None
         return phrase_mask(phrase, size, record.source, self.rules.mask_root)
 
-    def _target_mask(
-        self, masks: Sequence[np.ndarray | None], size: tuple[int, int]
-    ) -> torch.Tensor:
+    def _target_mask(self, masks: Sequence[np.ndarray | None]) -> torch.Tensor:
         union = np.logical_or.reduce([mask for mask in masks if mask is not None])
-        return torch.from_numpy(resize_mask(union, self.transform.resized(size)))
+        return self.transform.mask(union)
 
     def _single_masks(
         self, phrase: Phrase, record: Record, size: tuple[int, int]
@@ -311,6 +349,5 @@ class ReferringDataset(Dataset[ReferringSample]):
         """(n, h, w) bool."""
         if singles is None:
             return None
-        resized = self.transform.resized(size)
-        masks = [resize_mask(one, resized) for one in singles]
-        return torch.from_numpy(np.array(masks, dtype=bool).reshape(-1, *resized))
+        none = torch.zeros(0, *self.transform.resized(size), dtype=torch.bool)
+        return torch.cat([none, *(self.transform.mask(one)[None] for one in singles)])

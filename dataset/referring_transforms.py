@@ -3,6 +3,9 @@
 Three rules bring a picture to the network's size: `aspect` keeps the aspect (RefTR), `square`
 stretches it, `letterbox` lays it in the middle of a grey square (RefCLIP, SimREC). Otherwise the
 picture lies at the top left of its batch's canvas; the rest is padding.
+
+Whose bilinear filter does it is another rule: torchvision's (RefTR) smooths before it shrinks,
+OpenCV's (ALVG; always that of `letterbox`) does not.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import torch
 from PIL import Image
 
 from dataset.letterbox import letterbox, letterbox_of
+from geometry import Resampling, resize_mask
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -71,6 +75,8 @@ class ReferringTransform:
         rule: "aspect", "square" or "letterbox".
         normalize: subtract ImageNet's mean and divide by its deviation.
         jitter: multiply the value of HSV by a factor drawn from [0.5, 1.5] (training).
+        resampling: whose bilinear filter resizes pictures (`aspect`, `square`), and whose nearest
+            pixel masks.
     """
 
     image_size: int = 640
@@ -78,6 +84,7 @@ class ReferringTransform:
     rule: Literal["aspect", "square", "letterbox"] = "aspect"
     jitter: bool = False
     normalize: bool = True
+    resampling: Resampling = "torchvision"
 
     def resized(self, size: tuple[int, int]) -> tuple[int, int]:
         """The (h, w) that a picture of (H, W) gets."""
@@ -98,8 +105,19 @@ class ReferringTransform:
             image = change_brightness(image, rng.uniform(DARKEST, BRIGHTEST))
         if self.rule == "letterbox":
             return to_tensor(letterbox(image, self.image_size)[0], normalize=self.normalize)
-        height, width = self.resized(image.shape[:2])
-        if (height, width) != image.shape[:2]:
-            resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
-            image = np.asarray(resized)
-        return to_tensor(image, normalize=self.normalize)
+        size = self.resized((image.shape[0], image.shape[1]))
+        return to_tensor(resize_image(image, size, self.resampling), normalize=self.normalize)
+
+    def mask(self, mask: np.ndarray) -> torch.Tensor:
+        """(H, W) bool of a picture -> (h, w) bool of what the network sees of it."""
+        resized = self.resized((mask.shape[0], mask.shape[1]))
+        return torch.from_numpy(resize_mask(mask, resized, self.resampling))
+
+
+def resize_image(image: np.ndarray, size: tuple[int, int], resampling: Resampling) -> np.ndarray:
+    """(H, W, 3) uint8 -> (h, w, 3) uint8, bilinear."""
+    if size == image.shape[:2]:
+        return image
+    if resampling == "opencv":
+        return cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR)
+    return np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR))

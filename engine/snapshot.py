@@ -4,8 +4,8 @@ A file holds the published entries {model, optimizer, lr_scheduler, config, epoc
 keeps beside its weights (the vocabulary of whole words) and `run`, with what an exact continuation
 needs besides. Where a running mean of the weights is trained, `model` is that.
 `checkpoint_NN.pth` is written after every epoch, `checkpoint_best.pth` after one that validated
-better than all before; `last.ckpt`, which is not taken for a finished checkpoint by an evaluation
-of the folder, at `save_every_steps` within an epoch.
+better than all before, and others alike by other metrics; `last.ckpt`, which is not taken for a
+finished checkpoint by an evaluation of the folder, at `save_every_steps` within an epoch.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Snapshots:
         self.keep = keep
         self.may_change = may_change
         self.beside = beside or {}
-        self.best: float | None = None
+        self.best: dict[str, float] = {}
 
     @property
     def last(self) -> Path:
@@ -111,7 +111,7 @@ class Snapshots:
                 },
                 "scaler": scaler.state_dict(),
                 "logs": utils.all_gather_objects(log),
-                "best": self.best,
+                "best": dict(self.best),
                 "average": average and {"weights": raw_weights(model), "steps": average.steps},
             },
         }
@@ -133,16 +133,17 @@ class Snapshots:
                     old.unlink()
         utils.barrier()
 
-    def note(self, value: float) -> bool:
-        """Take note of a validation; is it better than all before?"""
-        better = self.best is None or value > self.best
-        self.best = value if better else self.best
+    def note(self, name: str, value: float) -> bool:
+        """Take note of a validation for the file `name`; is it better than all before?"""
+        better = name not in self.best or value > self.best[name]
+        if better:
+            self.best[name] = value
         return better
 
-    def save_best(self, content: dict[str, Any], position: Position) -> None:
-        """Save as `checkpoint_best.pth`, in the place of the earlier best one."""
+    def save_best(self, content: dict[str, Any], position: Position, name: str) -> None:
+        """Save as `name`, in the place of the earlier best one."""
         if utils.is_main():
-            _write(content | {"epoch": position.epoch - 1}, self.folder / "checkpoint_best.pth")
+            _write(content | {"epoch": position.epoch - 1}, self.folder / name)
         utils.barrier()
 
     def epochs(self) -> list[Path]:
@@ -229,7 +230,7 @@ class Snapshots:
         for name, state in states.items():
             optimizers[name].load_state_dict(state)
         scaler.load_state_dict(run["scaler"])
-        self.best = run.get("best")
+        self.best = run["best"]
         position, logs = Position(**run["position"]), run["logs"]
         same_group = len(logs) == utils.world_size()
         if not same_group:

@@ -9,7 +9,7 @@ happened.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -83,15 +83,15 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class Validation:
-    """An evaluation after an epoch, by which the best checkpoint is chosen.
+    """An evaluation after an epoch, by which the best checkpoints are chosen.
 
     run: number of finished epochs -> named values, the higher the better; None when none is due.
         Called on every process, with the model in evaluation mode.
-    metric: which of the values chooses.
+    best: file name of a checkpoint -> the value of which it has the highest of all epochs.
     """
 
     run: Callable[[int], dict[str, float] | None]
-    metric: str
+    best: Mapping[str, str]
 
 
 class TrainingStep(nn.Module):
@@ -173,15 +173,17 @@ class Trainer:
                 self.snapshots.save_position(self._content(stage), position)
         self.log.end_epoch(position, rate)
         position.epoch, position.step = position.epoch + 1, 0
-        if self._is_best():
+        best = self._best()
+        content = self._content(stage)
+        for name in best:
             # Before the epoch's own file: a run that is killed between them does the epoch again.
-            self.snapshots.save_best(self._content(stage), position)
-        self.snapshots.save_epoch(self._content(stage), position)
+            self.snapshots.save_best(content, position, name)
+        self.snapshots.save_epoch(content, position)
 
-    def _is_best(self) -> bool:
-        """Validate, if it is time, and remember the best value."""
+    def _best(self) -> list[str]:
+        """Validate, if it is time; the files of which this epoch is the best one so far."""
         if self.validation is None:
-            return False
+            return []
         self.model.eval()
         with self.average.applied(self.model) if self.average else nullcontext():
             # Batch norms count other pictures on every process; process 0's are saved.
@@ -189,9 +191,10 @@ class Trainer:
             values = self.validation.run(self.position.epoch)
         self.model.train()
         if values is None:
-            return False
+            return []
         self.log.validation(self.position, values)
-        return self.snapshots.note(values[self.validation.metric])
+        best = self.validation.best
+        return [name for name in best if self.snapshots.note(name, values[best[name]])]
 
     def train_step(
         self, module: nn.Module, optimizer: Optimizer, micro_batches: list[dict[str, Any]]
@@ -249,7 +252,7 @@ def fit(
         snapshots: writes and reads checkpoints.
         output_dir: receives checkpoints, `log.txt` (JSON lines) and TensorBoard files.
         resume: checkpoint to continue from.
-        validation: chooses checkpoint_best.pth; None: there is none.
+        validation: chooses the best checkpoints; None: there are none.
 
     Raises:
         FloatingPointError: a loss is no longer finite; the message lists the parts. Nothing is

@@ -20,7 +20,7 @@ import numpy as np
 import metrics
 import metrics_several
 import utils
-from geometry import Box, Point, Size, mask_to_runs, resize_mask, runs_to_mask
+from geometry import Box, Point, Resampling, Size, mask_to_runs, resize_mask, runs_to_mask
 
 Parsed = TypeVar("Parsed")
 MAPS = ("heatmap", "attention")
@@ -38,6 +38,9 @@ class Run:
         lists; says which of Flickr30k's protocols the rows follow.
     seed: of the bootstrap.
     identity: hash of weights, configuration and annotation files; "" if it is not known.
+    resampling: whose nearest pixel brings true masks to the network's size.
+    inclusive: the rows of ALVG's protocol, which counts an IoU of exactly the threshold, stand
+        beside the others.
     """
 
     system: str
@@ -51,6 +54,8 @@ class Run:
     seed: int = 0
     merged_boxes: bool = False
     identity: str = ""
+    resampling: Resampling = "torchvision"
+    inclusive: bool = False
 
 
 @dataclass(frozen=True)
@@ -151,14 +156,15 @@ class Prediction:
         """IoU of predicted and true mask in the original picture."""
         return metrics.mask_iou(self.mask_overlap)
 
-    @property
-    def resized_mask_iou(self) -> float:
-        """IoU in the network's size, to which the true mask is brought by the nearest pixel."""
-        if self.true_mask is None or self.resized_mask is None or self.resized_size is None:
-            return 0.0
-        truth = resize_mask(runs_to_mask(self.true_mask, self.size), self.resized_size)
-        predicted = runs_to_mask(self.resized_mask, self.resized_size)
-        return metrics.mask_iou(metrics.mask_overlap(predicted, truth))
+    def resized_overlap(self, resampling: Resampling) -> tuple[int, int]:
+        """`mask_overlap` in the network's size, to which the true mask is brought by the nearest
+        pixel; (0, 0) without a true mask or that size."""
+        if self.true_mask is None or self.resized_size is None:
+            return 0, 0
+        size = self.resized_size
+        truth = resize_mask(runs_to_mask(self.true_mask, self.size), size, resampling)
+        found = None if self.resized_mask is None else runs_to_mask(self.resized_mask, size)
+        return metrics.mask_overlap(found, truth)
 
     @property
     def same_object(self) -> bool:

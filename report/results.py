@@ -22,6 +22,7 @@ from report.predictions import Prediction, Run, read_predictions
 Row = dict[str, object]
 ROW_KEY = ("system", "objective", "checkpoint", "benchmark", "split", "metric")
 ANY_BOX, MERGED_BOX = " (any box)", " (merged box)"
+THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 # None only where `Metric.given` and `Metric.counts` exclude the prediction.
 Measure = Callable[[Prediction], float | None]
 
@@ -60,15 +61,21 @@ def _merged(prediction: Prediction) -> tuple[Box, ...]:
     return (enclosing_box(prediction.boxes),)
 
 
-def _box_metrics(protocol: str, truth: Callable[[Prediction], tuple[Box, ...]]) -> dict:
-    return {
-        f"Acc@0.5{protocol}": Metric(
-            _has_box, lambda p: metrics.box_correct(p.box, truth(p)), "box", counts=_always
-        ),
-        f"box IoU{protocol}": Metric(
-            _has_box, lambda p: metrics.box_iou(p.box, truth(p)), "box", counts=_always
-        ),
+def _box_metrics(
+    protocol: str, truth: Callable[[Prediction], tuple[Box, ...]], *, inclusive: bool
+) -> dict[str, Metric]:
+    def metric(measure: Measure) -> Metric:
+        return Metric(_has_box, measure, "box", counts=_always)
+
+    found = {
+        f"Acc@0.5{protocol}": metric(lambda p: metrics.box_correct(p.box, truth(p))),
+        f"box IoU{protocol}": metric(lambda p: metrics.box_iou(p.box, truth(p))),
     }
+    if inclusive:
+        found[f"Acc@0.5{protocol} (>=)"] = metric(
+            lambda p: metrics.box_correct(p.box, truth(p), inclusive=True)
+        )
+    return found
 
 
 def _has_masks(prediction: Prediction) -> bool:
@@ -92,7 +99,39 @@ def _generalized_iou(prediction: Prediction) -> float:
 
 
 def _precision(threshold: float) -> Metric:
-    return Metric(_has_masks, lambda p: p.mask_iou > threshold, "mask", counts=_has_true_mask)
+    return Metric(
+        _has_masks,
+        lambda p: metrics.reaches(p.mask_iou, threshold),
+        "mask",
+        counts=_has_true_mask,
+    )
+
+
+def _resized_metrics(run: Run, *, several: bool) -> dict[str, Metric]:
+    """Those of masks in the network's size, where published codes take them."""
+
+    def overlap_iou(prediction: Prediction) -> float:
+        return metrics.mask_iou(prediction.resized_overlap(run.resampling))
+
+    def metric(measure: Measure, weight: Measure | None = None) -> Metric:
+        return Metric(
+            lambda p: _has_true_mask(p) and p.resized_mask is not None,
+            measure,
+            "mask",
+            counts=_has_true_mask,
+            weight=weight,
+        )
+
+    def precision(threshold: float) -> Metric:
+        return metric(lambda p: metrics.reaches(overlap_iou(p), threshold, inclusive=True))
+
+    if several:
+        union = metric(overlap_iou, weight=lambda p: p.resized_overlap(run.resampling)[1])
+        return {"gIoU (resized)": metric(overlap_iou), "cIoU (resized)": union}
+    found = {"mIoU (resized)": metric(overlap_iou)}
+    if run.inclusive:
+        found |= {f"Prec@{number} (resized, >=)": precision(number) for number in THRESHOLDS}
+    return found
 
 
 POINT_METRICS: dict[str, Metric] = {
@@ -111,13 +150,7 @@ MASK_METRICS: dict[str, Metric] = {
         counts=_has_true_mask,
         weight=lambda p: p.mask_overlap[1],
     ),
-    **{f"Prec@{number / 10}": _precision(number / 10) for number in range(5, 10)},
-    "mIoU (resized)": Metric(
-        lambda p: _has_true_mask(p) and p.resized_mask is not None,
-        lambda p: p.resized_mask_iou,
-        "mask",
-        counts=_has_true_mask,
-    ),
+    **{f"Prec@{number}": _precision(number) for number in THRESHOLDS},
 }
 SEVERAL_METRICS: dict[str, Metric] = {
     # gRefCOCO's own names; N-acc is the share of expressions of nothing for which nothing is found,
@@ -172,13 +205,17 @@ def metrics_of(run: Run, predictions: Sequence[Prediction]) -> dict[str, Metric]
     gRefCOCO's metrics and no others.
     """
     if any(prediction.several for prediction in predictions):
-        return SEVERAL_METRICS
+        return SEVERAL_METRICS | _resized_metrics(run, several=True)
     if any(len(prediction.boxes) > 1 for prediction in predictions):
-        boxes = _box_metrics(ANY_BOX, lambda p: p.boxes) | _box_metrics(MERGED_BOX, _merged)
+        protocols = {ANY_BOX: lambda p: p.boxes, MERGED_BOX: _merged}
     else:
-        boxes = _box_metrics(MERGED_BOX if run.merged_boxes else "", lambda p: p.boxes)
+        protocols = {MERGED_BOX if run.merged_boxes else "": lambda p: p.boxes}
+    boxes: dict[str, Metric] = {}
+    for name, truth in protocols.items():
+        boxes |= _box_metrics(name, truth, inclusive=run.inclusive)
     boxes |= _alternative_metrics(predictions)
-    return POINT_METRICS | boxes | MASK_METRICS | PARAPHRASE_METRICS
+    masks = MASK_METRICS | _resized_metrics(run, several=False)
+    return POINT_METRICS | boxes | masks | PARAPHRASE_METRICS
 
 
 def score_rows(run: Run, predictions: Sequence[Prediction]) -> list[Row]:

@@ -179,7 +179,7 @@ def validate_a_model_with_batch_norm(folder: Path) -> None:
         snapshots=Snapshots(folder, {}, export=lambda m: m.state_dict(), restore_model=dict),
         log=RunLog(folder, 1, 1),
         device=torch.device("cpu"),
-        validation=Validation(run=run, metric="metric"),
+        validation=Validation(run=run, best={"checkpoint_best.pth": "metric"}),
     )
     stage = Stage(
         name="one",

@@ -3,7 +3,8 @@
 {split: [{image_id, height, width, expressions: [str], bbox, mask?, data_source?}]}
 single target: bbox [x, y, w, h], mask: polygons or one RLE; mixed lists name `data_source`
 gRefCOCO: bbox [E][k] of [x, y, w, h] and annotations [E][k] (category_id -1: no target, the box is
-a dummy), segmentation? [E][k]. A key `info` is no split.
+a dummy), segmentation? [E][k]. A key `info` is no split. An expression with a -1 among its targets
+means nothing, and has the others as boxes, with which the release trains.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import compress
 from typing import Any
 
 from dataset.formats import entries, pictures
@@ -60,13 +62,15 @@ def _several(entry: Mapping[str, Any], texts: tuple[str, ...], source: str) -> t
         raise ValueError(f"{source}: expressions, annotations, bbox, segmentation differ in length")
     phrases = []
     for text, target, rows, shapes in zip(texts, targets, boxes, outlines, strict=True):
-        if any(one.get("category_id") == -1 for one in target):
-            phrases.append(Phrase(text, matches_nothing=True))
-            continue
-        if shapes and len(shapes) != len(rows):
-            raise ValueError(f"{source}: {text!r} has {len(rows)} boxes, {len(shapes)} masks")
-        masks = tuple(map(_compact, shapes))
-        phrases.append(Phrase(text, boxes=_boxes(rows, source), masks=masks))
+        meant = [one.get("category_id") != -1 for one in target]
+        if any(meant) and not len(meant) == len(rows) == len(shapes or rows):
+            raise ValueError(
+                f"{source}: {text!r} has {len(meant)} annotations, {len(rows)} boxes, "
+                f"{len(shapes)} masks"
+            )
+        masks = tuple(map(_compact, compress(shapes, meant)))
+        boxes = _boxes(list(compress(rows, meant)), source)
+        phrases.append(Phrase(text, boxes=boxes, masks=masks, matches_nothing=not all(meant)))
     return tuple(phrases)
 
 
@@ -107,12 +111,19 @@ def _targets(record: Record) -> dict[str, Any]:
     if alike and len(first.boxes) == 1:
         mask = {"mask": json.loads(first.masks[0])} if first.masks else {}
         return {"bbox": xyxy_to_xywh(first.boxes[0]).tolist()} | mask
+    # Of nothing, or of nothing beside other targets: a target of -1 with a dummy box.
+    dummies = [not phrase.boxes or phrase.matches_nothing for phrase in record.phrases]
+    pairs = list(zip(record.phrases, dummies, strict=True))
     return {
         "annotations": [
-            [{"category_id": 1}] * len(p.boxes) or [{"category_id": -1}] for p in record.phrases
+            [{"category_id": 1}] * len(p.boxes) + [{"category_id": -1}] * dummy
+            for p, dummy in pairs
         ],
         "bbox": [
-            xyxy_to_xywh(p.boxes).tolist() if p.boxes else [[0, 0, 0, 0]] for p in record.phrases
+            [*(xyxy_to_xywh(box).tolist() for box in p.boxes), *[[0, 0, 0, 0]] * dummy]
+            for p, dummy in pairs
         ],
-        "segmentation": [[json.loads(mask) for mask in p.masks] for p in record.phrases],
+        "segmentation": [
+            [*map(json.loads, p.masks), *[[]] * (dummy and bool(p.masks))] for p, dummy in pairs
+        ],
     }
