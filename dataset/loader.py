@@ -17,15 +17,16 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
 from dataset.collate import EvalCollate, TrainCollate
 from dataset.grounding import EvalDataset, TrainDataset
 from dataset.orientation import OrientationSampler
+from dataset.sampler import TrainingSampler
 
 
-class EpochSampler(Sampler[tuple[int, int]]):
+class EpochSampler(TrainingSampler):
     """Yields (epoch, index) for one rank.
 
     The order of an epoch is a permutation drawn from (seed, epoch). Global batch k is rows k*W*b
@@ -48,27 +49,12 @@ class EpochSampler(Sampler[tuple[int, int]]):
                 f"{length} training records do not fill one global batch of {world_size} x"
                 f" {batch_size}; lower batch_size or the number of processes"
             )
-        if not 0 <= rank < world_size:
-            raise ValueError(f"rank {rank} is not one of {world_size} processes")
-        self.length, self.batch_size, self.seed = length, batch_size, seed
-        self.world_size, self.rank = world_size, rank
-        self.epoch, self.start_step = 0, 0
+        super().__init__(batch_size, world_size=world_size, rank=rank, seed=seed)
+        self.length = length
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches of a whole epoch, skipped ones included."""
         return self.length // (self.batch_size * self.world_size)
-
-    def set_epoch(self, epoch: int, start_step: int = 0) -> None:
-        """The next pass is `epoch` from batch `start_step` on; nothing before it is loaded."""
-        if not 0 <= start_step <= self.steps_per_epoch:
-            raise ValueError(
-                f"step {start_step} is not within the {self.steps_per_epoch} of an epoch"
-            )
-        self.epoch, self.start_step = epoch, start_step
-
-    def __len__(self) -> int:
-        return (self.steps_per_epoch - self.start_step) * self.batch_size
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
