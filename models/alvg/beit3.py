@@ -15,6 +15,7 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 
 from models.alvg.stem import ConvolutionalStem
+from models.common.precision import at_least_single
 
 # Rows 0 and 1 of both position tables are never read: fairseq kept them for padding.
 FIRST_POSITION = 2
@@ -79,7 +80,7 @@ class FeedForward(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         # The published code computes the GELU in float32 under half precision, too.
-        hidden = F.gelu(self.fc1(states).float()).to(states.dtype)
+        hidden = F.gelu(at_least_single(self.fc1(states))).to(states.dtype)
         return self.fc2(self.ffn_layernorm(hidden))
 
 

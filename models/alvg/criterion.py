@@ -23,7 +23,7 @@ from models.common.losses import (
 )
 
 RELEASED_CANVAS = 640
-GIOU_EPSILON = 1e-7
+GIOU_EPSILON = 1e-6
 
 
 class Regions(NamedTuple):

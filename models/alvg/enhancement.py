@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.common.precision import at_least_single
+
 SMALLEST_DEVIATION = 1e-6
 
 
@@ -33,7 +35,8 @@ class ImageEnhancement(nn.Module):
         text = self.dropout(self.text_proj(text))
         # Differences between cosines of neighbouring cells are too small for half precision.
         with torch.autocast(cells.device.type, enabled=False):
-            cosine = F.cosine_similarity(cells.float(), text.float()[:, None], dim=-1)
+            fine_cells, fine_text = at_least_single(cells), at_least_single(text)
+            cosine = F.cosine_similarity(fine_cells, fine_text[:, None], dim=-1)
             deviation = cosine.std(dim=1, keepdim=True).clamp(min=SMALLEST_DEVIATION)
             standard = (cosine - cosine.mean(dim=1, keepdim=True)) / deviation
             score = 2 * (standard + self.offset).sigmoid()

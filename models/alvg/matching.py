@@ -7,6 +7,8 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torchvision.ops import box_convert, generalized_box_iou
 
+from models.common.precision import at_least_single
+
 Match = tuple[Tensor, Tensor]
 """Queries (n,) and their targets (n,) of one sample, int64, queries ascending."""
 
@@ -46,9 +48,10 @@ def cost_matrix(
 ) -> Tensor:
     """(Q, 2), (Q, 4) and (n, 4) cxcywh -> (Q, n)."""
     of_class, of_distance, of_overlap = costs
-    probability = logits.float().softmax(dim=-1)[:, :1]
-    distance = torch.cdist(boxes.float(), target.float(), p=1)
-    corners = [box_convert(part.float(), "cxcywh", "xyxy") for part in (boxes, target)]
+    logits, boxes, target = map(at_least_single, (logits, boxes, target))
+    probability = logits.softmax(dim=-1)[:, :1]
+    distance = torch.cdist(boxes, target, p=1)
+    corners = [box_convert(part, "cxcywh", "xyxy") for part in (boxes, target)]
     return (
         of_distance * distance - of_class * probability - of_overlap * generalized_box_iou(*corners)
     )

@@ -16,6 +16,7 @@ from models.alvg.enhancement import ImageEnhancement
 from models.alvg.mask_head import MaskHead
 from models.alvg.positions import cell_positions, token_positions
 from models.alvg.queries import QueryGenerator, pool_text
+from models.common.precision import at_least_single
 
 PAD = 1
 
@@ -104,18 +105,18 @@ class Head(nn.Module):
         hidden, attention = self.transformer.decoder(
             queries, cells, position, cell_padding.flatten(1)
         )
-        logits = self.class_embed_decoder(hidden).float()
-        boxes = self.bbox_embed_decoder(hidden).float().sigmoid()
+        logits = at_least_single(self.class_embed_decoder(hidden))
+        boxes = at_least_single(self.bbox_embed_decoder(hidden)).sigmoid()
         outputs |= {
             "pred_logits": logits[-1],
             "pred_boxes": boxes[-1],
             "layer_logits": logits,
             "layer_boxes": boxes,
-            "attention": attention.float().unflatten(-1, grid),
+            "attention": at_least_single(attention).unflatten(-1, grid),
         }
         if self.mask_head is not None:
             maps = (part.transpose(1, 2).unflatten(-1, grid) for part in (cells, position))
-            outputs["pred_masks"] = self.mask_head(*maps).float()
+            outputs["pred_masks"] = at_least_single(self.mask_head(*maps))
         return outputs
 
 
