@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from dataset.grounding import EvalDataset, TrainDataset
 from dataset.loader import EpochSampler, make_eval_loader, make_train_loader
+from dataset.orientation import OrientationSampler
 from dataset.record import Phrase, Record, RecordTable
+from dataset.sampler import TrainingSampler
 from dataset.text import load_tokenizer
 from dataset.transforms import EvalTransform, TrainTransform
 from tests.dataset_files import write_image, write_vocabulary
@@ -17,7 +19,7 @@ from tests.dataset_files import write_image, write_vocabulary
 BOX = (5.0, 5.0, 40.0, 50.0)
 
 
-def batches(sampler: EpochSampler) -> list[list[tuple[int, int]]]:
+def batches(sampler: TrainingSampler) -> list[list[tuple[int, int]]]:
     rows = list(sampler)
     size = sampler.batch_size
     return [rows[start : start + size] for start in range(0, len(rows), size)]
@@ -58,6 +60,56 @@ def test_starting_at_a_step_is_the_rest_of_the_epoch_exactly(step):
     assert batches(sampler) == whole[step:]
     assert len(sampler) == len(whole[step:]) * 5
     assert sampler.steps_per_epoch == 5
+
+
+@given(
+    landscape=st.lists(st.booleans(), min_size=1, max_size=40),
+    world=st.integers(1, 3),
+    batch=st.integers(1, 6),
+    epoch=st.integers(0, 50),
+)
+def test_batches_of_one_orientation_hold_every_sample_and_fill_up_with_repeats(
+    *, landscape, world, batch, epoch
+):
+    ranks = [
+        OrientationSampler(landscape, batch, world_size=world, rank=rank, seed=5)
+        for rank in range(world)
+    ]
+    for sampler in ranks:
+        sampler.set_epoch(epoch)
+    steps = ranks[0].steps_per_epoch
+    found = [part for sampler in ranks for part in batches(sampler)]
+    assert all(len(batches(sampler)) == steps for sampler in ranks)
+    assert {e for part in found for e, _ in part} == {epoch}
+    rows = [[index for _, index in part] for part in found]
+    assert {index for part in rows for index in part} == set(range(len(landscape)))
+    assert all(len({landscape[index] for index in part}) == 1 for part in rows)
+    for side in (True, False):
+        own = [index for part in rows for index in part if landscape[index] == side]
+        # Repeats fill the last batches of an orientation only.
+        assert len(own) - len(set(own)) < world * batch and len(own) % (world * batch) == 0
+    ranks[0].set_epoch(epoch, 1)
+    assert batches(ranks[0]) == found[:steps][1:] and len(ranks[0]) == (steps - 1) * batch
+
+
+def test_orders_of_orientations_are_drawn_anew_and_repeats_from_all_of_them():
+    def order(epoch: int) -> list[int]:
+        sampler = OrientationSampler([True] * 9 + [False] * 4, 4, seed=1)
+        sampler.set_epoch(epoch)
+        return [index for _, index in sampler]
+
+    assert order(0) == order(0) != order(1)
+    sides = {tuple(index < 9 for index in order(epoch)[::4]) for epoch in range(30)}
+    assert len(sides) > 3, "the order of the batches is drawn, too"
+    repeated = {i for epoch in range(60) for i in range(9) if order(epoch).count(i) > 1}
+    assert repeated == set(range(9))
+
+
+def test_no_sample_and_no_such_rank_are_refused():
+    with pytest.raises(ValueError, match="no training samples"):
+        OrientationSampler([], 4)
+    with pytest.raises(ValueError, match="rank 2 is not one of 2"):
+        OrientationSampler([True], 4, world_size=2, rank=2)
 
 
 def test_epochs_and_seeds_have_orders_of_their_own():

@@ -61,6 +61,25 @@ def test_lists_of_different_length_are_an_error(tmp_path):
         list(instances_json.read(path))
 
 
+def test_a_target_of_minus_one_among_others_makes_it_an_expression_of_nothing(tmp_path):
+    mixed = SEVERAL | {
+        "annotations": [[{"category_id": -1}, {"category_id": 1}], [{"category_id": -1}]],
+    }
+    (record,) = instances_json.read(write_json(tmp_path / "mixed.json", {"val": [mixed]}))
+    first, second = record.phrases
+    assert first.matches_nothing and first.boxes == ((5, 5, 7, 7),) and len(first.masks) == 1
+    assert second.matches_nothing and not second.boxes and not second.masks
+    instances_json.write([record], tmp_path / "again.json")
+    (again,) = instances_json.read(tmp_path / "again.json")
+    assert again.phrases == record.phrases
+
+
+def test_lists_of_targets_must_be_as_long_as_each_other(tmp_path):
+    short = SEVERAL | {"annotations": [[{"category_id": 1}], [{"category_id": -1}]]}
+    with pytest.raises(ValueError, match="'two men' has 1 annotations, 2 boxes, 2 masks"):
+        list(instances_json.read(write_json(tmp_path / "short.json", {"val": [short]})))
+
+
 def test_what_is_written_is_read_again(tmp_path):
     path = write_json(tmp_path / "instances.json", {"train": [SINGLE], "val": [SEVERAL]})
     records = list(instances_json.read(path))

@@ -1,9 +1,13 @@
 """Boxes, points and masks keep their conventions."""
 
 import json
+import math
 
+import cv2
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -163,6 +167,33 @@ UNCOMPRESSED = {"size": [6, 9], "counts": [13, 3, 3, 3, 3, 3, 3, 3, 3, 3, 14]}
 )
 def test_every_form_of_coco_segmentation_decodes_to_the_same_mask(segmentation):
     assert np.array_equal(geometry.decode_mask(json.dumps(segmentation), (6, 9)), MASK)
+
+
+@given(old=st.integers(1, 900), new=st.integers(1, 900))
+def test_masks_are_resized_by_the_nearest_pixel_of_either_library(old, new):
+    mask = np.random.default_rng(old).random((old, 2)) > 0.5
+    values = torch.from_numpy(mask)[None, None].float()
+    torchs = F.interpolate(values, size=(new, 2), mode="nearest")[0, 0].bool().numpy()
+    opencvs = cv2.resize(mask.astype(np.uint8), (2, new), interpolation=cv2.INTER_NEAREST) > 0
+    assert np.array_equal(geometry.resize_mask(mask, (new, 2)), torchs)
+    assert np.array_equal(geometry.resize_mask(mask, (new, 2), "opencv"), opencvs)
+
+
+def test_opencv_finds_the_nearest_pixel_in_double_precision():
+    rows = np.arange(448)[:, None]
+    exact = [min(math.floor(i * (1 / (640 / 448))), 447) for i in range(640)]
+    assert geometry.resize_mask(rows, (640, 1), "opencv").ravel().tolist() == exact
+    assert geometry.resize_mask(rows, (640, 1)).ravel().tolist() != exact
+
+
+def test_polygons_without_three_corners_have_no_pixels_beside_others():
+    square, line, point = [2, 1, 7, 1, 7, 4, 2, 4], [0, 0, 5, 5], [1, 1]
+    for shapes in ([square, line], [line, square], [point, square, line]):
+        assert np.array_equal(geometry.decode_mask(json.dumps(shapes), (6, 9)), MASK)
+    with pytest.raises(ValueError, match="every polygon of a segmentation has fewer than three"):
+        geometry.decode_mask(json.dumps([line]), (6, 9))
+    with pytest.raises(ValueError, match="an x without its y"):
+        geometry.decode_mask(json.dumps([[*square, 3]]), (6, 9))
 
 
 def test_a_mask_file_is_found_below_its_root_and_must_fit_the_picture(tmp_path):

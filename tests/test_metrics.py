@@ -120,6 +120,7 @@ def test_an_iou_of_exactly_the_threshold_is_a_miss():
     assert metrics.box_iou((0, 0, 10, 5), (0, 0, 10, 10)) == 0.5
     assert not metrics.box_correct((0, 0, 10, 5), (0, 0, 10, 10))
     assert metrics.box_correct((0, 0, 10, 5.1), (0, 0, 10, 10))
+    assert metrics.box_correct((0, 0, 10, 5), (0, 0, 10, 10), inclusive=True), "ALVG's protocol"
     assert metrics.box_iou(None, [BOX]) == 0 and not metrics.box_correct(None, [BOX])
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from dataset.loader import split_batches, split_loader
+from dataset.loader import EpochSampler, split_batches, split_loader, train_loader
+from dataset.orientation import OrientationSampler
 from dataset.record import Phrase, Record
 from dataset.referring import ReferringDataset, ReferringRules
 from dataset.referring_collate import ReferringCollate
@@ -17,6 +19,7 @@ from dataset.referring_text import ReferringText
 from dataset.referring_transforms import ReferringTransform
 from dataset.sources import read_splits
 from dataset.text import load_tokenizer
+from geometry import resize_mask
 
 TOKENIZER = load_tokenizer("bert-base-uncased")
 CLS, SEP = TOKENIZER.cls_token_id, TOKENIZER.sep_token_id
@@ -87,6 +90,94 @@ def test_corners_are_cut_to_integers_only_where_asked(pictures):
     torch.testing.assert_close(
         batch["target_boxes"][0], torch.tensor([[24 / 80, 12 / 40, 32 / 80, 16 / 40]])
     )
+
+
+def test_boxes_end_at_the_last_pixel_only_where_asked(pictures):
+    wide = replace(MAN, boxes=((-3.0, 2.0, 80.0, 39.5),))
+    for asked, expected in ((False, [-3, 2, 80, 39.5]), (True, [0, 2, 79, 39])):
+        for training in (False, True):
+            dataset, _ = build([record(wide)], pictures, last_pixel_boxes=asked)
+            sample = dataset[(0, 0) if training else 0]
+            assert sample.boxes[0].tolist() == [expected]
+            x, y, w, h = (sample.target_boxes[0] * torch.tensor([80, 40, 80, 40])).tolist()
+            corners = [x - w / 2, y - h / 2, x + w / 2, y + h / 2]
+            assert corners == pytest.approx(expected, abs=1e-4)
+
+
+def test_opencv_resizes_without_smoothing_before(pictures):
+    image = np.asarray(Image.open(pictures / "wide.png"))
+    transform = ReferringTransform(16, 16, "square", normalize=False, resampling="opencv")
+    found = (transform(image) * 255).round().byte().permute(1, 2, 0).numpy()
+    assert np.array_equal(found, cv2.resize(image, (16, 16), interpolation=cv2.INTER_LINEAR))
+    smooth = replace(transform, resampling="torchvision")
+    plain = Image.fromarray(image).resize((16, 16), Image.Resampling.BILINEAR)
+    assert np.array_equal(
+        (smooth(image) * 255).round().byte().permute(1, 2, 0).numpy(), np.asarray(plain)
+    )
+    assert smooth(image).std() < 0.8 * transform(image).std()
+
+
+def test_masks_are_resized_by_the_rule_of_their_pictures():
+    mask = np.arange(448)[:, None] % 2 == np.zeros((448, 4))
+    rules = ("torchvision", "opencv")
+    found = [ReferringTransform(640, 640, "square", resampling=r).mask(mask) for r in rules]
+    for rule, one in zip(rules, found, strict=True):
+        assert np.array_equal(one, resize_mask(mask, (640, 640), rule))
+    assert not torch.equal(*found)
+
+
+def test_a_wrong_stated_size_is_refused_or_not_looked_at(pictures):
+    wrong = replace(record(MAN), width=400, height=300)
+    with pytest.raises(ValueError, match="of 400x300 pixels, the file has 80x40"):
+        batch_of([wrong], pictures)
+    (found,), (expected,) = (
+        batch_of([one], pictures, stated_sizes=False)["target_boxes"]
+        for one in (wrong, record(MAN))
+    )
+    assert torch.equal(found, expected)
+
+
+def test_one_sentence_of_an_entry_is_drawn_also_for_an_evaluation(pictures):
+    records = [record(MAN, HAT, DOG) for _ in range(30)]
+    dataset, _ = build(records, pictures, one_per_record=True)
+    assert len(dataset) == 30
+    drawn = [dataset[index].phrase for index in range(30)]
+    assert {len(phrases) for phrases in drawn} == {1} and len({p for (p,) in drawn}) == 3
+    again, _ = build(records, pictures, one_per_record=True)
+    assert [again[index].phrase for index in range(30)] == drawn
+
+
+def test_an_expression_of_nothing_that_has_targets_expects_nothing_and_learns_them(pictures):
+    np.save(pictures / "m.npy", np.ones((40, 80), np.uint8))
+    mixed = replace(MAN, masks=("m.npy",), matches_nothing=True)
+    dataset, _ = build([record(mixed)], pictures, several_targets=True, masks=True)
+    evaluated, trained = dataset[0], dataset[(0, 0)]
+    assert not len(evaluated.boxes[0]) and not evaluated.masks[0].any()
+    assert evaluated.target_boxes.shape == (0, 4) and not evaluated.target_mask.any()
+    assert evaluated.target_masks.shape == (0, 32, 64)
+    assert len(trained.target_boxes) == len(trained.target_masks) == 1
+    assert trained.target_mask.all()
+    without, _ = build(
+        [record(replace(mixed, masks=()))], pictures, several_targets=True, masks=True
+    )
+    assert not without[(0, 0)].target_mask.any()
+
+
+def test_training_batches_are_of_one_stated_orientation(pictures):
+    sizes = [(80, 40), (40, 80), (40, 40), (80, 40), (80, 40)]
+    records = [replace(record(MAN), width=w, height=h) for w, h in sizes]
+    plain, collate = build(records, pictures, training=True)
+    assert plain.landscape is None
+    assert isinstance(train_loader(plain, collate, 2, workers=0).sampler, EpochSampler)
+    dataset, collate = build(records, pictures, training=True, one_orientation=True)
+    assert dataset.landscape.tolist() == [True, False, False, True, True]
+    sampler = train_loader(dataset, collate, 2, workers=0).sampler
+    assert isinstance(sampler, OrientationSampler) and sampler.steps_per_epoch == 3
+    unknown, _ = build([record(MAN)], pictures, one_orientation=True)
+    with pytest.raises(
+        ValueError, match=r"list.pth\[3\]: width and height .* data.one_orientation"
+    ):
+        unknown.landscape  # noqa: B018
 
 
 def test_a_phrase_with_several_boxes_learns_the_box_around_them_and_keeps_all(pictures):

@@ -91,7 +91,7 @@ def test_every_recipe_loads_and_says_what_it_buys(path):
     for key in ("Paper:", "Command:", "Hardware:", "Cost:", "Expected:"):
         assert any(line.startswith(f"# {key}") for line in head), f"{path.name} lacks {key}"
     assert f"configs/reftr/{path.name}" in head[2]
-    assert not config.select or not config.select.split.startswith("test")
+    assert not config.select or not any(s.startswith("test") for s in config.select.splits)
     assert config.data.multi_phrase == path.stem.startswith("flickr30k")
 
 
@@ -120,16 +120,17 @@ def test_released_recipes_find_their_data_in_the_published_tree(name, embedded):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("select.split=testA", "a test split is reported, never selected on"),
-        ("select.split=train", "select.split 'train' is not in data.evaluate"),
-        ("data.evaluate.train=x.pth select.split=train", "trained on, so it cannot choose"),
+        ("select.splits=[testA]", "a test split is reported, never selected on"),
+        ("select.splits=[train]", "select.splits: 'train' is not in data.evaluate"),
+        ("data.evaluate.train=x.pth select.splits=[train]", "trained on, so it cannot choose"),
         ("benchmark=refcoco++", "benchmark 'refcoco++' does not exist"),
         ("data.max_tokens=500", "data.max_tokens 500 exceeds model.max_text_tokens"),
         ("schedule.drop_epochs=[3]", "schedule cosine with drop_epochs"),
         ("model.masks=true data.multi_phrase=true", "masks are learnt from one expression"),
         ("optimizer.rates.img_bone=1e-5", "no parameter's name contains img_bone"),
         ("data.train.train=nowhere.pth", "nowhere.pth: its folder does not tell"),
-        ("select.metric=mIoU", "select.metric 'mIoU' is not measured on val"),
+        ("select.metric=mIoU", "select: 'mIoU' is not measured on val"),
+        ("select.splits=[]", "select.splits names no split"),
     ],
 )
 def test_wrong_settings_end_with_the_remedy(tmp_path, override, message):
@@ -148,7 +149,8 @@ def test_training_logs_validates_and_keeps_the_best(runs, config):
     assert ("loss_dice" in losses[0]) == settings.model.masks
     values = [row[settings.select.metric] for row in lines(folder, "validation")]
     best = read_checkpoint(folder / "checkpoint_best.pth")
-    assert best["epoch"] == int(np.argmax(values)) and best["run"]["best"] == max(values)
+    assert best["epoch"] == int(np.argmax(values))
+    assert best["run"]["best"] == {"checkpoint_best.pth": max(values)}
     manifest = json.loads((folder / "manifest.json").read_text())
     assert len(manifest["data"]) == 2, "the files of training and of the validation"
 

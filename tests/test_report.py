@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from geometry import boxes_to_mask
+from geometry import boxes_to_mask, resize_mask
 from report import pages, predictions, results, sheet
 from report.__main__ import main as rescore_and_report
 from report.predictions import Prediction, Run
@@ -202,6 +202,48 @@ def test_the_released_mask_score_is_taken_at_the_networks_size(run):
     )
     rows = results.score_rows(run, [one])
     assert value(rows, "mIoU", "val") == 50 and value(rows, "mIoU (resized)", "val") == 100
+    several = dataclasses.replace(one, several=True, found=(SQUARE,))
+    empty = dataclasses.replace(
+        several, boxes=(), true_mask=predictions.runs_of(np.zeros(SIZE, bool))
+    )
+    rows = results.score_rows(run, [several, empty])
+    assert value(rows, "gIoU (resized)", "val") == 50, "of 1 and, where nothing is meant, 0"
+    assert value(rows, "cIoU (resized)", "val") == 50, "100 pixels of 200"
+
+
+def test_alvgs_protocol_counts_an_iou_of_exactly_the_threshold_in_rows_of_its_own(run):
+    truth, half = masks_of((0, 0, 20, 20), (0, 0, 20, 10))
+    one = prediction(
+        0,
+        boxes=((0.0, 0.0, 20.0, 20.0),),
+        box=(0.0, 0.0, 20.0, 10.0),
+        mask=half,
+        true_mask=truth,
+        resized_mask=half,
+        resized_size=SIZE,
+    )
+    rows = results.score_rows(dataclasses.replace(run, inclusive=True), [one])
+    assert value(rows, "Acc@0.5", "val") == 0 and value(rows, "Acc@0.5 (>=)", "val") == 100
+    assert value(rows, "Prec@0.5", "val") == 0
+    assert value(rows, "Prec@0.5 (resized, >=)", "val") == 100
+    assert value(rows, "Prec@0.6 (resized, >=)", "val") == 0
+    assert not [row for row in results.score_rows(run, [one]) if ">=" in str(row["metric"])]
+
+
+def test_the_true_mask_is_resized_by_the_rule_of_the_run(run):
+    stripes = np.arange(448)[:, None] % 2 == np.zeros((448, 4))
+    seen = resize_mask(stripes, (640, 4), "opencv")
+    one = prediction(
+        0,
+        size=(448, 4),
+        true_mask=predictions.runs_of(stripes),
+        mask=predictions.runs_of(stripes),
+        resized_mask=predictions.runs_of(seen),
+        resized_size=(640, 4),
+    )
+    alike = results.score_rows(dataclasses.replace(run, resampling="opencv"), [one])
+    other = results.score_rows(run, [one])
+    assert value(alike, "mIoU (resized)", "val") == 100 > value(other, "mIoU (resized)", "val")
 
 
 def test_both_protocols_of_flickr30k_are_named(run, evaluated):
