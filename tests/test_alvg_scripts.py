@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,12 @@ import pytest
 import quickstart
 import test as test_script
 import train as train_script
+from cli.referring import build_dataset
 from configs import load_config
 from dataset.pieces import SentencePieces
+from dataset.referring_text import ReferringText
 from scheduler import epoch_factor
+from tests.dataset_files import write_json
 
 CONFIGS = Path(__file__).parent.parent / "configs" / "alvg"
 SMALL = ["model.encoder.layers=1", "model.encoder.width=32", "model.width=32", "model.ffn=64",
@@ -55,6 +59,53 @@ def test_every_recipe_reads(path):
     if path.stem not in ("base", "large", "tiny"):
         config = load_config(path, "referring")
         assert config.system == "alvg" and path.read_text().startswith("# ALVG")
+
+
+RECIPES = [
+    path for path in sorted(CONFIGS.glob("*.yaml"))
+    if path.stem not in ("base", "large") and not path.stem.endswith("tiny")
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_published_recipes_follow_the_release_and_our_own_do_not(path):
+    released, own = (
+        load_config(file, "referring") for file in (path, CONFIGS / "refcoco+_tiny.yaml")
+    )
+    assert all(asdict(released.model.quirks).values())
+    assert not any(asdict(own.model.quirks).values())
+    for key, value in {
+        "resampling": "opencv", "last_pixel_boxes": True, "stated_sizes": False,
+        "one_per_record": True, "one_orientation": True, "opener": "opencv",
+    }.items():  # fmt: skip
+        assert getattr(released.data, key) == value != getattr(own.data, key)
+    assert released.inclusive_thresholds and not own.inclusive_thresholds
+    masks = "checkpoint_best_masks.pth" in released.select.best
+    assert masks == released.model.masks
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*_finetune.yaml")), ids=lambda p: p.stem)
+def test_fine_tuning_starts_from_the_last_epoch_of_the_pre_training(path):
+    before = load_config(CONFIGS / "large_pretrain_coco.yaml", "referring")
+    last = f"runs/alvg/large_pretrain_coco/checkpoint_{before.epochs - 1:02d}.pth"
+    config = load_config(path, "referring")
+    assert config.model.init.alvg == last and config.model.init.beit3 is None
+    assert "--checkpoint" not in path.read_text()
+
+
+def test_visual_genomes_pictures_of_the_mixed_list_are_left_out(tmp_path):
+    config = load_config(CONFIGS / "large_pretrain_mixed.yaml", "referring")
+    kinds = ("coco", "vg", "visual-genome", "saiaprtc12", "flickr")
+    entry = {"width": 9, "height": 6, "expressions": ["x"], "bbox": [1, 1, 3, 3]}
+    entries = [entry | {"image_id": n, "data_source": kind} for n, kind in enumerate(kinds)]
+    path = write_json(tmp_path / "instances.json", {"train": entries, "val": entries})
+    text = ReferringText(SentencePieces.train(["x y z"], size=8), False, 20, 20)
+    built = (build_dataset(config, text, {split: [path]}, training=training)
+             for split, training in (("train", True), ("val", False)))  # fmt: skip
+    trained, evaluated = (
+        [data.phrases(i)[0].record_id for i in range(len(data))] for data in built
+    )
+    assert trained == ["0", "3", "4"] and len(evaluated) == 5
 
 
 def test_pieces_have_the_ids_of_xlm_r(tmp_path):
