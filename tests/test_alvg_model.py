@@ -125,6 +125,19 @@ def test_without_enhancement_there_is_no_score_and_attention_is_the_heat_map():
     assert "loss_score_attention" not in build_criterion(settings)(outputs, batch(1))
 
 
+def test_sure_boxes_without_area_are_not_found():
+    settings = config(queries=3, several_targets=True)
+    with torch.no_grad():
+        outputs = build_model(settings).eval()(batch(1))
+    outputs["pred_logits"] = torch.tensor([[[9.0, 0], [5, 0], [0, 9]]])
+    flat, real = [0.5, 0.5, 0.0, 0.4], [0.5, 0.5, 0.2, 0.4]
+    postprocess = build_postprocess(settings)
+    for boxes, number in (([flat, real, real], 1), ([flat, flat, real], 0), ([flat] * 3, 0)):
+        outputs["pred_boxes"] = torch.tensor([boxes])
+        (grounding,) = postprocess(outputs, batch(1))
+        assert len(grounding.boxes) == number
+
+
 def test_box_only_batches_have_attention_losses_and_no_mask_losses():
     settings = config()
     boxes_only = {k: v for k, v in batch(1, 1).items() if not k.startswith("target_mask")}

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from geometry import Grounding, box_to_point, clip_boxes, cxcywh01_to_xyxy
+from geometry import Grounding, area, box_to_point, clip_boxes, cxcywh01_to_xyxy
 from models.common.losses import enlarge_logits
 
 
@@ -49,7 +49,8 @@ class Postprocess:
             best = int(order[0])
             chosen = order[:1]
             if self.threshold is not None:
-                chosen = order[scores[row][order] >= self.threshold]
+                sure = (scores[row][order] >= self.threshold) & (area(found[order]) > 0)
+                chosen = order[sure]
             groundings.append(
                 Grounding(
                     phrase=phrase,
