@@ -36,6 +36,10 @@ Resampling = Literal["torchvision", "opencv"]
 """Whose rules bring pictures and masks to another size."""
 
 
+# Numbers of a polygon with three corners.
+_LEAST_POLYGON = 6
+
+
 @dataclass(frozen=True, eq=False)
 class Grounding:
     """Where a phrase is in a picture, as far as a system can tell.
@@ -321,6 +325,13 @@ def decode_mask(text: str, size: Size, root: str | os.PathLike[str] | None = Non
     return coco_mask.decode(runs).astype(bool)
 
 
+def thin_polygons(text: str) -> int:
+    """How many polygons of a `Phrase.masks` entry have fewer than three corners."""
+    segmentation = [] if text.endswith(".npy") else json.loads(text)
+    shapes = segmentation if isinstance(segmentation, list) else []
+    return sum(len(polygon) < _LEAST_POLYGON for polygon in shapes)
+
+
 def encode_segmentation(segmentation: Any, size: Size) -> dict[str, Any]:
     """Compressed run lengths {size: [H, W], counts: bytes} of any form of COCO segmentation.
 
@@ -340,7 +351,7 @@ def encode_segmentation(segmentation: Any, size: Size) -> dict[str, Any]:
             "counts": counts.encode() if isinstance(counts, str) else counts,
         }
     if isinstance(segmentation, list) and segmentation and isinstance(segmentation[0], list):
-        polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
+        polygons = [polygon for polygon in segmentation if len(polygon) >= _LEAST_POLYGON]
         if not polygons:
             raise ValueError("every polygon of a segmentation has fewer than three corners")
         if any(len(polygon) % 2 for polygon in polygons):

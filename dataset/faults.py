@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from dataset.record import Phrase, Record
+from geometry import thin_polygons
 
 STRICT = "correct or remove it in the annotation file, or go on without --strict"
 
@@ -18,6 +19,24 @@ def said(message: str, *, strict: bool) -> str:
     if strict:
         raise ValueError(f"{message}; {STRICT}")
     return message
+
+
+def contradiction(phrase: Phrase, record: Record) -> str | None:
+    """What is wrong with an expression of nothing that has targets besides."""
+    if not (phrase.matches_nothing and phrase.boxes):
+        return None
+    return (
+        f"{record.source}: {phrase.text!r} has targets beside one of -1: training takes those, an"
+        " evaluation expects nothing"
+    )
+
+
+def mask_fault(phrase: Phrase, record: Record) -> str | None:
+    """What is wrong with a mask that has polygons without three corners beside others."""
+    thin = sum(map(thin_polygons, phrase.masks))
+    if not thin:
+        return None
+    return f"{record.source}: {phrase.text!r} has {thin} polygons of fewer than three corners"
 
 
 def box_fault(phrase: Phrase, record: Record, size: tuple[int, int]) -> str | None:

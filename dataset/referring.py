@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from dataset.faults import box_fault, said
+from dataset.faults import box_fault, contradiction, mask_fault, said
 from dataset.grounding import check_size
 from dataset.images import CorruptImageError, load_image, resolve_image
 from dataset.masks import phrase_mask, target_masks
@@ -311,6 +311,10 @@ class ReferringDataset(Dataset[ReferringSample]):
     ) -> list[str]:
         """What of a sample cannot be used as annotated; raises where that is to be an error."""
         found = [self.text.fault(phrase, record) for phrase in phrases]
+        if self.rules.several_targets:
+            found += [contradiction(phrase, record) for phrase in phrases]
+        if self.rules.masks:
+            found += [mask_fault(phrase, record) for phrase in phrases]
         for phrase in phrases:
             if self.rules.boxes and not (self.rules.several_targets and phrase.matches_nothing):
                 found.append(box_fault(phrase, record, size))

@@ -92,6 +92,22 @@ def test_every_fault_of_a_training_list_is_counted_and_named(data, capsys):
     assert "NOT OK" in capsys.readouterr().out
 
 
+def test_targets_that_contradict_themselves_and_thin_polygons_are_named(data):
+    def spoil(splits):
+        entries = [e for split in splits.values() for e in split if "annotations" in e]
+        several = [e for e in entries if len(e["annotations"][0]) > 1]
+        several[0]["annotations"][0][0]["category_id"] = -1
+        several[1]["segmentation"][0][0] = [[1, 1, 9, 1, 9, 9], [2, 2, 5, 5]]
+
+    edit(data / "annotations" / "grefcoco" / "instances.json", spoil)
+    out = data / "report.json"
+    check_data.main(["alvg", "--data", str(data), "--workers", "1", "--out", str(out)])
+    parts = json.loads(out.read_text())["parts"]
+    (part,) = [part for part in parts if "grefcoco" in part["part"]]
+    assert part["warnings"]["nothing and something meant"] == 1
+    assert part["warnings"]["polygon of fewer than three corners"] == 1
+
+
 def test_the_header_shows_a_picture_of_another_size_without_decoding_any(data):
     instances = json.loads((data / "refcoco+" / "instances.json").read_text())
     tests = json.loads((data / "refcoco+" / "test.json").read_text())

@@ -161,6 +161,16 @@ def test_an_expression_of_nothing_that_has_targets_expects_nothing_and_learns_th
         [record(replace(mixed, masks=()))], pictures, several_targets=True, masks=True
     )
     assert not without[(0, 0)].target_mask.any()
+    assert "'A man' has targets beside one of -1" in evaluated.faults[0]
+    with pytest.raises(ValueError, match="--strict"):
+        build([record(mixed)], pictures, several_targets=True, strict=True)[0][0]
+
+
+def test_polygons_without_three_corners_are_named(pictures):
+    shapes = "[[8,4,40,4,40,20,8,20],[1,1,2,2],[3,3]]"
+    dataset, _ = build([record(replace(MAN, masks=(shapes,)))], pictures, masks=True)
+    (fault,) = dataset[0].faults
+    assert fault == "list.pth[3]: 'A man' has 2 polygons of fewer than three corners"
 
 
 def test_training_batches_are_of_one_stated_orientation(pictures):

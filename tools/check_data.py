@@ -44,6 +44,7 @@ from configs.mapping import parse_yaml
 from configs.schema import GroundingConfig, PretrainConfig
 from configs.trees import root_overrides
 from dataset.collate import tokenize
+from dataset.faults import contradiction, mask_fault
 from dataset.grounding import usable_boxes
 from dataset.images import CorruptImageError, load_image, resolve_image
 from dataset.record import Phrase, Record
@@ -64,7 +65,8 @@ SIZE, EMPTY, NO_BOX = "size not as annotated", "phrase without a word", "no box 
 NO_PROPOSALS = "image without proposals"
 STICKS_OUT, CUT_WORDS, CUT_TOKENS = "box sticks out", "cut at max_words", "cut at the token limit"
 REPEATED, NO_PARAPHRASE = "repeated phrase", "no paraphrase to learn from"
-NO_MASK = "mask file missing"
+NO_MASK, THIN = "mask file missing", "polygon of fewer than three corners"
+CONTRADICTION = "nothing and something meant"
 ERRORS = (ANNOTATION, MISSING, OUTSIDE, CORRUPT, SIZE, EMPTY, NO_BOX, NO_PROPOSALS)
 EXAMPLES = 5
 _PHRASES_AT_ONCE = 4096
@@ -275,6 +277,7 @@ class Checker:
             counts["phrases"] += 1
             counts["boxes"] += len(phrase.boxes)
             self._check_text(phrase, record, counts)
+            self._check_targets(phrase, record)
             self._check_mask_files(phrase, record)
             if size:
                 self._check_boxes(phrase, record, size)
@@ -295,6 +298,12 @@ class Checker:
                 self._check_tokens()
         usable = (paraphrase(phrase, word, self.part.max_words) for word in phrase.synonyms)
         counts["with paraphrase"] += any(text is not None for text in usable)
+
+    def _check_targets(self, phrase: Phrase, record: Record) -> None:
+        faults = {THIN: mask_fault(phrase, record), CONTRADICTION: contradiction(phrase, record)}
+        for problem, message in faults.items():
+            if message is not None:
+                self.findings.add(problem, message)
 
     def _check_mask_files(self, phrase: Phrase, record: Record) -> None:
         if self.part.masks is None:
