@@ -11,7 +11,8 @@ from models.common.checkpoint import LoadReport
 from models.refclip.build import build_criterion, build_model
 from models.refclip.checkpoint import fill
 from tests.golden import trajectory_inputs_refclip as inputs
-from tests.golden.trajectory_word_systems import check_weights, close, keys_of, run, weights_of
+from tests.golden.trajectories import check_weights, close
+from tests.golden.trajectory_word_systems import keys_of, run, weights_of
 from tests.golden_refclip import config_of
 
 

@@ -14,7 +14,8 @@ from models.simrec.build import build_criterion, build_model
 from models.simrec.checkpoint import fill
 from models.simrec.model import SimREC
 from tests.golden import trajectory_inputs_simrec as inputs
-from tests.golden.trajectory_word_systems import check_weights, close, keys_of, run, weights_of
+from tests.golden.trajectories import check_weights, close
+from tests.golden.trajectory_word_systems import keys_of, run, weights_of
 from tests.golden_simrec import config_of
 
 
