@@ -245,5 +245,6 @@ def build_loader(
         world_size=utils.world_size(),
         rank=utils.rank(),
         seed=config.seed,
+        sampling=data.sampling,
         workers=data.workers,
     )

@@ -233,7 +233,7 @@ def build_dataset(
             mask_root=data.mask_root,
             several_targets=config.several_targets,
             one_per_record=data.one_per_record,
-            one_orientation=data.one_orientation and training,
+            one_orientation=data.sampling == "orientation" and training,
             masks=config.model.masks and labelled,
             max_phrases=data.max_phrases,
             integer_boxes=data.integer_boxes,

@@ -187,6 +187,7 @@ def build_stages(
             world_size=utils.world_size(),
             rank=utils.rank(),
             seed=config.seed,
+            sampling=config.data.sampling,
             workers=config.data.workers,
         )
         stages.append(

@@ -61,8 +61,9 @@ class ReferringDataConfig:
     one_per_record: the same with an entry of the annotation file in the object's place (SimVG,
         ALVG): an object, in gRefCOCO's converted file all sentences of a picture. Of an entry of an
         evaluation one sentence is drawn, too, always the same.
-    one_orientation: training batches are of pictures wider than high, or of others, by the sizes
-        that the annotation states; either is filled up with repeats to whole batches (SimVG, ALVG).
+    sampling: order of an epoch and its share of each process, a rule of `dataset.sampler`, or
+        "orientation": batches of pictures wider than high, or of others, by the sizes that the
+        annotation states; either is filled up with repeats to whole batches (SimVG, ALVG).
     max_tokens: one expression is cut to this many tokens, special ones included; a longer sentence
         of several phrases is an error.
     max_phrase_tokens, max_phrases: each phrase is cut to so many tokens; a sentence of more phrases
@@ -112,7 +113,7 @@ class ReferringDataConfig:
     multi_phrase: bool = False
     one_per_object: bool = False
     one_per_record: bool = False
-    one_orientation: bool = False
+    sampling: Literal["global", "interleaved", "blocks", "orientation"] = "global"
     max_tokens: int = 40
     max_phrase_tokens: int = 22
     max_phrases: int = 16

@@ -65,6 +65,8 @@ class DataConfig:
     opener: how pictures are opened, one of `dataset.images.OPENERS`; "pillow" is the released rule.
     strict: stop at the first record that cannot be used as annotated; otherwise it is used as the
         release uses it, and counted in the log.
+    sampling: order of an epoch and its share of each process: "global" (the same global batches
+        however many processes share them), or a released rule of `dataset.sampler`.
     text_encoder: tokeniser: name on the hub, or a folder with vocab.txt, or that file.
     cache_dir: folder for the memory-mapped record tables; None = in memory, read anew by each run.
     """
@@ -85,6 +87,7 @@ class DataConfig:
     tolerate_corrupt: bool = False
     opener: Opener = "shown"
     strict: bool = False
+    sampling: Literal["global", "interleaved", "blocks"] = "global"
     text_encoder: str = "bert-base-uncased"
     cache_dir: str | None = None
 

@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import cv2
-import numpy as np
 import torch
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
@@ -23,46 +22,7 @@ from transformers import PreTrainedTokenizerBase
 from dataset.collate import EvalCollate, TrainCollate
 from dataset.grounding import EvalDataset, TrainDataset
 from dataset.orientation import OrientationSampler
-from dataset.sampler import TrainingSampler
-
-
-class EpochSampler(TrainingSampler):
-    """Yields (epoch, index) for one rank.
-
-    The order of an epoch is a permutation drawn from (seed, epoch). Global batch k is rows k*W*b
-    ... of it, and rank r of W takes its rows r*b ... (r+1)*b, so the global batches do not depend
-    on how many ranks share them as long as W*b stays the same. The rest that does not fill a global
-    batch is dropped.
-
-    Args:
-        length: number of records.
-        batch_size: rows per rank, b.
-        world_size, rank: number of processes W and which of them this is.
-        seed: of the run.
-    """
-
-    def __init__(
-        self, length: int, batch_size: int, *, world_size: int = 1, rank: int = 0, seed: int = 42
-    ) -> None:
-        if length < batch_size * world_size:
-            raise ValueError(
-                f"{length} training records do not fill one global batch of {world_size} x"
-                f" {batch_size}; lower batch_size or the number of processes"
-            )
-        super().__init__(batch_size, world_size=world_size, rank=rank, seed=seed)
-        self.length = length
-
-    @property
-    def steps_per_epoch(self) -> int:
-        return self.length // (self.batch_size * self.world_size)
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
-        rows = order[: self.steps_per_epoch * self.world_size * self.batch_size]
-        mine = rows.reshape(self.steps_per_epoch, self.world_size, self.batch_size)[:, self.rank]
-        epoch = self.epoch
-        for index in mine[self.start_step :].ravel():
-            yield epoch, int(index)
+from dataset.sampler import training_sampler
 
 
 def _start_worker(_worker: int) -> None:
@@ -94,9 +54,10 @@ def make_train_loader(
     world_size: int = 1,
     rank: int = 0,
     seed: int = 42,
+    sampling: str = "global",
     workers: int = 4,
 ) -> DataLoader[Any]:
-    """Batches of `batch_size` samples for one rank, in `EpochSampler`'s order.
+    """Batches of `batch_size` samples for one rank, in the order of `training_sampler`.
 
     Call `loader.sampler.set_epoch(epoch, start_step)` before every pass. `len(loader)` is what is
     left of the epoch, `loader.sampler.steps_per_epoch` the whole.
@@ -112,6 +73,7 @@ def make_train_loader(
         world_size=world_size,
         rank=rank,
         seed=seed,
+        sampling=sampling,
         workers=workers,
     )
 
@@ -124,6 +86,7 @@ def train_loader(
     world_size: int = 1,
     rank: int = 0,
     seed: int = 42,
+    sampling: str = "global",
     workers: int = 4,
 ) -> DataLoader[Any]:
     """`make_train_loader` for any data set that is indexed by (epoch, i), and its collate.
@@ -135,7 +98,7 @@ def train_loader(
     return DataLoader(
         dataset,
         batch_size=batch_size,
-        sampler=EpochSampler(len(dataset), batch_size, **place)
+        sampler=training_sampler(sampling, len(dataset), batch_size, **place)
         if landscape is None
         else OrientationSampler(landscape, batch_size, **place),
         drop_last=True,

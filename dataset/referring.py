@@ -117,7 +117,7 @@ def _is_wide(record: Record) -> bool:
     if not record.width or not record.height:
         raise ValueError(
             f"{record.source}: width and height of {record.image} are not stated, and"
-            " data.one_orientation sorts the samples by them; state them or set it to false"
+            " data.sampling: orientation sorts the samples by them; state them or set it to global"
         )
     return record.width > record.height
 

@@ -76,7 +76,7 @@ def test_published_recipes_follow_the_release_and_our_own_do_not(path):
     assert not any(asdict(own.model.quirks).values())
     for key, value in {
         "resampling": "opencv", "last_pixel_boxes": True, "stated_sizes": False,
-        "one_per_record": True, "one_orientation": True, "opener": "opencv",
+        "one_per_record": True, "sampling": "orientation", "opener": "opencv",
     }.items():  # fmt: skip
         assert getattr(released.data, key) == value != getattr(own.data, key)
     assert released.inclusive_thresholds and not own.inclusive_thresholds

@@ -6,12 +6,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils.data import DistributedSampler
 
 from dataset.grounding import EvalDataset, TrainDataset
-from dataset.loader import EpochSampler, make_eval_loader, make_train_loader
+from dataset.loader import make_eval_loader, make_train_loader
 from dataset.orientation import OrientationSampler
 from dataset.record import Phrase, Record, RecordTable
-from dataset.sampler import TrainingSampler
+from dataset.sampler import EpochSampler, PaddedSampler, TrainingSampler
 from dataset.text import load_tokenizer
 from dataset.transforms import EvalTransform, TrainTransform
 from tests.dataset_files import write_image, write_vocabulary
@@ -217,3 +218,39 @@ def test_evaluation_visits_every_image_once_whatever_the_number_of_ranks(
     ]
     visited = [index for loader in loaders for batch in loader for index in batch["image_index"]]
     assert sorted(visited) == list(range(10))
+
+
+@given(
+    length=st.integers(6, 60),
+    world=st.integers(1, 4),
+    epoch=st.integers(0, 3),
+    batch=st.integers(1, 4),
+)
+def test_interleaved_samples_are_those_of_torchs_distributed_sampler(length, world, epoch, batch):
+    if -(-length // world) < batch:
+        return
+    for rank in range(world):
+        theirs = DistributedSampler(range(length), num_replicas=world, rank=rank, shuffle=True)
+        theirs.set_epoch(epoch)
+        whole = len(theirs) // batch * batch
+        ours = PaddedSampler(length, batch, blocks=False, world_size=world, rank=rank)
+        ours.set_epoch(epoch)
+        assert list(ours) == [(epoch, index) for index in theirs][:whole]
+        assert len(ours) == whole
+        ours.set_epoch(epoch, ours.steps_per_epoch - 1)
+        assert list(ours) == [(epoch, index) for index in theirs][:whole][-batch:]
+
+
+def test_blocks_are_contiguous_and_padded_with_the_beginning():
+    parts = []
+    for rank in range(3):
+        sampler = PaddedSampler(10, 2, blocks=True, world_size=3, rank=rank)
+        sampler.set_epoch(1)
+        parts.append([index for _, index in sampler])
+    order = torch.randperm(10, generator=torch.Generator().manual_seed(1)).tolist()
+    assert parts == [order[:4], order[4:8], order[8:] + order[:2]]
+
+
+def test_too_few_samples_for_a_batch_of_every_process_are_refused():
+    with pytest.raises(ValueError, match="5 training records do not fill a batch of 4 for each"):
+        PaddedSampler(5, 4, blocks=False, world_size=2, rank=0)

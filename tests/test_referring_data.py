@@ -10,13 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
-from dataset.loader import EpochSampler, split_batches, split_loader, train_loader
+from dataset.loader import split_batches, split_loader, train_loader
 from dataset.orientation import OrientationSampler
 from dataset.record import Phrase, Record
 from dataset.referring import ReferringDataset, ReferringRules
 from dataset.referring_collate import ReferringCollate
 from dataset.referring_text import ReferringText
 from dataset.referring_transforms import ReferringTransform
+from dataset.sampler import EpochSampler
 from dataset.sources import read_splits
 from dataset.text import load_tokenizer
 from geometry import resize_mask
@@ -184,9 +185,7 @@ def test_training_batches_are_of_one_stated_orientation(pictures):
     sampler = train_loader(dataset, collate, 2, workers=0).sampler
     assert isinstance(sampler, OrientationSampler) and sampler.steps_per_epoch == 3
     unknown, _ = build([record(MAN)], pictures, one_orientation=True)
-    with pytest.raises(
-        ValueError, match=r"list.pth\[3\]: width and height .* data.one_orientation"
-    ):
+    with pytest.raises(ValueError, match=r"list.pth\[3\]: width and height .* data.sampling"):
         unknown.landscape  # noqa: B018
 
 
