@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 import engine
 import utils
 from cli import STRICT_HELP, check_vocabulary
+from cli.released_files import names_of
 from configs import load_config, to_dict
 from configs.schema import PretrainConfig, StageConfig
 from configs.trees import root_overrides
@@ -193,6 +194,7 @@ def build_stages(
                 learning_rate=stage_rate(config, stage, first_epoch),
                 epochs=stage.epochs,
                 steps=stage.steps,
+                names=names_of(config, stage),
             )
         )
         first_epoch += stage.epochs

@@ -57,8 +57,8 @@ class DataConfig:
     mask_size: side of the square region masks, in mask pixels.
     workers: loading processes per training process; 0 loads in the training process.
     flip_swaps_words: a mirrored image also swaps "left" and "right" in its text (released: false).
-    pictures: "whole" (AMC, SelfEQ): resized, flipped, grey, colours jittered; "cropped" (ALBEF's own
-        pre-training): a random part, flipped, RandAugment.
+    pictures: "whole" (AMC, SelfEQ): resized, flipped, grey, colours jittered; "cropped" (ALBEF's
+        own pre-training): a random part, flipped, RandAugment.
     augment: all of that (a stage may say otherwise); false only resizes.
     colour_jitter: false leaves the colours of whole pictures as they are: only flips.
     jitter_rule: whole pictures: "torchvision", or "released", which adds to the saturation.
@@ -209,9 +209,8 @@ class PretrainConfig:
     log_every: steps between log lines.
     save_every_steps: steps between extra checkpoints; None = at epoch ends only.
     keep: epoch checkpoints that stay on disk, the newest ones; None = all.
-    released_files: SelfEQ's epochs are called checkpoint_relation_NN.pth and name their optimiser as
-        the released code does, and log.txt has its line per epoch, while our own lines are in
-        steps.txt.
+    released_files: SelfEQ's epochs are called checkpoint_relation_NN.pth and name their optimiser
+        as the released code does; log.txt has its line per epoch, steps.txt our own lines.
     """
 
     data: DataConfig

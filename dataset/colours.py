@@ -33,7 +33,7 @@ def released_jitter(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def torchvision_jitter(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """torchvision's ColorJitter, its operations in a drawn order: (H, W, 3) uint8 RGB -> the same."""
+    """torchvision's ColorJitter, its operations in a drawn order: uint8 RGB in and out."""
     low, high = 1 - STRENGTH, 1 + STRENGTH
     operations = (
         (image_ops.adjust_brightness, low, high),
