@@ -62,12 +62,12 @@ class Prediction:
     chosen one of the given proposals, (None, -1) when none scored, (None, None) when there were
     none to choose from; paraphrase, paraphrase_point, correlation: the same object in other words,
     the point predicted for it and the correlation of the two maps; objects: boxes of all objects of
-    the picture; mask, true_mask: run lengths (`counts` of `geometry.mask_to_runs`) of the predicted and of the true
-    mask in `size`; resized_mask: those of the predicted mask in `resized_size` (h, w), the
-    picture's size in the network; heatmap: (h, w), kept in the .npz file; alternatives: other boxes
-    by what they are, such as the best one (by the truth) of those that the system chose from;
-    confidence: named numbers that say how sure the system is; several: any number of boxes was
-    asked for, and `found` are those predicted, the best first, of `boxes` there may be none;
+    the picture; mask, true_mask: run lengths (`counts` of `geometry.mask_to_runs`) of the predicted
+    and of the true mask in `size`; resized_mask: those of the predicted mask in `resized_size` (h,
+    w), the picture's size in the network; heatmap: (h, w), kept in the .npz file; alternatives:
+    other boxes by what they are, such as the best one (by the truth) of those that the system chose
+    from; confidence: named numbers that say how sure the system is; several: any number of boxes
+    was asked for, and `found` are those predicted, the best first, of `boxes` there may be none;
     attention: another map (h, w), kept in a file of its own.
     """
 
