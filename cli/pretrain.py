@@ -228,7 +228,6 @@ def build_loader(
         config.seed,
         flip_swaps_words=data.flip_swaps_words,
         all_boxes=data.all_boxes,
-        regions=stage.uses_regions,
         paraphrase_rule=data.paraphrase_rule,
         tolerate_corrupt=data.tolerate_corrupt,
         allow_outside_paths=data.allow_outside_paths,
@@ -264,4 +263,5 @@ def build_transform(config: PretrainConfig, stage: StageConfig) -> TrainTransfor
         augment=augment,
         colour_jitter=data.colour_jitter,
         jitter_rule=data.jitter_rule,
+        regions=stage.uses_regions,
     )

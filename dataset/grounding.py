@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from dataset.faults import said
+from dataset.faults import box_fault, said
 from dataset.images import CorruptImageError, load_image, resolve_image
 from dataset.masks import phrase_mask
 from dataset.record import Phrase, Record
@@ -61,10 +61,10 @@ def _without_word(phrase: Phrase, record: Record) -> str:
     return f"{record.source}: phrase {phrase.text!r} has no word; it is read as [CLS] alone"
 
 
-def _without_pixel(phrase: Phrase, record: Record, size: Size, use: str) -> str:
+def _without_pixel(phrase: Phrase, record: Record, size: Size) -> str:
     return (
         f"{record.source}: no box of {phrase.text!r} covers a pixel of {record.image}"
-        f" ({size[1]}x{size[0]}): {[list(box) for box in phrase.boxes]}; {use}"
+        f" ({size[1]}x{size[0]}): {[list(box) for box in phrase.boxes]}; its region is empty"
     )
 
 
@@ -116,12 +116,11 @@ class TrainDataset(Dataset[TrainSample]):
     Args:
         records: the records, e.g. a `RecordTable`.
         image_root: folder that the records' image paths are relative to.
-        transform: picture and region to tensors.
+        transform: picture and region to tensors; without regions boxes are not looked at.
         max_words: phrases are cut to this many words after cleaning.
         seed: of the run.
         flip_swaps_words: exchange "left" and "right" in the words of a mirrored picture.
         all_boxes: the region is all boxes of a phrase, and not a drawn one.
-        regions: False: no region is made, and boxes are not looked at.
         paraphrase_rule: how a synonym is put into a phrase, a key of
             `dataset.text.PARAPHRASE_RULES`.
         tolerate_corrupt: put the next record with a good picture in the place of one that cannot be
@@ -141,7 +140,6 @@ class TrainDataset(Dataset[TrainSample]):
         *,
         flip_swaps_words: bool = True,
         all_boxes: bool = False,
-        regions: bool = True,
         paraphrase_rule: str = "released",
         tolerate_corrupt: bool = False,
         allow_outside_paths: bool = False,
@@ -157,7 +155,6 @@ class TrainDataset(Dataset[TrainSample]):
         self.seed = seed
         self.flip_swaps_words = flip_swaps_words
         self.all_boxes = all_boxes
-        self.regions = regions
         self.paraphrase = PARAPHRASE_RULES[paraphrase_rule]
         self.tolerate_corrupt = tolerate_corrupt
         self.allow_outside_paths = allow_outside_paths
@@ -215,12 +212,12 @@ class TrainDataset(Dataset[TrainSample]):
         faults: list[str],
     ) -> list[Box] | None:
         """The boxes of the region; where none covers a pixel one of them, an empty region."""
-        if not self.regions or not phrase.boxes:
+        if not self.transform.regions or not phrase.boxes:
             return None
         check_size(record, size)
         usable = np.flatnonzero(covers_a_pixel(phrase.boxes, size))
         if not len(usable):
-            message = _without_pixel(phrase, record, size, "its region is empty")
+            message = _without_pixel(phrase, record, size)
             faults.append(said(message, strict=self.strict))
             usable = np.arange(len(phrase.boxes))
         chosen = usable if self.all_boxes else usable[[rng.integers(len(usable))]]
@@ -316,8 +313,8 @@ class EvalDataset(Dataset[EvalSample]):
         for phrase in record.phrases:
             if not clean_caption(phrase.text, self.max_words):
                 faults.append(_without_word(phrase, record))
-            if not len(usable_boxes(phrase.boxes, size, whole_pixels=False)):
-                faults.append(_without_pixel(phrase, record, size, "it counts as a miss"))
+            if message := box_fault(phrase, record, size):
+                faults.append(message)
         own = (image.shape[0], image.shape[1])
         if record.width and record.height and (record.height, record.width) != own:
             faults.append(

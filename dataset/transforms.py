@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -71,6 +72,7 @@ class TrainTransform:
             stage): only PIL bicubic resize.
         colour_jitter: False: of these, no grayscale and no colour jitter.
         jitter_rule: what colour jitter does, a key of `dataset.colours.JITTER_RULES`.
+        regions: whether any objective needs them.
     """
 
     image_size: int = 256
@@ -78,6 +80,7 @@ class TrainTransform:
     augment: bool = True
     colour_jitter: bool = True
     jitter_rule: str = "released"
+    regions: bool = True
 
     def __post_init__(self) -> None:
         _require_rule("jitter", self.jitter_rule, JITTER_RULES)
@@ -133,6 +136,7 @@ class CropTransform:
         operations: a key of `dataset.randaugment.OPERATION_RULES`.
     """
 
+    regions: ClassVar[bool] = False
     image_size: int = 256
     mask_size: int = 256
     augment: bool = True
