@@ -141,6 +141,7 @@ def build_dataset(config: GroundingConfig) -> EvalDataset:
         data.image_root,
         EvalTransform(config.model.image_size, benchmark.resize),
         data.max_words or benchmark.max_words,
+        stated_size=benchmark.stated_size,
         tolerate_corrupt=data.tolerate_corrupt,
         allow_outside_paths=data.allow_outside_paths,
         opener=data.opener,
@@ -153,9 +154,12 @@ def annotation_files(config: GroundingConfig) -> list[Path]:
     benchmark, data = BENCHMARKS[config.benchmark], config.data
     files = [*map(Path, data.test_file), *([Path(data.det_file)] if data.det_file else [])]
     if benchmark.reader == "flickr30k":
-        files += flickr30k.files(data.flickr_data, data.splits or benchmark.splits)
+        files += flickr30k.files(
+            data.flickr_data, data.splits or benchmark.splits, data.flickr_lists
+        )
     else:
-        files += refer.files(data.refcoco_data, benchmark.name.removeprefix("embedded/"))
+        name = benchmark.name.removeprefix("embedded/")
+        files += refer.files(data.refcoco_data, name, data.split_by)
     return [file for file in dict.fromkeys(files) if file.is_file()]
 
 
@@ -164,10 +168,13 @@ def read_records(benchmark: Benchmark, config: GroundingConfig) -> Iterable[Reco
     data = config.data
     if benchmark.reader == "flickr30k":
         return chain.from_iterable(
-            flickr30k.read(data.flickr_data, split) for split in data.splits or benchmark.splits
+            flickr30k.read(data.flickr_data, split, data.flickr_lists, empty=True)
+            for split in data.splits or benchmark.splits
         )
     read = READERS[benchmark.name.removeprefix("embedded/")]
-    return chain.from_iterable(read(file, data.refcoco_data) for file in data.test_file)
+    return chain.from_iterable(
+        read(file, data.refcoco_data, data.split_by) for file in data.test_file
+    )
 
 
 def describe(config: GroundingConfig, file: Path) -> Run:

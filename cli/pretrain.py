@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 import engine
 import utils
 from cli import STRICT_HELP, check_vocabulary
+from cli.released_files import names_of
 from configs import load_config, to_dict
 from configs.schema import PretrainConfig, StageConfig
 from configs.trees import root_overrides
@@ -22,7 +23,7 @@ from dataset.formats import read_table
 from dataset.grounding import TrainDataset
 from dataset.loader import make_train_loader
 from dataset.text import load_tokenizer
-from dataset.transforms import TrainTransform
+from dataset.transforms import CropTransform, TrainTransform
 from models.albef import checkpoint
 from models.albef.build import build
 from models.common.checkpoint import LoadReport
@@ -193,6 +194,7 @@ def build_stages(
                 learning_rate=stage_rate(config, stage, first_epoch),
                 epochs=stage.epochs,
                 steps=stage.steps,
+                names=names_of(config, stage),
             )
         )
         first_epoch += stage.epochs
@@ -218,20 +220,15 @@ def build_loader(
 ) -> DataLoader:
     """The stage's training loader for this process."""
     data = config.data
-    augment = data.augment if stage.augment is None else stage.augment
     dataset = TrainDataset(
         read_table(stage_files(config, stage), data.format, data.cache_dir),
         data.image_root,
-        TrainTransform(
-            config.model.image_size,
-            data.mask_size,
-            augment=augment,
-            colour_jitter=data.colour_jitter,
-        ),
+        build_transform(config, stage),
         data.max_words,
         config.seed,
         flip_swaps_words=data.flip_swaps_words,
         all_boxes=data.all_boxes,
+        paraphrase_rule=data.paraphrase_rule,
         tolerate_corrupt=data.tolerate_corrupt,
         allow_outside_paths=data.allow_outside_paths,
         opener=data.opener,
@@ -247,4 +244,25 @@ def build_loader(
         seed=config.seed,
         sampling=data.sampling,
         workers=data.workers,
+    )
+
+
+def build_transform(config: PretrainConfig, stage: StageConfig) -> TrainTransform | CropTransform:
+    """What the stage does with its pictures."""
+    data = config.data
+    augment = data.augment if stage.augment is None else stage.augment
+    if data.pictures == "cropped":
+        return CropTransform(
+            config.model.image_size,
+            data.mask_size,
+            augment=augment,
+            operations=data.randaugment_rule,
+        )
+    return TrainTransform(
+        config.model.image_size,
+        data.mask_size,
+        augment=augment,
+        colour_jitter=data.colour_jitter,
+        jitter_rule=data.jitter_rule,
+        regions=stage.uses_regions,
     )

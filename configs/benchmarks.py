@@ -17,6 +17,8 @@ class Benchmark:
     resize: how an image is brought to the network's size (a rule of dataset/transforms.py).
     image_size: side of the network input in the published evaluation, in pixels.
     max_words: a cleaned phrase is cut to this many words.
+    stated_size: whether points and boxes are in pixels of the size that the annotations state, and
+        not of the picture file's.
     splits: reported splits, in the order of the table.
     needs: keys of `data` in the evaluation config that must not be empty.
     published: {(system, split): pointing accuracy in %}; the AMC paper evaluates one checkpoint per
@@ -29,6 +31,7 @@ class Benchmark:
     resize: Literal["pil_bicubic", "opencv_bilinear"]
     image_size: int
     max_words: int
+    stated_size: bool
     splits: tuple[str, ...]
     needs: tuple[str, ...]
     published: dict[tuple[str, str], float] = field(default_factory=dict)
@@ -42,6 +45,7 @@ _ROWS = (
         resize="pil_bicubic",
         image_size=384,
         max_words=30,
+        stated_size=True,
         splits=("val", "testA", "testB"),
         needs=("test_file", "refcoco_data"),
         published={
@@ -59,6 +63,7 @@ _ROWS = (
         resize="pil_bicubic",
         image_size=384,
         max_words=30,
+        stated_size=True,
         splits=("val", "test"),
         needs=("test_file", "refcoco_data"),
         published={
@@ -74,6 +79,7 @@ _ROWS = (
         resize="opencv_bilinear",
         image_size=256,
         max_words=50,
+        stated_size=False,
         splits=("val", "test"),
         needs=("flickr_data",),
         published={

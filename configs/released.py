@@ -66,6 +66,10 @@ ALIASES: dict[Kind, dict[str, Any]] = {
         "max_words": "data.max_words",
         "alpha": "objectives.itc_itm_mlm.alpha",
         "mlm_probability": "objectives.itc_itm_mlm.mlm_probability",
+        "add_gcam": "add_gcam",
+        "mask_all": "data.all_boxes",
+        "mask_size": "data.mask_size",
+        "phrase_input": NO_EFFECT + "the released code runs with captions as phrases only",
         "batch_size": "batch_size",
         "optimizer": ("optimizer", _OPTIMIZER),
         "schedular": ("schedule", _SCHEDULE),
@@ -85,6 +89,10 @@ ALIASES: dict[Kind, dict[str, Any]] = {
         "refcoco_data": "data.refcoco_data",
         "det_file": "data.det_file",
         "flickr_data": "data.flickr_data",
+        "image_ids_file": "flickr.ids",
+        "phrase_box_file": "flickr.boxes",
+        "sentences_file": "flickr.sentences",
+        "on_bbox": NO_EFFECT + "proposals are scored where det_file names some",
         "max_words": "data.max_words",
         "batch_size": "batch_size",
         "coco_file": _COCO_FILE,
@@ -105,7 +113,13 @@ _QUIRKS = {
     "objectives.amc.amc_mean_over": "batch",
     "data.flip_swaps_words": False,
     "data.opener": "pillow",
+    "data.jitter_rule": "released",
+    "data.randaugment_rule": "released",
+    "data.paraphrase_rule": "released",
+    "released_files": True,
 }
+_ALBEF_WORDS = 30
+_NO_FILE = "/"
 _ALBEF_CHECKPOINT_BERT = "config_bert.json"
 
 
@@ -142,7 +156,7 @@ def translate(raw: dict, kind: Kind, path: Path, defaults: dict[str, Any]) -> di
     if kind == "pretrain":
         _add_released_training(nested, where)
     else:
-        _add_released_evaluation(nested)
+        _add_released_evaluation(nested, where)
     for key in own:
         if key in raw and key not in table:
             _merge(nested, key, raw[key])
@@ -178,13 +192,19 @@ _NAMES = {"adamw": "adamw", "cosine": "cosine_epochs"}
 
 
 def _add_released_training(nested: dict, where: str) -> None:
-    """Stages and quirks: with a relation file as SelfEQ was released, without as AMC was."""
+    """Stages and quirks: those of SelfEQ with a relation file; of AMC with `add_gcam`, which only
+    its file and SelfEQ's have; else of ALBEF's own pre-training."""
     for dotted, value in _QUIRKS.items():
         set_by_path(nested, dotted, value, where)
-    own = nested.pop("relation", {})
+    own, explains = nested.pop("relation", {}), nested.pop("add_gcam", None)
+    data = nested.setdefault("data", {})
     total = nested.get("schedule", {}).get("epochs", 30)
-    if not nested.get("data", {}).get("relation_file"):
-        nested["stages"] = [{"objective": ["itc_itm_mlm", "amc"], "epochs": total}]
+    if not data.get("relation_file"):
+        objective = ["itc_itm_mlm", "amc"] if explains else ["itc_itm_mlm"]
+        nested["stages"] = [{"objective": objective, "epochs": total}]
+        if explains is None:
+            data["pictures"] = "cropped"
+            data.setdefault("max_words", _ALBEF_WORDS)
         return
     # The released first epoch only resizes its images.
     first = {"objective": "selfeq", "epochs": 1, "augment": False, **own}
@@ -192,17 +212,60 @@ def _add_released_training(nested: dict, where: str) -> None:
     nested["stages"] = [first, second] if total > 1 else [first]
 
 
-def _add_released_evaluation(nested: dict) -> None:
-    """The released Flickr30k script has its own image size and reads the folder of its lists."""
-    nested.setdefault("data", {})["opener"] = "pillow"
-    if not str(nested.get("benchmark", "")).endswith("flickr30k"):
+def _add_released_evaluation(nested: dict, where: str) -> None:
+    """What the released scripts do with their files: RefCLEF's never opens `det_file`; Flickr30k's
+    has its own image size, and takes its splits from the names of its lists."""
+    benchmark, data = str(nested.get("benchmark", "")), nested.setdefault("data", {})
+    data["opener"] = "pillow"
+    lists = nested.pop("flickr", {})
+    if benchmark.endswith("refclef") or data.get("det_file") == _NO_FILE:
+        data.pop("det_file", None)
+    if not benchmark.endswith("flickr30k"):
         return
-    data = nested["data"]
     nested.setdefault("model", {})["image_size"] = BENCHMARKS["flickr30k"].image_size
+    if lists:
+        data |= _flickr_folders(lists, where)
     files = data.get("test_file") or []
     first = PurePath(files if isinstance(files, str) else files[0]) if files else None
     if first is not None and "flickr_data" not in data:
         data["flickr_data"] = str(first.parent if first.suffix else first)
+
+
+_FLICKR_NAMES = {
+    "ids": ("image_ids_file", "{}.txt"),
+    "boxes": ("phrase_box_file", "bounding_boxes_{}.json"),
+    "sentences": ("sentences_file", "sentences_{}.json"),
+}
+
+
+def _flickr_folders(lists: dict[str, list[str]], where: str) -> dict[str, Any]:
+    """`flickr_data`, `flickr_lists` and `splits` that mean the same files as three lists of them.
+
+    Raises:
+        ValueError: a list is missing, or its files are not named as info-ground names those of one
+            folder.
+    """
+    splits = [PurePath(path).stem for path in lists.get("ids", ())]
+    folders: dict[str, str] = {}
+    for name, (key, pattern) in _FLICKR_NAMES.items():
+        paths = [PurePath(path) for path in lists.get(name, ())]
+        wanted = [pattern.format(split) for split in splits]
+        if not paths or [p.name for p in paths] != wanted or len({p.parent for p in paths}) > 1:
+            raise ValueError(
+                f"{where}: {key} is {[str(path) for path in paths]}; name the files"
+                f" {', '.join(wanted) or pattern.format('SPLIT')} of one folder"
+            )
+        folders[name] = str(paths[0].parent)
+    if folders["boxes"] != folders["sentences"]:
+        raise ValueError(
+            f"{where}: phrase_box_file and sentences_file are of the folders {folders['boxes']} and"
+            f" {folders['sentences']}; put them into one"
+        )
+    return {
+        "flickr_data": folders["boxes"],
+        "flickr_lists": folders["ids"],
+        "splits": splits,
+    }
 
 
 def _read_bert_config(nested: dict, path: Path) -> None:

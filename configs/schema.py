@@ -57,8 +57,14 @@ class DataConfig:
     mask_size: side of the square region masks, in mask pixels.
     workers: loading processes per training process; 0 loads in the training process.
     flip_swaps_words: a mirrored image also swaps "left" and "right" in its text (released: false).
-    augment: flip, grayscale and colour jitter (a stage may say otherwise); false only resizes.
-    colour_jitter: false leaves colours as they are where `augment` is true: only flips.
+    pictures: "whole" (AMC, SelfEQ): resized, flipped, grey, colours jittered; "cropped" (ALBEF's
+        own pre-training): a random part, flipped, RandAugment.
+    augment: all of that (a stage may say otherwise); false only resizes.
+    colour_jitter: false leaves the colours of whole pictures as they are: only flips.
+    jitter_rule: whole pictures: "torchvision", or "released", which adds to the saturation.
+    randaugment_rule: cropped pictures: "mended", or "released": AutoContrast and Sharpness wrap.
+    paraphrase_rule: "whole_words": a synonym replaces whole words, and where it cannot there is no
+        paraphrase; "released": it replaces text, and there always is one.
     all_boxes: the region of a phrase is all of its boxes; false (released, whose lists have one box
         each) draws one.
     tolerate_corrupt: images that cannot be decoded are replaced by another, and counted in the log.
@@ -81,8 +87,12 @@ class DataConfig:
     mask_size: int = 256
     workers: int = 4
     flip_swaps_words: bool = True
+    pictures: Literal["whole", "cropped"] = "whole"
     augment: bool = True
     colour_jitter: bool = True
+    jitter_rule: Literal["released", "torchvision"] = "torchvision"
+    randaugment_rule: Literal["released", "mended"] = "mended"
+    paraphrase_rule: Literal["released", "whole_words"] = "whole_words"
     all_boxes: bool = False
     tolerate_corrupt: bool = False
     opener: Opener = "shown"
@@ -183,6 +193,11 @@ class StageConfig:
             "selfeq needs paraphrases, which only relation files hold; set data: relation",
         )
 
+    @property
+    def uses_regions(self) -> bool:
+        """Whether any objective looks at boxes."""
+        return "amc" in self.objective
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PretrainConfig:
@@ -197,6 +212,8 @@ class PretrainConfig:
     log_every: steps between log lines.
     save_every_steps: steps between extra checkpoints; None = at epoch ends only.
     keep: epoch checkpoints that stay on disk, the newest ones; None = all.
+    released_files: SelfEQ's epochs are called checkpoint_relation_NN.pth and name their optimiser
+        as the released code does; log.txt has its line per epoch, steps.txt our own lines.
     """
 
     data: DataConfig
@@ -214,6 +231,7 @@ class PretrainConfig:
     log_every: int = 50
     save_every_steps: int | None = None
     keep: int | None = None
+    released_files: bool = False
 
     def __post_init__(self) -> None:
         require_positive(self, "batch_size", "accumulate", "clip_norm", "log_every")
@@ -243,9 +261,13 @@ class PretrainConfig:
             f"data.{stage.data}_file is empty; name the annotation files there",
         )
         require(
-            "amc" not in stage.objective or self.data.format != "coco",
+            not stage.uses_regions or self.data.format != "coco",
             f"{where}: amc needs boxes, and files of data.format coco have none; use selfeq, or "
             "data.format: vg",
+        )
+        require(
+            not stage.uses_regions or self.data.pictures == "whole",
+            f"{where}: amc needs boxes, which a cropped picture loses; set data.pictures: whole",
         )
 
     def _fill_schedule_lengths(self) -> None:
@@ -267,9 +289,11 @@ class EvalDataConfig:
     test_file: RefCOCO+, RefCLEF: lists of image, text and ref_id. Flickr30k: not read,
         its files follow from flickr_data and the splits.
     refcoco_data: RefCOCO+, RefCLEF: REFER root, such that refcoco+/refs(unc).p lies below it.
+    split_by: RefCOCO+, RefCLEF: which of REFER's refs(SPLIT_BY).p the lists' references are of.
     det_file: RefCOCO+: proposals per image; None leaves the proposal metric out.
     flickr_data: Flickr30k: folder with {split}.txt, bounding_boxes_{split}.json and
         sentences_{split}.json.
+    flickr_lists: Flickr30k: folder with {split}.txt; None = flickr_data.
     image_root, allow_outside_paths, opener, strict, text_encoder, workers: as in training.
     splits: which splits; empty = all that the benchmark reports.
     max_words: phrases are cut to this many words; None = the benchmark's rule.
@@ -278,8 +302,10 @@ class EvalDataConfig:
 
     test_file: tuple[str, ...] = ()
     refcoco_data: str | None = None
+    split_by: Literal["unc", "berkeley"] = "unc"
     det_file: str | None = None
     flickr_data: str | None = None
+    flickr_lists: str | None = None
     image_root: str = ""
     allow_outside_paths: bool = False
     splits: tuple[str, ...] = ()

@@ -39,7 +39,8 @@ Evaluation batch:
     masks            list of T (H, W) bool arrays, or None where no mask is annotated
     splits           list of T str
     record_ids       list of T str
-    size             list of B (H, W)
+    size             list of B (H, W) that boxes, masks and points are in: the picture's, or the one
+                     that the records state
     image_path       list of B str
     image_index      list of B int, indices into the data set
     corrupt          list of str, paths of pictures that could not be decoded and are left out (none

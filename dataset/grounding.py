@@ -9,12 +9,14 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from dataset.faults import box_fault, said
 from dataset.images import CorruptImageError, load_image, resolve_image
 from dataset.masks import phrase_mask
 from dataset.record import Phrase, Record
-from dataset.text import clean_caption, paraphrase, swap_left_right
-from dataset.transforms import EvalTransform, TrainTransform
-from geometry import Box, integer_corners
+from dataset.regions import covers_a_pixel
+from dataset.text import PARAPHRASE_RULES, clean_caption, swap_left_right
+from dataset.transforms import CropTransform, EvalTransform, TrainTransform
+from geometry import Box, Size, integer_corners
 
 
 @dataclass(slots=True)
@@ -38,6 +40,7 @@ class EvalSample:
     """One picture with all its phrases; the lists run over the phrases.
 
     image: None, with no phrases, for a picture that cannot be decoded and is left out.
+    size: (H, W) that boxes, masks and points are in.
     faults: what of its records cannot be used as annotated, a line each.
     """
 
@@ -54,14 +57,15 @@ class EvalSample:
     faults: list[str] = field(default_factory=list)
 
 
-def _clean(phrase: Phrase, record: Record, max_words: int) -> str:
-    text = clean_caption(phrase.text, max_words)
-    if not text:
-        raise ValueError(
-            f"{record.source}: phrase {phrase.text!r} has no word left after cleaning;"
-            " correct or remove it in the annotation file"
-        )
-    return text
+def _without_word(phrase: Phrase, record: Record) -> str:
+    return f"{record.source}: phrase {phrase.text!r} has no word; it is read as [CLS] alone"
+
+
+def _without_pixel(phrase: Phrase, record: Record, size: Size) -> str:
+    return (
+        f"{record.source}: no box of {phrase.text!r} covers a pixel of {record.image}"
+        f" ({size[1]}x{size[0]}): {[list(box) for box in phrase.boxes]}; its region is empty"
+    )
 
 
 def check_size(record: Record, size: tuple[int, int]) -> None:
@@ -112,11 +116,13 @@ class TrainDataset(Dataset[TrainSample]):
     Args:
         records: the records, e.g. a `RecordTable`.
         image_root: folder that the records' image paths are relative to.
-        transform: picture and region to tensors.
+        transform: picture and region to tensors; without regions boxes are not looked at.
         max_words: phrases are cut to this many words after cleaning.
         seed: of the run.
         flip_swaps_words: exchange "left" and "right" in the words of a mirrored picture.
         all_boxes: the region is all boxes of a phrase, and not a drawn one.
+        paraphrase_rule: how a synonym is put into a phrase, a key of
+            `dataset.text.PARAPHRASE_RULES`.
         tolerate_corrupt: put the next record with a good picture in the place of one that cannot be
             decoded, and count it in `corrupt`; otherwise that is an error.
         allow_outside_paths: take pictures that are not below `image_root`, too.
@@ -128,12 +134,13 @@ class TrainDataset(Dataset[TrainSample]):
         self,
         records: Sequence[Record],
         image_root: str,
-        transform: TrainTransform,
+        transform: TrainTransform | CropTransform,
         max_words: int = 50,
         seed: int = 42,
         *,
         flip_swaps_words: bool = True,
         all_boxes: bool = False,
+        paraphrase_rule: str = "released",
         tolerate_corrupt: bool = False,
         allow_outside_paths: bool = False,
         opener: str = "pillow",
@@ -148,6 +155,7 @@ class TrainDataset(Dataset[TrainSample]):
         self.seed = seed
         self.flip_swaps_words = flip_swaps_words
         self.all_boxes = all_boxes
+        self.paraphrase = PARAPHRASE_RULES[paraphrase_rule]
         self.tolerate_corrupt = tolerate_corrupt
         self.allow_outside_paths = allow_outside_paths
         self.opener = opener
@@ -161,14 +169,17 @@ class TrainDataset(Dataset[TrainSample]):
         rng = np.random.default_rng((self.seed, epoch, i))
         record, image, path, corrupt = self._next_good(i)
         phrase = record.phrases[rng.integers(len(record.phrases))]
-        text = _clean(phrase, record, self.max_words)
+        faults: list[str] = []
+        text = clean_caption(phrase.text, self.max_words)
+        if not text:
+            faults.append(said(_without_word(phrase, record), strict=self.strict))
         alternative = self._paraphrase(phrase, rng)
-        boxes = self._region(phrase, record, image.shape[:2], rng)
+        boxes = self._region(phrase, record, image.shape[:2], rng, faults)
         tensor, region, flipped = self.transform(image, boxes, rng)
         if flipped and self.flip_swaps_words:
             text = swap_left_right(text)
             alternative = swap_left_right(alternative) if alternative is not None else None
-        return TrainSample(tensor, text, alternative, region, path, corrupt)
+        return TrainSample(tensor, text, alternative, region, path, corrupt, faults)
 
     def _next_good(self, i: int) -> tuple[Record, np.ndarray, str, int]:
         corrupt = 0
@@ -188,19 +199,29 @@ class TrainDataset(Dataset[TrainSample]):
                     raise
 
     def _paraphrase(self, phrase: Phrase, rng: np.random.Generator) -> str | None:
-        candidates = [paraphrase(phrase, word, self.max_words) for word in phrase.synonyms]
+        candidates = [self.paraphrase(phrase, word, self.max_words) for word in phrase.synonyms]
         usable = [candidate for candidate in candidates if candidate is not None]
         return usable[rng.integers(len(usable))] if usable else None
 
     def _region(
-        self, phrase: Phrase, record: Record, size: tuple[int, int], rng: np.random.Generator
+        self,
+        phrase: Phrase,
+        record: Record,
+        size: Size,
+        rng: np.random.Generator,
+        faults: list[str],
     ) -> list[Box] | None:
-        if not phrase.boxes:
+        """The boxes of the region; where none covers a pixel one of them, an empty region."""
+        if not self.transform.regions or not phrase.boxes:
             return None
         check_size(record, size)
-        usable = require_boxes(phrase, record, size, whole_pixels=True)
+        usable = np.flatnonzero(covers_a_pixel(phrase.boxes, size))
+        if not len(usable):
+            message = _without_pixel(phrase, record, size)
+            faults.append(said(message, strict=self.strict))
+            usable = np.arange(len(phrase.boxes))
         chosen = usable if self.all_boxes else usable[[rng.integers(len(usable))]]
-        return [tuple(box) for box in chosen.tolist()]
+        return [phrase.boxes[i] for i in chosen]
 
 
 class EvalDataset(Dataset[EvalSample]):
@@ -212,6 +233,8 @@ class EvalDataset(Dataset[EvalSample]):
         transform: picture to tensor.
         max_words: phrases are cut to this many words after cleaning (RefCOCO+, RefCLEF: 30;
             Flickr30k: 50).
+        stated_size: boxes, points and masks are in pixels of the size that a record states
+            (RefCOCO+, RefCLEF), as far as it does; False: of the picture's own (Flickr30k).
         tolerate_corrupt: leave a picture that cannot be decoded out, and name it in the batch's
             `corrupt`; otherwise that is an error.
         allow_outside_paths: take pictures that are not below `image_root`, too.
@@ -226,6 +249,7 @@ class EvalDataset(Dataset[EvalSample]):
         transform: EvalTransform,
         max_words: int,
         *,
+        stated_size: bool = False,
         tolerate_corrupt: bool = False,
         allow_outside_paths: bool = False,
         opener: str = "pillow",
@@ -234,19 +258,21 @@ class EvalDataset(Dataset[EvalSample]):
         self.image_root = str(image_root)
         self.transform = transform
         self.max_words = max_words
+        self.stated_size = stated_size
         self.tolerate_corrupt = tolerate_corrupt
         self.allow_outside_paths = allow_outside_paths
         self.opener = opener
         self.strict = strict
-        by_image: dict[str, list[Record]] = {}
+        by_image: dict[tuple[object, ...], list[Record]] = {}
         for record in records:
-            by_image.setdefault(record.image, []).append(record)
+            stated = (record.height, record.width) if stated_size else ()
+            by_image.setdefault((record.image, *stated), []).append(record)
         if not by_image:
             raise ValueError("no evaluation records; check test_file and the splits asked for")
         self._images = list(by_image.values())
 
     def __len__(self) -> int:
-        """Number of images."""
+        """Number of images, each counted once for every size that is stated for it."""
         return len(self._images)
 
     def __getitem__(self, index: int) -> EvalSample:
@@ -261,13 +287,14 @@ class EvalDataset(Dataset[EvalSample]):
             if not self.tolerate_corrupt:
                 raise
             return EvalSample(None, (0, 0), str(path), index, [], [], [], [], [], [])
-        size = (image.shape[0], image.shape[1])
+        size = self._size(first, image)
         sample = EvalSample(self.transform(image), size, str(path), index, [], [], [], [], [], [])
         for record in group:
-            check_size(record, size)
+            sample.faults += [
+                said(message, strict=self.strict) for message in self._faults(record, image, size)
+            ]
             for phrase in record.phrases:
-                require_boxes(phrase, record, size, whole_pixels=False)
-                sample.phrase.append(_clean(phrase, record, self.max_words))
+                sample.phrase.append(clean_caption(phrase.text, self.max_words))
                 sample.phrase_ids.append(phrase.phrase_id)
                 # Not clipped: clipping would move the edges that pointing is judged by.
                 sample.boxes.append(np.asarray(phrase.boxes, dtype=np.float64).reshape(-1, 4))
@@ -275,3 +302,23 @@ class EvalDataset(Dataset[EvalSample]):
                 sample.splits.append(record.split)
                 sample.record_ids.append(record.record_id)
         return sample
+
+    def _size(self, record: Record, image: np.ndarray) -> Size:
+        if self.stated_size and record.width and record.height:
+            return record.height, record.width
+        return image.shape[0], image.shape[1]
+
+    def _faults(self, record: Record, image: np.ndarray, size: Size) -> list[str]:
+        faults = []
+        for phrase in record.phrases:
+            if not clean_caption(phrase.text, self.max_words):
+                faults.append(_without_word(phrase, record))
+            if message := box_fault(phrase, record, size):
+                faults.append(message)
+        own = (image.shape[0], image.shape[1])
+        if record.width and record.height and (record.height, record.width) != own:
+            faults.append(
+                f"{record.source}: boxes are for {record.image} of {record.width}x{record.height}"
+                f" pixels, the file has {own[1]}x{own[0]}; points are found in {size[1]}x{size[0]}"
+            )
+        return faults

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from tokenizers import AddedToken, Tokenizer
@@ -43,7 +43,7 @@ _OTHER_SIDE = {"left": "right", "right": "left"}
 def clean_caption(text: str, max_words: int) -> str:
     """Lower-case `text`, drop punctuation, squeeze white space, keep the first `max_words` words.
 
-    Returns "" if nothing is left; the caller knows the record and reports it.
+    Returns "" if nothing is left, which is read as [CLS] alone.
     """
     text = _PERSON.sub("person", text.lower().translate(_CLEANING))
     return " ".join(text.split()[:max_words])
@@ -65,6 +65,24 @@ def paraphrase(phrase: Phrase, synonym: str, max_words: int = 50) -> str | None:
     # characters that stay.
     replaced, count = re.subn(rf"(?<!\S){re.escape(group)}(?!\S)", lambda _: synonym, text)
     return clean_caption(replaced, max_words) if count else None
+
+
+def released_paraphrase(phrase: Phrase, synonym: str, max_words: int = 50) -> str:
+    """As SelfEQ was released: the cleaned text with every occurrence of the cleaned group, inside
+    words too, replaced by the cleaned synonym; not cut to `max_words` again.
+
+    There is always one: the text itself where the group is not in it, the synonym between all
+    characters where the group is empty.
+    """
+    text = clean_caption(phrase.text, max_words)
+    group, other = clean_caption(phrase.group, max_words), clean_caption(synonym, max_words)
+    return " ".join(text.replace(group, other).split())
+
+
+PARAPHRASE_RULES: dict[str, Callable[[Phrase, str, int], str | None]] = {
+    "released": released_paraphrase,
+    "whole_words": paraphrase,
+}
 
 
 def swap_left_right(text: str) -> str:

@@ -7,22 +7,27 @@ antialiased). Neither keeps the aspect.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import cv2
 import numpy as np
 import torch
 from PIL import Image
-from torch.nn import functional
 from torchvision.transforms.v2 import functional as image_ops
 
-from geometry import Box, integer_corners
+from dataset.colours import JITTER_RULES
+from dataset.randaugment import OPERATION_RULES, rand_augment
+from dataset.regions import region_mask
+from geometry import Box, Size
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 _MEAN, _STD = (torch.tensor(values)[:, None, None] for values in (CLIP_MEAN, CLIP_STD))
-FLIP, GRAYSCALE, JITTER, JITTER_STRENGTH = 0.5, 0.2, 0.5, 0.4
+FLIP, GRAYSCALE, JITTER = 0.5, 0.2, 0.5
+CROP_AREA, CROP_ASPECT = (0.2, 1.0), (3 / 4, 4 / 3)
 
 
 def _opencv_bilinear(image: np.ndarray, side: int) -> np.ndarray:
@@ -45,8 +50,7 @@ def resize(image: np.ndarray, side: int, rule: str) -> np.ndarray:
     Raises:
         ValueError: unknown rule.
     """
-    if rule not in RESIZE_RULES:
-        raise ValueError(f"resize rule {rule!r} is unknown; legal are {', '.join(RESIZE_RULES)}")
+    _require_rule("resize", rule, RESIZE_RULES)
     return RESIZE_RULES[rule](image, side)
 
 
@@ -57,53 +61,9 @@ def normalise(image: np.ndarray) -> torch.Tensor:
     return pixels.permute(2, 0, 1).float().div_(255).sub_(_MEAN).div_(_STD).contiguous()
 
 
-def _edge_profile(start: int, stop: int, length: int, side: int, mask_size: int) -> torch.Tensor:
-    profile = np.zeros((1, length), dtype=np.float32)
-    profile[0, start:stop] = 1
-    resized = cv2.resize(profile, (side, 1), interpolation=cv2.INTER_LINEAR)
-    return functional.interpolate(
-        torch.from_numpy(resized)[None], size=mask_size, mode="linear", align_corners=True
-    )[0, 0]
-
-
-def region_mask(
-    box: tuple[float, float, float, float], size: tuple[int, int], side: int, mask_size: int
-) -> torch.Tensor:
-    """What AMC compares a map with: (mask_size, mask_size) float32 in [0, 1], 1 well inside the
-    box.
-
-    The released rule draws the box as 0/1 in the original picture, resizes it as the picture
-    (OpenCV bilinear, to `side`), then bilinearly with aligned corners to `mask_size`. Both
-    resizings are separable and the mask of a box is the outer product of its edges' profiles, so
-    each axis is resized alone: same numbers, a fraction of the work.
-
-    Args:
-        box: xyxy pixels of the original picture.
-        size: its (height, width).
-    """
-    x1, y1, x2, y2 = (int(value) for value in integer_corners([box], size)[0])
-    rows = _edge_profile(y1, y2, size[0], side, mask_size)
-    columns = _edge_profile(x1, x2, size[1], side, mask_size)
-    return torch.outer(rows, columns)
-
-
-def _jitter(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    low, high = 1 - JITTER_STRENGTH, 1 + JITTER_STRENGTH
-    operations = (
-        (image_ops.adjust_brightness, low, high),
-        (image_ops.adjust_contrast, low, high),
-        (image_ops.adjust_saturation, low, high),
-        (image_ops.adjust_hue, -JITTER_STRENGTH, JITTER_STRENGTH),
-    )
-    for index in rng.permutation(len(operations)):
-        operation, lowest, highest = operations[index]
-        image = operation(image, rng.uniform(lowest, highest))
-    return image
-
-
 @dataclass(frozen=True)
 class TrainTransform:
-    """Resize, augment and normalise a training picture with its region.
+    """The pictures of AMC and SelfEQ: resize, augment and normalise one with its region.
 
     Attributes:
         image_size: side of the network input in pixels.
@@ -111,12 +71,19 @@ class TrainTransform:
         augment: True: OpenCV bilinear, flip 0.5, grayscale 0.2, colour jitter 0.5. False (SelfEQ
             stage): only PIL bicubic resize.
         colour_jitter: False: of these, no grayscale and no colour jitter.
+        jitter_rule: what colour jitter does, a key of `dataset.colours.JITTER_RULES`.
+        regions: whether any objective needs them.
     """
 
     image_size: int = 256
     mask_size: int = 256
     augment: bool = True
     colour_jitter: bool = True
+    jitter_rule: str = "released"
+    regions: bool = True
+
+    def __post_init__(self) -> None:
+        _require_rule("jitter", self.jitter_rule, JITTER_RULES)
 
     def __call__(
         self,
@@ -132,15 +99,12 @@ class TrainTransform:
             rng: the only source of randomness.
 
         Returns:
-            (3, image_size, image_size) float32; (mask_size, mask_size) float32 or None; whether it
-            was flipped.
+            (3, image_size, image_size) float32; (mask_size, mask_size) float32, or None without
+            `boxes`; whether it was flipped.
         """
         region = None
         if boxes is not None:
-            masks = [
-                region_mask(box, image.shape[:2], self.image_size, self.mask_size) for box in boxes
-            ]
-            region = torch.stack(masks).amax(dim=0)
+            region = region_mask(boxes, image.shape[:2], self.image_size, self.mask_size)
         if not self.augment:
             return normalise(resize(image, self.image_size, "pil_bicubic")), region, False
         resized = resize(image, self.image_size, "opencv_bilinear")
@@ -150,12 +114,88 @@ class TrainTransform:
             region = region.flip(1) if region is not None else None
         if not self.colour_jitter:
             return normalise(resized), region, flipped
-        picture = Image.fromarray(np.ascontiguousarray(resized))
+        picture = np.ascontiguousarray(resized)
         if rng.random() < GRAYSCALE:
-            picture = image_ops.rgb_to_grayscale(picture, num_output_channels=3)
+            picture = _gray(picture)
         if rng.random() < JITTER:
-            picture = _jitter(picture, rng)
-        return normalise(np.array(picture)), region, flipped
+            picture = JITTER_RULES[self.jitter_rule](picture, rng)
+        return normalise(picture), region, flipped
+
+
+@dataclass(frozen=True)
+class CropTransform:
+    """The pictures of ALBEF's own pre-training: a random part, flip 0.5, RandAugment.
+
+    It takes the place of `TrainTransform` where no objective needs a region: what is cut off is
+    not known to the annotations.
+
+    Attributes:
+        image_size: side of the network input in pixels.
+        mask_size: side of the empty stack of region masks that a batch has.
+        augment: False: only PIL bicubic resize.
+        operations: a key of `dataset.randaugment.OPERATION_RULES`.
+    """
+
+    regions: ClassVar[bool] = False
+    image_size: int = 256
+    mask_size: int = 256
+    augment: bool = True
+    operations: str = "released"
+
+    def __post_init__(self) -> None:
+        _require_rule("RandAugment", self.operations, OPERATION_RULES)
+
+    def __call__(
+        self,
+        image: np.ndarray,
+        boxes: Sequence[Box] | None,
+        rng: np.random.Generator,
+    ) -> tuple[torch.Tensor, None, bool]:
+        """As `TrainTransform`, without a region.
+
+        Raises:
+            ValueError: boxes are given, which a part of a picture has lost.
+        """
+        if boxes is not None:
+            raise ValueError("a randomly cut picture has no regions; train amc on whole pictures")
+        if not self.augment:
+            return normalise(resize(image, self.image_size, "pil_bicubic")), None, False
+        top, left, height, width = random_part(image.shape[:2], rng)
+        part = image[top : top + height, left : left + width]
+        picture = resize(np.ascontiguousarray(part), self.image_size, "pil_bicubic")
+        flipped = bool(rng.random() < FLIP)
+        if flipped:
+            picture = np.ascontiguousarray(picture[:, ::-1])
+        picture = rand_augment(picture, rng, OPERATION_RULES[self.operations])
+        return normalise(picture), None, flipped
+
+
+def random_part(size: Size, rng: np.random.Generator) -> tuple[int, int, int, int]:
+    """(top, left, height, width) of a part of a picture, by the rule of RandomResizedCrop.
+
+    0.2 to 1 of the area, width to height 3:4 to 4:3, uniform in its logarithm; after ten draws that
+    do not fit, the largest part in the middle whose aspect is allowed.
+    """
+    height, width = size
+    narrowest, widest = CROP_ASPECT
+    for _ in range(10):
+        area = height * width * rng.uniform(*CROP_AREA)
+        aspect = math.exp(rng.uniform(math.log(narrowest), math.log(widest)))
+        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            return int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1)), h, w
+    w, h = min(width, round(height * widest)), min(height, round(width / narrowest))
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+def _gray(image: np.ndarray) -> np.ndarray:
+    picture = image_ops.rgb_to_grayscale(Image.fromarray(image), num_output_channels=3)
+    return np.array(picture)
+
+
+def _require_rule(what: str, rule: str, rules: Mapping[str, object]) -> None:
+    if rule not in rules:
+        raise ValueError(f"{what} rule {rule!r} is unknown; legal are {', '.join(rules)}")
 
 
 @dataclass(frozen=True)
@@ -169,10 +209,7 @@ class EvalTransform:
     resize: str = "pil_bicubic"
 
     def __post_init__(self) -> None:
-        if self.resize not in RESIZE_RULES:
-            raise ValueError(
-                f"resize rule {self.resize!r} is unknown; legal are {', '.join(RESIZE_RULES)}"
-            )
+        _require_rule("resize", self.resize, RESIZE_RULES)
 
     def __call__(self, image: np.ndarray) -> torch.Tensor:
         return normalise(resize(image, self.image_size, self.resize))

@@ -2,11 +2,13 @@
 
 from engine.evaluation import evaluate
 from engine.faults import FaultLog
+from engine.names import Names
 from engine.snapshot import Position, Snapshots
 from engine.training import Settings, Stage, Trainer, Validation, fit
 
 __all__ = [
     "FaultLog",
+    "Names",
     "Position",
     "Settings",
     "Snapshots",

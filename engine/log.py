@@ -1,9 +1,14 @@
-"""What a training run tells: a progress bar, `log.txt` (JSON lines) and TensorBoard curves."""
+"""What a training run tells: a progress bar, `log.txt` (JSON lines) and TensorBoard curves.
+
+Where a stage has a published form for what `log.txt` says about an epoch, that is what the file
+holds, and our own lines are in `steps.txt`.
+"""
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +22,7 @@ import utils
 from engine.faults import FaultLog
 from engine.snapshot import Position
 
-FILE = "log.txt"
+FILE, STEPS_FILE = "log.txt", "steps.txt"
 
 
 class RunLog:
@@ -30,28 +35,35 @@ class RunLog:
         folder: receives `log.txt` and `tensorboard/`.
         every: steps between lines.
         epochs: of the whole run, for the bar.
+        file: of our own lines; with another one than `FILE`, that has the stages' epoch lines.
     """
 
-    def __init__(self, folder: Path, every: int, epochs: int):
-        self.lines = utils.JsonLines(Path(folder) / FILE)
+    def __init__(self, folder: Path, every: int, epochs: int, *, file: str = FILE):
+        self.lines = utils.JsonLines(Path(folder) / file)
+        self.epoch_lines = utils.JsonLines(Path(folder) / FILE) if file != FILE else None
         self.every = every
         self.epochs = epochs
         self.main = utils.is_main()
         self.bar = tqdm(disable=True)
         if self.main:
             self.curves = SummaryWriter(str(Path(folder) / "tensorboard"))
-        self._window, self._epoch, self._corrupt = Mean(), Mean(), 0
+        self._window, self._epoch, self._rates, self._corrupt = Mean(), Mean(), Mean(), 0
         self._faults = FaultLog(folder)
 
-    def rewind(self, global_step: int) -> None:
-        """Take back lines about steps after `global_step`: the run will write them again."""
-        self.lines.replace(row for row in self.lines.rows() if row["global_step"] <= global_step)
+    def rewind(self, position: Position) -> None:
+        """Take back lines about what lies after `position`: the run will write them again."""
+        done = position.global_step
+        self.lines.replace(row for row in self.lines.rows() if row["global_step"] <= done)
+        if self.epoch_lines is not None:
+            rows = self.epoch_lines.rows()
+            self.epoch_lines.replace(row for row in rows if row["epoch"] < position.epoch)
 
     def state(self) -> dict[str, Any]:
         """The unfinished means of this process."""
         return {
             "window": self._window.state(),
             "epoch": self._epoch.state(),
+            "rates": self._rates.state(),
             "corrupt": self._corrupt,
         }
 
@@ -59,13 +71,24 @@ class RunLog:
         """Go on with the means of a `state`, in the middle of an epoch."""
         self._window = Mean.restored(state["window"], device)
         self._epoch = Mean.restored(state["epoch"], device)
+        self._rates = Mean.restored(state["rates"], device)
         self._corrupt = state["corrupt"]
 
-    def start_epoch(self, stage: str, position: Position, steps: int) -> None:
-        """Begin an epoch of `steps` steps, or go on with it from `position.step`."""
-        self.stage = stage
+    def start_epoch(
+        self,
+        stage: str,
+        position: Position,
+        steps: int,
+        epoch_line: Callable[[int, dict[str, float]], dict[str, Any]] | None = None,
+    ) -> None:
+        """Begin an epoch of `steps` steps, or go on with it from `position.step`.
+
+        Args:
+            epoch_line: see `engine.names.Names`.
+        """
+        self.stage, self._epoch_line = stage, epoch_line
         if position.step == 0:
-            self._window, self._epoch, self._corrupt = Mean(), Mean(), 0
+            self._window, self._epoch, self._rates, self._corrupt = Mean(), Mean(), Mean(), 0
         self._since, self._samples = time.perf_counter(), 0
         title = f"epoch {position.epoch + 1}/{self.epochs} {stage}"
         self.bar = tqdm(
@@ -86,6 +109,7 @@ class RunLog:
         """
         self._window.add(losses)
         self._epoch.add(losses)
+        self._rates.add({"lr": torch.tensor(rate)})
         self._samples += sum(len(batch["image"]) for batch in batches) * utils.world_size()
         self._corrupt += sum(batch.get("corrupt", 0) for batch in batches)
         for batch in batches:
@@ -108,7 +132,9 @@ class RunLog:
 
     def end_epoch(self, position: Position, rate: float) -> None:
         """Write the epoch's line. Raises FloatingPointError as `check_finite` does."""
-        self._line("epoch", position, rate, self._epoch)
+        means = self._line("epoch", position, rate, self._epoch)
+        if self.epoch_lines is not None and self._epoch_line is not None:
+            self.epoch_lines.append(self._epoch_line(position.epoch, self._rates.values() | means))
         self.bar.close()
 
     def validation(self, position: Position, values: dict[str, float]) -> None:
@@ -127,13 +153,14 @@ class RunLog:
         if self.main:
             self.curves.close()
 
-    def _line(self, kind: str, position: Position, rate: float, mean: Mean) -> None:
+    def _line(self, kind: str, position: Position, rate: float, mean: Mean) -> dict[str, float]:
+        """Write a line; returns the means over all processes that it holds."""
         self.check_finite()
         values = _mean_over_processes(mean.values())
         corrupt = sum(utils.all_gather_objects(self._corrupt))
         faults = self._faults.write() if kind == "epoch" else 0
         if not self.main:
-            return
+            return values
         line: dict[str, Any] = {
             "kind": kind,
             "stage": self.stage,
@@ -156,6 +183,7 @@ class RunLog:
         self.bar.set_postfix(
             {name: f"{value:.3f}" for name, value in values.items()}, refresh=False
         )
+        return values
 
 
 @dataclass

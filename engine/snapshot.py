@@ -3,9 +3,10 @@
 A file holds the published entries {model, optimizer, lr_scheduler, config, epoch}, what the system
 keeps beside its weights (the vocabulary of whole words) and `run`, with what an exact continuation
 needs besides. Where a running mean of the weights is trained, `model` is that.
-`checkpoint_NN.pth` is written after every epoch, `checkpoint_best.pth` after one that validated
-better than all before, and others alike by other metrics; `last.ckpt`, which is not taken for a
-finished checkpoint by an evaluation of the folder, at `save_every_steps` within an epoch.
+`checkpoint_NN.pth` (or what its stage calls it) is written after every epoch, `checkpoint_best.pth`
+after one that validated better than all before, and others alike by other metrics; `last.ckpt`,
+which is not taken for a finished checkpoint by an evaluation of the folder, at `save_every_steps`
+within an epoch.
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ from torch.optim import Optimizer
 
 import utils
 from engine.average import WeightAverage, raw_weights
+from engine.names import Names
 from models.common.checkpoint import CheckpointError, read_checkpoint
 
 logger = logging.getLogger("groundwork")
-EPOCH_FILE = re.compile(r"checkpoint_(\d+)\.pth")
+OUR_NAMES = Names()
+EPOCH_FILE = re.compile(r"checkpoint_(?:[a-z]+_)?(\d+)\.pth")
 
 
 @dataclass
@@ -86,8 +89,10 @@ class Snapshots:
         position: Position,
         log: dict[str, Any],
         average: WeightAverage | None = None,
+        names: Names = OUR_NAMES,
     ) -> dict[str, Any]:
-        """Everything a file holds; `current` names the optimiser of the published entry.
+        """Everything a file holds; `current` names the optimiser of the published entry, whose
+        own name is one of the stage's `names`.
 
         Every process of a group must call this: each adds the unfinished means of its `log`.
         """
@@ -97,13 +102,14 @@ class Snapshots:
         return {
             **self.beside,
             "model": weights,
-            "optimizer": optimizers[current].state_dict(),
-            "lr_scheduler": {"last_epoch": position.epoch},
+            names.optimizer: optimizers[current].state_dict(),
+            names.schedule: {"last_epoch": position.epoch},
             "config": self.config,
             "epoch": position.epoch if position.step else position.epoch - 1,
             "run": {
                 "position": asdict(position),
                 "current": current,
+                "current_entry": names.optimizer,
                 "other_optimizers": {
                     name: optimizer.state_dict()
                     for name, optimizer in optimizers.items()
@@ -122,10 +128,12 @@ class Snapshots:
             _write(content | {"epoch": position.epoch}, self.last)
         utils.barrier()
 
-    def save_epoch(self, content: dict[str, Any], position: Position) -> None:
+    def save_epoch(
+        self, content: dict[str, Any], position: Position, names: Names = OUR_NAMES
+    ) -> None:
         """Save after an epoch as `checkpoint_NN.pth` and drop what it supersedes."""
         if utils.is_main():
-            path = self.folder / f"checkpoint_{position.epoch - 1:02d}.pth"
+            path = self.folder / names.checkpoint.format(position.epoch - 1)
             _write(content | {"epoch": position.epoch - 1}, path)
             self.last.unlink(missing_ok=True)
             if self.keep is not None:
@@ -223,7 +231,8 @@ class Snapshots:
                 "To start a new run from these weights, give it as --checkpoint without --resume."
             )
         self._check_config(path, content["config"])
-        states = {run["current"]: content["optimizer"], **run["other_optimizers"]}
+        current = content[run.get("current_entry", OUR_NAMES.optimizer)]
+        states = {run["current"]: current, **run["other_optimizers"]}
         self.restore_model(model, content["model"])
         if average is not None:
             average.restore(model, run["average"]["weights"], run["average"]["steps"])

@@ -11,7 +11,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,8 @@ from torch.utils.data import DataLoader
 
 import utils
 from engine.average import WeightAverage
-from engine.log import RunLog
+from engine.log import FILE, STEPS_FILE, RunLog
+from engine.names import Names
 from engine.precision import computing
 from engine.snapshot import Position, Snapshots
 from scheduler import apply_learning_rate
@@ -42,6 +43,7 @@ class Stage:
     learning_rate: (epoch, step, steps_per_epoch) -> rate, both counted over the whole run and
         within the epoch.
     epochs: how many; steps: at most this many optimiser steps per epoch.
+    names: of its checkpoints, and what log.txt says about its epochs.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Stage:
     learning_rate: Callable[[int, int, int], float]
     epochs: int
     steps: int | None = None
+    names: Names = field(default_factory=Names)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +159,7 @@ class Trainer:
         stage.loader.sampler.set_epoch(position.epoch, position.step * accumulate)
         optimizer = self.optimizers[stage.optimizer_name]
         batches = iter(stage.loader)
-        self.log.start_epoch(stage.name, position, steps)
+        self.log.start_epoch(stage.name, position, steps, stage.names.epoch_line)
         while position.step < steps:
             rate = stage.learning_rate(position.epoch, position.step, steps)
             apply_learning_rate(optimizer, rate)
@@ -178,7 +181,7 @@ class Trainer:
         for name in best:
             # Before the epoch's own file: a run that is killed between them does the epoch again.
             self.snapshots.save_best(content, position, name)
-        self.snapshots.save_epoch(content, position)
+        self.snapshots.save_epoch(content, position, stage.names)
 
     def _best(self) -> list[str]:
         """Validate, if it is time; the files of which this epoch is the best one so far."""
@@ -229,6 +232,7 @@ class Trainer:
             position=self.position,
             log=self.log.state(),
             average=self.average,
+            names=stage.names,
         )
 
 
@@ -258,7 +262,12 @@ def fit(
         FloatingPointError: a loss is no longer finite; the message lists the parts. Nothing is
             saved after it.
     """
-    log = RunLog(output_dir, settings.log_every, sum(stage.epochs for stage in stages))
+    log = RunLog(
+        output_dir,
+        settings.log_every,
+        sum(stage.epochs for stage in stages),
+        file=FILE if all(stage.names.epoch_line is None for stage in stages) else STEPS_FILE,
+    )
     trainer = Trainer(
         model,
         optimizers,
@@ -271,7 +280,7 @@ def fit(
     snapshots.remove_partial()
     if resume is not None:
         trainer.resume(resume)
-    log.rewind(trainer.position.global_step)
+    log.rewind(trainer.position)
     model.train()
     first = 0
     try:

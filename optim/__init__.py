@@ -21,7 +21,9 @@ class OptimizerSettings(Protocol):
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
-    """Two groups: weight matrices with decay; biases and 1-d weights (norms, temperature) without.
+    """Two groups: with decay; and without, those of exactly one dimension and those called ".bias".
+
+    So a parameter of no dimension, such as a temperature, is decayed.
 
     Frozen parameters are in neither. A parameter shared under two names appears once.
 
@@ -31,7 +33,7 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
     trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     if not trainable:
         raise ValueError("the model has no trainable parameters; unfreeze what is to be trained")
-    plain = [p for name, p in trainable if p.ndim <= 1 or name.endswith(".bias")]
+    plain = [p for name, p in trainable if p.ndim == 1 or name.endswith(".bias")]
     without_decay = {id(p) for p in plain}
     decayed = [p for _, p in trainable if id(p) not in without_decay]
     groups = [

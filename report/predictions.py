@@ -62,17 +62,17 @@ class Run:
 class Prediction:
     """One expression, its truth and what a system made of it.
 
-    boxes: true boxes xyxy, at least one unless `several`; point: the predicted (x, y); score: match
-    score; box: predicted box; proposal and proposal_index: the chosen one of the given proposals,
-    (None, -1) when none scored, (None, None) when there were no proposals to choose from;
-    paraphrase, paraphrase_point, correlation: the same object in other words, the point predicted
-    for it and the correlation of the two maps; objects: boxes of all objects of the picture; mask,
-    true_mask: run lengths (`counts` of `geometry.mask_to_runs`) of the predicted and of the true
-    mask in `size`; resized_mask: those of the predicted mask in `resized_size` (h, w), the
-    picture's size in the network; heatmap: (h, w), kept in the .npz file; alternatives: other boxes
-    by what they are, such as the best one (by the truth) of those that the system chose from;
-    confidence: named numbers that say how sure the system is; several: any number of boxes was
-    asked for, and `found` are those predicted, the best first; `boxes` may then be empty;
+    boxes: true boxes xyxy, without any of which nothing is right unless `several`; point: the
+    predicted (x, y); score: match score; box: predicted box; proposal and proposal_index: the
+    chosen one of the given proposals, (None, -1) when none scored, (None, None) when there were
+    none to choose from; paraphrase, paraphrase_point, correlation: the same object in other words,
+    the point predicted for it and the correlation of the two maps; objects: boxes of all objects of
+    the picture; mask, true_mask: run lengths (`counts` of `geometry.mask_to_runs`) of the predicted
+    and of the true mask in `size`; resized_mask: those of the predicted mask in `resized_size` (h,
+    w), the picture's size in the network; heatmap: (h, w), kept in the .npz file; alternatives:
+    other boxes by what they are, such as the best one (by the truth) of those that the system chose
+    from; confidence: named numbers that say how sure the system is; several: any number of boxes
+    was asked for, and `found` are those predicted, the best first, of `boxes` there may be none;
     attention: another map (h, w), kept in a file of its own.
     """
 
@@ -102,13 +102,6 @@ class Prediction:
     found: tuple[Box, ...] = ()
     attention: np.ndarray | None = field(default=None, compare=False, repr=False)
 
-    def __post_init__(self) -> None:
-        if not self.boxes and not self.several:
-            raise ValueError(
-                f"{self.id}: the phrase {self.phrase!r} has no true box, so no prediction for it "
-                "can be right or wrong; leave it out of this evaluation"
-            )
-
     @property
     def hit(self) -> bool:
         """The pointing game: strictly inside any true box."""
@@ -136,7 +129,8 @@ class Prediction:
         """IoU of the chosen proposal with the best true box; 0 without one."""
         if self.proposal is None:
             return 0.0
-        return max(metrics.proposal_iou(self.proposal, box) for box in self.boxes)
+        scores = (metrics.proposal_iou(self.proposal, box) for box in self.boxes)
+        return max(scores, default=0.0)
 
     @property
     def proposal_correct(self) -> bool:

@@ -58,7 +58,7 @@ def _has_box(prediction: Prediction) -> bool:
 
 
 def _merged(prediction: Prediction) -> tuple[Box, ...]:
-    return (enclosing_box(prediction.boxes),)
+    return (enclosing_box(prediction.boxes),) if prediction.boxes else ()
 
 
 def _box_metrics(

@@ -138,7 +138,6 @@ FORBIDDEN = {
 EXCEPTIONS = {
     ("configs/released.py", "schedular"),  # the alias table of released keys
     ("models/albef/checkpoint.py", "relation_oprimizer"),  # a key of released checkpoints
-    ("engine/snapshot.py", "relation_oprimizer"),
     ("dataset/images.py", "LOAD_TRUNCATED"),  # as released, for the opener that says so
     ("utils.py", "except BaseException"),  # removes the partial file and raises again
 }

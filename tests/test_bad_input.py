@@ -184,26 +184,50 @@ def test_a_record_without_a_caption_is_named_with_the_keys_it_has(own):
     assert "own.json[3]: key 'caption' is missing (it has: image, bbox)" in message
 
 
-def test_a_phrase_that_cleans_to_nothing_is_named_with_its_record(own, trained):
+STRICT = ["data.strict=true"]
+
+
+def faults_of(own):
+    """What training and evaluation in the folder of `own` say about its records."""
+    return [next((own[0] / name).rglob("faults.txt")).read_text() for name in ("run", "results")]
+
+
+def test_a_phrase_that_cleans_to_nothing_is_used_and_named_with_its_record(own, trained):
     own[1][1]["caption"] = "?! ."
-    for message in both(own, trained):
-        assert "1]" in message
-        assert "phrase '?! .' has no word left after cleaning; correct or remove it" in message
+    train_on(own)
+    rows = evaluate_on(own, trained)
+    assert {row["n"] for row in rows if row["metric"] == "pointing"} == {4}
+    said = "phrase '?! .' has no word; it is read as [CLS] alone"
+    for text, message in zip(faults_of(own), both(own, trained, overrides=STRICT), strict=True):
+        assert said in text and said in message and "without --strict" in message
 
 
-@pytest.mark.parametrize("box", [[70, 5, 90, 30], [20, 20, 10, 30], [5, 5, 5, 30]])
-def test_a_box_outside_the_picture_or_without_area_is_named_with_both_sizes(box, own, trained):
-    own[1][1]["bbox"] = [box]
-    for message in both(own, trained):
-        assert "no box of 'the red square' covers a pixel of 1.jpg (60x50)" in message
-        assert str([float(value) for value in box]) in message
-        assert "correct or remove them" in message
+def test_a_box_without_area_is_used_and_named_with_both_sizes(own, trained):
+    own[1][1]["bbox"] = [[5, 5, 5, 30]]
+    train_on(own)
+    rows = evaluate_on(own, trained)
+    assert {row["n"] for row in rows if row["metric"] == "pointing"} == {4}
+    faults, messages = faults_of(own), both(own, trained, overrides=STRICT)
+    assert "no box of 'the red square' covers a pixel of 1.jpg (60x50)" in faults[0]
+    assert "'the red square' in 1.jpg (60x50 pixels)" in faults[1]
+    for text, message in zip(faults, messages, strict=True):
+        assert "[[5.0, 5.0, 5.0, 30.0]]" in text and "[[5.0, 5.0, 5.0, 30.0]]" in message
+        assert "correct or remove it" in message
 
 
-def test_boxes_of_a_picture_of_another_size_are_refused(own, trained):
+def test_a_box_beside_the_picture_is_a_miss_and_one_with_exchanged_corners_is_refused(own, trained):
+    own[1][1]["bbox"] = [[70, 5, 90, 30]]
+    message = error_of(lambda: evaluate_on(own, trained, overrides=STRICT))
+    assert "[[70.0, 5.0, 90.0, 30.0]] has no area in the picture" in message
+    own[1][1]["bbox"] = [[20, 20, 10, 30]]
+    message = error_of(lambda: evaluate_on(own, trained))
+    assert "'the red square' in 1.jpg (60x50 pixels)" in message and "exchanged" in message
+
+
+def test_boxes_of_a_picture_of_another_size_are_named(own, trained):
     for entry in own[1]:
         entry["size"] = {"width": 600, "height": 500}
-    message = error_of(lambda: evaluate_on(own, trained))
+    message = error_of(lambda: evaluate_on(own, trained, overrides=STRICT))
     assert "boxes are for 0.jpg of 600x500 pixels, the file has 60x50" in message
 
 

@@ -10,7 +10,7 @@ from configs import BENCHMARKS, dump_yaml, load_config
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 RELEASED = Path(__file__).parent / "released"
-SHIPPED = sorted([*CONFIGS.glob("Pretrain_*.yaml"), *CONFIGS.glob("Grounding_*.yaml")])
+SHIPPED = sorted([*CONFIGS.glob("Pretrain*.yaml"), *CONFIGS.glob("Grounding_*.yaml")])
 SMALL = "data: {train_file: a.json}\nstages: [{objective: amc, epochs: 2}]\n"
 
 
@@ -56,14 +56,21 @@ def test_every_published_size_has_a_tiny_variant_on_the_embedded_data():
 
 
 def test_paper_configs_turn_the_released_quirks_on_and_the_combined_one_does_not():
-    for name in ("Pretrain_vg", "Pretrain_coco", "Pretrain_vg_amc"):
+    for name in ("Pretrain", "Pretrain_vg", "Pretrain_coco", "Pretrain_vg_amc"):
         config = load_config(CONFIGS / f"{name}.yaml", "pretrain")
         assert not config.data.flip_swaps_words
+        assert config.released_files
         assert config.objectives.itc_itm_mlm.mlm_distill_over == "tokens"
+        used = {"randaugment_rule"} if name == "Pretrain" else {"jitter_rule"}
+        if name in ("Pretrain_vg", "Pretrain_coco"):
+            used.add("paraphrase_rule")
+        assert {getattr(config.data, rule) for rule in used} == {"released"}
     amc = load_config(CONFIGS / "Pretrain_vg_amc.yaml", "pretrain")
     assert amc.objectives.amc.amc_mean_over == "batch"
     both = load_config(CONFIGS / "Pretrain_vg_amc_selfeq.yaml", "pretrain")
-    assert both.data.flip_swaps_words
+    assert both.data.flip_swaps_words and not both.released_files
+    rules = both.data.jitter_rule, both.data.randaugment_rule, both.data.paraphrase_rule
+    assert rules == ("torchvision", "mended", "whole_words")
     assert both.objectives.amc.amc_mean_over == "sample"
 
 
@@ -80,6 +87,8 @@ def test_a_released_training_file_means_what_our_config_of_that_paper_says(ours,
     for objective in {name for stage in config.stages for name in stage.objective}:
         assert getattr(released.objectives, objective) == getattr(config.objectives, objective)
     assert released.data.flip_swaps_words == config.data.flip_swaps_words
+    assert released.data.jitter_rule == config.data.jitter_rule == "released"
+    assert released.released_files and config.released_files
     assert (released.data.max_words, released.data.max_tokens) == (50, 25)
 
 
@@ -119,6 +128,80 @@ def test_a_released_flickr_file_is_evaluated_at_256_pixels_from_the_folder_of_it
     config = load_config(path, "grounding", defaults={"benchmark": "flickr30k"})
     assert config.model.image_size == BENCHMARKS["flickr30k"].image_size == 256
     assert config.data.flickr_data == "info"
+
+
+FLICKR = (
+    "image_ids_file: [a/val.txt, a/test.txt]\n"
+    "phrase_box_file: [b/bounding_boxes_val.json, b/bounding_boxes_test.json]\n"
+    "sentences_file: [b/sentences_val.json, b/sentences_test.json]\non_bbox: False\n"
+)
+
+
+def load_flickr(folder, text):
+    path = folder / "flickr.yaml"
+    path.write_text(text)
+    return load_config(path, "grounding", defaults={"benchmark": "flickr30k"}).data
+
+
+def test_the_three_lists_of_a_released_flickr_file_are_two_folders_and_the_splits(tmp_path):
+    data = load_flickr(tmp_path, FLICKR)
+    assert (data.flickr_lists, data.flickr_data, data.splits) == ("a", "b", ("val", "test"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        (
+            "b/sentences_val.json",
+            "b/texts.json",
+            "sentences_file is .* name the files sentences_val",
+        ),
+        ("b/sentences_test.json", "c/sentences_test.json", "sentences_file is .* of one folder"),
+        ("[b/sentences_val.json, b", "[c/sentences_val.json, c", "folders b and c"),
+        (
+            "sentences_file: [b/sentences_val.json, b/sentences_test.json]\n",
+            "",
+            r"sentences_file is \[\]",
+        ),
+    ],
+)
+def test_flickr_lists_that_are_named_otherwise_are_refused(tmp_path, old, new, named):
+    with pytest.raises(ValueError, match=named):
+        load_flickr(tmp_path, FLICKR.replace(old, new))
+
+
+@pytest.mark.parametrize("benchmark", ["refclef", "refcoco+"])
+def test_a_slash_for_the_proposals_means_none_and_refclef_has_none(tmp_path, benchmark):
+    text = "test_file: [a.json]\nrefcoco_data: r\ndet_file: '/'\non_bbox: False\n"
+    path = tmp_path / "refer.yaml"
+    path.write_text(text)
+    data = load_config(path, "grounding", defaults={"benchmark": benchmark}).data
+    assert (data.det_file, data.split_by) == (None, "unc")
+    path.write_text(text.replace("'/'", "dets.json"))
+    data = load_config(path, "grounding", defaults={"benchmark": benchmark}).data
+    assert data.det_file == (None if benchmark == "refclef" else "dets.json")
+
+
+def test_a_released_file_without_explanations_is_albefs_own(tmp_path):
+    config = load_text(tmp_path, "train_file: [a.json]\nimage_res: 256\n")
+    (stage,) = config.stages
+    assert (stage.objective, stage.uses_regions) == (("itc_itm_mlm",), False)
+    assert (config.data.pictures, config.data.max_words) == ("cropped", 30)
+    text = "train_file: [a.json]\nadd_gcam: False\nmask_all: True\nmask_size: 64\nmax_words: 40\n"
+    config = load_text(tmp_path, text)
+    assert config.stages[0].objective == ("itc_itm_mlm",)
+    data = config.data
+    assert (data.pictures, data.max_words, data.all_boxes, data.mask_size) == (
+        "whole",
+        40,
+        True,
+        64,
+    )
+
+
+def test_regions_are_not_asked_of_cropped_pictures(tmp_path):
+    with pytest.raises(ValueError, match="set data.pictures: whole"):
+        load_text(tmp_path, SMALL, overrides=["data.pictures=cropped"])
 
 
 def test_released_keys_without_effect_are_reported_once_in_one_line_with_the_reason(caplog):

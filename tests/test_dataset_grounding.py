@@ -91,27 +91,46 @@ def test_left_and_right_are_exchanged_exactly_when_the_picture_is_mirrored(root)
     assert sides == {"left", "right"}
 
 
-def test_only_synonyms_that_say_it_differently_are_drawn(root):
-    phrase = Phrase("a man", synonyms=("man", "?", "guy"), group="man")
-    data = TrainDataset([Record("0.jpg", None, None, (phrase,))], root, TRANSFORM)
-    assert {data[epoch, 0].paraphrase for epoch in range(9)} == {"a guy"}
+def paraphrases(root, rule, *synonyms, group="man"):
+    phrase = Phrase("a man", synonyms=synonyms, group=group)
+    records = [Record("0.jpg", None, None, (phrase,))]
+    data = TrainDataset(records, root, TRANSFORM, paraphrase_rule=rule)
+    return {data[epoch, 0].paraphrase for epoch in range(12)}
+
+
+def test_only_synonyms_that_say_it_differently_are_drawn_of_whole_words(root):
+    assert paraphrases(root, "whole_words", "man", "?", "guy") == {"a guy"}
+    assert paraphrases(root, "whole_words", "guy", group="dog") == {None}
+
+
+def test_as_released_every_list_of_synonyms_gives_a_paraphrase(root):
+    assert paraphrases(root, "released", "man", "?", "guy") == {"a man", "a", "a guy"}
+    assert paraphrases(root, "released", "guy", group="dog") == {"a man"}
+    assert paraphrases(root, "released") == {None}
 
 
 def test_a_degenerate_box_is_redrawn_from_the_records_other_boxes(root):
-    boxes = [(9.0, 9.0, 9.0, 30.0), (200.0, 0.0, 300.0, 9.0), OTHER]
+    boxes = [(9.0, 9.0, 9.0, 30.0), (30.0, 9.0, 5.0, 20.0), OTHER]
     data = TrainDataset([record(boxes=boxes)], root, TrainTransform(32, 16, False))
     expected = TrainDataset([record(boxes=[OTHER])], root, TrainTransform(32, 16, False))[0, 0]
     for epoch in range(6):
         assert torch.equal(data[epoch, 0].region_mask, expected.region_mask)
 
 
-@pytest.mark.parametrize(
-    "box", [(9.0, 9.0, 9.0, 30.0), (100.0, 0.0, 120.0, 9.0), (30.0, 9.0, 5.0, 20.0)]
-)
-def test_a_record_without_a_usable_box_is_reported_not_trained_on(root, box):
-    data = TrainDataset([record(boxes=[box])], root, TRANSFORM)
-    with pytest.raises(ValueError, match=r"train\.json\[0\]: no box of 'a man on the left'.*80x60"):
-        data[0, 0]
+@pytest.mark.parametrize("box", [(9.0, 9.0, 9.0, 30.0), (30.0, 9.0, 5.0, 20.0)])
+def test_a_record_without_a_usable_box_has_an_empty_region_and_says_so(root, box):
+    sample = TrainDataset([record(boxes=[box])], root, TRANSFORM)[0, 0]
+    assert sample.region_mask.shape == (16, 16)
+    assert not sample.region_mask.any()
+    (fault,) = sample.faults
+    assert fault.startswith("train.json[0]: no box of 'a man on the left' covers a pixel of 0.jpg")
+    assert fault.endswith("its region is empty")
+
+
+def test_boxes_are_not_looked_at_without_regions(root):
+    transform = TrainTransform(32, 16, regions=False)
+    sample = TrainDataset([record(boxes=[(9, 9, 9, 9)])], root, transform)[0, 0]
+    assert (sample.region_mask, sample.faults) == (None, [])
 
 
 @given(
@@ -125,20 +144,37 @@ def test_usable_boxes_lie_in_the_picture_and_cover_a_pixel(boxes, size):
         assert 0 <= int(y1) < int(y2) <= height
 
 
-def test_boxes_for_another_size_of_the_picture_are_reported(root):
-    squashed = Record("0.jpg", 500, 375, (Phrase("a man", boxes=(BOX,)),), source="val.json[3]")
-    message = r"val\.json\[3\]: boxes are for 0\.jpg of 500x375 pixels, the file has 80x60"
-    with pytest.raises(ValueError, match=message):
-        TrainDataset([squashed], root, TRANSFORM)[0, 0]
-    with pytest.raises(ValueError, match=message):
-        EvalDataset([squashed], root, EvalTransform(32), 30)[0]
+def squashed() -> Record:
+    return Record("0.jpg", 160, 120, (Phrase("a man", boxes=(BOX,)),), source="val.json[3]")
 
 
-def test_a_phrase_that_cleans_to_nothing_is_named_with_its_record(root):
-    with pytest.raises(ValueError, match=r"train\.json\[0\]: phrase '\?!' has no word left"):
-        TrainDataset([record(text="?!")], root, TRANSFORM)[0, 0]
-    with pytest.raises(ValueError, match=r"train\.json\[0\]: phrase '\?!' has no word left"):
-        EvalDataset([record(text="?!")], root, EvalTransform(32), 30)[0]
+def test_boxes_for_another_size_of_the_picture_are_refused_in_training(root):
+    message = r"val\.json\[3\]: boxes are for 0\.jpg of 160x120 pixels, the file has 80x60"
+    with pytest.raises(ValueError, match=message):
+        TrainDataset([squashed()], root, TRANSFORM)[0, 0]
+
+
+@pytest.mark.parametrize(("stated", "size"), [(True, (120, 160)), (False, (60, 80))])
+def test_points_are_found_in_the_stated_size_or_in_the_pictures(root, stated, size):
+    data = EvalDataset([squashed(), record(0)], root, EvalTransform(32), 30, stated_size=stated)
+    assert data[0].size == size
+    (fault,) = data[0].faults
+    assert "boxes are for 0.jpg of 160x120 pixels, the file has 80x60" in fault
+    # Records of one picture that state different sizes are items of their own.
+    assert len(data) == (2 if stated else 1)
+    assert data[len(data) - 1].size == (60, 80)
+
+
+def test_a_phrase_that_cleans_to_nothing_is_read_as_cls_alone_and_named(root, tokenizer):
+    fault = "train.json[0]: phrase '?!' has no word; it is read as [CLS] alone"
+    sample = TrainDataset([record(text="?!")], root, TRANSFORM)[0, 0]
+    assert (sample.phrase, sample.faults) == ("", [fault])
+    batch = TrainCollate(tokenizer, 25, 16)([sample])
+    assert batch["text_ids"].tolist() == [[tokenizer.cls_token_id]]
+    assert batch["faults"] == [fault]
+    data = EvalDataset([record(text="?!")], root, EvalTransform(32), 30)
+    assert (data[0].phrase, data[0].faults) == ([""], [fault])
+    assert EvalCollate(tokenizer)([data[0]])["faults"] == [fault]
 
 
 def test_a_missing_picture_is_named_with_its_record_and_remedy(root):
@@ -272,10 +308,12 @@ def test_evaluation_boxes_stay_as_annotated_even_over_the_edge(root):
     np.testing.assert_array_equal(sample.boxes[0], [over])
 
 
-def test_an_evaluation_phrase_whose_boxes_lie_outside_the_picture_is_reported(root):
-    data = EvalDataset([record(boxes=[(90.0, 5.0, 99.0, 9.0)])], root, EvalTransform(32), 30)
-    with pytest.raises(ValueError, match=r"train\.json\[0\]: no box of"):
-        data[0]
+def test_an_evaluation_phrase_whose_boxes_lie_outside_the_picture_counts_and_is_named(root):
+    outside = (90.0, 5.0, 99.0, 9.0)
+    sample = EvalDataset([record(boxes=[outside])], root, EvalTransform(32), 30)[0]
+    np.testing.assert_array_equal(sample.boxes[0], [outside])
+    (fault,) = sample.faults
+    assert fault.startswith("train.json[0]: ") and "has no area in the picture" in fault
 
 
 def test_evaluation_phrases_are_cut_to_the_benchmarks_words(root):

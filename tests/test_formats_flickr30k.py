@@ -183,6 +183,20 @@ def test_info_ground_files_need_neither_sizes_nor_string_ids(tmp_path):
     assert [phrase.phrase_id for phrase in record.phrases] == ["7"]
 
 
+def test_the_ids_may_lie_in_a_folder_of_their_own_and_empty_lists_of_boxes_be_kept(tmp_path):
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists" / "val.txt").write_text("11\n")
+    write_json(
+        tmp_path / "bounding_boxes_val.json", {"11": {"boxes": {"7": [[1, 2, 3, 4]], "8": []}}}
+    )
+    phrases = [{"phrase": name, "phrase_id": name} for name in ("7", "8", "0")]
+    write_json(tmp_path / "sentences_val.json", {"11": [{"phrases": phrases}]})
+    (boxed,) = flickr30k.read(tmp_path, "val", tmp_path / "lists")
+    (every,) = flickr30k.read(tmp_path, "val", tmp_path / "lists", empty=True)
+    assert [phrase.phrase_id for phrase in boxed.phrases] == ["7"]
+    assert [phrase.boxes for phrase in every.phrases] == [((1.0, 2.0, 3.0, 4.0),), ()]
+
+
 def test_an_image_without_annotation_is_named(tmp_path):
     (tmp_path / "val.txt").write_text("11\n")
     write_json(tmp_path / "bounding_boxes_val.json", {})

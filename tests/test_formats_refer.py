@@ -86,14 +86,15 @@ def test_refcoco_plus_joins_the_list_with_box_size_split_and_image_id(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("written", "reported"), [("val", "val"), ("test", "test"), ("testB", "test")]
+    ("written", "reported"),
+    [("val", "val"), ("test", "test"), ("testB", "test"), ("my_test", "test"), ("val2", "val2")],
 )
 def test_refclef_takes_its_split_from_the_list_and_reports_every_test_as_test(
     tmp_path, written, reported
 ):
-    root = write_refer(tmp_path, "refclef", "berkeley", [REF])
+    root = write_refer(tmp_path, "refclef", "unc", [REF])
     entry = {"image": "500.jpg", "text": "sky", "ref_id": 5, "split": written}
-    (record,) = refer.read_refclef(write_json(tmp_path / "test.json", [entry]), root)
+    (record,) = refer.read_refclef(write_json(tmp_path / "test.json", [entry]), root, "unc")
     assert record.split == reported
 
 

@@ -147,9 +147,14 @@ def test_broken_files_are_named_with_the_line(run, evaluated, tmp_path):
         results.rescore(tmp_path / "nowhere")
 
 
+def test_a_phrase_without_any_true_box_is_a_miss(run):
+    plain, missed = prediction(1), prediction(2, boxes=(), proposal=(0, 0, 9, 9))
+    assert not missed.hit and missed.proposal_iou == 0 and not missed.proposal_correct
+    rows = results.score_rows(run, [dataclasses.replace(plain, split=missed.split), missed])
+    assert {row["n"] for row in rows if row["metric"] == "pointing"} >= {2}
+
+
 def test_what_cannot_be_scored_or_saved_is_refused(run, tmp_path):
-    with pytest.raises(ValueError, match="no true box"):
-        prediction(1, boxes=())
     with pytest.raises(ValueError, match="prediction 1 cannot be saved"):
         predictions.write_predictions(tmp_path, run, [prediction(1, score=float("nan"))])
     with pytest.raises(ValueError, match="nothing to report"):

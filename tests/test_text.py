@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 
 from dataset.collate import tokenize
 from dataset.record import Phrase
-from dataset.text import clean_caption, load_tokenizer, paraphrase, swap_left_right
+from dataset.text import (
+    clean_caption,
+    load_tokenizer,
+    paraphrase,
+    released_paraphrase,
+    swap_left_right,
+)
 from tests.conftest import GOLDEN
 from tests.dataset_files import write_vocabulary
 
@@ -58,6 +64,20 @@ def test_a_group_of_several_words_is_replaced_as_one():
 )
 def test_without_another_way_to_say_it_there_is_no_paraphrase(group, synonym):
     assert paraphrase(Phrase("a man", group=group), synonym) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "group", "synonym", "expected"),
+    [
+        ("A woman and a man", "man", "guy", "a woguy and a guy"),
+        ("two dogs", "dog", "puppy", "two puppys"),
+        ("a big tree", "dog", "puppy", "a big tree"),
+        ("a cat", "", "x", "xax xcxaxtx"),
+        ("the red car", "Red!", "?", "the car"),
+    ],
+)
+def test_a_released_paraphrase_replaces_text(text, group, synonym, expected):
+    assert released_paraphrase(Phrase(text, group=group), synonym) == expected
 
 
 def test_mirroring_words_exchanges_left_and_right_but_no_parts_of_other_words():

@@ -6,10 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
-from torch.nn import functional
 
 from dataset.transforms import (
     CLIP_MEAN,
@@ -17,7 +14,6 @@ from dataset.transforms import (
     EvalTransform,
     TrainTransform,
     normalise,
-    region_mask,
     resize,
 )
 
@@ -50,39 +46,6 @@ NO = 0.999
 
 def picture(height: int = 40, width: int = 60, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-
-
-def literal_mask(box, size, side, mask_size):
-    """The released rule, step by step."""
-    mask = np.zeros(size, dtype=np.float32)
-    x1, y1, x2, y2 = (int(value) for value in box)
-    mask[y1:y2, x1:x2] = 1
-    mask = cv2.resize(mask, (side, side), interpolation=cv2.INTER_LINEAR)
-    return functional.interpolate(
-        torch.from_numpy(mask)[None, None], size=mask_size, mode="bilinear", align_corners=True
-    )[0, 0]
-
-
-@settings(deadline=None, max_examples=150)
-@given(
-    size=st.tuples(st.integers(1, 300), st.integers(1, 300)),
-    corners=st.tuples(*[st.floats(0, 1)] * 4),
-    side=st.sampled_from([16, 64, 100]),
-    mask_size=st.sampled_from([16, 64, 77]),
-)
-def test_the_region_mask_of_two_profiles_is_the_mask_drawn_and_resized(
-    size, corners, side, mask_size
-):
-    height, width = size
-    left, right = sorted(corners[:2])
-    top, bottom = sorted(corners[2:])
-    box = (left * width, top * height, right * width, bottom * height)
-    expected = literal_mask(box, size, side, mask_size)
-    torch.testing.assert_close(region_mask(box, size, side, mask_size), expected, atol=2e-5, rtol=0)
-
-
-def test_a_box_over_the_whole_picture_gives_a_mask_of_ones():
-    assert region_mask((0, 0, 80, 60), (60, 80), 32, 256).eq(1).all()
 
 
 def test_opencv_bilinear_is_cv2_resize_and_pil_bicubic_is_pillow():
@@ -146,8 +109,13 @@ def test_grayscale_leaves_three_equal_channels():
     assert (levels[..., 0] == levels[..., 2]).all()
 
 
-def test_jitter_at_its_neutral_strengths_leaves_the_picture_alone():
-    transform = TrainTransform(32, 16)
+def test_an_unknown_jitter_rule_lists_the_legal_ones():
+    with pytest.raises(ValueError, match="released, torchvision"):
+        TrainTransform(jitter_rule="none")
+
+
+def test_torchvisions_jitter_at_its_neutral_strengths_leaves_the_picture_alone():
+    transform = TrainTransform(32, 16, jitter_rule="torchvision")
     plain, _, _ = transform(picture(), None, Draws(NO, NO, NO))
     jittered, _, _ = transform(picture(), None, Draws(NO, NO, 0.0))
     # Hue goes through 8-bit HSV, which rounds.
@@ -166,7 +134,8 @@ def test_how_often_pictures_are_flipped_and_grey_is_as_released():
     image = picture(4, 4)
     flips, greys = 0, 0
     for seed in range(400):
-        tensor, _, flipped = TrainTransform(4, 4)(image, None, np.random.default_rng(seed))
+        transform = TrainTransform(4, 4, jitter_rule="torchvision")
+        tensor, _, flipped = transform(image, None, np.random.default_rng(seed))
         levels = denormalise(tensor).astype(int)
         flips += flipped
         greys += (np.ptp(levels, axis=2) <= 1).all()

@@ -28,29 +28,54 @@ def read_ids(path: str | os.PathLike[str]) -> list[str]:
     return [line.removesuffix(".jpg") for line in lines]
 
 
-def files(folder: str | os.PathLike[str], splits: Iterable[str]) -> list[Path]:
-    """The files of some splits, three each: ids, boxes, sentences."""
+def files(
+    folder: str | os.PathLike[str],
+    splits: Iterable[str],
+    lists: str | os.PathLike[str] | None = None,
+) -> list[Path]:
+    """The files of some splits, three each: ids, boxes, sentences.
+
+    Args:
+        lists: folder of the ids, if it is another one.
+    """
     names = ("{}.txt", "bounding_boxes_{}.json", "sentences_{}.json")
-    return [Path(folder, name.format(split)) for split in splits for name in names]
+    folders = (lists or folder, folder, folder)
+    return [
+        Path(where, name.format(split))
+        for split in splits
+        for where, name in zip(folders, names, strict=True)
+    ]
 
 
-def read(folder: str | os.PathLike[str], split: str) -> Iterator[Record]:
+def read(
+    folder: str | os.PathLike[str],
+    split: str,
+    lists: str | os.PathLike[str] | None = None,
+    *,
+    empty: bool = False,
+) -> Iterator[Record]:
     """One record per sentence with at least one boxed phrase; phrases without boxes are left out.
 
     The image is `<id>.jpg`, the record id `<id>#<sentence>`, the phrase id that of the annotation,
     its category the types ("people", or "people/clothing").
     The split is the one asked for, whatever the folder is called.
 
+    Args:
+        lists: see `files`.
+        empty: keep phrases that the boxes file lists with no box at all, which the published
+            evaluation of heat maps counts as misses.
+
     Raises:
         FileNotFoundError, ValueError: naming file, image and key.
     """
-    ids_file, boxes_file, sentences_file = files(folder, [split])
+    ids_file, boxes_file, sentences_file = files(folder, [split], lists)
     ids = read_ids(ids_file)
     annotations = entries.load_json(boxes_file)
     sentences = entries.load_json(sentences_file)
     for image_id in ids:
         annotation = entries.need(annotations, image_id, os.fspath(boxes_file))
         boxes = _boxes(annotation, f"{boxes_file}[{image_id}]")
+        boxes = {name: rows for name, rows in boxes.items() if rows or empty}
         for index, sentence in enumerate(
             entries.need(sentences, image_id, os.fspath(sentences_file))
         ):
@@ -84,7 +109,7 @@ def _phrases(
     phrases = []
     for entry in entries.need(sentence, "phrases", source):
         phrase_id = str(entries.need(entry, "phrase_id", source))
-        if boxes.get(phrase_id):
+        if phrase_id in boxes:
             text = entries.need(entry, "phrase", source)
             start = int(entry.get("start", -1))
             types = "/".join(entry.get("phrase_type") or ())

@@ -230,8 +230,8 @@ def read_refclef(
     refer_root: str | os.PathLike[str],
     split_by: str | None = None,
 ) -> Iterator[Record]:
-    """RefCLEF: as `read_refcoco_plus`, with the entry's own split; every "test..." is reported as
-    "test"."""
+    """RefCLEF: as `read_refcoco_plus`, with the entry's own split, which is reported as "test" if
+    that is in it ("testA", "testAB")."""
     yield from _read_list(test_file, *files(refer_root, "refclef", split_by), own_split=True)
 
 
@@ -254,5 +254,5 @@ def _read_list(
         target = instances.target(number(ref, "ann_id", there), image_id, source)
         phrases = (phrase_of(text, ref_id, (target,)),)
         record = record_of(ref, instances, phrases, refs_file, source)
-        split = "test" if own_split and split.startswith("test") else split
+        split = "test" if own_split and in_split(split, "test") else split
         yield replace(record, image=image, split=split)

@@ -24,6 +24,8 @@ TWIN = tuple(f"{name}_m." for name in MOMENTUM_PAIRS)
 QUEUES = ("image_queue", "text_queue", "queue_ptr")
 # The masked-language head plays no part in an explanation; fine-tuned files may come without it.
 WORD_HEAD = ("text_encoder.cls.",)
+# What the released SelfEQ stage calls the entries of its optimiser and schedule.
+RELATION_OPTIMIZER, RELATION_SCHEDULE = "relation_oprimizer", "relation_lr_scheduler"
 TOKENS = "[CLS] and word pieces, no [SEP]"
 """What a text becomes, as in all published checkpoints; kept in every file of ours."""
 
