@@ -226,28 +226,34 @@ def build_dataset(
             resampling=data.resampling,
         ),
         text,
-        ReferringRules(
-            image_root=data.image_root if training else evaluation_images(config),
-            image_roots=data.image_roots,
-            collections=data.collections if training else (),
-            mask_root=data.mask_root,
-            several_targets=config.several_targets,
-            one_per_record=data.one_per_record,
-            one_orientation=data.sampling == "orientation" and training,
-            masks=config.model.masks and labelled,
-            max_phrases=data.max_phrases,
-            integer_boxes=data.integer_boxes,
-            last_pixel_boxes=data.last_pixel_boxes,
-            stated_sizes=data.stated_sizes,
-            boxes=(config.model.needs_boxes or not training) and labelled,
-            one_per_object=data.one_per_object and training and data.format != "labels",
-            scale_jitter=data.scale_jitter and training,
-            tolerate_corrupt=data.tolerate_corrupt,
-            allow_outside_paths=data.allow_outside_paths,
-            opener=data.opener,
-            strict=data.strict,
-            seed=config.seed,
-        ),
+        data_rules(config, training=training, labelled=labelled),
+    )
+
+
+def data_rules(config: ReferringConfig, *, training: bool, labelled: bool = True) -> ReferringRules:
+    """What a data set of this configuration makes of its records; arguments as `build_dataset`."""
+    data = config.data
+    return ReferringRules(
+        image_root=data.image_root if training else evaluation_images(config),
+        image_roots=data.image_roots,
+        collections=data.collections if training else (),
+        mask_root=data.mask_root,
+        several_targets=config.several_targets,
+        one_per_record=data.one_per_record,
+        one_orientation=data.sampling == "orientation" and training,
+        masks=config.model.masks and labelled,
+        max_phrases=data.max_phrases,
+        integer_boxes=data.integer_boxes,
+        last_pixel_boxes=data.last_pixel_boxes,
+        stated_sizes=data.stated_sizes,
+        boxes=(config.model.needs_boxes or not training) and labelled,
+        one_per_object=data.one_per_object and training and data.format != "labels",
+        scale_jitter=data.scale_jitter and training,
+        tolerate_corrupt=data.tolerate_corrupt,
+        allow_outside_paths=data.allow_outside_paths,
+        opener=data.opener,
+        strict=data.strict,
+        seed=config.seed,
     )
 
 

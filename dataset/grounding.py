@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from dataset.faults import box_fault, said
+from dataset.faults import NO_BOX, NO_WORD, OTHER_SIZE, Fault, box_fault, said
 from dataset.images import CorruptImageError, load_image, resolve_image
 from dataset.masks import phrase_mask
 from dataset.record import Phrase, Record
@@ -57,17 +57,6 @@ class EvalSample:
     faults: list[str] = field(default_factory=list)
 
 
-def _without_word(phrase: Phrase, record: Record) -> str:
-    return f"{record.source}: phrase {phrase.text!r} has no word; it is read as [CLS] alone"
-
-
-def _without_pixel(phrase: Phrase, record: Record, size: Size) -> str:
-    return (
-        f"{record.source}: no box of {phrase.text!r} covers a pixel of {record.image}"
-        f" ({size[1]}x{size[0]}): {[list(box) for box in phrase.boxes]}; its region is empty"
-    )
-
-
 def check_size(record: Record, size: tuple[int, int]) -> None:
     """Raises ValueError if the record states another size than the picture's (H, W)."""
     if record.width and record.height and (record.height, record.width) != size:
@@ -94,17 +83,40 @@ def usable_boxes(
     return clipped[(corners[:, :2] < corners[:, 2:]).all(axis=1)]
 
 
-def require_boxes(
-    phrase: Phrase, record: Record, size: tuple[int, int], *, whole_pixels: bool
-) -> np.ndarray:
-    usable = usable_boxes(phrase.boxes, size, whole_pixels=whole_pixels)
-    if not len(usable):
-        raise ValueError(
-            f"{record.source}: no box of {phrase.text!r} covers a pixel of {record.image}"
-            f" ({size[1]}x{size[0]}): {[list(box) for box in phrase.boxes]}; boxes are x1, y1, x2,"
-            " y2 in pixels, correct or remove them"
+def word_fault(phrase: Phrase, record: Record, max_words: int) -> Fault | None:
+    """A phrase of which cleaning leaves no word."""
+    if clean_caption(phrase.text, max_words):
+        return None
+    message = f"{record.source}: phrase {phrase.text!r} has no word; it is read as [CLS] alone"
+    return Fault(NO_WORD, message)
+
+
+def region_fault(phrase: Phrase, record: Record, size: Size) -> Fault | None:
+    """A phrase whose boxes cover no pixel of its picture of (H, W), so that its region is empty."""
+    if not phrase.boxes or covers_a_pixel(phrase.boxes, size).any():
+        return None
+    return Fault(
+        NO_BOX,
+        f"{record.source}: no box of {phrase.text!r} covers a pixel of {record.image}"
+        f" ({size[1]}x{size[0]}): {[list(box) for box in phrase.boxes]}; its region is empty",
+    )
+
+
+def evaluation_faults(
+    record: Record, size: Size, *, stated_size: bool, max_words: int
+) -> Iterator[Fault]:
+    """What of a record with a picture of (H, W) cannot be evaluated as annotated."""
+    stated = (record.height, record.width) if record.height and record.width else None
+    used = stated if stated_size and stated else size
+    for phrase in record.phrases:
+        found = (word_fault(phrase, record, max_words), box_fault(phrase, record, used))
+        yield from (fault for fault in found if fault is not None)
+    if stated and stated != size:
+        yield Fault(
+            OTHER_SIZE,
+            f"{record.source}: boxes are for {record.image} of {record.width}x{record.height}"
+            f" pixels, the file has {size[1]}x{size[0]}; points are found in {used[1]}x{used[0]}",
         )
-    return usable
 
 
 class TrainDataset(Dataset[TrainSample]):
@@ -169,12 +181,14 @@ class TrainDataset(Dataset[TrainSample]):
         rng = np.random.default_rng((self.seed, epoch, i))
         record, image, path, corrupt = self._next_good(i)
         phrase = record.phrases[rng.integers(len(record.phrases))]
-        faults: list[str] = []
+        size = (image.shape[0], image.shape[1])
+        found = [word_fault(phrase, record, self.max_words)]
+        if self.transform.regions:
+            found.append(region_fault(phrase, record, size))
+        faults = said(found, strict=self.strict)
         text = clean_caption(phrase.text, self.max_words)
-        if not text:
-            faults.append(said(_without_word(phrase, record), strict=self.strict))
         alternative = self._paraphrase(phrase, rng)
-        boxes = self._region(phrase, record, image.shape[:2], rng, faults)
+        boxes = self._region(phrase, record, size, rng)
         tensor, region, flipped = self.transform(image, boxes, rng)
         if flipped and self.flip_swaps_words:
             text = swap_left_right(text)
@@ -204,12 +218,7 @@ class TrainDataset(Dataset[TrainSample]):
         return usable[rng.integers(len(usable))] if usable else None
 
     def _region(
-        self,
-        phrase: Phrase,
-        record: Record,
-        size: Size,
-        rng: np.random.Generator,
-        faults: list[str],
+        self, phrase: Phrase, record: Record, size: Size, rng: np.random.Generator
     ) -> list[Box] | None:
         """The boxes of the region; where none covers a pixel one of them, an empty region."""
         if not self.transform.regions or not phrase.boxes:
@@ -217,8 +226,6 @@ class TrainDataset(Dataset[TrainSample]):
         check_size(record, size)
         usable = np.flatnonzero(covers_a_pixel(phrase.boxes, size))
         if not len(usable):
-            message = _without_pixel(phrase, record, size)
-            faults.append(said(message, strict=self.strict))
             usable = np.arange(len(phrase.boxes))
         chosen = usable if self.all_boxes else usable[[rng.integers(len(usable))]]
         return [phrase.boxes[i] for i in chosen]
@@ -290,9 +297,11 @@ class EvalDataset(Dataset[EvalSample]):
         size = self._size(first, image)
         sample = EvalSample(self.transform(image), size, str(path), index, [], [], [], [], [], [])
         for record in group:
-            sample.faults += [
-                said(message, strict=self.strict) for message in self._faults(record, image, size)
-            ]
+            own = (image.shape[0], image.shape[1])
+            found = evaluation_faults(
+                record, own, stated_size=self.stated_size, max_words=self.max_words
+            )
+            sample.faults += said(found, strict=self.strict)
             for phrase in record.phrases:
                 sample.phrase.append(clean_caption(phrase.text, self.max_words))
                 sample.phrase_ids.append(phrase.phrase_id)
@@ -307,18 +316,3 @@ class EvalDataset(Dataset[EvalSample]):
         if self.stated_size and record.width and record.height:
             return record.height, record.width
         return image.shape[0], image.shape[1]
-
-    def _faults(self, record: Record, image: np.ndarray, size: Size) -> list[str]:
-        faults = []
-        for phrase in record.phrases:
-            if not clean_caption(phrase.text, self.max_words):
-                faults.append(_without_word(phrase, record))
-            if message := box_fault(phrase, record, size):
-                faults.append(message)
-        own = (image.shape[0], image.shape[1])
-        if record.width and record.height and (record.height, record.width) != own:
-            faults.append(
-                f"{record.source}: boxes are for {record.image} of {record.width}x{record.height}"
-                f" pixels, the file has {own[1]}x{own[0]}; points are found in {size[1]}x{size[0]}"
-            )
-        return faults

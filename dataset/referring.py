@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from dataset.faults import box_fault, contradiction, mask_fault, said
+from dataset.faults import Fault, box_fault, contradiction, mask_fault, require_ordered, said
 from dataset.grounding import check_size
 from dataset.images import CorruptImageError, load_image, resolve_image
 from dataset.masks import phrase_mask, target_masks
@@ -20,7 +20,7 @@ from dataset.record import Phrase, Record
 from dataset.referring_text import EncodedText, ReferringText
 from dataset.referring_transforms import ReferringTransform
 from dataset.scale_jitter import draw_view
-from geometry import clip_boxes, enclosing_box, xyxy_to_cxcywh01
+from geometry import Size, clip_boxes, enclosing_box, xyxy_to_cxcywh01
 
 
 @dataclass(slots=True)
@@ -107,8 +107,44 @@ class ReferringRules:
     strict: bool = False
     seed: int = 42
 
+    def takes(self, record: Record) -> bool:
+        """Whether a record belongs to the data set at all."""
+        return not self.collections or collection_of(record) in self.collections
 
-def _collection(record: Record) -> str:
+    def check(self, phrase: Phrase, record: Record) -> None:
+        """Raises ValueError, naming the record, for a phrase without the box or mask that it
+        needs."""
+        if self.several_targets and phrase.matches_nothing:
+            return
+        if self.boxes and not phrase.boxes:
+            raise ValueError(
+                f"{record.source}: {phrase.text!r} has no box; this data set needs one for every"
+                " expression, leave out those that match nothing"
+            )
+        if self.masks and not phrase.masks:
+            raise ValueError(
+                f"{record.source}: {phrase.text!r} has no mask, and model.masks is true; use"
+                " annotations with masks"
+            )
+
+    def faults(self, phrase: Phrase, record: Record, size: Size) -> list[Fault | None]:
+        """What of a phrase in a picture of (H, W) cannot be used as annotated.
+
+        Raises:
+            ValueError: corners that are exchanged or no numbers.
+        """
+        found: list[Fault | None] = []
+        if self.several_targets:
+            found.append(contradiction(phrase, record))
+        if self.masks:
+            found.append(mask_fault(phrase, record))
+        if self.boxes and not (self.several_targets and phrase.matches_nothing):
+            require_ordered(phrase, record, size)
+            found.append(box_fault(phrase, record, size))
+        return found
+
+
+def collection_of(record: Record) -> str:
     """What the picture is part of, such as "coco"; "" if its list does not say."""
     return record.image_ids[0].partition(":")[0] if record.image_ids else ""
 
@@ -167,11 +203,11 @@ class ReferringDataset(Dataset[ReferringSample]):
             raise ValueError("no expressions in the annotation files; check the paths and splits")
 
     def _rows(self, index: int, record: Record) -> Iterator[tuple[int, int, int]]:
-        if self.rules.collections and _collection(record) not in self.rules.collections:
+        if not self.rules.takes(record):
             return
         self.text.check(record)
         for phrase in record.phrases:
-            self._check(phrase, record)
+            self.rules.check(phrase, record)
         count = len(record.phrases)
         if self.rules.one_per_record:
             starts = [0]
@@ -182,20 +218,6 @@ class ReferringDataset(Dataset[ReferringSample]):
             starts = list(range(0, count, self.rules.max_phrases if self.text.multi_phrase else 1))
         self.split_sizes[record.split] += len(starts)
         yield from ((index, start, stop) for start, stop in pairwise([*starts, count]))
-
-    def _check(self, phrase: Phrase, record: Record) -> None:
-        if self.rules.several_targets and phrase.matches_nothing:
-            return
-        if self.rules.boxes and not phrase.boxes:
-            raise ValueError(
-                f"{record.source}: {phrase.text!r} has no box; this data set needs one for every"
-                " expression, leave out those that match nothing"
-            )
-        if self.rules.masks and not phrase.masks:
-            raise ValueError(
-                f"{record.source}: {phrase.text!r} has no mask, and model.masks is true; use"
-                " annotations with masks"
-            )
 
     def __len__(self) -> int:
         """Number of samples."""
@@ -249,7 +271,7 @@ class ReferringDataset(Dataset[ReferringSample]):
 
     def _path(self, record: Record) -> str:
         outside = self.rules.allow_outside_paths
-        root = self.rules.image_roots.get(_collection(record), self.rules.image_root)
+        root = self.rules.image_roots.get(collection_of(record), self.rules.image_root)
         return str(resolve_image(root, record.image, record.source, allow_outside=outside))
 
     def _sample(self, index: int, rng: np.random.Generator | None) -> ReferringSample:
@@ -265,7 +287,9 @@ class ReferringDataset(Dataset[ReferringSample]):
         size = (image.shape[0], image.shape[1])
         if self.rules.stated_sizes:
             check_size(record, size)
-        faults = self._faults(phrases, record, size)
+        found = [fault for phrase in phrases for fault in self.rules.faults(phrase, record, size)]
+        found += [self.text.fault(phrase, record) for phrase in phrases]
+        faults = said(found, strict=self.rules.strict)
         if rng is None and self.rules.several_targets:
             phrases = tuple(map(_as_evaluated, phrases))
         boxes = [self._boxes(phrase, size) for phrase in phrases if self.rules.boxes]
@@ -305,20 +329,6 @@ class ReferringDataset(Dataset[ReferringSample]):
             target_masks=self._target_masks(singles, size),
             faults=faults,
         )
-
-    def _faults(
-        self, phrases: Sequence[Phrase], record: Record, size: tuple[int, int]
-    ) -> list[str]:
-        """What of a sample cannot be used as annotated; raises where that is to be an error."""
-        found = [self.text.fault(phrase, record) for phrase in phrases]
-        if self.rules.several_targets:
-            found += [contradiction(phrase, record) for phrase in phrases]
-        if self.rules.masks:
-            found += [mask_fault(phrase, record) for phrase in phrases]
-        for phrase in phrases:
-            if self.rules.boxes and not (self.rules.several_targets and phrase.matches_nothing):
-                found.append(box_fault(phrase, record, size))
-        return [said(fault, strict=self.rules.strict) for fault in found if fault is not None]
 
     def _boxes(self, phrase: Phrase, size: tuple[int, int]) -> np.ndarray:
         boxes = np.asarray(phrase.boxes, dtype=np.float64).reshape(-1, 4)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
+from dataset.faults import NO_WORD, Fault
 from dataset.pieces import SentencePieces
 from dataset.record import Phrase, Record
 from dataset.words import Vocabulary
@@ -85,12 +86,13 @@ class ReferringText:
         if len(record.sentence) + 2 > self.max_tokens:
             self._sentence(record)
 
-    def fault(self, phrase: Phrase, record: Record) -> str | None:
-        """What is wrong with an expression that is used all the same: without a word it is padding
-        only to RefCLIP and SimREC, which score it."""
+    def fault(self, phrase: Phrase, record: Record) -> Fault | None:
+        """An expression without a word, which is padding only to RefCLIP and SimREC: they score
+        it."""
         if not isinstance(self.tokenizer, Vocabulary) or self.tokenizer(phrase.text)["input_ids"]:
             return None
-        return f"{record.source}: the expression {phrase.text!r} has no word, read as padding"
+        message = f"{record.source}: the expression {phrase.text!r} has no word, read as padding"
+        return Fault(NO_WORD, message)
 
     def encode(self, record: Record, phrases: tuple[Phrase, ...]) -> EncodedText:
         """The tokens of some phrases of a record: one, or with `multi_phrase` several.

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+from PIL import Image
 
 from dataset.synthetic import write_dataset
 from tests.dataset_files import write_image
@@ -70,7 +71,7 @@ def test_every_fault_of_a_training_list_is_counted_and_named(data, capsys):
         cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
         good = [entry for entry in entries if entry["image"] not in names[:2]]
         good[0]["caption"] = ["?!"]
-        good[1]["bbox"] = [[500, 500, 600, 600]]
+        good[1]["bbox"] = [[30, 30, 30, 60]]
         good[2]["bbox"] = [[-20, 0, 30, 30]]
         good[3]["caption"] = ["red circle " * 60]
         entries += [good[4], good[4]]
@@ -82,14 +83,80 @@ def test_every_fault_of_a_training_list_is_counted_and_named(data, capsys):
     assert code == 1
     assert part["errors"]["file missing"] == 1
     assert part["errors"]["not decodable"] == 1
-    assert part["errors"]["phrase without a word"] == 1
-    assert part["errors"]["no box covers a pixel"] >= 1
+    assert part["warnings"]["phrase without a word"] == 1
+    assert part["warnings"]["no box covers a pixel"] >= 1
     assert part["warnings"]["box sticks out"] >= 1
     assert part["warnings"]["cut at max_words"] == 1
     assert part["warnings"]["cut at the token limit"] >= 1
     assert part["warnings"]["repeated phrase"] == before + spoil.repeated
     assert "train.json[" in part["examples"]["phrase without a word"][0]
     assert "NOT OK" in capsys.readouterr().out
+    strict = check("Pretrain_vg_amc_tiny", data, "--full", "--strict")[1]["errors"]
+    assert strict["phrase without a word"] == 1 and strict["no box covers a pixel"] >= 1
+
+
+def test_what_turns_or_cuts_a_picture_is_said(data):
+    names = list(
+        dict.fromkeys(e["image"] for e in json.loads((data / "vg/train.json").read_text()))
+    )
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for name in names[:2]:
+        with Image.open(data / "images" / name) as picture:
+            square = picture.convert("RGB").resize((64, 64))
+        square.save(data / "images" / name, "JPEG", exif=exif)
+    cut = data / "images" / names[1]
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size - 400])
+    shown = check("Pretrain_vg_amc_tiny", data, "--full")[1]
+    assert shown["warnings"]["turned by its EXIF orientation"] == 2
+    assert "boxes are read in the picture as shown" in str(shown["examples"])
+    assert shown["errors"]["not decodable"] == 1
+    stored = check("Pretrain_vg_amc_tiny", data, "--full", **{"data.opener": "pillow"})[1]
+    assert "boxes are read in the picture as stored" in str(stored["examples"])
+    assert stored["warnings"]["truncated, decoded as far as it goes"] == 1
+    assert "not decodable" not in stored["errors"]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        "reftr/refcoco+_tiny",
+        "reftr/refcoco+_res_tiny",
+        "reftr/flickr30k_tiny",
+        "refclip/refcoco+_tiny",
+        "simrec/refcoco+_tiny",
+        "alvg/grefcoco_tiny",
+        "alvg/refcoco+_tiny",
+    ],
+)
+def test_configurations_of_boxes_and_masks_are_checked_too(config, data):
+    out = data / "report.json"
+    code = check_data.main(
+        [str(CONFIGS / f"{config}.yaml"), "--workers", "1", "--out", str(out),
+         "--set", f"roots.embedded={data}"]
+    )  # fmt: skip
+    parts = json.loads(out.read_text())["parts"]
+    assert code == 0 and len(parts) > 1
+    assert all(part["images"] and part["splits"] for part in parts)
+
+
+def test_what_stops_a_run_of_boxes_stops_the_check_and_what_does_not_is_a_warning(data):
+    def spoil(splits):
+        first, second, third = splits["val"][:3]
+        first["bbox"] = [0, 0, 0, 0]
+        second["bbox"] = [30, 30, -5, -5]
+        third["refs"] = [""]
+
+    edit(data / "anns" / "refcoco+.json", spoil)
+    out = data / "report.json"
+    config = str(CONFIGS / "refclip" / "refcoco+_tiny.yaml")
+    arguments = ["--workers", "1", "--out", str(out), "--set", f"roots.embedded={data}"]
+    assert check_data.main([config, *arguments]) == 1
+    (part,) = [p for p in json.loads(out.read_text())["parts"] if p["part"] == "evaluation: val"]
+    assert part["errors"] == {"stops the run": 1}
+    assert "corners are exchanged" in part["examples"]["stops the run"][0]
+    assert part["warnings"]["no box covers a pixel"] == 1
+    assert part["warnings"]["phrase without a word"] == 1
 
 
 def test_targets_that_contradict_themselves_and_thin_polygons_are_named(data):
@@ -115,9 +182,10 @@ def test_the_header_shows_a_picture_of_another_size_without_decoding_any(data):
     (size,) = {(i["height"], i["width"]) for i in instances["images"] if i["file_name"] == name}
     write_image(data / "images" / name, (size[0] * 2, size[1]))
     code, part = check("Grounding_refcoco_tiny", data, "--sample", "0")
-    assert (code, part["images decoded"]) == (1, 0)
+    assert (code, part["images decoded"]) == (0, 0)
     affected = sum(entry["image"] == name for entry in tests)
-    assert part["errors"] == {"size not as annotated": affected}
+    assert part["warnings"]["another size than annotated"] == affected
+    assert check("Grounding_refcoco_tiny", data, "--sample", "0", "--strict")[0] == 1
 
 
 def test_images_without_proposals_are_errors(data):

@@ -1,16 +1,18 @@
-"""Is everything there, before a job is paid for: the data of a training or evaluation config.
+"""Is everything there, before a job is paid for: the data of a configuration of any script.
 
     python -m tools.check_data configs/Pretrain_vg.yaml [--full | --sample N] [--out report.json]
+    python -m tools.check_data configs/reftr/refcoco.yaml --data data
     python -m tools.check_data refcoco+ --data data
 
 Instead of a configuration the name of a data set, of a system whose folder tree is checked, or both
 ("reftr/refcoco+") says which lists.
 
-Read as the scripts read it. Of every image: does the file exist, and has it the annotated size; of
-a sample, or with --full of all: can it be decoded completely. Of every phrase: words left after
-cleaning, cut at the limits of words and tokens, a box that covers a pixel, boxes that stick out,
-repetitions. Prints a table; the exit code is 1 if anything would stop a run. What only costs
-quality is a warning.
+Read as the scripts read it, and asked what they ask. Of every image: does the file exist, does EXIF
+turn it; of a sample, or with --full of all: can it be decoded, and completely. Of every record:
+its stated size, its sentence. Of every phrase: words left after cleaning, cut at the limits of
+words and tokens, a box that covers a pixel, boxes that stick out, masks, repetitions. Prints a
+table; the exit code is 1 if anything would stop a run. What is used otherwise than annotated, or
+only costs quality, is a warning; with --strict the former stops a run, and is an error here, too.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ import random
 import sys
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -38,40 +40,43 @@ from transformers import PreTrainedTokenizerBase
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import utils
-from cli import check_vocabulary, run_script
-from configs import load_config
+from cli import STRICT_HELP, check_vocabulary, run_script
+from configs import ReferringConfig, load_config
 from configs.mapping import parse_yaml
 from configs.schema import GroundingConfig, PretrainConfig
 from configs.trees import root_overrides
 from dataset.collate import tokenize
-from dataset.faults import contradiction, mask_fault
-from dataset.grounding import usable_boxes
+from dataset.faults import CONTRADICTION, NO_BOX, NO_WORD, OTHER_SIZE, THIN
 from dataset.images import CorruptImageError, load_image, resolve_image
 from dataset.record import Phrase, Record
-from dataset.text import clean_caption, load_tokenizer, paraphrase
+from dataset.text import clean_caption, load_tokenizer
+from geometry import Size
 from tools.data_parts import (
     NAMES,
+    STOPS,
     Part,
     data_roots,
     evaluation_parts,
     named_parts,
+    referring_parts,
     training_parts,
 )
 
-Size = tuple[int, int]
 ANNOTATION, MISSING, CORRUPT = "annotations unreadable", "file missing", "not decodable"
-OUTSIDE = "file outside image_root"
-SIZE, EMPTY, NO_BOX = "size not as annotated", "phrase without a word", "no box covers a pixel"
-NO_PROPOSALS = "image without proposals"
+OUTSIDE, NO_PROPOSALS = "file outside image_root", "image without proposals"
+TRUNCATED, TURNED = "truncated, decoded as far as it goes", "turned by its EXIF orientation"
 STICKS_OUT, CUT_WORDS, CUT_TOKENS = "box sticks out", "cut at max_words", "cut at the token limit"
 REPEATED, NO_PARAPHRASE = "repeated phrase", "no paraphrase to learn from"
-NO_MASK, THIN = "mask file missing", "polygon of fewer than three corners"
-CONTRADICTION = "nothing and something meant"
-ERRORS = (ANNOTATION, MISSING, OUTSIDE, CORRUPT, SIZE, EMPTY, NO_BOX, NO_PROPOSALS)
+NO_MASK = "mask file missing"
+ERRORS = (ANNOTATION, MISSING, OUTSIDE, CORRUPT, STOPS, NO_PROPOSALS)
+FAULTS = (NO_WORD, NO_BOX, OTHER_SIZE, THIN, CONTRADICTION)
+"""Used as the released code uses it, or an error of a strict run."""
 EXAMPLES = 5
 _PHRASES_AT_ONCE = 4096
 # Annotators' boxes and rounded sizes are often off by this much, in pixels.
 _TOLERANCE = 1.0
+_ORIENTATION = 0x0112  # EXIF's tag
+_QUARTER_TURNS = (5, 6, 7, 8)
 
 
 class Findings:
@@ -94,7 +99,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "config",
-        help="a Pretrain_*.yaml or Grounding_*.yaml, released or ours; or the name of a data set,"
+        help="any configuration but a detector's, released or ours; or the name of a data set,"
         f" of a system's folder tree, or both: {', '.join(NAMES)}",
     )
     amount = parser.add_mutually_exclusive_group()
@@ -107,6 +112,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--format", default="vg", help="of training lists, if the config is silent")
     parser.add_argument("--benchmark", default="refcoco+", help="if the config does not name one")
     parser.add_argument("--data", help="root of the data; trees of the repositories are known")
+    parser.add_argument("--strict", action="store_true", help=STRICT_HELP)
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="override config")
     args = parser.parse_args(argv)
     if args.sample < 0 or args.workers < 1:
@@ -114,21 +120,26 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
-def read_config(args: argparse.Namespace) -> PretrainConfig | GroundingConfig:
-    """The configuration, whichever of the two kinds it is; told apart by evaluation's own keys."""
+def read_config(args: argparse.Namespace) -> PretrainConfig | GroundingConfig | ReferringConfig:
+    """The configuration, of whichever kind it is; told apart by keys that only one kind has."""
     overrides = [*root_overrides(args.data), *args.set]
-    if is_grounding(Path(args.config)):
+    keys = keys_of(Path(args.config))
+    if "system" in keys:
+        return load_config(args.config, "referring", overrides)
+    if {"benchmark", "test_file", "flickr_data", "explanation"} & keys:
         defaults = {"benchmark": args.benchmark}
         return load_config(args.config, "grounding", overrides, defaults=defaults)
     return load_config(args.config, "pretrain", overrides, defaults={"data.format": args.format})
 
 
-def parts_of(args: argparse.Namespace) -> tuple[PreTrainedTokenizerBase, Iterator[Part]]:
-    """The tokeniser that phrases are counted with, and the parts to check."""
+def parts_of(args: argparse.Namespace) -> tuple[PreTrainedTokenizerBase | None, Iterable[Part]]:
+    """The tokeniser that phrases are counted with, if they are, and the parts to check."""
     if args.config in NAMES and not Path(args.config).is_file():
         named = named_parts(args.config, data_roots(args.data, args.set))
         return load_tokenizer("bert-base-uncased"), named
     config = read_config(args)
+    if isinstance(config, ReferringConfig):
+        return None, referring_parts(config)
     tokenizer = load_tokenizer(config.data.text_encoder)
     check_vocabulary(config, tokenizer)
     if isinstance(config, PretrainConfig):
@@ -136,8 +147,8 @@ def parts_of(args: argparse.Namespace) -> tuple[PreTrainedTokenizerBase, Iterato
     return tokenizer, evaluation_parts(config)
 
 
-def is_grounding(path: Path) -> bool:
-    """Whether a file, or one that it builds on, has a key that only evaluation has."""
+def keys_of(path: Path) -> set[str]:
+    """The top-level keys of a file and of those that it builds on."""
     if not path.is_file():
         raise FileNotFoundError(
             f"{path}: no such configuration file; see configs/, or --help for names of data sets"
@@ -145,23 +156,22 @@ def is_grounding(path: Path) -> bool:
     raw = parse_yaml(path.read_text(encoding="utf-8"), str(path))
     if not isinstance(raw, dict):
         raise ValueError(f"{path}: expected keys and values at the top level")
-    if {"benchmark", "test_file", "flickr_data", "explanation"} & set(raw):
-        return True
-    return "base" in raw and is_grounding(path.parent / str(raw["base"]))
+    below = keys_of(path.parent / str(raw["base"])) if "base" in raw else set()
+    return below | set(raw)
 
 
 def check_part(
-    part: Part, tokenizer: PreTrainedTokenizerBase, args: argparse.Namespace
+    part: Part, tokenizer: PreTrainedTokenizerBase | None, args: argparse.Namespace
 ) -> dict[str, Any]:
     """The report of one part, JSON values only."""
     findings = Findings()
     splits: dict[str, Counter[str]] = {}
-    images: dict[str, str] = {}
+    images: dict[str, tuple[str, str]] = {}
     decoded = 0
     try:
         records = part.read()
         for record in records:
-            images.setdefault(record.image, record.source)
+            images.setdefault(record.image, (part.root_of(record), record.source))
         proposals = None if part.proposals is None else set(part.proposals())
         if not images:
             raise ValueError(f"{part.name}: no records; check the files and the splits asked for")
@@ -174,7 +184,8 @@ def check_part(
         checker.check(records)
         splits = checker.splits
     tolerated = {CORRUPT} if part.tolerate_corrupt else set()
-    errors = {key: findings.counts[key] for key in ERRORS if key not in tolerated}
+    stopping = (*ERRORS, *FAULTS) if part.strict or args.strict else ERRORS
+    errors = {key: findings.counts[key] for key in stopping if key not in tolerated}
     warnings = {key: count for key, count in findings.counts.items() if key not in errors}
     return {
         "part": part.name,
@@ -188,44 +199,71 @@ def check_part(
 
 
 def check_images(
-    images: dict[str, str], part: Part, args: argparse.Namespace, findings: Findings
+    images: dict[str, tuple[str, str]], part: Part, args: argparse.Namespace, findings: Findings
 ) -> tuple[dict[str, Size], int]:
     """Sizes (height, width) of the images that can be opened, and how many were decoded."""
     names = list(images)
     chosen = set(
         names if args.full else random.Random(0).sample(names, min(args.sample, len(names)))
     )
-    resolve = partial(resolve_image, part.image_root, allow_outside=part.allow_outside_paths)
-    tasks = [(resolve, name, images[name], name in chosen) for name in names]
+    resolve = partial(resolve_image, allow_outside=part.allow_outside_paths)
+    tasks = [(resolve, name, *images[name], part.opener, name in chosen) for name in names]
     sizes: dict[str, Size] = {}
     workers = min(args.workers, math.ceil(len(tasks) / 64))
     with ProcessPoolExecutor(workers) as pool:
         results = pool.map(inspect_image, tasks, chunksize=64)
         for name, result in zip(names, tqdm(results, total=len(names), unit="image"), strict=True):
-            if isinstance(result[0], str):
-                findings.add(*result)
-            else:
-                sizes[name] = result
+            size, remarks = result
+            for remark in remarks:
+                findings.add(*remark)
+            if size is not None:
+                sizes[name] = size
     return sizes, len(chosen)
 
 
-def inspect_image(task: tuple[Callable[[str, str], Path], str, str, bool]) -> Any:
-    """(height, width) of an image, or (problem, message); `task` is what finds a file by name and
-    source, name, source, decode."""
-    resolve, name, source, decode = task
+def inspect_image(
+    task: tuple[Callable[[str, str, str], Path], str, str, str, str, bool],
+) -> tuple[Size | None, list[tuple[str, str]]]:
+    """((height, width) as opened, or None; what there is to say, as (problem, message)).
+
+    `task` is what finds a file by root, name and source; name, root, source; opener; decode it?
+    """
+    resolve, name, root, source, opener, decode = task
     try:
-        path = resolve(name, source)
+        path = resolve(root, name, source)
     except FileNotFoundError as error:
-        return MISSING, str(error)
+        return None, [(MISSING, str(error))]
     except ValueError as error:
-        return OUTSIDE, str(error)
+        return None, [(OUTSIDE, str(error))]
+    remarks = []
     try:
-        if decode:
-            return load_image(path, source).shape[:2]
         with Image.open(path) as picture:  # reads the header only
-            return picture.height, picture.width
-    except (CorruptImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        return CORRUPT, f"{source}: {name}: {error}"
+            orientation = picture.getexif().get(_ORIENTATION, 1)
+            size = (picture.height, picture.width)
+        if orientation != 1:
+            frame = "as stored" if opener == "pillow" else "as shown"
+            remarks.append((TURNED, f"{source}: {name}: boxes are read in the picture {frame}"))
+        if orientation in _QUARTER_TURNS and opener != "pillow":
+            size = size[::-1]
+        if decode:
+            size = load_image(path, source, opener).shape[:2]
+            remarks += _truncated(path, name, source, opener)
+    except CorruptImageError as error:
+        return None, [*remarks, (CORRUPT, str(error))]
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        return None, [*remarks, (CORRUPT, f"{source}: {name}: {error}")]
+    return size, remarks
+
+
+def _truncated(path: Path, name: str, source: str, opener: str) -> list[tuple[str, str]]:
+    """What a decoder that goes as far as it can does not say."""
+    if opener == "shown":
+        return []
+    try:
+        load_image(path, source, "shown")
+    except CorruptImageError as error:
+        return [(TRUNCATED, f"{source}: {name}: {error.__cause__}")]
+    return []
 
 
 class Checker:
@@ -241,7 +279,7 @@ class Checker:
         findings: Findings,
         sizes: dict[str, Size],
         proposals: set[str] | None,
-        tokenizer: PreTrainedTokenizerBase,
+        tokenizer: PreTrainedTokenizerBase | None,
     ) -> None:
         self.part, self.findings, self.sizes = part, findings, sizes
         self.proposals, self.tokenizer = proposals, tokenizer
@@ -262,32 +300,28 @@ class Checker:
         if repeated := len(self._seen) - len(np.unique(np.frombuffer(self._seen, np.int64))):
             self.findings.counts[REPEATED] = repeated
         pairs = sum(counts["with paraphrase"] for counts in self.splits.values())
-        if self.part.paraphrases and not pairs:
+        if self.part.paraphrases is not None and not pairs:
             self.findings.add(NO_PARAPHRASE, f"{self.part.name}: selfeq is trained on this list")
 
     def _check_record(self, record: Record, counts: Counter[str]) -> None:
         size = self.sizes.get(record.image)
-        annotated = (record.height, record.width)
-        if size and all(annotated) and annotated != size:
-            message = f"{record.source}: {record.image} has {size[1]}x{size[0]} pixels, annotated"
-            self.findings.add(SIZE, f"{message} {record.width}x{record.height}")
+        for fault in self.part.problems(record, size):
+            self.findings.add(*fault)
         if self.proposals is not None and record.record_id not in self.proposals:
             self.findings.add(NO_PROPOSALS, f"{record.source}: image id {record.record_id}")
         for phrase in record.phrases:
             counts["phrases"] += 1
             counts["boxes"] += len(phrase.boxes)
             self._check_text(phrase, record, counts)
-            self._check_targets(phrase, record)
             self._check_mask_files(phrase, record)
             if size:
-                self._check_boxes(phrase, record, size)
+                self._check_edges(phrase, record, size)
 
     def _check_text(self, phrase: Phrase, record: Record, counts: Counter[str]) -> None:
         text = clean_caption(phrase.text, sys.maxsize)
-        if not text:
-            self.findings.add(EMPTY, f"{record.source}: {phrase.text!r}")
-            return
         self._seen.append(hash((record.image, text, phrase.boxes, record.split)))
+        if not self.part.cleaned or not text:
+            return
         kept = clean_caption(text, self.part.max_words)
         if kept != text:
             self.findings.add(CUT_WORDS, f"{record.source}: {phrase.text!r}")
@@ -296,14 +330,10 @@ class Checker:
             self._texts.append((kept, record.source))
             if len(self._texts) == _PHRASES_AT_ONCE:
                 self._check_tokens()
-        usable = (paraphrase(phrase, word, self.part.max_words) for word in phrase.synonyms)
-        counts["with paraphrase"] += any(text is not None for text in usable)
-
-    def _check_targets(self, phrase: Phrase, record: Record) -> None:
-        faults = {THIN: mask_fault(phrase, record), CONTRADICTION: contradiction(phrase, record)}
-        for problem, message in faults.items():
-            if message is not None:
-                self.findings.add(problem, message)
+        if self.part.paraphrases is not None:
+            words = phrase.synonyms
+            usable = (self.part.paraphrases(phrase, word, self.part.max_words) for word in words)
+            counts["with paraphrase"] += any(text is not None for text in usable)
 
     def _check_mask_files(self, phrase: Phrase, record: Record) -> None:
         if self.part.masks is None:
@@ -313,24 +343,16 @@ class Checker:
                 self.findings.add(NO_MASK, f"{record.source}: {self.part.masks / mask}")
 
     def _check_tokens(self) -> None:
+        if self.tokenizer is None:
+            return
         _, mask = tokenize(self.tokenizer, [text for text, _ in self._texts])
         for (text, source), length in zip(self._texts, mask.sum(1).tolist(), strict=True):
             if length > self.part.max_tokens:
                 self.findings.add(CUT_TOKENS, f"{source}: {length} tokens: {text!r}")
         self._texts.clear()
 
-    def _check_boxes(self, phrase: Phrase, record: Record, size: Size) -> None:
+    def _check_edges(self, phrase: Phrase, record: Record, size: Size) -> None:
         height, width = size
-        needed = self.part.boxes and not phrase.matches_nothing
-        # Evaluation judges by boxes as annotated, training draws them in whole pixels.
-        whole_pixels = not self.part.boxes
-        if (phrase.boxes or needed) and not len(
-            usable_boxes(phrase.boxes, size, whole_pixels=whole_pixels)
-        ):
-            boxes = [list(box) for box in phrase.boxes]
-            message = f"{record.source}: {phrase.text!r} in {width}x{height} pixels: {boxes}"
-            self.findings.add(NO_BOX, message)
-            return
         for x1, y1, x2, y2 in phrase.boxes:
             low, high = min(x1, y1), max(x2 - width, y2 - height)
             if low < -_TOLERANCE or high > _TOLERANCE:

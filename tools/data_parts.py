@@ -9,88 +9,202 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
 
-from cli import grounding, pretrain
+from cli import grounding, pretrain, referring
+from cli.texts import load_texts
+from configs import ReferringConfig
 from configs.benchmarks import BENCHMARKS
 from configs.mapping import apply_overrides, parse_yaml
-from configs.schema import GroundingConfig, PretrainConfig
+from configs.schema import GroundingConfig, PretrainConfig, StageConfig
 from configs.trees import roots_below
+from dataset.faults import Fault, box_fault, contradiction, mask_fault, require_ordered
 from dataset.formats import detections, instances_json, read_table, simrec, tuples
-from dataset.record import Record
+from dataset.grounding import check_size, evaluation_faults, region_fault, word_fault
+from dataset.masks import phrase_mask
+from dataset.record import Phrase, Record
+from dataset.referring import ReferringRules, collection_of
+from dataset.referring_text import ReferringText
+from dataset.sources import read_splits
+from dataset.text import PARAPHRASE_RULES
+from geometry import Size
 
 ROOTS_FILE = Path(__file__).resolve().parents[1] / "configs" / "data.yaml"
 _UNLIMITED = sys.maxsize
+STOPS = "stops the run"
+"""The kind of what ends a run, whatever it is told."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
     """Some annotation files that are read together, and the rules that their phrases meet.
 
-    read: the records. image_root: of their pictures. max_words, max_tokens: where phrases are cut.
-    boxes: every phrase needs one (evaluation). paraphrases: the stage learns from them.
-    proposals: image ids, or None. masks: folder of the records' mask files, or None.
-    tolerate_corrupt: pictures that cannot be decoded only cost quality. allow_outside_paths: they
-    may be anywhere.
+    read: the records. problems: what is wrong with one whose picture has (H, W), None if that is
+    not known, by the same functions that the run asks; those of kind STOPS end it, and with
+    `strict` all of them. image_root: of the pictures, or roots by collection. max_words,
+    max_tokens: where phrases are cut. cleaned: words are counted as ALBEF's are. paraphrases: the
+    stage learns from them. proposals: image ids, or None. masks: folder of the records' mask files,
+    or None. opener: how pictures are opened. tolerate_corrupt: pictures that cannot be decoded only
+    cost quality. allow_outside_paths: they may be anywhere.
     """
 
     name: str
     read: Callable[[], Sequence[Record]]
+    problems: Callable[[Record, Size | None], Iterator[Fault]]
     image_root: str
-    max_words: int
-    max_tokens: int
-    boxes: bool
-    paraphrases: bool = False
+    image_roots: Mapping[str, str] = field(default_factory=dict)
+    max_words: int = _UNLIMITED
+    max_tokens: int = _UNLIMITED
+    cleaned: bool = True
+    paraphrases: Callable[[Phrase, str, int], str | None] | None = None
     proposals: Callable[[], Iterable[str]] | None = None
     masks: Path | None = None
+    opener: str = "shown"
+    strict: bool = False
     tolerate_corrupt: bool = False
     allow_outside_paths: bool = False
+
+    def root_of(self, record: Record) -> str:
+        """The folder that a record's picture is relative to."""
+        return self.image_roots.get(collection_of(record), self.image_root)
+
+
+def stopping(check: Callable[..., object], *arguments: object) -> Iterator[Fault]:
+    """What a check of the run raises, as a fault that ends it."""
+    try:
+        check(*arguments)
+    except (ValueError, FileNotFoundError) as error:
+        yield Fault(STOPS, str(error))
 
 
 def training_parts(config: PretrainConfig) -> Iterator[Part]:
     """One part per set of files that some stage reads."""
-    stages: dict[tuple[str, ...], list[str]] = {}
+    data = config.data
+    stages: dict[tuple[str, ...], list[StageConfig]] = {}
     for stage in config.stages:
-        stages.setdefault(pretrain.stage_files(config, stage), []).extend(stage.objective)
-    for files, objectives in stages.items():
+        stages.setdefault(pretrain.stage_files(config, stage), []).append(stage)
+    for files, readers in stages.items():
+        regions = any(stage.uses_regions for stage in readers)
+        learns = any("selfeq" in stage.objective for stage in readers)
         yield Part(
             name=", ".join(Path(file).name for file in files) or "(no file)",
-            read=lambda files=files: read_table(files, config.data.format, config.data.cache_dir),
-            image_root=config.data.image_root,
-            max_words=config.data.max_words,
-            max_tokens=config.data.max_tokens,
-            boxes=False,
-            paraphrases="selfeq" in objectives,
-            tolerate_corrupt=config.data.tolerate_corrupt,
-            allow_outside_paths=config.data.allow_outside_paths,
+            read=lambda files=files: read_table(files, data.format, data.cache_dir),
+            problems=partial(_training_problems, regions=regions, max_words=data.max_words),
+            image_root=data.image_root,
+            max_words=data.max_words,
+            max_tokens=data.max_tokens,
+            paraphrases=PARAPHRASE_RULES[data.paraphrase_rule] if learns else None,
+            opener=data.opener,
+            strict=data.strict,
+            tolerate_corrupt=data.tolerate_corrupt,
+            allow_outside_paths=data.allow_outside_paths,
         )
+
+
+def _training_problems(
+    record: Record, size: Size | None, *, regions: bool, max_words: int
+) -> Iterator[Fault]:
+    for phrase in record.phrases:
+        found = [word_fault(phrase, record, max_words)]
+        if regions and size and phrase.boxes:
+            yield from stopping(check_size, record, size)
+            found.append(region_fault(phrase, record, size))
+        yield from (fault for fault in found if fault is not None)
 
 
 def evaluation_parts(config: GroundingConfig) -> Iterator[Part]:
     """One part: the splits of the benchmark that the configuration asks for."""
     benchmark, data = BENCHMARKS[config.benchmark], config.data
     splits = data.splits or benchmark.splits
+    max_words = data.max_words or benchmark.max_words
 
     def read() -> list[Record]:
         return [
             record for record in grounding.read_records(benchmark, config) if record.split in splits
         ]
 
+    def problems(record: Record, size: Size | None) -> Iterator[Fault]:
+        if size is not None:
+            yield from evaluation_faults(
+                record, size, stated_size=benchmark.stated_size, max_words=max_words
+            )
+
     yield Part(
         name=benchmark.name,
         read=read,
+        problems=problems,
         image_root=data.image_root,
-        max_words=data.max_words or benchmark.max_words,
+        max_words=max_words,
         # Evaluation has no limit of its own; the model has no position for a later token.
         max_tokens=config.model.text.max_position_embeddings,
-        boxes=True,
         proposals=(lambda: detections.read(data.det_file)) if data.det_file else None,
+        opener=data.opener,
+        strict=data.strict,
         tolerate_corrupt=data.tolerate_corrupt,
         allow_outside_paths=data.allow_outside_paths,
     )
+
+
+def referring_parts(config: ReferringConfig) -> Iterator[Part]:
+    """A part per stage of the training data, and one per split that is evaluated."""
+    text = referring.text_rules(config, load_texts(config))
+    for stage in config.stages:
+        if stage.data.train:
+            yield _referring_part(stage, text, stage.data.train, training=True)
+    for split, files in config.data.evaluate.items():
+        yield _referring_part(config, text, {split: files}, training=False)
+
+
+def _referring_part(
+    config: ReferringConfig,
+    text: ReferringText,
+    files: Mapping[str, tuple[str, ...]],
+    *,
+    training: bool,
+) -> Part:
+    data, rules = config.data, referring.data_rules(config, training=training)
+
+    def read() -> list[Record]:
+        records = read_splits(files, data.format, data.cache_dir, integer_boxes=data.integer_boxes)
+        return [record for record in records if rules.takes(record)]
+
+    return Part(
+        name=f"{'training' if training else 'evaluation'}: {', '.join(files)}",
+        read=read,
+        problems=partial(_referring_problems, rules=rules, text=text),
+        image_root=rules.image_root,
+        image_roots=rules.image_roots,
+        cleaned=False,
+        opener=data.opener,
+        strict=data.strict,
+        tolerate_corrupt=data.tolerate_corrupt,
+        allow_outside_paths=data.allow_outside_paths,
+    )
+
+
+def _referring_problems(
+    record: Record, size: Size | None, *, rules: ReferringRules, text: ReferringText
+) -> Iterator[Fault]:
+    unusable = list(stopping(text.check, record))
+    yield from unusable
+    if size and rules.stated_sizes:
+        yield from stopping(check_size, record, size)
+    for phrase in record.phrases:
+        yield from stopping(rules.check, phrase, record)
+        if not unusable:
+            yield from stopping(text.encode, record, (phrase,))
+        found = [text.fault(phrase, record)]
+        if size is not None:
+            try:
+                found += rules.faults(phrase, record, size)
+            except ValueError as error:
+                found.append(Fault(STOPS, str(error)))
+            if rules.masks:
+                yield from stopping(phrase_mask, phrase, size, record.source, rules.mask_root)
+        yield from (fault for fault in found if fault is not None)
 
 
 @dataclass(frozen=True)
@@ -110,6 +224,21 @@ class DataList:
     max_words: int = _UNLIMITED
     max_tokens: int = _UNLIMITED
     masks: str | None = None
+
+    def problems(self, record: Record, size: Size | None) -> Iterator[Fault]:
+        """As `Part.problems`, by what the system of the list does."""
+        for phrase in record.phrases:
+            found = [word_fault(phrase, record, sys.maxsize)]
+            if found[0] is not None and self.system in ("reftr", "alvg"):
+                found[0] = Fault(STOPS, f"{record.source}: the expression is empty")
+            found += [contradiction(phrase, record), mask_fault(phrase, record)]
+            if size is not None and not phrase.matches_nothing:
+                unordered = list(stopping(require_ordered, phrase, record, size))
+                found += unordered or [box_fault(phrase, record, size)]
+            yield from (fault for fault in found if fault is not None)
+        # SimVG and ALVG go by the picture, whatever is stated.
+        if size is not None and self.system != "alvg":
+            yield from stopping(check_size, record, size)
 
     @property
     def name(self) -> str:
@@ -216,9 +345,10 @@ def named_parts(name: str, roots: Mapping[str, str]) -> Iterator[Part]:
             yield Part(
                 name=f"{one.name}: {Path(roots[one.root], one.files)} (files: {len(files)})",
                 read=lambda one=one, files=files: list(chain.from_iterable(map(one.read, files))),
+                problems=one.problems,
                 image_root=str(Path(roots[one.images[0]], one.images[1])),
                 max_words=one.max_words,
                 max_tokens=one.max_tokens,
-                boxes=True,
+                opener="opencv",
                 masks=Path(roots[one.root], one.masks) if one.masks else None,
             )
