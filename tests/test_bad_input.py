@@ -215,13 +215,13 @@ def test_a_box_without_area_is_used_and_named_with_both_sizes(own, trained):
         assert "correct or remove it" in message
 
 
-def test_a_box_beside_the_picture_is_a_miss_and_one_with_exchanged_corners_is_refused(own, trained):
-    own[1][1]["bbox"] = [[70, 5, 90, 30]]
+@pytest.mark.parametrize("box", [[70, 5, 90, 30], [20, 20, 10, 30]])
+def test_a_box_beside_the_picture_or_with_exchanged_corners_is_a_miss(own, trained, box):
+    own[1][1]["bbox"] = [box]
+    rows = evaluate_on(own, trained)
+    assert {row["n"] for row in rows if row["metric"] == "pointing"} == {4}
     message = error_of(lambda: evaluate_on(own, trained, overrides=STRICT))
-    assert "[[70.0, 5.0, 90.0, 30.0]] has no area in the picture" in message
-    own[1][1]["bbox"] = [[20, 20, 10, 30]]
-    message = error_of(lambda: evaluate_on(own, trained))
-    assert "'the red square' in 1.jpg (60x50 pixels)" in message and "exchanged" in message
+    assert f"{[list(map(float, box))]} has no area in the picture" in message
 
 
 def test_boxes_of_a_picture_of_another_size_are_named(own, trained):
