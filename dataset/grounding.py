@@ -76,11 +76,15 @@ def usable_boxes(
     `whole_pixels`, less than one pixel after the corners are cut to integers, as masks are drawn.
     """
     height, width = size
-    array = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
-    ordered = np.isfinite(array).all(axis=1) & (array[:, :2] <= array[:, 2:]).all(axis=1)
-    clipped = np.clip(array[ordered], 0, [width, height, width, height])
+    clipped = np.clip(ordered_boxes(boxes), 0, [width, height, width, height])
     corners = integer_corners(clipped, size) if whole_pixels else clipped
     return clipped[(corners[:, :2] < corners[:, 2:]).all(axis=1)]
+
+
+def ordered_boxes(boxes: Sequence[Box]) -> np.ndarray:
+    """The (m, 4) xyxy boxes whose corners are numbers and not exchanged: nothing hits the others."""
+    array = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+    return array[np.isfinite(array).all(axis=1) & (array[:, :2] <= array[:, 2:]).all(axis=1)]
 
 
 def word_fault(phrase: Phrase, record: Record, max_words: int) -> Fault | None:
@@ -306,7 +310,7 @@ class EvalDataset(Dataset[EvalSample]):
                 sample.phrase.append(clean_caption(phrase.text, self.max_words))
                 sample.phrase_ids.append(phrase.phrase_id)
                 # Not clipped: clipping would move the edges that pointing is judged by.
-                sample.boxes.append(np.asarray(phrase.boxes, dtype=np.float64).reshape(-1, 4))
+                sample.boxes.append(ordered_boxes(phrase.boxes))
                 sample.masks.append(phrase_mask(phrase, size, record.source))
                 sample.splits.append(record.split)
                 sample.record_ids.append(record.record_id)
