@@ -82,7 +82,7 @@ def usable_boxes(
 
 
 def ordered_boxes(boxes: Sequence[Box]) -> np.ndarray:
-    """The (m, 4) xyxy boxes whose corners are numbers and not exchanged: nothing hits the others."""
+    """The (m, 4) xyxy boxes whose corners are numbers and in order: nothing hits the others."""
     array = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
     return array[np.isfinite(array).all(axis=1) & (array[:, :2] <= array[:, 2:]).all(axis=1)]
 
