@@ -17,7 +17,6 @@ from dataset.record import Phrase
 
 # Cleaning as ALBEF, AMC and SelfEQ were trained with.
 _CLEANING = str.maketrans({**dict.fromkeys(",.'!?\"()*#:;~", ""), "-": " ", "/": " "})
-_PERSON = re.compile(r"<+person>+")
 _SIDE = re.compile(r"\b(left|right)(most|ward|wards|hand|side)?\b")
 _SPECIAL = {
     "pad_token": "[PAD]",
@@ -45,7 +44,7 @@ def clean_caption(text: str, max_words: int) -> str:
 
     Returns "" if nothing is left, which is read as [CLS] alone.
     """
-    text = _PERSON.sub("person", text.lower().translate(_CLEANING))
+    text = text.lower().translate(_CLEANING).replace("<person>", "person")
     return " ".join(text.split()[:max_words])
 
 

@@ -338,3 +338,9 @@ def test_two_processes_with_4_samples_learn_as_one_with_8(tmp_path):
     assert first.keys() == one.keys()
     for name, gradient in one.items():
         torch.testing.assert_close(first[name], gradient, rtol=1e-3, atol=1e-4, msg=name)
+
+
+def test_a_box_without_area_is_found_by_a_cell_and_no_object_by_none():
+    boxes = torch.tensor([[[[16.0, 16.0, 20.0, 20.0]] * 6] * 6] * 2)
+    found = assign(boxes, torch.tensor([[80.0, 80.0, 0.0, 12.0], [0.0, 0.0, 0.0, 0.0]]))
+    assert found[0].sum() == 1 and not found[1].any()

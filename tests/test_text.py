@@ -28,6 +28,7 @@ from tests.dataset_files import write_vocabulary
         ("left-hand side/top", "left hand side top"),
         ('"Wow!" (really?) *#1: yes; no~', "wow really 1 yes no"),
         ("<person> in  red \n shirt", "person in red shirt"),
+        ("<<person>> waits", "<person> waits"),
         ("...", ""),
     ],
 )

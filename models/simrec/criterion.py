@@ -51,7 +51,7 @@ def assign(boxes: Tensor, target: Tensor) -> Tensor:
     distance = ((cell + 0.5) * STRIDE - wanted[..., :2]).abs()
     inside = (distance < wanted[..., 2:] / 2).all(dim=-1)
     near = (distance < REACH * STRIDE).all(dim=-1)
-    candidate = (inside | near) & (wanted[..., 2:] > 0).all(dim=-1)
+    candidate = (inside | near) & wanted.any(dim=-1)
     overlap = overlaps(boxes, target)
     cost = -OVERLAP_COST * (overlap + 1e-8).log() + FAR * ~(inside & near)
     best = overlap.where(candidate, 0.0).flatten(1).sort(dim=1, descending=True).values
