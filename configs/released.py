@@ -113,6 +113,7 @@ _QUIRKS = {
     "objectives.amc.amc_mean_over": "batch",
     "data.flip_swaps_words": False,
     "data.opener": "pillow",
+    "data.sampling": "interleaved",
     "data.jitter_rule": "released",
     "data.randaugment_rule": "released",
     "data.paraphrase_rule": "released",
@@ -165,6 +166,16 @@ def translate(raw: dict, kind: Kind, path: Path, defaults: dict[str, Any]) -> di
     return nested
 
 
+def take_paths_as_written(raw: dict, path: Path) -> None:
+    """Lets the pictures of a released file without `image_root` be anywhere: its lists hold whole
+    paths. What `data.allow_outside_paths` says itself stays."""
+    data = raw.setdefault("data", {})
+    if data.get("image_root") or "allow_outside_paths" in data:
+        return
+    data["allow_outside_paths"] = True
+    logger.info("%s: no image_root: the paths of pictures are taken as the lists have them", path)
+
+
 def _own_keys(kind: Kind) -> tuple[str, ...]:
     return tuple(f.name for f in fields(PretrainConfig if kind == "pretrain" else GroundingConfig))
 
@@ -192,8 +203,8 @@ _NAMES = {"adamw": "adamw", "cosine": "cosine_epochs"}
 
 
 def _add_released_training(nested: dict, where: str) -> None:
-    """Stages and quirks: those of SelfEQ with a relation file; of AMC with `add_gcam`, which only
-    its file and SelfEQ's have; else of ALBEF's own pre-training."""
+    """Stages and quirks: those of SelfEQ with a relation file; of AMC with `add_gcam: true`; else
+    of ALBEF's own pre-training, on random parts of pictures."""
     for dotted, value in _QUIRKS.items():
         set_by_path(nested, dotted, value, where)
     own, explains = nested.pop("relation", {}), nested.pop("add_gcam", None)
@@ -202,7 +213,7 @@ def _add_released_training(nested: dict, where: str) -> None:
     if not data.get("relation_file"):
         objective = ["itc_itm_mlm", "amc"] if explains else ["itc_itm_mlm"]
         nested["stages"] = [{"objective": objective, "epochs": total}]
-        if explains is None:
+        if not explains:
             data["pictures"] = "cropped"
             data.setdefault("max_words", _ALBEF_WORDS)
         return

@@ -42,7 +42,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import utils
 from cli import STRICT_HELP, check_vocabulary, run_script
 from configs import ReferringConfig, load_config
-from configs.mapping import parse_yaml
+from configs.kinds import benchmark_of, keys_of, kind_of
 from configs.schema import GroundingConfig, PretrainConfig
 from configs.trees import root_overrides
 from dataset.collate import tokenize
@@ -121,13 +121,14 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def read_config(args: argparse.Namespace) -> PretrainConfig | GroundingConfig | ReferringConfig:
-    """The configuration, of whichever kind it is; told apart by keys that only one kind has."""
+    """The configuration, of whichever kind it is."""
     overrides = [*root_overrides(args.data), *args.set]
     keys = keys_of(Path(args.config))
-    if "system" in keys:
+    kind = kind_of(keys)
+    if kind == "referring":
         return load_config(args.config, "referring", overrides)
-    if {"benchmark", "test_file", "flickr_data", "explanation"} & keys:
-        defaults = {"benchmark": args.benchmark}
+    if kind == "grounding":
+        defaults = {"benchmark": benchmark_of(keys, args.benchmark)}
         return load_config(args.config, "grounding", overrides, defaults=defaults)
     return load_config(args.config, "pretrain", overrides, defaults={"data.format": args.format})
 
@@ -145,19 +146,6 @@ def parts_of(args: argparse.Namespace) -> tuple[PreTrainedTokenizerBase | None, 
     if isinstance(config, PretrainConfig):
         return tokenizer, training_parts(config)
     return tokenizer, evaluation_parts(config)
-
-
-def keys_of(path: Path) -> set[str]:
-    """The top-level keys of a file and of those that it builds on."""
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path}: no such configuration file; see configs/, or --help for names of data sets"
-        )
-    raw = parse_yaml(path.read_text(encoding="utf-8"), str(path))
-    if not isinstance(raw, dict):
-        raise ValueError(f"{path}: expected keys and values at the top level")
-    below = keys_of(path.parent / str(raw["base"])) if "base" in raw else set()
-    return below | set(raw)
 
 
 def check_part(
