@@ -23,6 +23,8 @@ from cli.evaluation import (
     evaluate_checkpoints,
     require_predictions,
 )
+from cli.launch_flags import add_launch_flags, adopt_launch_flags
+from cli.released_log import write_released_log
 from configs import load_config, to_dict
 from configs.benchmarks import BENCHMARKS, Benchmark
 from configs.schema import GroundingConfig
@@ -62,6 +64,8 @@ def parse_args(argv: Sequence[str] | None, *, description: str, config: str) -> 
     parser.add_argument("--again", action="store_true", help="evaluate what has results already")
     parser.add_argument("--data", help="root of the data; trees of the repositories are known")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="override config")
+    parser.add_argument("--evaluate", action="store_true", help="as released: it always does")
+    add_launch_flags(parser)
     return parser.parse_args(argv)
 
 
@@ -90,6 +94,7 @@ def main(
             overrides.append(f"{key}={value}")
     utils.setup_logging()
     settings = load_config(args.config, "grounding", overrides, defaults={"benchmark": benchmark})
+    adopt_launch_flags(args)
     device = utils.choose_device(args.device)
     return run(settings, Path(args.checkpoint), Path(args.output_dir), device, again=args.again)
 
@@ -116,7 +121,7 @@ def run(
         files=annotation_files(config),
         tokens=checkpoint.TOKENS,
     )
-    return evaluate_checkpoints(
+    rows = evaluate_checkpoints(
         checkpoints,
         output_dir,
         lambda file: describe(config, file),
@@ -125,6 +130,8 @@ def run(
         annotations=annotation_files(config),
         again=again,
     )
+    write_released_log(output_dir, rows)
+    return rows
 
 
 def build_dataset(config: GroundingConfig) -> EvalDataset:

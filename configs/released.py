@@ -16,6 +16,7 @@ from configs.benchmarks import BENCHMARKS
 from configs.mapping import join, set_by_path, unknown_key
 from configs.model import TextConfig
 from configs.schema import GroundingConfig, PretrainConfig
+from configs.silent import without_effect
 
 Kind = Literal["pretrain", "grounding"]
 
@@ -145,7 +146,7 @@ def translate(raw: dict, kind: Kind, path: Path, defaults: dict[str, Any]) -> di
     where, table = str(path), ALIASES[kind]
     own = _own_keys(kind)
     nested: dict = {}
-    silent: list[str] = []
+    silent: list[tuple[str, str]] = []
     for key, value in raw.items():
         if key in table:
             silent += _place(nested, table[key], key, value, where)
@@ -162,7 +163,7 @@ def translate(raw: dict, kind: Kind, path: Path, defaults: dict[str, Any]) -> di
         if key in raw and key not in table:
             _merge(nested, key, raw[key])
     if silent:
-        logger.info("%s: accepted without effect: %s", path, "; ".join(silent))
+        logger.info("%s: accepted without effect: %s", path, without_effect(silent))
     return nested
 
 
@@ -180,8 +181,10 @@ def _own_keys(kind: Kind) -> tuple[str, ...]:
     return tuple(f.name for f in fields(PretrainConfig if kind == "pretrain" else GroundingConfig))
 
 
-def _place(nested: dict, target: Any, key: str, value: Any, where: str) -> Iterator[str]:
-    """Puts one released value where it belongs; yields a text for each that has no effect."""
+def _place(
+    nested: dict, target: Any, key: str, value: Any, where: str
+) -> Iterator[tuple[str, str]]:
+    """Puts one released value where it belongs; yields (key, reason) for each without effect."""
     if isinstance(target, tuple):
         prefix, table = target
         set_by_path(nested, prefix, {}, where)
@@ -192,7 +195,7 @@ def _place(nested: dict, target: Any, key: str, value: Any, where: str) -> Itera
             goal = goal if goal.startswith(NO_EFFECT) else f"{prefix}.{goal}"
             yield from _place(nested, goal, f"{key}.{inner}", inner_value, where)
     elif target.startswith(NO_EFFECT):
-        yield f"{key} ({target.removeprefix(NO_EFFECT)})"
+        yield key, target.removeprefix(NO_EFFECT)
     elif value is not None:
         name = _NAMES.get(str(value).lower()) if target.endswith(".name") else None
         set_by_path(nested, target, name or value, where)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from configs.checks import require
 from configs.mapping import join, set_by_path, unknown_key
+from configs.silent import without_effect
 
 logger = logging.getLogger(__name__)
 
@@ -133,17 +134,17 @@ def translate_refclip(raw: Mapping[str, Any], where: str) -> dict[str, Any]:
     """
     nested: dict[str, Any] = {}
     parts: dict[str, Any] = {}
-    silent: list[str] = []
+    silent: list[tuple[str, str]] = []
     for block in BLOCKS:
         for key, value in (raw.get(block) or {}).items():
-            name, place = f"{block}.{key}", join(where, f"{block}.{key}")
+            place = join(where, f"{block}.{key}")
             match KEYS[block].get(key):
                 case To(path):
                     set_by_path(nested, path, value, where)
                 case Part(part):
                     parts[part] = value
                 case Silent(reason):
-                    silent.append(f"{name} ({reason})")
+                    silent.append((f"{block}.{key}", reason))
                 case Fixed(only, remedy):
                     require(value == only, f"{place}: {value!r} is not known here; {remedy}")
                 case None:
@@ -153,7 +154,7 @@ def translate_refclip(raw: Mapping[str, Any], where: str) -> dict[str, Any]:
     _add_data(nested, parts, where)
     if parts.get("use_glove"):
         logger.info("%s: MODEL.USE_GLOVE: model.init.words names the vectors, not spaCy", where)
-    logger.info("%s: accepted without effect: %s", where, "; ".join(silent))
+    logger.info("%s: accepted without effect: %s", where, without_effect(silent))
     return nested | {key: value for key, value in raw.items() if key not in BLOCKS}
 
 
