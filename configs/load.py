@@ -83,9 +83,9 @@ def load_config(
         )
     where = str(path)
     raw = _read_with_base(path)
-    flat = kind in ("pretrain", "grounding") and is_released(raw, kind)
-    if flat:
-        raw = translate(raw, kind, path, defaults)
+    flat = False
+    if kind in ("pretrain", "grounding") and is_released(raw, kind):
+        raw, flat = translate(raw, kind, path, defaults), True
     elif kind == "referring" and is_released_refclip(raw):
         raw = _merge(_read_with_base(REFCLIP_BASE), translate_refclip(raw, where))
     for dotted, value in defaults.items():
