@@ -108,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> list[dict] | None:
     return None
 
 
-def default_folder(path: Path, extra: Sequence[str]) -> Path:
+def default_folder(path: Path, extra: Sequence[str] = ()) -> Path:
     """runs/SYSTEM/NAME of a configuration; of ResNet-101 another one than of ResNet-50."""
     return Path("runs", path.parent.name, path.stem + "_r101" * (R101[0] in extra))
 
