@@ -30,6 +30,7 @@ from configs.benchmarks import BENCHMARKS, Benchmark
 from configs.schema import GroundingConfig
 from configs.trees import root_overrides
 from dataset.formats import detections, flickr30k, refer
+from dataset.formats.refer_agreement import Agreement
 from dataset.grounding import EvalDataset
 from dataset.loader import make_eval_loader
 from dataset.record import Record
@@ -138,7 +139,9 @@ def build_dataset(config: GroundingConfig) -> EvalDataset:
     """The expressions of the configured benchmark and splits, by the benchmark's protocol."""
     benchmark, data = BENCHMARKS[config.benchmark], config.data
     splits = data.splits or benchmark.splits
-    records = [record for record in read_records(benchmark, config) if record.split in splits]
+    agreement = Agreement()
+    read = read_records(benchmark, config, agreement)
+    records = [record for record in read if record.split in splits]
     if not records:
         raise ValueError(
             f"{config.benchmark}: the annotation files have no expression of {', '.join(splits)}"
@@ -153,6 +156,7 @@ def build_dataset(config: GroundingConfig) -> EvalDataset:
         allow_outside_paths=data.allow_outside_paths,
         opener=data.opener,
         strict=data.strict,
+        known_faults=agreement.faults,
     )
 
 
@@ -170,8 +174,11 @@ def annotation_files(config: GroundingConfig) -> list[Path]:
     return [file for file in dict.fromkeys(files) if file.is_file()]
 
 
-def read_records(benchmark: Benchmark, config: GroundingConfig) -> Iterable[Record]:
-    """All records of the configured files, split by split or file by file."""
+def read_records(
+    benchmark: Benchmark, config: GroundingConfig, agreement: Agreement | None = None
+) -> Iterable[Record]:
+    """All records of the configured files, split by split or file by file; `agreement` learns how
+    lists of RefCOCO+ and RefCLEF fit to their references."""
     data = config.data
     if benchmark.reader == "flickr30k":
         return chain.from_iterable(
@@ -180,7 +187,7 @@ def read_records(benchmark: Benchmark, config: GroundingConfig) -> Iterable[Reco
         )
     read = READERS[benchmark.name.removeprefix("embedded/")]
     return chain.from_iterable(
-        read(file, data.refcoco_data, data.split_by) for file in data.test_file
+        read(file, data.refcoco_data, data.split_by, agreement) for file in data.test_file
     )
 
 

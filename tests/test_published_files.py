@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ import Pretrain_vg
 import test
 import train
 from configs import load_config, to_dict
+from dataset.formats import refer
 from tests import published_tree
 from tests.published_tree import RELEASED
 from tests.script_runs import CONFIGS, evaluate
@@ -173,3 +175,53 @@ def test_published_files_are_checked_before_a_run(name, more, at_home, workplace
     words = [] if "refclip" in name else ["--set", *small(workplace)[1:]]
     code = check_data.main([str(path), "--workers", "1", "--sample", "5", *more, *words])
     assert code == 0, capsys.readouterr().out
+
+
+def renumbered(tree: Path, folder: Path, number) -> list[str]:
+    """Overrides: a REFER folder with RefCLEF's references numbered otherwise, by `berkeley`."""
+    source = tree / "data/refclef"
+    target = folder / "refer/refclef"
+    target.mkdir(parents=True)
+    refs = refer.load_refs(source / "refs(unc).p")
+    numbers = {ref["ref_id"]: number(ref["ref_id"], len(refs)) for ref in refs}
+    refer.save_refs(
+        target / "refs(berkeley).p", [ref | {"ref_id": numbers[ref["ref_id"]]} for ref in refs]
+    )
+    (target / "instances.json").symlink_to(source / "instances.json")
+    return [f"data.refcoco_data={folder / 'refer'}", "data.split_by=berkeley"]
+
+
+def check(path: Path, overrides: list[str], *more: str) -> int:
+    refclef = ["--benchmark", "refclef", "--workers", "1", "--sample", "2"]
+    return check_data.main([str(path), *refclef, *more, "--set", *overrides])
+
+
+def test_a_list_of_other_references_is_an_error_before_a_run(at_home, trained, tmp_path, capsys):
+    path = published_tree.copy_config(at_home, "amc/Grounding_refclef.yaml")
+    model, words = small(trained.parent)
+    overrides = [words, *renumbered(at_home, tmp_path, lambda ref_id, n: ref_id + 10 * n)]
+    assert check(path, overrides) == 1
+    said = capsys.readouterr().out
+    assert ", 0 ref_ids found" in said and "data.split_by says which references" in said
+    with pytest.raises(ValueError, match=r"ref_ids are not in .*refs\(berkeley\)\.p"):
+        file = trained / "checkpoint_01.pth"
+        evaluate(
+            grounding_eval_singlegpu_refclef, path, file, tmp_path, overrides=[model, *overrides]
+        )
+
+
+def test_references_of_other_pictures_are_counted_and_named(at_home, trained, tmp_path, capsys):
+    path = published_tree.copy_config(at_home, "amc/Grounding_refclef.yaml")
+    model, words = small(trained.parent)
+    overrides = [words, *renumbered(at_home, tmp_path, lambda ref_id, n: n + 1 - ref_id)]
+    assert check(path, overrides) == 0
+    said = capsys.readouterr().out
+    assert "reference of another picture and text" in said and "data.split_by says" in said
+    assert check(path, overrides, "--strict") == 1
+    file = trained / "checkpoint_01.pth"
+    run = partial(
+        evaluate, grounding_eval_singlegpu_refclef, path, file, overrides=[model, *overrides]
+    )
+    rows = run(tmp_path / "out")
+    assert any("expressions not as annotated" in row["note"] for row in rows)
+    assert "data.split_by says" in (tmp_path / "out/checkpoint_01/faults.txt").read_text()

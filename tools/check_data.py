@@ -46,7 +46,7 @@ from configs.kinds import benchmark_of, keys_of, kind_of
 from configs.schema import GroundingConfig, PretrainConfig
 from configs.trees import root_overrides
 from dataset.collate import tokenize
-from dataset.faults import CONTRADICTION, NO_BOX, NO_WORD, OTHER_SIZE, THIN
+from dataset.faults import CONTRADICTION, NO_BOX, NO_WORD, OTHER_REFERENCE, OTHER_SIZE, THIN
 from dataset.images import CorruptImageError, load_image, resolve_image
 from dataset.record import Phrase, Record
 from dataset.text import clean_caption, load_tokenizer
@@ -69,7 +69,7 @@ STICKS_OUT, CUT_WORDS, CUT_TOKENS = "box sticks out", "cut at max_words", "cut a
 REPEATED, NO_PARAPHRASE = "repeated phrase", "no paraphrase to learn from"
 NO_MASK = "mask file missing"
 ERRORS = (ANNOTATION, MISSING, OUTSIDE, CORRUPT, STOPS, NO_PROPOSALS)
-FAULTS = (NO_WORD, NO_BOX, OTHER_SIZE, THIN, CONTRADICTION)
+FAULTS = (NO_WORD, NO_BOX, OTHER_SIZE, OTHER_REFERENCE, THIN, CONTRADICTION)
 """Used as the released code uses it, or an error of a strict run."""
 EXAMPLES = 5
 _PHRASES_AT_ONCE = 4096

@@ -55,7 +55,8 @@ _PARTS = {
     "flickr30k": "flickr30k", "grefcoco": "grefcoco", "mixed": "large_pretrain_mixed",
     "mixed_coco_all": "large_pretrain_coco", "refcoco-unc": "refcoco",
     "refcoco-unc_vgtr": "refcoco", "refcocog-google": "refcocog_google",
-    "refcocog-umd": "refcocog_umd", "refcocoplus-unc": "refcoco+", "referitgame-berkeley": "referit", "misc": "base",
+    "refcocog-umd": "refcocog_umd", "refcocoplus-unc": "refcoco+",
+    "referitgame-berkeley": "referit", "misc": "base",
 }  # fmt: skip
 
 WITHOUT_RECIPE: dict[str, tuple[str, str]] = {
