@@ -23,11 +23,14 @@ from cli.evaluation import (
     evaluate_checkpoints,
     require_predictions,
 )
+from cli.launch_flags import add_launch_flags, adopt_launch_flags
+from cli.released_log import write_released_log
 from configs import load_config, to_dict
 from configs.benchmarks import BENCHMARKS, Benchmark
 from configs.schema import GroundingConfig
 from configs.trees import root_overrides
 from dataset.formats import detections, flickr30k, refer
+from dataset.formats.refer_agreement import Agreement
 from dataset.grounding import EvalDataset
 from dataset.loader import make_eval_loader
 from dataset.record import Record
@@ -62,6 +65,8 @@ def parse_args(argv: Sequence[str] | None, *, description: str, config: str) -> 
     parser.add_argument("--again", action="store_true", help="evaluate what has results already")
     parser.add_argument("--data", help="root of the data; trees of the repositories are known")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="override config")
+    parser.add_argument("--evaluate", action="store_true", help="as released: it always does")
+    add_launch_flags(parser)
     return parser.parse_args(argv)
 
 
@@ -90,6 +95,7 @@ def main(
             overrides.append(f"{key}={value}")
     utils.setup_logging()
     settings = load_config(args.config, "grounding", overrides, defaults={"benchmark": benchmark})
+    adopt_launch_flags(args)
     device = utils.choose_device(args.device)
     return run(settings, Path(args.checkpoint), Path(args.output_dir), device, again=args.again)
 
@@ -116,7 +122,7 @@ def run(
         files=annotation_files(config),
         tokens=checkpoint.TOKENS,
     )
-    return evaluate_checkpoints(
+    rows = evaluate_checkpoints(
         checkpoints,
         output_dir,
         lambda file: describe(config, file),
@@ -125,13 +131,17 @@ def run(
         annotations=annotation_files(config),
         again=again,
     )
+    write_released_log(output_dir, rows)
+    return rows
 
 
 def build_dataset(config: GroundingConfig) -> EvalDataset:
     """The expressions of the configured benchmark and splits, by the benchmark's protocol."""
     benchmark, data = BENCHMARKS[config.benchmark], config.data
     splits = data.splits or benchmark.splits
-    records = [record for record in read_records(benchmark, config) if record.split in splits]
+    agreement = Agreement()
+    read = read_records(benchmark, config, agreement)
+    records = [record for record in read if record.split in splits]
     if not records:
         raise ValueError(
             f"{config.benchmark}: the annotation files have no expression of {', '.join(splits)}"
@@ -146,6 +156,7 @@ def build_dataset(config: GroundingConfig) -> EvalDataset:
         allow_outside_paths=data.allow_outside_paths,
         opener=data.opener,
         strict=data.strict,
+        known_faults=agreement.faults,
     )
 
 
@@ -163,8 +174,11 @@ def annotation_files(config: GroundingConfig) -> list[Path]:
     return [file for file in dict.fromkeys(files) if file.is_file()]
 
 
-def read_records(benchmark: Benchmark, config: GroundingConfig) -> Iterable[Record]:
-    """All records of the configured files, split by split or file by file."""
+def read_records(
+    benchmark: Benchmark, config: GroundingConfig, agreement: Agreement | None = None
+) -> Iterable[Record]:
+    """All records of the configured files, split by split or file by file; `agreement` learns how
+    lists of RefCOCO+ and RefCLEF fit to their references."""
     data = config.data
     if benchmark.reader == "flickr30k":
         return chain.from_iterable(
@@ -173,7 +187,7 @@ def read_records(benchmark: Benchmark, config: GroundingConfig) -> Iterable[Reco
         )
     read = READERS[benchmark.name.removeprefix("embedded/")]
     return chain.from_iterable(
-        read(file, data.refcoco_data, data.split_by) for file in data.test_file
+        read(file, data.refcoco_data, data.split_by, agreement) for file in data.test_file
     )
 
 

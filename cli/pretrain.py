@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 import engine
 import utils
 from cli import STRICT_HELP, check_vocabulary
+from cli.launch_flags import add_launch_flags, adopt_launch_flags, truth
 from cli.released_files import names_of
 from configs import load_config, to_dict
 from configs.schema import PretrainConfig, StageConfig
@@ -53,8 +54,12 @@ def parse_args(argv: Sequence[str] | None, *, description: str, config: str) -> 
     parser.add_argument("--checkpoint", help="weights to start from: ALBEF, AMC, SelfEQ or our own")
     parser.add_argument(
         "--resume",
-        action="store_true",
-        help="continue the run of --checkpoint if given, else the newest one in --output_dir",
+        nargs="?",
+        const=True,
+        default=False,
+        type=truth,
+        help="continue the run of --checkpoint if given, else the newest one in --output_dir; as"
+        " released also True or False",
     )
     parser.add_argument(
         "--output_dir", default="runs/pretrain", help="receives checkpoints and logs"
@@ -73,6 +78,7 @@ def parse_args(argv: Sequence[str] | None, *, description: str, config: str) -> 
     parser.add_argument(
         "--set", nargs="+", default=[], metavar="KEY=VALUE", help="override config values"
     )
+    add_launch_flags(parser)
     args = parser.parse_args(argv)
     if args.init and args.checkpoint:
         parser.error("--init and --checkpoint both say what to start from; give one of them")
@@ -94,6 +100,7 @@ def main(argv: Sequence[str] | None, *, description: str, config: str, data_form
         overrides.append(f"seed={args.seed}")
     if args.strict:
         overrides.append("data.strict=true")
+    adopt_launch_flags(args)
     device = utils.init_distributed(args.device)
     utils.setup_logging()  # knows by now which process speaks, and hears what the config reports
     try:

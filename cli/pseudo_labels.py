@@ -14,6 +14,7 @@ from tqdm import tqdm
 import engine
 import utils
 from cli import referring, student_files
+from cli.launch_flags import adopt_launch_flags
 from cli.rooms import ROOMS
 from cli.texts import load_texts
 from configs import ReferringConfig, to_dict
@@ -34,6 +35,7 @@ def main(argv: Sequence[str] | None, *, description: str) -> dict[str, int]:
         How many expressions there were, and what became of them.
     """
     args = _parser(description).parse_args(argv)
+    adopt_launch_flags(args)
     device = utils.init_distributed(args.device)
     utils.setup_logging()
     try:

@@ -25,6 +25,7 @@ from cli.evaluation import (
     evaluate_checkpoints,
     require_predictions,
 )
+from cli.launch_flags import add_launch_flags, adopt_launch_flags
 from cli.rooms import ROOMS
 from cli.texts import Tokenizer, load_texts, require_same_words
 from configs import ReferringConfig, load_config, to_dict
@@ -55,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set", nargs="+", default=[], metavar="KEY=VALUE", help="override config values"
     )
+    add_launch_flags(parser)
 
 
 def load_settings(args: argparse.Namespace) -> ReferringConfig:
@@ -92,6 +94,7 @@ def main(argv: Sequence[str] | None, *, description: str) -> list[dict]:
     parser.add_argument("--split", nargs="+", help="only these splits of data.evaluate")
     parser.add_argument("--again", action="store_true", help="evaluate what has results already")
     args = parser.parse_args(argv)
+    adopt_launch_flags(args)
     device = utils.init_distributed(args.device)
     utils.setup_logging()
     try:

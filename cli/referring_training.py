@@ -13,6 +13,7 @@ from torch import nn
 import engine
 import utils
 from cli import referring
+from cli.launch_flags import adopt_launch_flags
 from cli.rooms import ROOMS, Room
 from cli.texts import Tokenizer, beside_weights, load_texts, save_words
 from configs import ReferringConfig, to_dict
@@ -68,6 +69,7 @@ def main(argv: Sequence[str] | None, *, description: str) -> None:
     )
     args = parser.parse_args(argv)
     args.resume, args.checkpoint = origin(args)
+    adopt_launch_flags(args)
     device = utils.init_distributed(args.device)
     utils.setup_logging()
     try:

@@ -8,11 +8,13 @@ from typing import Any, Literal, overload
 from configs.detector import DetectorConfig
 from configs.mapping import apply_overrides, from_mapping, parse_yaml, set_by_path
 from configs.referring import ReferringConfig, with_model
-from configs.released import is_released, translate
+from configs.released import is_released, take_paths_as_written, translate
+from configs.released_refclip import is_released_refclip, translate_refclip
 from configs.schema import GroundingConfig, PretrainConfig
 
 _ROOT = re.compile(r"\$\{([^}]*)\}")
 _ROOTS = "roots."
+REFCLIP_BASE = Path(__file__).parent / "refclip" / "base.yaml"
 Kind = Literal["pretrain", "grounding", "referring", "detector"]
 
 
@@ -58,7 +60,7 @@ def load_config(
     overrides: Iterable[str] = (),
     defaults: Mapping[str, Any] | None = None,
 ) -> PretrainConfig | GroundingConfig | ReferringConfig | DetectorConfig:
-    """Reads a configuration of this project, or one of the released AMC and SelfEQ repositories.
+    """Reads a configuration of this project, or a released one of ALBEF, AMC, SelfEQ or RefCLIP.
 
     Args:
         path: the YAML file. Its key `base` names a file whose keys it builds on. `${name}` in any
@@ -81,13 +83,18 @@ def load_config(
         )
     where = str(path)
     raw = _read_with_base(path)
+    flat = False
     if kind in ("pretrain", "grounding") and is_released(raw, kind):
-        raw = translate(raw, kind, path, defaults)
+        raw, flat = translate(raw, kind, path, defaults), True
+    elif kind == "referring" and is_released_refclip(raw):
+        raw = _merge(_read_with_base(REFCLIP_BASE), translate_refclip(raw, where))
     for dotted, value in defaults.items():
         set_by_path(raw, dotted, value, where, replace=False)
     overrides = list(overrides)
     roots = [text for text in overrides if text.startswith(_ROOTS)]
     apply_overrides(raw, [text for text in overrides if text not in roots], where)
+    if flat:
+        take_paths_as_written(raw, path)
     raw = _resolve_roots(raw, path, dict(text[len(_ROOTS) :].split("=", 1) for text in roots))
     if kind == "referring":
         return from_mapping(ReferringConfig, with_model(raw, where), where)

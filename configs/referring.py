@@ -158,7 +158,8 @@ class ReferringOptimizerConfig(OptimizerConfig):
     """AdamW with rates of its own for parts of a model.
 
     rates: other peak rates for the parameters whose name contains a key, the first key that fits
-        ("lang_backbone": 1e-5); they stay where they are when `lr` is changed.
+        ("lang_backbone": 1e-5); they stay where they are when `lr` is changed. At 0 those
+        parameters stay as they are.
     factors: the same as multiples of `lr`, which move with it ("mask_head": 10); after `rates`.
     weight_decay: on all parameters, biases and norms included (the released rule); 0 makes it Adam.
     amsgrad: its variant with the largest second moment (ALVG).
@@ -173,12 +174,10 @@ class ReferringOptimizerConfig(OptimizerConfig):
     def __post_init__(self) -> None:
         # `super()` without arguments does not find the class that slots=True makes anew.
         OptimizerConfig.__post_init__(self)
-        for kind, parts in (("rates", self.rates), ("factors", self.factors)):
-            for name, value in parts.items():
-                require(
-                    value > 0,
-                    f"{kind}.{name} is {value}; it must be greater than 0 (freeze instead)",
-                )
+        for name, rate in self.rates.items():
+            require(rate >= 0, f"rates.{name} is {rate}; it must not be negative")
+        for name, factor in self.factors.items():
+            require(factor > 0, f"factors.{name} is {factor}; it must be greater than 0")
         both = ", ".join(sorted(self.rates.keys() & self.factors.keys()))
         require(not both, f"rates and factors both name {both}; a part has one or the other")
 

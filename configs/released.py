@@ -16,6 +16,7 @@ from configs.benchmarks import BENCHMARKS
 from configs.mapping import join, set_by_path, unknown_key
 from configs.model import TextConfig
 from configs.schema import GroundingConfig, PretrainConfig
+from configs.silent import without_effect
 
 Kind = Literal["pretrain", "grounding"]
 
@@ -113,6 +114,7 @@ _QUIRKS = {
     "objectives.amc.amc_mean_over": "batch",
     "data.flip_swaps_words": False,
     "data.opener": "pillow",
+    "data.sampling": "interleaved",
     "data.jitter_rule": "released",
     "data.randaugment_rule": "released",
     "data.paraphrase_rule": "released",
@@ -144,7 +146,7 @@ def translate(raw: dict, kind: Kind, path: Path, defaults: dict[str, Any]) -> di
     where, table = str(path), ALIASES[kind]
     own = _own_keys(kind)
     nested: dict = {}
-    silent: list[str] = []
+    silent: list[tuple[str, str]] = []
     for key, value in raw.items():
         if key in table:
             silent += _place(nested, table[key], key, value, where)
@@ -161,16 +163,28 @@ def translate(raw: dict, kind: Kind, path: Path, defaults: dict[str, Any]) -> di
         if key in raw and key not in table:
             _merge(nested, key, raw[key])
     if silent:
-        logger.info("%s: accepted without effect: %s", path, "; ".join(silent))
+        logger.info("%s: accepted without effect: %s", path, without_effect(silent))
     return nested
+
+
+def take_paths_as_written(raw: dict, path: Path) -> None:
+    """Lets the pictures of a released file without `image_root` be anywhere: its lists hold whole
+    paths. What `data.allow_outside_paths` says itself stays."""
+    data = raw.setdefault("data", {})
+    if data.get("image_root") or "allow_outside_paths" in data:
+        return
+    data["allow_outside_paths"] = True
+    logger.info("%s: no image_root: the paths of pictures are taken as the lists have them", path)
 
 
 def _own_keys(kind: Kind) -> tuple[str, ...]:
     return tuple(f.name for f in fields(PretrainConfig if kind == "pretrain" else GroundingConfig))
 
 
-def _place(nested: dict, target: Any, key: str, value: Any, where: str) -> Iterator[str]:
-    """Puts one released value where it belongs; yields a text for each that has no effect."""
+def _place(
+    nested: dict, target: Any, key: str, value: Any, where: str
+) -> Iterator[tuple[str, str]]:
+    """Puts one released value where it belongs; yields (key, reason) for each without effect."""
     if isinstance(target, tuple):
         prefix, table = target
         set_by_path(nested, prefix, {}, where)
@@ -181,7 +195,7 @@ def _place(nested: dict, target: Any, key: str, value: Any, where: str) -> Itera
             goal = goal if goal.startswith(NO_EFFECT) else f"{prefix}.{goal}"
             yield from _place(nested, goal, f"{key}.{inner}", inner_value, where)
     elif target.startswith(NO_EFFECT):
-        yield f"{key} ({target.removeprefix(NO_EFFECT)})"
+        yield key, target.removeprefix(NO_EFFECT)
     elif value is not None:
         name = _NAMES.get(str(value).lower()) if target.endswith(".name") else None
         set_by_path(nested, target, name or value, where)
@@ -192,8 +206,8 @@ _NAMES = {"adamw": "adamw", "cosine": "cosine_epochs"}
 
 
 def _add_released_training(nested: dict, where: str) -> None:
-    """Stages and quirks: those of SelfEQ with a relation file; of AMC with `add_gcam`, which only
-    its file and SelfEQ's have; else of ALBEF's own pre-training."""
+    """Stages and quirks: those of SelfEQ with a relation file; of AMC with `add_gcam: true`; else
+    of ALBEF's own pre-training, on random parts of pictures."""
     for dotted, value in _QUIRKS.items():
         set_by_path(nested, dotted, value, where)
     own, explains = nested.pop("relation", {}), nested.pop("add_gcam", None)
@@ -202,7 +216,7 @@ def _add_released_training(nested: dict, where: str) -> None:
     if not data.get("relation_file"):
         objective = ["itc_itm_mlm", "amc"] if explains else ["itc_itm_mlm"]
         nested["stages"] = [{"objective": objective, "epochs": total}]
-        if explains is None:
+        if not explains:
             data["pictures"] = "cropped"
             data.setdefault("max_words", _ALBEF_WORDS)
         return

@@ -17,6 +17,7 @@ from geometry import Size, thin_polygons
 
 NO_WORD, NO_BOX = "phrase without a word", "no box covers a pixel"
 OTHER_SIZE = "another size than annotated"
+OTHER_REFERENCE = "reference of another picture and text"
 THIN, CONTRADICTION = "polygon of fewer than three corners", "nothing and something meant"
 STRICT = "correct or remove it in the annotation file, or go on without --strict"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -251,6 +251,7 @@ class EvalDataset(Dataset[EvalSample]):
         allow_outside_paths: take pictures that are not below `image_root`, too.
         opener: one of `dataset.images.OPENERS`.
         strict: a record that cannot be used as annotated is an error.
+        known_faults: `Record.source` -> what was found when the record was read.
     """
 
     def __init__(
@@ -265,6 +266,7 @@ class EvalDataset(Dataset[EvalSample]):
         allow_outside_paths: bool = False,
         opener: str = "pillow",
         strict: bool = False,
+        known_faults: Mapping[str, Fault] | None = None,
     ) -> None:
         self.image_root = str(image_root)
         self.transform = transform
@@ -274,6 +276,7 @@ class EvalDataset(Dataset[EvalSample]):
         self.allow_outside_paths = allow_outside_paths
         self.opener = opener
         self.strict = strict
+        self.known_faults = known_faults or {}
         by_image: dict[tuple[object, ...], list[Record]] = {}
         for record in records:
             stated = (record.height, record.width) if stated_size else ()
@@ -305,7 +308,8 @@ class EvalDataset(Dataset[EvalSample]):
             found = evaluation_faults(
                 record, own, stated_size=self.stated_size, max_words=self.max_words
             )
-            sample.faults += said(found, strict=self.strict)
+            known = self.known_faults.get(record.source)
+            sample.faults += said((known, *found), strict=self.strict)
             for phrase in record.phrases:
                 sample.phrase.append(clean_caption(phrase.text, self.max_words))
                 sample.phrase_ids.append(phrase.phrase_id)

@@ -8,6 +8,7 @@ import pickle
 import pytest
 
 from dataset.formats import refer
+from dataset.formats.refer_agreement import Agreement
 from tests.dataset_files import write_json
 
 REF = {"ref_id": 5, "ann_id": 50, "image_id": 500, "split": "testA", "sent_ids": [1, 2]}
@@ -101,8 +102,24 @@ def test_refclef_takes_its_split_from_the_list_and_reports_every_test_as_test(
 def test_an_entry_whose_reference_does_not_exist_is_named(tmp_path):
     root = write_refer(tmp_path, "refcoco+", "unc", [REF])
     test_file = write_json(tmp_path / "test.json", [{"image": "1.jpg", "text": "a", "ref_id": 6}])
-    with pytest.raises(ValueError, match=r"test\.json\[0\].*refs\(unc\)\.p: key 6 is missing"):
+    message = r"1 of 1 ref_ids are not in .*refs\(unc\)\.p \(.*test\.json\[0\]: 6\); data\.split_by"
+    with pytest.raises(ValueError, match=message):
         list(refer.read_refcoco_plus(test_file, root))
+
+
+@pytest.mark.parametrize(
+    ("image", "text", "agrees"),
+    [("a/500.jpg", "sky", True), ("7.jpg", "Red hat.", True), ("7.jpg", "sky", False)],
+)
+def test_a_reference_of_another_picture_and_text_is_told(tmp_path, image, text, agrees):
+    ref = REF | {"sentences": [{"sent_id": 1, "sent": "red hat"}]}
+    root = write_refer(tmp_path, "refclef", "unc", [ref])
+    entry = {"image": image, "text": text, "ref_id": 5, "split": "val"}
+    agreement = Agreement()
+    path = write_json(tmp_path / "test.json", [entry])
+    (record,) = refer.read_refclef(path, root, "unc", agreement)
+    assert (record.source in agreement.faults) is not agrees
+    assert str(agreement).startswith(f"1 entries, 1 ref_ids found, {int(agrees)} of them")
 
 
 def test_a_missing_refer_folder_is_named_with_the_layout(tmp_path):

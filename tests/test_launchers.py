@@ -73,7 +73,22 @@ def test_one_machine_is_started_by_torchrun(launch, name, arguments):
     ]
 
 
-@pytest.mark.parametrize("name", ["dist_train.sh", "run_dist_launch.sh", "run_dist_slurm.sh"])
+@pytest.mark.parametrize(
+    ("name", "module"), [("dist_train.sh", "tools.train"), ("dist_test.sh", "tools.test")]
+)
+@pytest.mark.parametrize(
+    "config", ["configs/mix/ViT-large/pretrian-mixed.py", "configs/alvg/x.yaml"]
+)
+def test_alvgs_commands_keep_their_form(launch, name, module, config):
+    words = launch(name, config, "8", "--load-from", "a b.pth", PORT="29501").stdout.split()
+    assert {"--nproc_per_node=8", "--master_port=29501"} <= set(words)
+    start = ["-m", module, "--config", config, "--launcher", "pytorch", "--load-from", "a", "b.pth"]
+    assert words[-len(start) :] == start
+
+
+@pytest.mark.parametrize(
+    "name", ["dist_train.sh", "dist_test.sh", "run_dist_launch.sh", "run_dist_slurm.sh"]
+)
 def test_too_few_arguments_print_the_usage(launch, name):
     done = launch(name)
     assert done.returncode == 2 and "usage:" in done.stderr

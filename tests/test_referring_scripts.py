@@ -22,7 +22,7 @@ from report.predictions import read_predictions
 from report.results import read_rows
 from tests.script_runs import CONFIGS, RESULT_KEYS, error_of
 from tests.tiny_runs import start_group
-from tools import published_reftr, rescore
+from tools import published_reftr, reftr_flags, rescore
 
 REFTR = CONFIGS / "reftr"
 RECIPES = sorted(path for path in REFTR.glob("*.yaml") if path.stem not in ("base", "res", "tiny"))
@@ -342,7 +342,7 @@ def test_an_evaluation_takes_the_stage_of_its_checkpoint(runs):
 def test_published_rates_are_those_of_their_parts(flags, rates, factors, lr):
     args, _ = published_reftr.parse_args(["configs/refcoco/RefTR_refcoco.sh", "--masks", *flags])
     path, _ = published_reftr.choose(args)
-    settings = published_reftr.settings_of(args, path)
+    settings = reftr_flags.overrides_of(args, load_config(path, "referring"))
     optimizer = load_config(path, "referring", settings).optimizer
     assert optimizer.rates == {"img_backbone.0": rates, "lang_backbone": rates}
     assert optimizer.factors == {"bbox_attention": factors, "mask_head": factors}
@@ -352,7 +352,8 @@ def test_published_rates_are_those_of_their_parts(flags, rates, factors, lr):
 def test_a_model_without_masks_has_no_rate_of_masks():
     name = "configs/refcoco/RefTR_refcoco.sh"
     args, _ = published_reftr.parse_args([name, "--lr_mask_branch_proj=4"])
-    assert published_reftr.settings_of(args, published_reftr.choose(args)[0]) == []
+    config = load_config(published_reftr.choose(args)[0], "referring")
+    assert reftr_flags.overrides_of(args, config) == []
 
 
 @pytest.mark.parametrize(

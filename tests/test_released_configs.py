@@ -41,7 +41,7 @@ def lines_of(out, kind="step"):
 
 def test_the_released_amc_file_trains_all_four_losses(tmp_path):
     data = f"data.train_file=[{EMBEDDED}/vg/train.json]"
-    config = RELEASED / "amc.yaml"
+    config = RELEASED / "amc/Pretrain.yaml"
     out = train(Pretrain_vg, config, tmp_path, overrides=shrunk(data), steps=3)
     lines = lines_of(out)
     assert {line["stage"] for line in lines} == {"itc_itm_mlm+amc"}
@@ -66,7 +66,7 @@ def test_the_released_selfeq_file_trains_its_two_stages_with_an_optimiser_each(
         f"data.train_file=[{EMBEDDED}/{train_file}]",
         f"data.relation_file=[{EMBEDDED}/{folder}/relation.json]",
     )
-    config = RELEASED / "selfeq_vg.yaml"
+    config = RELEASED / "selfeq/Pretrain_vg.yaml"
     out = train(script, config, tmp_path, overrides=shrunk(*data), steps=2)
     assert [line["stage"] for line in lines_of(out)] == ["selfeq"] * 2 + ["itc_itm_mlm"] * 2
     first = torch.load(out / "checkpoint_relation_00.pth", weights_only=True)
@@ -84,7 +84,7 @@ def test_the_released_selfeq_file_trains_its_two_stages_with_an_optimiser_each(
 
 def test_a_run_with_released_names_resumes_after_its_relation_epoch(tmp_path):
     data = [f"data.{name}_file=[{EMBEDDED}/vg/{name}.json]" for name in ("train", "relation")]
-    config, overrides = RELEASED / "selfeq_vg.yaml", shrunk(*data)
+    config, overrides = RELEASED / "selfeq/Pretrain_vg.yaml", shrunk(*data)
     whole = train(Pretrain_vg, config, tmp_path / "whole", overrides=overrides, steps=2)
     split = train(Pretrain_vg, config, tmp_path / "split", overrides=overrides, steps=2)
     (split / "checkpoint_01.pth").unlink()
@@ -94,7 +94,7 @@ def test_a_run_with_released_names_resumes_after_its_relation_epoch(tmp_path):
     assert all(torch.equal(ends[1]["model"][k], v) for k, v in ends[0]["model"].items())
 
 
-def test_albefs_own_file_trains_the_image_text_losses_on_cropped_pictures(tmp_path):
+def test_our_recipe_of_albef_trains_the_image_text_losses_on_cropped_pictures(tmp_path):
     config, data = CONFIGS / "Pretrain.yaml", f"data.train_file=[{EMBEDDED}/vg/train.json]"
     out = train(Pretrain_vg, config, tmp_path, overrides=shrunk(data), steps=2)
     assert {line["stage"] for line in lines_of(out)} == {"itc_itm_mlm"}
@@ -106,7 +106,7 @@ def test_the_released_refcoco_file_evaluates_pointing_and_proposals(trained, tmp
         f"data.refcoco_data={EMBEDDED}",
         f"data.det_file={EMBEDDED}/refcoco+/dets.json",
     )
-    config, file = RELEASED / "grounding_refcoco.yaml", trained / "checkpoint_01.pth"
+    config, file = RELEASED / "albef/Grounding.yaml", trained / "checkpoint_01.pth"
     rows = evaluate(grounding_eval_singlegpu, config, file, tmp_path, overrides=shrunk(*data))
     assert {row["benchmark"] for row in rows} == {"refcoco+"}
     assert {"pointing", "proposal@0.5"} <= {row["metric"] for row in rows}

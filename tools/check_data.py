@@ -42,11 +42,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import utils
 from cli import STRICT_HELP, check_vocabulary, run_script
 from configs import ReferringConfig, load_config
-from configs.mapping import parse_yaml
+from configs.kinds import benchmark_of, keys_of, kind_of
 from configs.schema import GroundingConfig, PretrainConfig
 from configs.trees import root_overrides
 from dataset.collate import tokenize
-from dataset.faults import CONTRADICTION, NO_BOX, NO_WORD, OTHER_SIZE, THIN
+from dataset.faults import CONTRADICTION, NO_BOX, NO_WORD, OTHER_REFERENCE, OTHER_SIZE, THIN
 from dataset.images import CorruptImageError, load_image, resolve_image
 from dataset.record import Phrase, Record
 from dataset.text import clean_caption, load_tokenizer
@@ -69,7 +69,7 @@ STICKS_OUT, CUT_WORDS, CUT_TOKENS = "box sticks out", "cut at max_words", "cut a
 REPEATED, NO_PARAPHRASE = "repeated phrase", "no paraphrase to learn from"
 NO_MASK = "mask file missing"
 ERRORS = (ANNOTATION, MISSING, OUTSIDE, CORRUPT, STOPS, NO_PROPOSALS)
-FAULTS = (NO_WORD, NO_BOX, OTHER_SIZE, THIN, CONTRADICTION)
+FAULTS = (NO_WORD, NO_BOX, OTHER_SIZE, OTHER_REFERENCE, THIN, CONTRADICTION)
 """Used as the released code uses it, or an error of a strict run."""
 EXAMPLES = 5
 _PHRASES_AT_ONCE = 4096
@@ -121,13 +121,14 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def read_config(args: argparse.Namespace) -> PretrainConfig | GroundingConfig | ReferringConfig:
-    """The configuration, of whichever kind it is; told apart by keys that only one kind has."""
+    """The configuration, of whichever kind it is."""
     overrides = [*root_overrides(args.data), *args.set]
     keys = keys_of(Path(args.config))
-    if "system" in keys:
+    kind = kind_of(keys)
+    if kind == "referring":
         return load_config(args.config, "referring", overrides)
-    if {"benchmark", "test_file", "flickr_data", "explanation"} & keys:
-        defaults = {"benchmark": args.benchmark}
+    if kind == "grounding":
+        defaults = {"benchmark": benchmark_of(keys, args.benchmark)}
         return load_config(args.config, "grounding", overrides, defaults=defaults)
     return load_config(args.config, "pretrain", overrides, defaults={"data.format": args.format})
 
@@ -145,19 +146,6 @@ def parts_of(args: argparse.Namespace) -> tuple[PreTrainedTokenizerBase | None, 
     if isinstance(config, PretrainConfig):
         return tokenizer, training_parts(config)
     return tokenizer, evaluation_parts(config)
-
-
-def keys_of(path: Path) -> set[str]:
-    """The top-level keys of a file and of those that it builds on."""
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path}: no such configuration file; see configs/, or --help for names of data sets"
-        )
-    raw = parse_yaml(path.read_text(encoding="utf-8"), str(path))
-    if not isinstance(raw, dict):
-        raise ValueError(f"{path}: expected keys and values at the top level")
-    below = keys_of(path.parent / str(raw["base"])) if "base" in raw else set()
-    return below | set(raw)
 
 
 def check_part(

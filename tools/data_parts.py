@@ -23,6 +23,7 @@ from configs.schema import GroundingConfig, PretrainConfig, StageConfig
 from configs.trees import roots_below
 from dataset.faults import Fault, box_fault, contradiction, mask_fault, require_ordered
 from dataset.formats import detections, instances_json, read_table, simrec, tuples
+from dataset.formats.refer_agreement import Agreement
 from dataset.grounding import check_size, evaluation_faults, region_fault, word_fault
 from dataset.masks import phrase_mask
 from dataset.record import Phrase, Record
@@ -120,13 +121,19 @@ def evaluation_parts(config: GroundingConfig) -> Iterator[Part]:
     benchmark, data = BENCHMARKS[config.benchmark], config.data
     splits = data.splits or benchmark.splits
     max_words = data.max_words or benchmark.max_words
+    agreement = Agreement()
 
     def read() -> list[Record]:
-        return [
-            record for record in grounding.read_records(benchmark, config) if record.split in splits
-        ]
+        try:
+            found = grounding.read_records(benchmark, config, agreement)
+            return [record for record in found if record.split in splits]
+        finally:
+            if agreement.entries:
+                print(f"{', '.join(data.test_file)}: {agreement}")
 
     def problems(record: Record, size: Size | None) -> Iterator[Fault]:
+        if record.source in agreement.faults:
+            yield agreement.faults[record.source]
         if size is not None:
             yield from evaluation_faults(
                 record, size, stated_size=benchmark.stated_size, max_words=max_words

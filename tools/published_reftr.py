@@ -5,22 +5,25 @@
 
 tools/run_dist_slurm.sh and tools/dist_train.sh call this. A CONFIG may also be a YAML file of ours.
 Where the published script trains boxes and then masks, this trains boxes, and masks with --masks;
-an evaluation takes the stage that the checkpoint is of. What is not listed here goes to `train.py`
-or `test.py` as it is.
+an evaluation takes the stage that the checkpoint is of. Its flags: tools/reftr_flags.py; all others
+go to `train.py` or `test.py` as they are.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import test
 import train
+import utils
 from cli import run_script
-from configs import load_config
+from configs import ReferringConfig, load_config
 from models.common.checkpoint import read_checkpoint
+from tools.reftr_flags import add_flags, overrides_of
 
 CONFIGS = Path(__file__).parent.parent / "configs" / "reftr"
 R101 = ("model.backbone.name=resnet101", "model.init.detr=${weights}/detr-r101-2c7b67e5.pth")
@@ -56,24 +59,6 @@ PUBLISHED: dict[str, Recipe] = {
     "refcocog/RefTR_SEG_refcocog": Recipe(None, "refcocog_umd_res"),
     "refcocog/RefTR_SEG_refcocog_101": Recipe(None, "refcocog_umd_res", R101_ALONE),
 }
-# flag -> key of our configuration.
-FLAGS = {
-    "batch_size": "batch_size",
-    "clip_max_norm": "clip_norm",
-    "dec_layers": "model.decoder_layers",
-    "enc_layers": "model.encoder_layers",
-    "epochs": "epochs",
-    "lr": "optimizer.lr",
-    "lr_backbone": "optimizer.rates",
-    "lr_mask_branch_proj": "optimizer.factors",
-    "num_workers": "data.workers",
-    "weight_decay": "optimizer.weight_decay",
-}
-# flag -> the parts of the model that its number is for.
-PARTS = {
-    "lr_backbone": ("img_backbone.0", "lang_backbone"),
-    "lr_mask_branch_proj": ("bbox_attention", "mask_head"),
-}
 
 
 def parse_args(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
@@ -90,54 +75,79 @@ def parse_args(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str
     parser.add_argument(
         "--resume_model_only", action="store_true", help="take only the weights of --resume"
     )
-    parser.add_argument("--pretrained_model", dest="start", help="weights")
+    parser.add_argument(
+        "--pretrained_model", help="DETR's checkpoint; with masks RefTR's, of the boxes"
+    )
     parser.add_argument("--auto_resume", action="store_true", help="continue a run that is there")
     parser.add_argument("--output_dir", help="default: runs/SYSTEM/NAME")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="overrides")
-    for flag, key in FLAGS.items():
-        parser.add_argument(f"--{flag}", help=f"our {key}")
+    add_flags(parser)
     return parser.parse_known_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> list[dict] | None:
     """Train or evaluate as the published command would; an evaluation returns its rows."""
     args, rest = parse_args(argv)
+    if os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0":
+        utils.setup_logging()  # the jobs do it, too, once there is a process group
     if args.eval and not args.resume:
         raise ValueError("--eval evaluates a checkpoint: name it with --resume=CHECKPOINT")
-    config, extra = choose(args)
-    output_dir = args.output_dir or f"runs/{config.parent.name}/{config.stem}"
-    command = ["--config", str(config), "--output_dir", output_dir, *rest]
-    overrides = [*extra, *settings_of(args, config), *args.set]
-    settings = ["--set", *overrides] if overrides else []
+    path, extra = choose(args)
+    output_dir = args.output_dir or str(default_folder(path, extra))
+    command = ["--config", str(path), "--output_dir", output_dir, *rest]
+    config = load_config(path, "referring", [*extra, *args.set])
+    overrides = [*extra, *overrides_of(args, config)]
     if args.eval:
-        return test.main([*command, "--checkpoint", args.resume, *settings])
-    train.main([*command, *origin(args, Path(output_dir)), *settings])
+        splits = ["--split", *args.test_split] if args.test_split else []
+        command += ["--checkpoint", args.resume, *splits]
+        return test.main([*command, *_settings([*overrides, *args.set])])
+    if args.pretrained_model and not config.model.masks:
+        overrides.append(f"model.init.detr={args.pretrained_model}")
+    command += origin(args, config, Path(output_dir))
+    train.main([*command, *_settings([*overrides, *args.set])])
     return None
 
 
-def settings_of(args: argparse.Namespace, config: Path) -> list[str]:
-    """The published flags of `FLAGS` that were given, as overrides of a configuration."""
-    masks = load_config(config, "referring").model.masks
-    found = []
-    for flag, key in FLAGS.items():
-        value = getattr(args, flag)
-        # Without masks there is no branch that its rate could be of; the release ignores it.
-        if value is None or (flag == "lr_mask_branch_proj" and not masks):
-            continue
-        parts = PARTS.get(flag)
-        value = f"{{{', '.join(f'{part}: {value}' for part in parts)}}}" if parts else value
-        found.append(f"{key}={value}")
-    return found
+def default_folder(path: Path, extra: Sequence[str] = ()) -> Path:
+    """runs/SYSTEM/NAME of a configuration; of ResNet-101 another one than of ResNet-50."""
+    return Path("runs", path.parent.name, path.stem + "_r101" * (R101[0] in extra))
 
 
-def origin(args: argparse.Namespace, output_dir: Path) -> list[str]:
-    """What a training run starts from, as arguments of train.py."""
+def _settings(overrides: Sequence[str]) -> list[str]:
+    return ["--set", *overrides] if overrides else []
+
+
+def origin(args: argparse.Namespace, config: ReferringConfig, output_dir: Path) -> list[str]:
+    """What a training run starts from, as arguments of train.py.
+
+    A published stage of masks starts from the best checkpoint of its boxes.
+
+    Raises:
+        ValueError: there is no such stage before it, and no checkpoint was named.
+    """
     if args.resume:
         return ["--resume", args.resume, *["--resume_model_only"] * args.resume_model_only]
     there = (output_dir / "last.ckpt").exists() or any(output_dir.glob("checkpoint_[0-9]*.pth"))
     if args.auto_resume and there:
         return ["--resume"]
-    return ["--checkpoint", args.start] if args.start else []
+    if not config.model.masks:
+        return []
+    if args.pretrained_model:
+        return ["--checkpoint", args.pretrained_model]
+    recipe = PUBLISHED.get(published_name(args.config))
+    if recipe is None:  # a YAML file of ours may name its own start
+        return []
+    if recipe.config is None:
+        raise ValueError(
+            f"{args.config} goes on from a model of boxes: name it with --pretrained_model=FILE"
+        )
+    boxes = default_folder(CONFIGS / f"{recipe.config}.yaml", recipe.extra)
+    return ["--checkpoint", str(boxes / "checkpoint_best.pth")]
+
+
+def published_name(config: str) -> str:
+    """A CONFIG as a key of `PUBLISHED`."""
+    return config.removeprefix("./").removeprefix("configs/").removesuffix(".sh")
 
 
 def choose(args: argparse.Namespace) -> tuple[Path, tuple[str, ...]]:
@@ -148,7 +158,7 @@ def choose(args: argparse.Namespace) -> tuple[Path, tuple[str, ...]]:
     """
     if args.config.endswith((".yaml", ".yml")):
         return Path(args.config), ()
-    name = args.config.removeprefix("./").removeprefix("configs/").removesuffix(".sh")
+    name = published_name(args.config)
     if name not in PUBLISHED:
         raise ValueError(
             f"{args.config}: no published RefTR configuration; there are "

@@ -7,6 +7,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import train
 from cli import run_script
+from tools.published_alvg import train_arguments
 
 if __name__ == "__main__":
-    run_script(train.main)
+    run_script(lambda: train.main(train_arguments(None)))

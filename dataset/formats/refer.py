@@ -21,6 +21,7 @@ from typing import Any
 
 import utils
 from dataset.formats import entries, plain_pickle, refer_instances
+from dataset.formats.refer_agreement import Agreement
 from dataset.formats.refer_instances import Instances, Target, in_split, number
 from dataset.record import Phrase, Record
 
@@ -214,29 +215,42 @@ def read_refcoco_plus(
     test_file: str | os.PathLike[str],
     refer_root: str | os.PathLike[str],
     split_by: str | None = None,
+    agreement: Agreement | None = None,
 ) -> Iterator[Record]:
     """RefCOCO+: one record per entry, with the split ("val", "testA", "testB") of its reference.
 
     Record id is the image_id (the key of the detections), phrase id the ref_id.
 
+    Args:
+        agreement: learns how the entries fit to their references.
+
     Raises:
-        FileNotFoundError, ValueError: naming file, entry and key.
+        FileNotFoundError, ValueError: naming file, entry and key; at the end, how many references
+            are missing.
     """
-    yield from _read_list(test_file, *files(refer_root, "refcoco+", split_by), own_split=False)
+    paths = files(refer_root, "refcoco+", split_by)
+    yield from _read_list(test_file, *paths, agreement or Agreement(), own_split=False)
 
 
 def read_refclef(
     test_file: str | os.PathLike[str],
     refer_root: str | os.PathLike[str],
     split_by: str | None = None,
+    agreement: Agreement | None = None,
 ) -> Iterator[Record]:
     """RefCLEF: as `read_refcoco_plus`, with the entry's own split, which is reported as "test" if
     that is in it ("testA", "testAB")."""
-    yield from _read_list(test_file, *files(refer_root, "refclef", split_by), own_split=True)
+    paths = files(refer_root, "refclef", split_by)
+    yield from _read_list(test_file, *paths, agreement or Agreement(), own_split=True)
 
 
 def _read_list(
-    test_file: str | os.PathLike[str], refs_file: Path, instances_file: Path, *, own_split: bool
+    test_file: str | os.PathLike[str],
+    refs_file: Path,
+    instances_file: Path,
+    agreement: Agreement,
+    *,
+    own_split: bool,
 ) -> Iterator[Record]:
     refs = {
         number(ref, "ref_id", f"{refs_file}[{index}]"): ref
@@ -245,8 +259,11 @@ def _read_list(
     instances = Instances(instances_file)
     for source, entry in entries.load_entries(test_file):
         ref_id = number(entry, "ref_id", source)
-        ref = entries.need(refs, ref_id, f"{source}: {refs_file}")
-        there = f"{refs_file} ref {ref_id}"
+        agreement.entries += 1
+        if ref_id not in refs:
+            agreement.missing.append((source, ref_id))
+            continue
+        ref, there = refs[ref_id], f"{refs_file} ref {ref_id}"
         split = str(entries.need(entry if own_split else ref, "split", source))
         image_id = number(ref, "image_id", there)
         image = str(entries.need(entry, "image", source))
@@ -254,5 +271,13 @@ def _read_list(
         target = instances.target(number(ref, "ann_id", there), image_id, source)
         phrases = (phrase_of(text, ref_id, (target,)),)
         record = record_of(ref, instances, phrases, refs_file, source)
+        agreement.compare(source, (image, text), (record.image, _said_of(ref)), there)
         split = "test" if own_split and in_split(split, "test") else split
         yield replace(record, image=image, split=split)
+    agreement.require_all(str(test_file), refs_file)
+
+
+def _said_of(ref: Mapping[str, Any]) -> list[str]:
+    """The sentences of a reference that is only compared with: there may be none."""
+    rows = ref.get("sentences") or ()
+    return [str(row.get("sent", "")) for row in rows if isinstance(row, Mapping)]
