@@ -203,6 +203,7 @@ def describe(config: GroundingConfig, file: Path) -> Run:
         derived=("box", "mask"),
         splits=config.data.splits or BENCHMARKS[config.benchmark].splits,
         image_root=config.data.image_root,
+        opener=config.data.opener,
         note=f"{explanation.mode} map of block {block}",
         seed=config.seed,
     )

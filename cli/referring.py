@@ -175,6 +175,7 @@ def describe(config: ReferringConfig, checkpoint: str, splits: Sequence[str]) ->
         derived=room.derived,
         splits=tuple(splits),
         image_root=evaluation_images(config),
+        opener=data.opener,
         note=f"{side} px",
         seed=config.seed,
         merged_boxes=data.merged_boxes,

@@ -37,6 +37,7 @@ class Run:
     merged_boxes: the annotation has one box around all boxes of a phrase, as ReSC's Flickr30k
         lists; says which of Flickr30k's protocols the rows follow.
     seed: of the bootstrap.
+    opener: how its pictures were opened, see `dataset.images.OPENERS`.
     identity: hash of weights, configuration and annotation files; "" if it is not known.
     resampling: whose nearest pixel brings true masks to the network's size.
     inclusive: the rows of ALVG's protocol, which counts an IoU of exactly the threshold, stand
@@ -53,6 +54,7 @@ class Run:
     note: str = ""
     seed: int = 0
     merged_boxes: bool = False
+    opener: str = "pillow"
     identity: str = ""
     resampling: Resampling = "torchvision"
     inclusive: bool = False

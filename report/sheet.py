@@ -21,6 +21,7 @@ from matplotlib.patheffects import Normal, Stroke
 from PIL import Image
 
 import metrics
+from dataset.images import load_image
 from geometry import resize_mask, runs_to_mask
 from models.common.heatmap import enlarge
 from report.predictions import Prediction, Run
@@ -119,7 +120,7 @@ def _draw(
         headings.append((top, heading, colour))
         top += 0.06
         for start in range(0, len(shown), columns):
-            loaded = [_load(root, item) for item in shown[start : start + columns]]
+            loaded = [_load(root, run.opener, item) for item in shown[start : start + columns]]
             row, top = _row([replace(cell, boxes=_gives_boxes(run)) for cell in loaded], top)
             cells += row
         top += 0.3
@@ -187,12 +188,12 @@ def _legend(figure: Figure, total: float, what: str, panels: int) -> None:
     )  # fmt: skip
 
 
-def _load(root: Path, prediction: Prediction) -> _Cell:
+def _load(root: Path, opener: str, prediction: Prediction) -> _Cell:
     path = root / prediction.image
     if not path.is_file():
         raise FileNotFoundError(f"no picture {path} for the picture sheet; check image_root")
-    with Image.open(path) as image:
-        picture = image.convert("RGB")
+    # As the model saw it: points and boxes are in that frame.
+    picture = Image.fromarray(load_image(path, prediction.id, opener))
     scale = LONGEST / max(picture.size)
     side = [max(1, round(length * scale)) for length in picture.size]
     array = np.asarray(picture.resize(side, Image.Resampling.BICUBIC))

@@ -392,3 +392,16 @@ def test_a_cold_map_leaves_the_picture_as_it_is():
     heat[2, 3] = 1e-9
     changed = sheet.overlay(picture, heat)
     assert changed.shape == picture.shape and changed[-1, -1, 0] > changed[0, 0, 0]
+
+
+def test_sheets_show_pictures_as_the_model_saw_them(run, tmp_path):
+    noise = np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown a quarter turn clockwise
+    file = tmp_path / "turned.jpg"
+    Image.fromarray(noise).save(file, exif=exif)
+    file.write_bytes(file.read_bytes()[:-500])  # and truncated
+    for opener, size in (("pillow", (60, 80)), ("opencv", (80, 60))):
+        seen = dataclasses.replace(run, opener=opener, image_root=str(tmp_path))
+        one = prediction(0, image="turned.jpg", size=size)
+        assert sheet.draw_sheet(tmp_path / f"{opener}.png", seen, [one]).is_file()
