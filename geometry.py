@@ -28,16 +28,14 @@ from numpy.typing import ArrayLike
 from pycocotools import mask as coco_mask
 
 import utils
+from foreign_files import forward_slashes
+from segmentations import encode_segmentation
 
 Box = tuple[float, float, float, float]
 Point = tuple[float, float]
 Size = tuple[int, int]
 Resampling = Literal["torchvision", "opencv"]
 """Whose rules bring pictures and masks to another size."""
-
-
-# Numbers of a polygon with three corners.
-_LEAST_POLYGON = 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -301,8 +299,8 @@ def decode_mask(text: str, size: Size, root: str | os.PathLike[str] | None = Non
     """The (H, W) bool mask of a record's `Phrase.masks` entry.
 
     Args:
-        text: JSON of a COCO segmentation (list of polygons, or run lengths, compressed or not), or
-            the path of a `.npy` array of shape `size`, non-zero inside.
+        text: JSON of a COCO segmentation (`segmentations.encode_segmentation`), or the path of a
+            `.npy` array of shape `size`, non-zero inside.
         size: of the original picture.
         root: folder that `.npy` paths are relative to.
 
@@ -312,10 +310,13 @@ def decode_mask(text: str, size: Size, root: str | os.PathLike[str] | None = Non
             picture.
     """
     if text.endswith(".npy"):
-        path = Path(root or ".", utils.inside(text, "mask"))
+        path = Path(root or ".", utils.inside(forward_slashes(text), "mask"))
         if not path.is_file():
             raise FileNotFoundError(f"mask {path} does not exist; check the root of the masks")
-        array = np.load(path, allow_pickle=False)
+        try:
+            array = np.load(path, allow_pickle=False)
+        except (ValueError, EOFError, OSError) as error:
+            raise ValueError(f"mask {path} is no array of numpy ({error})") from error
         if array.shape != size:
             raise ValueError(f"mask {path} has shape {array.shape}, its picture (H, W) = {size}")
         return array != 0
@@ -323,41 +324,6 @@ def decode_mask(text: str, size: Size, root: str | os.PathLike[str] | None = Non
     if tuple(runs["size"]) != size:
         raise ValueError(f"mask of size {runs['size']} (H, W) for a picture of {size}")
     return coco_mask.decode(runs).astype(bool)
-
-
-def thin_polygons(text: str) -> int:
-    """How many polygons of a `Phrase.masks` entry have fewer than three corners."""
-    segmentation = [] if text.endswith(".npy") else json.loads(text)
-    shapes = segmentation if isinstance(segmentation, list) else []
-    return sum(len(polygon) < _LEAST_POLYGON for polygon in shapes)
-
-
-def encode_segmentation(segmentation: Any, size: Size) -> dict[str, Any]:
-    """Compressed run lengths {size: [H, W], counts: bytes} of any form of COCO segmentation.
-
-    Several polygons are united, as COCO does. One of fewer than three corners beside others has no
-    pixels.
-
-    Raises:
-        ValueError: neither polygons nor run lengths, or no polygon of three corners.
-    """
-    height, width = size
-    if isinstance(segmentation, dict) and isinstance(segmentation.get("counts"), list):
-        return coco_mask.frPyObjects(segmentation, *segmentation["size"])
-    if isinstance(segmentation, dict) and "counts" in segmentation:
-        counts = segmentation["counts"]
-        return {
-            "size": list(segmentation["size"]),
-            "counts": counts.encode() if isinstance(counts, str) else counts,
-        }
-    if isinstance(segmentation, list) and segmentation and isinstance(segmentation[0], list):
-        polygons = [polygon for polygon in segmentation if len(polygon) >= _LEAST_POLYGON]
-        if not polygons:
-            raise ValueError("every polygon of a segmentation has fewer than three corners")
-        if any(len(polygon) % 2 for polygon in polygons):
-            raise ValueError("a polygon of a segmentation has an x without its y")
-        return coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
-    raise ValueError(f"not a COCO segmentation (polygons or run lengths): {str(segmentation)[:80]}")
 
 
 def mask_to_runs(mask: np.ndarray) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from configs.referring import ReferringConfig, with_model
 from configs.released import is_released, take_paths_as_written, translate
 from configs.released_refclip import is_released_refclip, translate_refclip
 from configs.schema import GroundingConfig, PretrainConfig
+from foreign_files import read_text
 
 _ROOT = re.compile(r"\$\{([^}]*)\}")
 _ROOTS = "roots."
@@ -107,7 +108,7 @@ def load_config(
 
 def _read_with_base(path: Path) -> dict[str, Any]:
     """The keys of a file over those of the file that its `base` names, relative to its folder."""
-    raw = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    raw = parse_yaml(read_text(path), str(path))
     if not isinstance(raw, dict):
         raise ValueError(f"{path}: expected keys and values at the top level")
     if "base" not in raw:
@@ -130,7 +131,7 @@ def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 def _resolve_roots(raw: Any, path: Path, given: Mapping[str, str]) -> Any:
     """Replaces `${name}` in all texts by the path of that name, in `given` or else in data.yaml."""
     file = _roots_file(path)
-    roots: dict[str, str] = parse_yaml(file.read_text(encoding="utf-8"), str(file)) | dict(given)
+    roots: dict[str, str] = parse_yaml(read_text(file), str(file)) | dict(given)
 
     def replace(match: re.Match) -> str:
         if match[1] not in roots:

@@ -17,6 +17,7 @@ from configs.mapping import join, set_by_path, unknown_key
 from configs.model import TextConfig
 from configs.schema import GroundingConfig, PretrainConfig
 from configs.silent import without_effect
+from foreign_files import read_text
 
 Kind = Literal["pretrain", "grounding"]
 
@@ -295,7 +296,7 @@ def _read_bert_config(nested: dict, path: Path) -> None:
             return  # the released file of this name is BERT-base, which is the default
         tried = ", ".join(str(candidate) for candidate in candidates)
         raise FileNotFoundError(f"{path}: bert_config: {name} does not exist; tried {tried}")
-    bert = json.loads(found.read_text())
+    bert = json.loads(read_text(found))
     if bert.get("hidden_act", "gelu") != "gelu":
         raise ValueError(f"{found}: hidden_act is {bert['hidden_act']!r}; only gelu is supported")
     width = model.setdefault("vision_width", bert.get("encoder_width", 768))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -66,38 +66,51 @@ def read_instances(
     left_out = 0
     for file in files:
         content = entries.load_json(file)
-        rows = entries.need(content, "categories", os.fspath(file))
-        own = {int(row["id"]): str(row["name"]) for row in rows}
+        images, annotations, categories = (
+            entries.by_number(entries.need(content, kind, os.fspath(file)), "id", f"{file} {kind}")
+            for kind in ("images", "annotations", "categories")
+        )
+        own = {label: str(entries.need(row, "name", f"{file} category {label}"))
+               for label, row in categories.items()}  # fmt: skip
         names = names or dict(sorted(own.items()))
         if own != names:
             raise ValueError(f"{file}: has other categories than {files[0]}; train on one kind")
         objects: dict[int, list[Any]] = {}
-        for row in entries.need(content, "annotations", os.fspath(file)):
+        for number, row in annotations.items():
             if not row.get("iscrowd"):
-                objects.setdefault(row["image_id"], []).append(row)
+                here = f"{file} annotation {number}"
+                objects.setdefault(entries.number(row, "image_id", here), []).append(row)
         labels = {category: label for label, category in enumerate(names)}
-        for image in entries.need(content, "images", os.fspath(file)):
-            known = identity_of_name(image["file_name"], None) or f"coco:{image['id']}"
+        for number, image in images.items():
+            here = f"{file} image {number}"
+            name = str(entries.need(image, "file_name", here))
+            known = identity_of_name(name, None) or f"coco:{number}"
             left_out += known in forbidden
-            if known not in forbidden and image["id"] in objects:
-                pictures.append(_picture(image, objects[image["id"]], labels, os.fspath(file)))
+            if known not in forbidden and number in objects:
+                pictures.append(_picture(image, objects[number], labels, here))
     if not pictures:
         raise ValueError(f"{', '.join(map(str, files))}: no picture with objects is left")
     return Instances(pictures, list(names.values()), left_out)
 
 
 def _picture(
-    image: dict[str, Any], objects: list[Any], labels: dict[int, int], file: str
+    image: Mapping[str, Any], objects: list[Any], labels: dict[int, int], source: str
 ) -> Picture:
-    source = f"{file} image {image['id']}"
-    boxes = as_boxes(xywh_to_xyxy(np.array([row["bbox"] for row in objects], dtype=np.float64)))
-    boxes = clip_boxes(boxes, (int(image["height"]), int(image["width"])))
-    unknown = {row["category_id"] for row in objects} - labels.keys()
+    width, height = entries.size(image, source)
+    if width is None or height is None:
+        raise ValueError(f"{source}: states no width and height, to which its boxes are cut")
+    stated = entries.boxes([entries.need(row, "bbox", source) for row in objects], "bbox", source)
+    try:
+        boxes = clip_boxes(as_boxes(xywh_to_xyxy(np.array(stated))), (height, width))
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from error
+    categories = [entries.number(row, "category_id", source) for row in objects]
+    unknown = set(categories) - labels.keys()
     if unknown:
         raise ValueError(f"{source}: category_id {min(unknown)} is not in the file's categories")
     kept = (boxes[:, 2:] - boxes[:, :2] >= 1).all(axis=1)
-    found = np.array([labels[row["category_id"]] for row in objects], dtype=np.int64)
-    return Picture(image["file_name"], boxes[kept], found[kept], source)
+    found = np.array([labels[category] for category in categories], dtype=np.int64)
+    return Picture(str(image["file_name"]), boxes[kept], found[kept], source)
 
 
 @dataclass(frozen=True)

@@ -7,18 +7,21 @@ check before a run asks the same functions.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 
 from dataset.record import Phrase, Record
-from geometry import Size, thin_polygons
+from geometry import Size
+from segmentations import degenerate_polygons
 
 NO_WORD, NO_BOX = "phrase without a word", "no box covers a pixel"
 OTHER_SIZE = "another size than annotated"
 OTHER_REFERENCE = "reference of another picture and text"
-THIN, CONTRADICTION = "polygon of fewer than three corners", "nothing and something meant"
+THIN, FLAT = "polygon of fewer than three corners", "polygon without an area"
+NO_PIXEL, CONTRADICTION = "mask without a pixel", "nothing and something meant"
 STRICT = "correct or remove it in the annotation file, or go on without --strict"
 
 
@@ -54,12 +57,34 @@ def contradiction(phrase: Phrase, record: Record) -> Fault | None:
 
 
 def mask_fault(phrase: Phrase, record: Record) -> Fault | None:
-    """A mask that has polygons without three corners beside others."""
-    thin = sum(map(thin_polygons, phrase.masks))
-    if not thin:
+    """A mask that has polygons without three corners, or on one line, beside others.
+
+    Raises:
+        ValueError: something in the place of a polygon is none.
+    """
+    texts = (text for text in phrase.masks if not text.endswith(".npy"))
+    try:
+        found = [degenerate_polygons(json.loads(text)) for text in texts]
+    except ValueError as error:
+        raise ValueError(f"{record.source}: {phrase.text!r}: {error}") from error
+    thin, flat = sum(one.thin for one in found), sum(one.flat for one in found)
+    about = f"{record.source}: {phrase.text!r} has"
+    if thin:
+        return Fault(THIN, f"{about} {thin} polygons of fewer than three corners")
+    if flat:
+        return Fault(FLAT, f"{about} {flat} polygons whose corners lie on one line")
+    return None
+
+
+def pixel_fault(phrase: Phrase, record: Record, masks: Iterable[np.ndarray | None]) -> Fault | None:
+    """Of the masks (H, W) of a phrase, or their union, one without a pixel: it counts, and no
+    prediction but an empty one fits it."""
+    if phrase.matches_nothing or all(mask is None or mask.any() for mask in masks):
         return None
     return Fault(
-        THIN, f"{record.source}: {phrase.text!r} has {thin} polygons of fewer than three corners"
+        NO_PIXEL,
+        f"{record.source}: a mask of {phrase.text!r} has no pixel in {record.image}; is it drawn in"
+        " another picture?",
     )
 
 

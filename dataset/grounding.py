@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from dataset.faults import NO_BOX, NO_WORD, OTHER_SIZE, Fault, box_fault, said
+from dataset.faults import NO_BOX, NO_WORD, OTHER_SIZE, Fault, box_fault, pixel_fault, said
 from dataset.images import CorruptImageError, load_image, resolve_image
 from dataset.masks import phrase_mask
 from dataset.record import Phrase, Record
@@ -315,7 +315,9 @@ class EvalDataset(Dataset[EvalSample]):
                 sample.phrase_ids.append(phrase.phrase_id)
                 # Not clipped: clipping would move the edges that pointing is judged by.
                 sample.boxes.append(ordered_boxes(phrase.boxes))
-                sample.masks.append(phrase_mask(phrase, size, record.source))
+                mask = phrase_mask(phrase, size, record.source)
+                sample.masks.append(mask)
+                sample.faults += said([pixel_fault(phrase, record, [mask])], strict=self.strict)
                 sample.splits.append(record.split)
                 sample.record_ids.append(record.record_id)
         return sample

@@ -18,6 +18,7 @@ from pathlib import PurePath
 
 from dataset.formats import entries, refer
 from dataset.record import Record
+from foreign_files import forward_slashes
 
 COLLECTIONS = ("coco", "vg", "flickr", "saiapr")
 _COCO_NAME = re.compile(r"COCO_(?:train|val|test)20\d\d_0*(\d+)(?:_\d+)?")
@@ -29,7 +30,7 @@ def identity_of_name(image: str, collection: str | None) -> str | None:
 
     COCO's 2014 names speak for themselves; a bare number does only if its collection is known.
     """
-    stem = PurePath(image).stem
+    stem = PurePath(forward_slashes(image)).stem
     match = _COCO_NAME.fullmatch(stem)
     if match:
         return f"coco:{int(match[1])}"
@@ -62,21 +63,22 @@ class Links:
     def read_image_data(self, path: str | os.PathLike[str]) -> Links:
         """Add Visual Genome's image_data.json: [{image_id | id, coco_id, flickr_id}]."""
         for source, entry in entries.load_entries(path):
-            number = entry["image_id"] if "image_id" in entry else entries.need(entry, "id", source)
-            others = {name: entry.get(f"{name}_id") for name in ("coco", "flickr")}
+            number = entries.number(entry, "image_id" if "image_id" in entry else "id", source)
+            others = [name for name in ("coco", "flickr") if entry.get(f"{name}_id") is not None]
             self.add(
-                [f"vg:{int(number)}"]
-                + [f"{name}:{int(value)}" for name, value in others.items() if value is not None]
+                [f"vg:{number}"]
+                + [f"{name}:{entries.number(entry, f'{name}_id', source)}" for name in others]
             )
         return self
 
     def read_coco_images(self, path: str | os.PathLike[str]) -> Links:
         """Add the `images` of a COCO file (captions_*, instances_*): {id, flickr_url}."""
         content = entries.load_json(path)
-        for image in entries.need(content, "images", os.fspath(path)):
+        rows = entries.need(content, "images", os.fspath(path))
+        for number, image in entries.by_number(rows, "id", f"{os.fspath(path)} images").items():
             match = _FLICKR_ADDRESS.search(image.get("flickr_url") or "")
             if match:
-                self.add([f"coco:{int(image['id'])}", f"flickr:{int(match[1])}"])
+                self.add([f"coco:{number}", f"flickr:{int(match[1])}"])
         return self
 
 
@@ -158,7 +160,7 @@ def refer_images(
     for index, ref in enumerate(refer.load_refs(refs_file)):
         source = f"{os.fspath(refs_file)}[{index}]"
         split = str(entries.need(ref, "split", source))
-        image = int(entries.need(ref, "image_id", source))
+        image = entries.number(ref, "image_id", source)
         found.setdefault(split, set()).add(f"{collection}:{image}")
     wanted = [split for split in found if split != "train"] if splits is None else list(splits)
     missing = [split for split in wanted if split not in found]

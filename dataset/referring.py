@@ -12,7 +12,15 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from dataset.faults import Fault, box_fault, contradiction, mask_fault, require_ordered, said
+from dataset.faults import (
+    Fault,
+    box_fault,
+    contradiction,
+    mask_fault,
+    pixel_fault,
+    require_ordered,
+    said,
+)
 from dataset.grounding import check_size
 from dataset.images import CorruptImageError, load_image, resolve_image
 from dataset.masks import phrase_mask, target_masks
@@ -289,12 +297,14 @@ class ReferringDataset(Dataset[ReferringSample]):
             check_size(record, size)
         found = [fault for phrase in phrases for fault in self.rules.faults(phrase, record, size)]
         found += [self.text.fault(phrase, record) for phrase in phrases]
-        faults = said(found, strict=self.rules.strict)
         if rng is None and self.rules.several_targets:
             phrases = tuple(map(_as_evaluated, phrases))
         boxes = [self._boxes(phrase, size) for phrase in phrases if self.rules.boxes]
         masks = [self._mask(phrase, record, size, evaluation=rng is None) for phrase in phrases]
         singles = self._single_masks(phrases[0], record, size)
+        for phrase, mask in zip(phrases, masks, strict=True):
+            found.append(pixel_fault(phrase, record, [mask] if singles is None else singles))
+        faults = said(found, strict=self.rules.strict)
         if rng is not None and self.rules.scale_jitter:
             view = draw_view(size, np.concatenate([np.zeros((0, 4)), *boxes]), rng)
             image, size = view.image(image), view.size

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
 
 from transformers import PreTrainedTokenizerBase
 
 from dataset.faults import NO_WORD, Fault
 from dataset.pieces import SentencePieces
 from dataset.record import Phrase, Record
-from dataset.words import Vocabulary
+from dataset.words import Vocabulary, is_blank
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,25 +26,34 @@ class EncodedText:
     spans: list[tuple[int, int]] | None = None
 
 
-def start_of(phrase: Phrase, sentence: str, source: str) -> int:
-    """The character of the sentence at which the phrase starts, letter case aside.
+def span_of(phrase: Phrase, sentence: str, source: str) -> tuple[int, int]:
+    """The characters [start, stop) of the sentence that are the phrase, letter case aside.
 
-    That is its annotated place, or, where the phrase is not there or none is annotated, its first
-    occurrence.
+    That is at its annotated place, or, where the phrase is not there or none is annotated, its
+    first occurrence.
 
     Raises:
         ValueError: the phrase is not in the sentence.
     """
-    text, where = phrase.text.casefold(), sentence.casefold()
-    if phrase.start >= 0 and where.startswith(text, phrase.start):
-        return phrase.start
-    found = where.find(text)
-    if found < 0:
-        raise ValueError(
-            f"{source}: phrase {phrase.text!r} is not in its sentence {sentence!r}; correct the"
-            " annotation"
-        )
-    return found
+    text = phrase.text.casefold()
+    # "ß" is folded to "ss", so that places in the folded sentence are not those in the sentence.
+    folded = [letter.casefold() for letter in sentence]
+    starts = list(accumulate(map(len, folded), initial=0))
+    place = {start: index for index, start in reversed(list(enumerate(starts)))}
+    whole = "".join(folded)
+    if 0 <= phrase.start < len(sentence) and whole.startswith(text, starts[phrase.start]):
+        if (stop := place.get(starts[phrase.start] + len(text))) is not None:
+            return phrase.start, stop
+    found = whole.find(text)
+    while found >= 0:
+        start, stop = place.get(found), place.get(found + len(text))
+        if start is not None and stop is not None:
+            return start, stop
+        found = whole.find(text, found + 1)
+    raise ValueError(
+        f"{source}: phrase {phrase.text!r} is not in its sentence {sentence!r}; correct the"
+        " annotation"
+    )
 
 
 @dataclass(frozen=True)
@@ -68,7 +78,7 @@ class ReferringText:
         """Raises ValueError, naming the record, for an empty expression (but see `fault`), a phrase
         that is not in its sentence, or a sentence with too many tokens."""
         for phrase in record.phrases:
-            if not phrase.text.strip() and not isinstance(self.tokenizer, Vocabulary):
+            if is_blank(phrase.text) and not isinstance(self.tokenizer, Vocabulary):
                 raise ValueError(
                     f"{record.source}: the expression is empty; correct or remove it in the"
                     " annotation file"
@@ -81,7 +91,7 @@ class ReferringText:
                 " needs; use lists with sentences, or set data.multi_phrase: false"
             )
         for phrase in record.phrases:
-            start_of(phrase, record.sentence, record.source)
+            span_of(phrase, record.sentence, record.source)
         # A token has at least one character, so that most sentences need no second look.
         if len(record.sentence) + 2 > self.max_tokens:
             self._sentence(record)
@@ -106,9 +116,8 @@ class ReferringText:
         sentence = self._sentence(record)
         spans = []
         for phrase in phrases:
-            start = start_of(phrase, record.sentence, record.source)
-            first = sentence.char_to_token(start)
-            last = sentence.char_to_token(start + len(phrase.text) - 1)
+            start, stop = span_of(phrase, record.sentence, record.source)
+            first, last = sentence.char_to_token(start), sentence.char_to_token(stop - 1)
             if first is None or last is None:
                 raise ValueError(
                     f"{record.source}: phrase {phrase.text!r} does not begin or end with a word of"

@@ -14,6 +14,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 
 from dataset.formats.entries import load_json
 from dataset.record import Phrase
+from dataset.words import is_blank
+from foreign_files import read_text
 
 # Cleaning as ALBEF, AMC and SelfEQ were trained with.
 _CLEANING = str.maketrans({**dict.fromkeys(",.'!?\"()*#:;~", ""), "-": " ", "/": " "})
@@ -45,7 +47,7 @@ def clean_caption(text: str, max_words: int) -> str:
     Returns "" if nothing is left, which is read as [CLS] alone.
     """
     text = text.lower().translate(_CLEANING).replace("<person>", "person")
-    return " ".join(text.split()[:max_words])
+    return "" if is_blank(text) else " ".join(text.split()[:max_words])
 
 
 def paraphrase(phrase: Phrase, synonym: str, max_words: int = 50) -> str | None:
@@ -129,7 +131,7 @@ def _require_tokens(words: Collection[str], special: Iterable[str], file: Path, 
 
 
 def _from_vocabulary(vocabulary: Path) -> PreTrainedTokenizerBase:
-    words = vocabulary.read_text(encoding="utf-8").rstrip("\n").split("\n")
+    words = read_text(vocabulary, "vocabulary").rstrip("\n").split("\n")
     _require_tokens(words, _SPECIAL.values(), vocabulary, "a BERT WordPiece vocabulary")
     # BertTokenizerFast takes its vocabulary under different names in transformers 4 and 5 and
     # ignores the wrong one.
@@ -163,7 +165,7 @@ def _from_byte_pairs(vocabulary: Path, merges: Path) -> PreTrainedTokenizerBase:
 def _read_merges(merges: Path, ids: Collection[str]) -> list[tuple[str, str]]:
     """The pairs of a merges.txt, the first one first."""
     pairs, known = [], set(ids)
-    for number, line in enumerate(merges.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(read_text(merges, "byte pairs").splitlines(), 1):
         if not line or line.startswith("#version"):
             continue
         first, _, second = line.partition(" ")

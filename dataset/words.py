@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,17 +16,31 @@ from typing import Any
 
 import numpy as np
 
+import foreign_files
 import utils
 
 SPECIAL = ("PAD", "UNK", "CLS")
 PAD, UNK = 0, 1
 _CLEANING = str.maketrans({**dict.fromkeys(".,'!?\"()*#:;", ""), "-": " ", "/": " "})
+# Letters and a symbol that are drawn as a blank.
+_FILLERS = "\u115f\u1160\u3164\uffa0\u2800"
+_CONTROL = "".join(map(chr, (*range(33), 127)))
 _PARTS = re.compile(r"[^\W_]+")
 
 
+def is_blank(text: str) -> bool:
+    """Whether nothing of a text can be seen: white space, control characters and those without
+    width, marks without a letter. Tokenisers drop some of these and not others."""
+    if text.isascii():
+        return not text.strip(_CONTROL)
+    return all(unicodedata.category(one)[0] in "CZM" or one in _FILLERS for one in text)
+
+
 def split_words(text: str) -> list[str]:
-    """Lower-case words; punctuation is deleted (girl's -> girls), "-" and "/" part words."""
-    return text.lower().translate(_CLEANING).split()
+    """Lower-case words; punctuation is deleted (girl's -> girls), "-" and "/" part words. A text of
+    which nothing can be seen has none."""
+    cleaned = text.lower().translate(_CLEANING)
+    return [] if is_blank(cleaned) else cleaned.split()
 
 
 class Vocabulary:
@@ -64,7 +79,7 @@ class Vocabulary:
             raise FileNotFoundError(
                 f"vocabulary {path} does not exist; it is written beside checkpoints"
             )
-        words = path.read_text(encoding="utf-8").split("\n")
+        words = foreign_files.read_text(path, "vocabulary").split("\n")
         if words[-1] == "":
             words.pop()
         return cls.from_list(words, str(path))
@@ -199,7 +214,7 @@ def _lines(path: Path, width: int) -> Iterator[tuple[str, list[str]]]:
             f"word vectors {path} do not exist; give a text file such as glove.840B.300d.txt, or"
             " leave model.init.words empty to train them"
         )
-    with open(path, encoding="utf-8", errors="strict") as file:
+    with foreign_files.open_text(path, "word vectors") as file:
         for number, line in enumerate(file, 1):
             # A few words of GloVe hold spaces, so the numbers are counted from the right.
             word, *numbers = line.rstrip("\n").rsplit(" ", width)

@@ -10,7 +10,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = (
-    {"geometry", "plain_values", "utils", "configs", "optim", "scheduler"},
+    {"foreign_files", "geometry", "plain_values", "segmentations", "utils"}
+    | {"configs", "optim", "scheduler"},
     {"models"},
     {"dataset", "metrics", "metrics_several"},
     {"engine", "grounder", "report"},

@@ -50,6 +50,7 @@ from dataset.faults import CONTRADICTION, NO_BOX, NO_WORD, OTHER_REFERENCE, OTHE
 from dataset.images import CorruptImageError, load_image, resolve_image
 from dataset.record import Phrase, Record
 from dataset.text import clean_caption, load_tokenizer
+from foreign_files import read_text
 from geometry import Size
 from tools.data_parts import (
     NAMES,

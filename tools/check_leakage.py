@@ -31,6 +31,7 @@ from dataset.formats import TRAIN_FORMATS
 from dataset.formats.flickr30k import read_ids
 from dataset.leakage import ImageSet, Links, Overlap, find_overlap, refer_images
 from dataset.record import Record
+from foreign_files import read_text
 from tools.preparation import progress
 
 COLLECTION = {"vg": "vg", "coco": "coco"}
@@ -154,7 +155,7 @@ def _identities(name: str, path: str) -> list[str]:
         raise ValueError(f"list format {name!r} is unknown here; legal are {legal}")
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path} does not exist; it is a text file of identities")
-    return Path(path).read_text(encoding="utf-8").split()
+    return read_text(path, "file of identities").split()
 
 
 if __name__ == "__main__":

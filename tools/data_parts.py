@@ -31,6 +31,7 @@ from dataset.referring import ReferringRules, collection_of
 from dataset.referring_text import ReferringText
 from dataset.sources import read_splits
 from dataset.text import PARAPHRASE_RULES
+from foreign_files import read_text
 from geometry import Size
 
 ROOTS_FILE = Path(__file__).resolve().parents[1] / "configs" / "data.yaml"
@@ -320,7 +321,7 @@ def data_roots(root: str | None, overrides: Iterable[str] = ()) -> dict[str, str
     Raises:
         FileNotFoundError: `root` is no folder. ValueError: an override of something else.
     """
-    listed = parse_yaml(ROOTS_FILE.read_text(encoding="utf-8"), str(ROOTS_FILE))
+    listed = parse_yaml(read_text(ROOTS_FILE), str(ROOTS_FILE))
     roots = {"roots": roots_below(root) if root else listed}
     for text in overrides:
         name = text.partition("=")[0]

@@ -40,6 +40,7 @@ from cli import run_script
 from dataset.formats import TRAIN_FORMATS, read_table
 from dataset.record import Phrase, Record, RecordTable
 from dataset.text import paraphrase
+from foreign_files import read_text
 from tools.paraphrasing import rules
 from tools.paraphrasing.answers import (
     PROMPTS,
@@ -218,7 +219,7 @@ def answer_by_model(
     prompt = args.prompt or PROMPTS / ("caption.txt" if args.captions else "phrase.txt")
     if not prompt.is_file():
         raise FileNotFoundError(f"--prompt {prompt} does not exist")
-    template = prompt.read_text(encoding="utf-8")
+    template = read_text(prompt, "prompt")
     build_prompt(template, [])
     model = make_model(args)
     log = utils.JsonLines(args.cache or args.out.with_suffix(".answers.jsonl"), sync=True)

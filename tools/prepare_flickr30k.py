@@ -44,6 +44,7 @@ from dataset.formats.flickr30k import boxes_entry, read_ids, sentence_entry
 from dataset.grounding import usable_boxes
 from dataset.record import Phrase, Record
 from dataset.text import clean_caption
+from foreign_files import decode
 from geometry import scale_boxes
 from tools import tree_files
 from tools.preparation import (
@@ -102,8 +103,8 @@ def load_raw(raw: Path, ids: Sequence[str]) -> Raw:
         if kind == "Annotations":
             annotations[image_id] = parse_annotation(content, f"{kind}/{image_id}.xml")
         else:
-            text = content.decode("utf-8")
-            sentences[image_id] = parse_sentences(text, f"{kind}/{image_id}.txt")
+            source = f"{kind}/{image_id}.txt"
+            sentences[image_id] = parse_sentences(decode(content, source), source)
     missing = [image for image in ids if image not in annotations or image not in sentences]
     if missing:
         raise FileNotFoundError(

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
 
+import foreign_files
 import utils
 from dataset.formats.entries import plain
 from dataset.formats.flickr30k import sentence_number
@@ -138,7 +139,7 @@ def read_image(folder: str | os.PathLike[str], image_id: str) -> tuple[Annotatio
             raise FileNotFoundError(f"{path} does not exist; is {image_id} an image of Flickr30k?")
     return (
         parse_annotation(annotation.read_bytes(), os.fspath(annotation)),
-        parse_sentences(sentences.read_text(encoding="utf-8"), os.fspath(sentences)),
+        parse_sentences(foreign_files.read_text(sentences), os.fspath(sentences)),
     )
 
 

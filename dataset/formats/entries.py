@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -13,11 +14,13 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import ArrayLike
 
+import foreign_files
 import utils
 from dataset.record import Phrase
 from geometry import Box, xywh_to_xyxy
 
 _DECODER = json.JSONDecoder()
+_DIGITS = re.compile(r"[+-]?\d+")
 _SPACE = re.compile(r"[ \t\n\r]*")
 # Of the released relation files; no objective uses them.
 _OTHER_RELATIONS = ("antonym", "exclusion", "hypernym", "meronym", "union")
@@ -28,16 +31,30 @@ def load_json(path: str | os.PathLike[str], what: str = "annotation file") -> An
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not JSON.
+        ValueError: not JSON, not UTF-8, or an object that has a key twice.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{what} {path} does not exist; check its path in the config")
+    text = foreign_files.read_text(path, what)
     try:
-        with path.open(encoding="utf-8") as file:
-            return json.load(file)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        return json.loads(text, object_pairs_hook=_object)
+    except json.JSONDecodeError as error:
         raise ValueError(f"{what} {path} is not valid JSON ({error}); fetch it again") from error
+    except _RepeatedKey as error:
+        raise ValueError(f"{what} {path} has the key {error} twice in one object") from error
+
+
+class _RepeatedKey(Exception):
+    """A key of a JSON object that another value of it has already."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = Counter(key for key, _ in pairs)
+        raise _RepeatedKey(repr(keys.most_common(1)[0][0]))
+    return found
 
 
 def save_json(path: str | os.PathLike[str], content: Any) -> None:
@@ -76,7 +93,7 @@ def _stream(path: str | os.PathLike[str]) -> Iterator[Any]:
     """The items of the JSON list in a file, one by one."""
     if not Path(path).is_file():
         load_json(path)
-    with open(path, encoding="utf-8") as file:
+    with foreign_files.open_text(path, "annotation file") as file:
         text = _Text(file, os.fspath(path))
         if text.peek() != "[":
             content = load_json(path)
@@ -104,10 +121,7 @@ class _Text:
         self._piece, self._at, self._passed = "", 0, 0
 
     def _more(self, size: int = PIECE) -> bool:
-        try:
-            new = self._file.read(size)
-        except UnicodeDecodeError as error:
-            raise self.error(str(error)) from error
+        new = self._file.read(size)
         self._passed += self._at
         self._piece, self._at = self._piece[self._at :] + new, 0
         return bool(new)
@@ -157,6 +171,66 @@ def need(entry: Mapping[Any, Any], key: Any, source: str) -> Any:
         present = ", ".join(map(str, list(entry)[:12]))
         raise ValueError(f"{source}: key {key!r} is missing (it has: {present})")
     return entry[key]
+
+
+def number(entry: Mapping[Any, Any], key: Any, source: str) -> int:
+    """`entry[key]`, which must be an integer: a whole number, or the digits of one as a text.
+
+    Raises:
+        ValueError: naming source and key.
+    """
+    value = need(entry, key, source)
+    found = _whole(value)
+    if found is None:
+        raise ValueError(f"{source}: {key} must be an integer, got {value!r}; write the number")
+    return found
+
+
+def _whole(value: Any) -> int | None:
+    if isinstance(value, str):
+        return int(value) if _DIGITS.fullmatch(value.strip()) else None
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        return None
+    return int(value) if math.isfinite(value) and value == int(value) else None
+
+
+def size(entry: Mapping[str, Any], source: str) -> tuple[int | None, int | None]:
+    """(width, height) of an entry's picture in pixels; None where it does not state them.
+
+    Raises:
+        ValueError: one that is no positive integer.
+    """
+    width, height = (_side(entry, key, source) for key in ("width", "height"))
+    return width, height
+
+
+def _side(entry: Mapping[str, Any], key: str, source: str) -> int | None:
+    side = None if entry.get(key) is None else number(entry, key, source)
+    if side is not None and side < 1:
+        raise ValueError(f"{source}: {key} must be a number of pixels, got {side}")
+    return side
+
+
+def by_number(
+    rows: Iterable[Mapping[str, Any]], key: str, source: str
+) -> dict[int, Mapping[str, Any]]:
+    """{id: row} of rows that have an id, each another one.
+
+    Raises:
+        ValueError: a row that is no object, an id that is no integer, or two rows of one id.
+    """
+    found: dict[int, Mapping[str, Any]] = {}
+    for index, row in enumerate(rows):
+        if not isinstance(row, Mapping):
+            raise ValueError(f"{source}[{index}]: expected an object, got {type(row).__name__}")
+        row_id = number(row, key, f"{source}[{index}]")
+        if row_id in found:
+            raise ValueError(
+                f"{source}[{index}]: {key} {row_id} is that of another entry, too; every entry"
+                " needs its own, correct the file"
+            )
+        found[row_id] = row
+    return found
 
 
 def texts(value: Any, key: str, source: str) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from dataset.formats import entries, pictures
-from dataset.formats.refer_instances import number
+from dataset.formats.entries import number
 from dataset.record import Phrase, Record
 from geometry import xyxy_to_xywh
 
@@ -42,15 +42,17 @@ def read(path: str | os.PathLike[str], split: str | None = None) -> Iterator[Rec
         raise ValueError(f"{path}: expected {{images, annotations}}, got another structure")
     split = Path(path).stem.rpartition("_")[2] if split is None else split
     targets = _targets(entries.need(content, "annotations", os.fspath(path)), path)
-    for index, image in enumerate(entries.need(content, "images", os.fspath(path))):
+    rows = entries.need(content, "images", os.fspath(path))
+    pairs = entries.by_number(rows, "id", f"{os.fspath(path)} images")
+    for index, (pair, image) in enumerate(pairs.items()):
         source = f"{os.fspath(path)} images[{index}]"
         image_id = number(image, "original_id", source)
         name, identity = pictures.named("coco", image_id, source)
         (text,) = entries.texts(entries.need(image, "caption", source), "caption", source)
-        boxes = entries.corners(targets.pop(number(image, "id", source), []))
+        boxes = entries.corners(targets.pop(pair, []))
         phrase = Phrase(text, boxes=boxes, matches_nothing=not boxes)
         yield Record(
-            str(image.get("file_name") or name), image.get("width"), image.get("height"),
+            str(image.get("file_name") or name), *entries.size(image, source),
             (phrase,), split, str(image_id), source, image_ids=(identity,),
         )  # fmt: skip
     if targets:
@@ -63,12 +65,15 @@ def _targets(rows: Any, path: str | os.PathLike[str]) -> dict[int, list[tuple[fl
     Raises:
         ValueError: a pair has objects and a mark for nothing.
     """
+    where = f"{os.fspath(path)} annotations"
     found: dict[int, list[tuple[float, ...]]] = {}
     kinds: dict[int, set[bool]] = defaultdict(set)
+    if rows and "id" in rows[0]:
+        entries.by_number(rows, "id", where)
     for index, row in enumerate(rows):
-        source = f"{os.fspath(path)} annotations[{index}]"
+        source = f"{where}[{index}]"
         pair = number(row, "image_id", source)
-        is_object = entries.need(row, "category_id", source) != _NOTHING
+        is_object = number(row, "category_id", source) != _NOTHING
         kinds[pair].add(is_object)
         if len(kinds[pair]) > 1:
             raise ValueError(f"{source}: its sentence has objects and matches nothing")

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import foreign_files
 import utils
 from dataset.formats import entries
 from dataset.record import Phrase, Record
@@ -24,7 +25,7 @@ def read_ids(path: str | os.PathLike[str]) -> list[str]:
     """The image ids of a split file; blank lines and a `.jpg` ending do not matter."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"split file {path} does not exist; see tools/prepare_flickr30k.py")
-    lines = Path(path).read_text(encoding="utf-8").split()
+    lines = foreign_files.read_text(path, "split file").split()
     return [line.removesuffix(".jpg") for line in lines]
 
 
@@ -74,7 +75,9 @@ def read(
     sentences = entries.load_json(sentences_file)
     for image_id in ids:
         annotation = entries.need(annotations, image_id, os.fspath(boxes_file))
-        boxes = _boxes(annotation, f"{boxes_file}[{image_id}]")
+        here = f"{boxes_file}[{image_id}]"
+        width, height = entries.size(annotation, here)
+        boxes = _boxes(annotation, here)
         boxes = {name: rows for name, rows in boxes.items() if rows or empty}
         for index, sentence in enumerate(
             entries.need(sentences, image_id, os.fspath(sentences_file))
@@ -84,8 +87,8 @@ def read(
             if phrases:
                 yield Record(
                     image=f"{image_id}.jpg",
-                    width=annotation.get("width"),
-                    height=annotation.get("height"),
+                    width=width,
+                    height=height,
                     phrases=phrases,
                     split=split,
                     record_id=f"{image_id}#{index}",
@@ -111,7 +114,7 @@ def _phrases(
         phrase_id = str(entries.need(entry, "phrase_id", source))
         if phrase_id in boxes:
             text = entries.need(entry, "phrase", source)
-            start = int(entry.get("start", -1))
+            start = entries.number({"start": -1, **entry}, "start", source)
             types = "/".join(entry.get("phrase_type") or ())
             phrases.append(Phrase(text, phrase_id, boxes[phrase_id], start=start, category=types))
     return tuple(phrases)

@@ -17,7 +17,8 @@ from typing import Any
 
 import utils
 from dataset.formats import entries, refer, refer_instances
-from dataset.formats.refer_instances import Instances, Target, number
+from dataset.formats.entries import number
+from dataset.formats.refer_instances import Instances, Target
 from dataset.record import Record
 
 _NOTHING = -1

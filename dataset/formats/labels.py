@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import foreign_files
 import utils
 from dataset.formats import entries
 from dataset.record import Phrase, Record
@@ -103,7 +104,7 @@ def load(path: str | os.PathLike[str]) -> Iterator[tuple[str, Label]]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"pseudo-labels {path} do not exist; pseudo_label.py writes them")
-    with path.open(encoding="utf-8") as file:
+    with foreign_files.open_text(path, "pseudo-labels") as file:
         for number, line in enumerate(file, 1):
             source = f"{path}:{number}"
             try:
@@ -119,14 +120,12 @@ def _label(entry: Any, source: str) -> Label:
     for key in ("image", "text"):
         if not isinstance(entries.need(entry, key, source), str):
             raise ValueError(f"{source}: {key} must be a text, got {entry[key]!r}")
-    for key in ("width", "height"):
-        if not isinstance(entries.need(entry, key, source), int):
-            raise ValueError(f"{source}: {key} must be a whole number, got {entry[key]!r}")
+    sides = {key: entries.number(entry, key, source) for key in ("width", "height")}
     (box,) = entries.boxes([entries.need(entry, "box", source)], "box", source)
-    if not (0 <= box[0] < box[2] <= entry["width"] and 0 <= box[1] < box[3] <= entry["height"]):
+    if not (0 <= box[0] < box[2] <= sides["width"] and 0 <= box[1] < box[3] <= sides["height"]):
         raise ValueError(f"{source}: box {list(box)} is empty or not inside the picture")
     ids = tuple(map(str, entry.get("image_ids", ())))
-    return Label(**{**entry, "box": tuple(box), "image_ids": ids})
+    return Label(**{**entry, **sides, "box": tuple(box), "image_ids": ids})
 
 
 def write(labels: Sequence[Label], path: str | os.PathLike[str]) -> int:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from dataset.formats import entries
@@ -28,8 +28,15 @@ def read(path: str | os.PathLike[str], split: str) -> Iterator[Record]:
             for key in (PHRASE, PARAPHRASE)
         )
         image = str(entries.need(entry, "image", source))
-        height, width = entry.get("size") or (None, None)
+        width, height = _size(entry, source)
         yield Record(image, width, height, phrases, split, f"{split}-{index}", source)
+
+
+def _size(entry: Mapping[str, Any], source: str) -> tuple[int | None, int | None]:
+    value = entry.get("size") or [None, None]
+    if not isinstance(value, list) or len(value) != 2:
+        raise ValueError(f"{source}: size must be [height, width], got {value!r}")
+    return entries.size({"height": value[0], "width": value[1]}, source)
 
 
 def write(records: Iterable[Record], path: str | os.PathLike[str]) -> int:

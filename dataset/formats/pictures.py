@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 
 from dataset.formats import entries
 from dataset.record import Record
+from foreign_files import forward_slashes
 
 # Published names of one source differ between annotation files and image roots.
 _SOURCES = {
@@ -46,7 +47,7 @@ def of_url(url: object, number: int, source: str) -> str:
     Raises:
         ValueError: the url names no folder.
     """
-    folder = PurePosixPath(str(url)).parent.name
+    folder = PurePosixPath(forward_slashes(str(url))).parent.name
     if folder in ("", ".", ".."):
         raise ValueError(f"{source}: url of image {number} names no folder: {url!r}")
     return f"{folder}/{number}.jpg"

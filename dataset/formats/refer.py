@@ -21,8 +21,9 @@ from typing import Any
 
 import utils
 from dataset.formats import entries, plain_pickle, refer_instances
+from dataset.formats.entries import number
 from dataset.formats.refer_agreement import Agreement
-from dataset.formats.refer_instances import Instances, Target, in_split, number
+from dataset.formats.refer_instances import Instances, Target, in_split
 from dataset.record import Phrase, Record
 
 # Who made the split that the papers report.
@@ -152,11 +153,13 @@ def record_of(
     """
     image_id = number(ref, "image_id", source)
     image = instances.image(image_id, source)
-    name = str(entries.need(image, "file_name", f"{instances.path} image {image_id}"))
+    here = f"{instances.path} image {image_id}"
+    name = str(entries.need(image, "file_name", here))
+    width, height = entries.size(image, here)
     return Record(
         image=name,
-        width=image.get("width"),
-        height=image.get("height"),
+        width=width,
+        height=height,
         phrases=phrases,
         split=str(entries.need(ref, "split", source)),
         record_id=str(image_id),
@@ -252,10 +255,7 @@ def _read_list(
     *,
     own_split: bool,
 ) -> Iterator[Record]:
-    refs = {
-        number(ref, "ref_id", f"{refs_file}[{index}]"): ref
-        for index, ref in enumerate(load_refs(refs_file))
-    }
+    refs = entries.by_number(load_refs(refs_file), "ref_id", os.fspath(refs_file))
     instances = Instances(instances_file)
     for source, entry in entries.load_entries(test_file):
         ref_id = number(entry, "ref_id", source)

@@ -18,12 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import utils
 from dataset.formats import entries
+from dataset.formats.entries import number
 from dataset.record import Record
-from geometry import Box, decode_mask, mask_to_runs, xywh_to_xyxy, xyxy_to_xywh
+from geometry import Box, decode_mask, xywh_to_xyxy, xyxy_to_xywh
 
 _COCO_NAME = re.compile(r"COCO_\w+?_0*(\d+)\.\w+")
 
@@ -35,18 +34,6 @@ class Target:
     box: Box
     mask: str
     category: str
-
-
-def number(entry: Mapping[str, Any], key: str, source: str) -> int:
-    """`entry[key]`, which must be an integer, or a text of digits.
-
-    Raises:
-        ValueError: naming source and key.
-    """
-    value = entries.need(entry, key, source)
-    if not isinstance(value, int | np.integer) and not str(value).isdecimal():
-        raise ValueError(f"{source}: {key} must be an integer, got {value!r}")
-    return int(value)
 
 
 class Instances:
@@ -67,7 +54,7 @@ class Instances:
 
     def _by_id(self, content: Mapping[str, Any], kind: str) -> dict[int, Mapping[str, Any]]:
         rows = entries.need(content, kind, os.fspath(self.path))
-        return {number(row, "id", f"{self.path} {kind}"): row for row in rows}
+        return entries.by_number(rows, "id", f"{self.path} {kind}")
 
     def image(self, image_id: int, source: str) -> Mapping[str, Any]:
         """The image of this id; `source` asks for it."""
@@ -81,7 +68,7 @@ class Instances:
         """
         annotation = entries.need(self._annotations, ann_id, f"{source}: {self.path} annotations")
         here = f"{self.path} annotation {ann_id}"
-        if int(annotation.get("image_id", image_id)) != image_id:
+        if "image_id" in annotation and number(annotation, "image_id", here) != image_id:
             raise ValueError(
                 f"{source}: {here} is of image {annotation['image_id']}, the reference of"
                 f" {image_id}; the two files do not belong together"
@@ -90,31 +77,28 @@ class Instances:
         (corners,) = xywh_to_xyxy(box).tolist()
         return Target(
             box=tuple(corners),
-            mask=self._mask(annotation.get("segmentation"), image_id, here),
-            category=self._category(annotation.get("category_id"), here),
+            mask=_mask(annotation.get("segmentation")),
+            category=self._category(annotation, here),
         )
 
-    def _mask(self, segmentation: Any, image_id: int, here: str) -> str:
-        if not segmentation:
+    def _category(self, annotation: Mapping[str, Any], here: str) -> str:
+        if annotation.get("category_id") is None:
             return ""
-        if isinstance(segmentation, list) and isinstance(segmentation[0], Mapping):
-            segmentation = self._united(segmentation, image_id, here)
-        return json.dumps(segmentation, separators=(",", ":"))
-
-    def _united(self, parts: list[Any], image_id: int, here: str) -> Any:
-        if len(parts) == 1:
-            return parts[0]
-        image = self.image(image_id, here)
-        size = int(image["height"]), int(image["width"])
-        return mask_to_runs(np.any([decode_mask(json.dumps(p), size) for p in parts], axis=0))
-
-    def _category(self, category_id: int | None, here: str) -> str:
-        # Ids below 1 that have no name mean "no class".
+        category_id = number(annotation, "category_id", here)
         if category_id in self._categories:
             return str(entries.need(self._categories[category_id], "name", here))
-        if not self._categories or category_id is None or category_id < 1:
+        # Ids below 1 that have no name mean "no class".
+        if not self._categories or category_id < 1:
             return ""
         raise ValueError(f"{here}: category_id {category_id} is not in the file's categories")
+
+
+def _mask(segmentation: Any) -> str:
+    if not segmentation:
+        return ""
+    if isinstance(segmentation, list) and [type(part) for part in segmentation] == [dict]:
+        (segmentation,) = segmentation
+    return json.dumps(segmentation, separators=(",", ":"))
 
 
 def identities(file_name: str, image_id: int, refs_file: str | os.PathLike[str]) -> tuple[str, ...]:

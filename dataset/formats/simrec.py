@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from dataset.formats import entries, pictures
-from dataset.formats.refer_instances import number
+from dataset.formats.entries import number
 from dataset.record import Phrase, Record
 from geometry import xyxy_to_xywh
 

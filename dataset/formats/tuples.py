@@ -33,6 +33,7 @@ import torch
 import utils
 from dataset.formats import entries, plain_pickle
 from dataset.record import Phrase, Record
+from foreign_files import forward_slashes
 from geometry import Box, enclosing_box, xywh_to_xyxy
 
 
@@ -134,7 +135,7 @@ def _record(row: Any, name: str, split: str, source: str, integers: bool) -> Rec
             ),
         )
     image = _string(row[0], "image", source)
-    stem = PurePath(image).stem
+    stem = PurePath(forward_slashes(image)).stem
     identity = re.fullmatch(layout.image_id, stem)
     return Record(
         image=image,

@@ -57,12 +57,10 @@ def _images(
     folder: str | os.PathLike[str], name: str, key: str
 ) -> Iterator[tuple[int, Mapping[str, Any], str, Mapping[str, Any]]]:
     data = Path(folder, "image_data.json")
-    images = {
-        int(entries.need(entry, "image_id", source)): entry
-        for source, entry in entries.load_entries(data)
-    }
+    rows = (entry for _, entry in entries.load_entries(data))
+    images = entries.by_number(rows, "image_id", os.fspath(data))
     for source, entry in entries.load_entries(Path(folder, name)):
-        image_id = int(entries.need(entry, key, source))
+        image_id = entries.number(entry, key, source)
         yield image_id, entries.need(images, image_id, f"{source}: {data}"), source, entry
 
 
@@ -83,9 +81,9 @@ def _record(
     identities = [f"vg:{image_id}"]
     for kind in ("coco", "flickr"):
         if image.get(f"{kind}_id") is not None:
-            identities.append(f"{kind}:{image[f'{kind}_id']}")
+            identities.append(f"{kind}:{entries.number(image, f'{kind}_id', source)}")
     return Record(
-        name, image.get("width"), image.get("height"), phrases, "train", str(image_id), source,
+        name, *entries.size(image, source), phrases, "train", str(image_id), source,
         image_ids=tuple(identities),
     )  # fmt: skip
 

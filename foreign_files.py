@@ -1,0 +1,85 @@
+"""Files that other people wrote: text in the encoding they saved it in, paths of their system.
+
+Text is UTF-8, with or without the byte order mark that Windows puts before it. Anything else is an
+error that names the file and the place, never text with wrong letters.
+"""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path, PureWindowsPath
+from typing import TextIO
+
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+def decode(content: bytes, source: str) -> str:
+    """The text of a file; `source` names it in errors.
+
+    Raises:
+        ValueError: it is not UTF-8.
+    """
+    _refuse_wide(content[:4], source)
+    try:
+        return content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+    except UnicodeDecodeError:
+        raise _not_utf8(content, source) from None
+
+
+def read_text(path: str | os.PathLike[str], what: str = "") -> str:
+    """The text of a file.
+
+    Args:
+        what: kind of file, for messages ("annotation file").
+
+    Raises:
+        ValueError: it is not UTF-8.
+    """
+    return decode(Path(path).read_bytes(), f"{what} {os.fspath(path)}".strip())
+
+
+@contextlib.contextmanager
+def open_text(path: str | os.PathLike[str], what: str = "") -> Iterator[TextIO]:
+    """As `read_text`, to be read piece by piece: the error comes where the block reaches it."""
+    source = f"{what} {os.fspath(path)}".strip()
+    with open(path, "rb") as head:
+        _refuse_wide(head.read(4), source)
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            yield file
+    except UnicodeDecodeError:
+        raise _not_utf8(Path(path).read_bytes(), source) from None
+
+
+def _refuse_wide(head: bytes, source: str) -> None:
+    # Text of one byte per letter holds no zeros, and text of two bytes per letter many.
+    if head.startswith(_UTF16) or b"\0" in head:
+        raise ValueError(f"{source} is UTF-16, or no text at all; save it as UTF-8")
+
+
+def _not_utf8(content: bytes, source: str) -> ValueError:
+    try:
+        content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        # The codec counts from behind the byte order mark.
+        mark = len(codecs.BOM_UTF8) if content.startswith(codecs.BOM_UTF8) else 0
+        at = error.start + mark
+        line = content.count(b"\n", 0, at) + 1
+        return ValueError(
+            f"{source} is not UTF-8: byte 0x{content[at]:02x} in line {line} (byte {at} of the"
+            " file) is of another encoding, such as Latin-1 or cp1252; save it as UTF-8"
+        )
+    return ValueError(f"{source} is not UTF-8; save it as UTF-8")
+
+
+def forward_slashes(path: str) -> str:
+    """A path that may have been written on Windows, relative and with forward slashes:
+    `VG_100K\\1.jpg` is `VG_100K/1.jpg`, and of `C:\\data\\1.jpg` the drive is left away. A path
+    without a backslash stays as it is."""
+    if "\\" not in path:
+        return path
+    windows = PureWindowsPath(path)
+    return windows.relative_to(windows.anchor).as_posix()
