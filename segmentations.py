@@ -30,9 +30,13 @@ class Degenerate(NamedTuple):
 
 
 def degenerate_polygons(segmentation: Any) -> Degenerate:
-    """How many polygons of a segmentation of any form cannot have a pixel."""
+    """How many polygons of a segmentation of any form cannot have a pixel; none of one that
+    `encode_segmentation` refuses to look at."""
     shapes = segmentation if isinstance(segmentation, list) else []
-    polygons = [_polygon(shape) for shape in shapes if isinstance(shape, list)]
+    try:
+        polygons = [_polygon(shape) for shape in shapes if isinstance(shape, list)]
+    except ValueError:
+        return Degenerate(0, 0)
     thin = sum(len(polygon) < _LEAST_POLYGON for polygon in polygons)
     return Degenerate(thin, sum(map(_is_flat, polygons)))
 
@@ -102,7 +106,9 @@ def _checked_runs(runs: Mapping[str, Any]) -> dict[str, Any]:
     """Compressed run lengths that fill their size."""
     missing = {"size", "counts"} - runs.keys()
     if missing:
-        raise ValueError(f"the run lengths of a segmentation have no {' and no '.join(sorted(missing))}")
+        raise ValueError(
+            f"the run lengths of a segmentation have no {' and no '.join(sorted(missing))}"
+        )
     size, counts = runs["size"], runs["counts"]
     sides = isinstance(size, list | tuple) and len(size) == 2
     if not sides or not all(isinstance(side, int) and side > 0 for side in size):

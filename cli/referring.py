@@ -221,16 +221,22 @@ def build_dataset(
     records = read_splits(files, data.format, data.cache_dir, integer_boxes=data.integer_boxes)
     return ReferringDataset(
         records if labelled else Unlabelled(records),
-        ReferringTransform(
-            data.image_size,
-            data.max_image_size,
-            data.resize,
-            jitter=data.jitter and training,
-            normalize=data.normalize == "imagenet",
-            resampling=data.resampling,
-        ),
+        data_transform(config, training=training),
         text,
         data_rules(config, training=training, labelled=labelled),
+    )
+
+
+def data_transform(config: ReferringConfig, *, training: bool) -> ReferringTransform:
+    """How this configuration brings pictures to the network's size."""
+    data = config.data
+    return ReferringTransform(
+        data.image_size,
+        data.max_image_size,
+        data.resize,
+        jitter=data.jitter and training,
+        normalize=data.normalize == "imagenet",
+        resampling=data.resampling,
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from configs.load import Kind
 from configs.mapping import parse_yaml
+from foreign_files import read_text
 
 _REFERRING = {"system", "MODEL"}
 _FLICKR = {"flickr_data", "image_ids_file"}
@@ -24,7 +25,7 @@ def keys_of(path: Path) -> set[str]:
         raise FileNotFoundError(
             f"{path}: no such configuration file; see configs/, or --help for names of data sets"
         )
-    raw = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    raw = parse_yaml(read_text(path), str(path))
     if not isinstance(raw, dict):
         raise ValueError(f"{path}: expected keys and values at the top level")
     below = keys_of(path.parent / str(raw["base"])) if "base" in raw else set()

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dataset.images import TURN_REMEDY
 from dataset.record import Phrase, Record
 from geometry import Size
 from segmentations import degenerate_polygons
@@ -57,16 +58,9 @@ def contradiction(phrase: Phrase, record: Record) -> Fault | None:
 
 
 def mask_fault(phrase: Phrase, record: Record) -> Fault | None:
-    """A mask that has polygons without three corners, or on one line, beside others.
-
-    Raises:
-        ValueError: something in the place of a polygon is none.
-    """
+    """A mask that has polygons without three corners, or on one line, beside others."""
     texts = (text for text in phrase.masks if not text.endswith(".npy"))
-    try:
-        found = [degenerate_polygons(json.loads(text)) for text in texts]
-    except ValueError as error:
-        raise ValueError(f"{record.source}: {phrase.text!r}: {error}") from error
+    found = [degenerate_polygons(json.loads(text)) for text in texts]
     thin, flat = sum(one.thin for one in found), sum(one.flat for one in found)
     about = f"{record.source}: {phrase.text!r} has"
     if thin:
@@ -103,11 +97,16 @@ def box_fault(phrase: Phrase, record: Record, size: Size) -> Fault | None:
     prediction misses it."""
     boxes = np.asarray(phrase.boxes, dtype=np.float64).reshape(-1, 4)
     height, width = size
-    inside = np.clip(boxes, 0, [width, height, width, height])
-    if (inside[:, :2] < inside[:, 2:]).all(axis=1).any():
+    if _has_area(boxes, (height, width)):
         return None
+    remedy = TURN_REMEDY if _has_area(boxes, (width, height)) else ""
     return Fault(
         NO_BOX,
         f"{_about(phrase, record, size)}: {boxes.tolist()} has no area in the picture, so that"
-        " nothing can hit it",
+        f" nothing can hit it{remedy}",
     )
+
+
+def _has_area(boxes: np.ndarray, size: Size) -> bool:
+    inside = np.clip(boxes, 0, [size[1], size[0], size[1], size[0]])
+    return bool((inside[:, :2] < inside[:, 2:]).all(axis=1).any())

@@ -9,8 +9,17 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from dataset.faults import NO_BOX, NO_WORD, OTHER_SIZE, Fault, box_fault, pixel_fault, said
-from dataset.images import CorruptImageError, load_image, resolve_image
+from dataset.faults import (
+    NO_BOX,
+    NO_WORD,
+    OTHER_SIZE,
+    Fault,
+    box_fault,
+    pixel_fault,
+    require_ordered,
+    said,
+)
+from dataset.images import TURN_REMEDY, CorruptImageError, load_image, resolve_image
 from dataset.masks import phrase_mask
 from dataset.record import Phrase, Record
 from dataset.regions import covers_a_pixel
@@ -64,7 +73,13 @@ def check_size(record: Record, size: tuple[int, int]) -> None:
             f"{record.source}: boxes are for {record.image} of {record.width}x{record.height}"
             f" pixels, the file has {size[1]}x{size[0]}; use the original picture or scale the"
             " boxes to the pictures you have (tools/prepare_flickr30k.py --scale-to-images)"
+            f"{_turned(record, size)}"
         )
+
+
+def _turned(record: Record, size: Size) -> str:
+    """A remedy where the stated sides are those of the picture of (H, W) exchanged."""
+    return TURN_REMEDY if (record.width, record.height) == size else ""
 
 
 def usable_boxes(
@@ -109,17 +124,23 @@ def region_fault(phrase: Phrase, record: Record, size: Size) -> Fault | None:
 def evaluation_faults(
     record: Record, size: Size, *, stated_size: bool, max_words: int
 ) -> Iterator[Fault]:
-    """What of a record with a picture of (H, W) cannot be evaluated as annotated."""
+    """What of a record with a picture of (H, W) cannot be evaluated as annotated.
+
+    Raises:
+        ValueError: corners that are exchanged or no numbers.
+    """
     stated = (record.height, record.width) if record.height and record.width else None
     used = stated if stated_size and stated else size
     for phrase in record.phrases:
+        require_ordered(phrase, record, used)
         found = (word_fault(phrase, record, max_words), box_fault(phrase, record, used))
         yield from (fault for fault in found if fault is not None)
     if stated and stated != size:
         yield Fault(
             OTHER_SIZE,
             f"{record.source}: boxes are for {record.image} of {record.width}x{record.height}"
-            f" pixels, the file has {size[1]}x{size[0]}; points are found in {used[1]}x{used[0]}",
+            f" pixels, the file has {size[1]}x{size[0]}; points are found in {used[1]}x{used[0]}"
+            f"{_turned(record, size)}",
         )
 
 

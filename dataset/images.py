@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path, PurePath
 
@@ -11,10 +13,35 @@ import numpy as np
 from PIL import Image, ImageFile, ImageOps
 
 import utils
+from foreign_files import forward_slashes
+
+TURN_REMEDY = (
+    "; with exchanged sides it would fit, which is what an EXIF orientation does: data.opener:"
+    " pillow reads pictures as they are stored, shown and opencv as they are shown"
+)
+# What decoders raise on damaged or unusual files depends on the bytes.
+DAMAGE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    AttributeError,
+    RuntimeError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+    cv2.error,
+    Image.DecompressionBombError,
+)
+_BITS_PER_SAMPLE = 258  # a tag of TIFF
 
 
 class CorruptImageError(ValueError):
-    """A picture file exists but cannot be decoded completely."""
+    """A picture file exists but cannot be decoded completely, or not be brought to the network's
+    size."""
 
 
 def resolve_image(
@@ -25,7 +52,8 @@ def resolve_image(
     Published annotation files hold absolute paths of their authors' machines, and files by others
     may hold anything, so a picture is looked for below `image_root` only. In this order:
     `image_root` joined with the path; with the path less its first, its first two, ... folders,
-    down to the bare file name. Symbolic links below `image_root` are followed.
+    down to the bare file name; and all of this again with the backslashes of a path of Windows
+    turned round. Symbolic links below `image_root` are followed.
 
     Args:
         allow_outside: take the path as it is, if there is a file, before anything else:
@@ -35,7 +63,15 @@ def resolve_image(
         FileNotFoundError: none of these exists.
         ValueError: the picture is elsewhere, or the path leads out of `image_root` by "..".
     """
-    source = source or "record"
+    try:
+        return _resolve(image_root, image, source or "record", allow_outside)
+    except FileNotFoundError:
+        if "\\" not in image:
+            raise
+    return _resolve(image_root, forward_slashes(image), source or "record", allow_outside)
+
+
+def _resolve(image_root: str, image: str, source: str, allow_outside: bool) -> Path:
     remedy = (
         f"image_root is {image_root!r}. Correct the annotation file or image_root, or, if you trust"
         " the file, set data.allow_outside_paths: true"
@@ -77,7 +113,7 @@ def load_image(path: Path, source: str = "", opener: str = "pillow") -> np.ndarr
         raise ValueError(f"opener {opener!r} is unknown; legal are {', '.join(OPENERS)}")
     try:
         return OPENERS[opener](path)
-    except (OSError, SyntaxError, ValueError, cv2.error, Image.DecompressionBombError) as error:
+    except DAMAGE as error:
         raise CorruptImageError(
             f"{source or 'record'}: image {path} cannot be decoded ({error}); fetch the file again,"
             " or set data.tolerate_corrupt: true to go on without it"
@@ -90,7 +126,7 @@ def _with_pillow(path: Path) -> np.ndarray:
     ImageFile.LOAD_TRUNCATED_IMAGES = True
     try:
         with Image.open(path) as picture:
-            return np.asarray(_rgb(picture))
+            return np.asarray(_rgb(picture, require_bits(picture)))
     finally:
         ImageFile.LOAD_TRUNCATED_IMAGES = before
 
@@ -98,23 +134,53 @@ def _with_pillow(path: Path) -> np.ndarray:
 def _as_shown(path: Path) -> np.ndarray:
     """Turned as its EXIF orientation says; a truncated file is damaged."""
     with Image.open(path) as picture:
-        return np.asarray(_rgb(ImageOps.exif_transpose(picture)))
+        bits = require_bits(picture)
+        return np.asarray(_rgb(ImageOps.exif_transpose(picture), bits))
 
 
 def _with_opencv(path: Path) -> np.ndarray:
     """Turned as its EXIF orientation says; 16 bits become 8; CMYK by OpenCV's own rule."""
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:
-        raise OSError("OpenCV reads no picture in it")
+        image = _deeper_with_opencv(path)
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
-def _rgb(picture: Image.Image) -> Image.Image:
+def _deeper_with_opencv(path: Path) -> np.ndarray:
+    """Of 9 to 15 bits, which OpenCV brings to 16 but not to 8."""
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    if image is not None and image.dtype == np.uint16:
+        return (image >> 8).astype(np.uint8)
+    with Image.open(path) as picture:
+        require_bits(picture)
+    raise OSError("OpenCV reads no picture in it")
+
+
+def bits_of(picture: Image.Image) -> int:
+    """Bits per channel of an open picture, by its header."""
+    tag = getattr(picture, "tag_v2", {}).get(_BITS_PER_SAMPLE)
+    if tag:
+        return max(tag) if isinstance(tag, tuple) else int(tag)
+    if picture.mode in ("I", "F"):
+        return 32
+    # Pillow brings several channels of 16 bits to 8 while it decodes.
+    deep = picture.mode.startswith("I;16") or any(";16" in str(tile[3]) for tile in picture.tile)
+    return 16 if deep else 8
+
+
+def require_bits(picture: Image.Image) -> int:
+    """As `bits_of`; raises OSError for pixels that no rule makes 8 bits of."""
+    bits = bits_of(picture)
+    if picture.mode in ("I", "F") or bits > 16:
+        kind = "floats" if picture.mode == "F" else "numbers"
+        raise OSError(f"its pixels are {kind} of 32 bits, mode {picture.mode}; save it as 8 bits")
+    return bits
+
+
+def _rgb(picture: Image.Image, bits: int) -> Image.Image:
     if picture.mode.startswith("I;16"):
         # Pillow would cut everything above 255: all white.
-        return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8)).convert("RGB")
-    if picture.mode in ("I", "F"):
-        raise OSError(f"its pixels are numbers of 32 bits, mode {picture.mode}; save it as 8 bits")
+        return Image.fromarray((np.asarray(picture) >> (bits - 8)).astype(np.uint8)).convert("RGB")
     return picture.convert("RGB")
 
 
@@ -131,6 +197,6 @@ OPENERS: dict[str, Callable[[Path], np.ndarray]] = {
 | pillow | ALBEF, AMC, SelfEQ | not applied | as far as they go | Pillow's rule |
 | opencv | RefTR, RefCLIP, SimREC, ALVG | applied | as far as they go | OpenCV's rule |
 
-All drop an alpha channel and give palettes and grey pictures their colours; 16-bit grey is divided
-by 256; pictures of floats or 32-bit integers are refused by Pillow's two.
+All drop an alpha channel and give palettes and grey pictures their colours; 16-bit channels are
+divided by 256, those of 12 bits by 16; pictures of floats or 32-bit integers are refused.
 """

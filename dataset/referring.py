@@ -293,6 +293,7 @@ class ReferringDataset(Dataset[ReferringSample]):
         path = self._path(record)
         image = load_image(Path(path), record.source, self.rules.opener)
         size = (image.shape[0], image.shape[1])
+        self.transform.require(size, f"{record.source}: image {path}")
         if self.rules.stated_sizes:
             check_size(record, size)
         found = [fault for phrase in phrases for fault in self.rules.faults(phrase, record, size)]

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from dataset.images import CorruptImageError
 from dataset.letterbox import letterbox, letterbox_of
 from geometry import Resampling, resize_mask
 
@@ -93,6 +94,19 @@ class ReferringTransform:
         if self.rule == "letterbox":
             return letterbox_of(size, self.image_size).size
         return aspect_size(size, self.image_size, self.max_image_size)
+
+    def require(self, size: tuple[int, int], name: str) -> None:
+        """Raises CorruptImageError, naming the picture, if nothing is left of (H, W) when resized.
+
+        Args:
+            name: of record and picture, for the message.
+        """
+        if min(self.resized(size)) < 1:
+            raise CorruptImageError(
+                f"{name}: of its {size[1]}x{size[0]} pixels nothing is left when the longer side is"
+                f" made {self.max_image_size}; remove it, or set data.tolerate_corrupt: true to go"
+                " on without it"
+            )
 
     def offset(self, size: tuple[int, int]) -> tuple[int, int]:
         """The (x, y) of a picture of (H, W) on its tensor."""

@@ -71,7 +71,6 @@ def test_splits_are_chosen_and_an_empty_one_is_an_error(tmp_path):
         ({"ann_id": ["x"]}, "ann_id must be"),
         ({"ann_id": [52]}, "annotations: key 52 is missing"),
         ({"image_id": 501}, "belong together"),
-        ({"sentences": []}, "sentences is empty"),
     ],
 )
 def test_a_contradiction_is_named(tmp_path, changes, message):

@@ -19,20 +19,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
-import random
 import sys
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
@@ -46,52 +41,35 @@ from configs.kinds import benchmark_of, keys_of, kind_of
 from configs.schema import GroundingConfig, PretrainConfig
 from configs.trees import root_overrides
 from dataset.collate import tokenize
-from dataset.faults import CONTRADICTION, NO_BOX, NO_WORD, OTHER_REFERENCE, OTHER_SIZE, THIN
-from dataset.images import CorruptImageError, load_image, resolve_image
+from dataset.formats import notes
+from dataset.images import TURN_REMEDY
 from dataset.record import Phrase, Record
 from dataset.text import clean_caption, load_tokenizer
-from foreign_files import read_text
+from foreign_files import forward_slashes
 from geometry import Size
-from tools.data_parts import (
-    NAMES,
-    STOPS,
-    Part,
-    data_roots,
-    evaluation_parts,
-    named_parts,
-    referring_parts,
-    training_parts,
+from tools.check_pictures import check_images
+from tools.config_parts import Part, evaluation_parts, referring_parts, training_parts
+from tools.data_parts import NAMES, data_roots, named_parts
+from tools.findings import (
+    ANNOTATION,
+    CORRUPT,
+    CUT_TOKENS,
+    CUT_WORDS,
+    ERRORS,
+    FAULTS,
+    NARROW,
+    NO_MASK,
+    NO_PARAPHRASE,
+    NO_PROPOSALS,
+    NOTED,
+    REPEATED,
+    STICKS_OUT,
+    Findings,
 )
 
-ANNOTATION, MISSING, CORRUPT = "annotations unreadable", "file missing", "not decodable"
-OUTSIDE, NO_PROPOSALS = "file outside image_root", "image without proposals"
-TRUNCATED, TURNED = "truncated, decoded as far as it goes", "turned by its EXIF orientation"
-STICKS_OUT, CUT_WORDS, CUT_TOKENS = "box sticks out", "cut at max_words", "cut at the token limit"
-REPEATED, NO_PARAPHRASE = "repeated phrase", "no paraphrase to learn from"
-NO_MASK = "mask file missing"
-ERRORS = (ANNOTATION, MISSING, OUTSIDE, CORRUPT, STOPS, NO_PROPOSALS)
-FAULTS = (NO_WORD, NO_BOX, OTHER_SIZE, OTHER_REFERENCE, THIN, CONTRADICTION)
-"""Used as the released code uses it, or an error of a strict run."""
-EXAMPLES = 5
 _PHRASES_AT_ONCE = 4096
 # Annotators' boxes and rounded sizes are often off by this much, in pixels.
 _TOLERANCE = 1.0
-_ORIENTATION = 0x0112  # EXIF's tag
-_QUARTER_TURNS = (5, 6, 7, 8)
-
-
-class Findings:
-    """How often each problem occurred, and the first few cases of it."""
-
-    def __init__(self) -> None:
-        self.counts = Counter[str]()
-        self.examples: dict[str, list[str]] = {}
-
-    def add(self, problem: str, example: str) -> None:
-        self.counts[problem] += 1
-        cases = self.examples.setdefault(problem, [])
-        if len(cases) < EXAMPLES:
-            cases.append(example)
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -157,8 +135,12 @@ def check_part(
     splits: dict[str, Counter[str]] = {}
     images: dict[str, tuple[str, str]] = {}
     decoded = 0
+    sample = None if args.full else args.sample
     try:
-        records = part.read()
+        with notes.collected() as taken:
+            records = part.read()
+        for note in taken:
+            findings.add(NOTED, note.text, note.count)
         for record in records:
             images.setdefault(record.image, (part.root_of(record), record.source))
         proposals = None if part.proposals is None else set(part.proposals())
@@ -168,11 +150,11 @@ def check_part(
         findings.add(ANNOTATION, str(error))
         records, proposals = [], None
     else:
-        sizes, decoded = check_images(images, part, args, findings)
+        sizes, decoded = check_images(images, part, findings, sample, args.workers)
         checker = Checker(part, findings, sizes, proposals, tokenizer)
         checker.check(records)
         splits = checker.splits
-    tolerated = {CORRUPT} if part.tolerate_corrupt else set()
+    tolerated = {CORRUPT, NARROW} if part.tolerate_corrupt else set()
     stopping = (*ERRORS, *FAULTS) if part.strict or args.strict else ERRORS
     errors = {key: findings.counts[key] for key in stopping if key not in tolerated}
     warnings = {key: count for key, count in findings.counts.items() if key not in errors}
@@ -185,74 +167,6 @@ def check_part(
         "warnings": warnings,
         "examples": findings.examples,
     }
-
-
-def check_images(
-    images: dict[str, tuple[str, str]], part: Part, args: argparse.Namespace, findings: Findings
-) -> tuple[dict[str, Size], int]:
-    """Sizes (height, width) of the images that can be opened, and how many were decoded."""
-    names = list(images)
-    chosen = set(
-        names if args.full else random.Random(0).sample(names, min(args.sample, len(names)))
-    )
-    resolve = partial(resolve_image, allow_outside=part.allow_outside_paths)
-    tasks = [(resolve, name, *images[name], part.opener, name in chosen) for name in names]
-    sizes: dict[str, Size] = {}
-    workers = min(args.workers, math.ceil(len(tasks) / 64))
-    with ProcessPoolExecutor(workers) as pool:
-        results = pool.map(inspect_image, tasks, chunksize=64)
-        for name, result in zip(names, tqdm(results, total=len(names), unit="image"), strict=True):
-            size, remarks = result
-            for remark in remarks:
-                findings.add(*remark)
-            if size is not None:
-                sizes[name] = size
-    return sizes, len(chosen)
-
-
-def inspect_image(
-    task: tuple[Callable[[str, str, str], Path], str, str, str, str, bool],
-) -> tuple[Size | None, list[tuple[str, str]]]:
-    """((height, width) as opened, or None; what there is to say, as (problem, message)).
-
-    `task` is what finds a file by root, name and source; name, root, source; opener; decode it?
-    """
-    resolve, name, root, source, opener, decode = task
-    try:
-        path = resolve(root, name, source)
-    except FileNotFoundError as error:
-        return None, [(MISSING, str(error))]
-    except ValueError as error:
-        return None, [(OUTSIDE, str(error))]
-    remarks = []
-    try:
-        with Image.open(path) as picture:  # reads the header only
-            orientation = picture.getexif().get(_ORIENTATION, 1)
-            size = (picture.height, picture.width)
-        if orientation != 1:
-            frame = "as stored" if opener == "pillow" else "as shown"
-            remarks.append((TURNED, f"{source}: {name}: boxes are read in the picture {frame}"))
-        if orientation in _QUARTER_TURNS and opener != "pillow":
-            size = size[::-1]
-        if decode:
-            size = load_image(path, source, opener).shape[:2]
-            remarks += _truncated(path, name, source, opener)
-    except CorruptImageError as error:
-        return None, [*remarks, (CORRUPT, str(error))]
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        return None, [*remarks, (CORRUPT, f"{source}: {name}: {error}")]
-    return size, remarks
-
-
-def _truncated(path: Path, name: str, source: str, opener: str) -> list[tuple[str, str]]:
-    """What a decoder that goes as far as it can does not say."""
-    if opener == "shown":
-        return []
-    try:
-        load_image(path, source, "shown")
-    except CorruptImageError as error:
-        return [(TRUNCATED, f"{source}: {name}: {error.__cause__}")]
-    return []
 
 
 class Checker:
@@ -328,8 +242,9 @@ class Checker:
         if self.part.masks is None:
             return
         for mask in phrase.masks:
-            if not (self.part.masks / mask).is_file():
-                self.findings.add(NO_MASK, f"{record.source}: {self.part.masks / mask}")
+            path = self.part.masks / forward_slashes(mask)
+            if not path.is_file():
+                self.findings.add(NO_MASK, f"{record.source}: {path}")
 
     def _check_tokens(self) -> None:
         if self.tokenizer is None:
@@ -346,7 +261,8 @@ class Checker:
             low, high = min(x1, y1), max(x2 - width, y2 - height)
             if low < -_TOLERANCE or high > _TOLERANCE:
                 message = f"{record.source}: {[x1, y1, x2, y2]} in {width}x{height} pixels"
-                self.findings.add(STICKS_OUT, message)
+                turned = low >= -_TOLERANCE and max(x2 - height, y2 - width) <= _TOLERANCE
+                self.findings.add(STICKS_OUT, message + TURN_REMEDY * turned)
 
 
 def table(report: dict[str, Any]) -> str:

@@ -24,7 +24,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from cli import run_script
-from dataset.formats import finetune_grefcoco, grefcoco, instances_json
+from dataset.formats import finetune_grefcoco, grefcoco, instances_json, notes
 from dataset.formats.grouping import by_image
 from dataset.record import Record
 from tools.preparation import (
@@ -86,10 +86,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"{args.out}: nothing to do\n{out.finished()}")
         print_next(args.out, "", NEXT)
         return
-    records = list(progress(found, unit="records", what="gRefCOCO"))
+    with notes.collected() as taken:
+        records = list(progress(found, unit="records", what="gRefCOCO"))
     counts = count(records)
     out.write(NAME, lambda path: instances_json.write(by_image(records), path))
     lines = [counts_table("gRefCOCO", counts, PUBLISHED)]
+    lines += [f"{note.count:,} times: {note.text}" for note in taken]
     if not args.dry_run:
         read = sum(len(record.phrases) for record in instances_json.read(args.out / NAME))
         lines.append(f"{NAME}: {read:,} expressions")

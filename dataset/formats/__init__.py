@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
-from dataset.formats import coco, vg
+from dataset.formats import coco, notes, vg
 from dataset.record import Record, RecordTable
 
 Reader = Callable[[str], Iterable[Record]]
 
 TRAIN_FORMATS: dict[str, Reader] = {"vg": vg.read, "coco": coco.read}
 # Part of every cache file's name: raise it when a reader yields other records from the same file.
-_CACHE_VERSION = 3
+_CACHE_VERSION = 4
 
 
 def read_table(
@@ -60,8 +60,14 @@ def table_of(
     if cache_dir is None:
         return RecordTable.from_records(records)
     cached = Path(cache_dir, f"records-{_fingerprint(paths, name)}.arrow")
+    kept = cached.with_suffix(".notes.json")
     if not cached.exists():
-        return RecordTable.convert(records, cached)
+        with notes.collected() as found:
+            table = RecordTable.convert(records, cached)
+        if found:
+            notes.save(found, kept)
+        return table
+    notes.repeat(kept)
     return RecordTable.open(cached)
 
 

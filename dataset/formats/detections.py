@@ -1,10 +1,14 @@
-"""Region proposals of a detector: dets.json, {image_id: [[x, y, w, h, ...], ...]}."""
+"""Region proposals of a detector: dets.json, {image_id: [[x, y, w, h, ...], ...]}.
+
+Read, too, is MAttNet's own form: [{det_id, image_id, box: [x, y, w, h], ...}, ...].
+"""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -28,9 +32,12 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
             " write it, or go without the proposal metric by --set data.det_file=null"
         )
     detections = entries.load_json(path, "det_file")
+    if isinstance(detections, list):
+        detections = _by_image(detections, os.fspath(path))
     if not isinstance(detections, dict):
         raise ValueError(
-            f"{path}: expected {{image_id: [[x, y, w, h], ...]}}, got a {type(detections).__name__}"
+            f"{path}: expected {{image_id: [[x, y, w, h], ...]}} or MAttNet's list of {{image_id,"
+            f" box}}, got a {type(detections).__name__}"
         )
     proposals = {}
     for image_id, rows in detections.items():
@@ -40,6 +47,14 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         boxes = entries.boxes([row[:4] for row in rows], "proposals", source)
         proposals[image_id] = xywh_to_xyxy(np.asarray(boxes, dtype=np.float64).reshape(-1, 4))
     return proposals
+
+
+def _by_image(rows: list[Any], source: str) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = {}
+    for index, row in enumerate(rows):
+        image_id = str(entries.number(row, "image_id", f"{source}[{index}]"))
+        found.setdefault(image_id, []).append(entries.need(row, "box", f"{source}[{index}]"))
+    return found
 
 
 def write(proposals: Mapping[str, np.ndarray], path: str | os.PathLike[str]) -> int:

@@ -1,26 +1,30 @@
 """Flickr30k Entities as its authors publish it (Plummer et al. 2015): Annotations/ and Sentences/.
 
 Annotations/<id>.xml   boxes of chains; an object names one or more chains. Coordinates are 1-based
-                       and inclusive; they are passed on as they are, as info-ground does.
+                       and inclusive; they are passed on as they are, as info-ground does, but for
+                       boxes of one column or row, which become one pixel wide or high.
 Sentences/<id>.txt     five sentences, "[/EN#<chain>/<type>[/<type>] words] other words"
 """
 
 from __future__ import annotations
 
+import math
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
 
 import foreign_files
 import utils
+from dataset.formats import notes
 from dataset.formats.entries import plain
 from dataset.formats.flickr30k import sentence_number
 from dataset.record import Phrase, Record
 from geometry import Box
 
+_ONE_PIXEL = "boxes whose corners share a column or a row are one pixel wide or high"
 # The chain of phrases that are not visible.
 _INVISIBLE = "0"
 _CHUNK = re.compile(r"\[/EN#(\d+)((?:/[^\s\]]+)+)\s([^\]]*)\]")
@@ -69,33 +73,69 @@ def parse_annotation(content: bytes, source: str) -> Annotation:
         source: its name, for messages.
 
     Raises:
-        ValueError: not XML, a DOCTYPE, or a missing or non-numeric field.
+        ValueError: not XML, a DOCTYPE, a missing or non-numeric field, or exchanged corners.
     """
     try:
         parser = ElementTree.XMLParser(target=_PlainTree())
         root = ElementTree.fromstring(content, parser=parser)
-        boxes: dict[str, list[Box]] = {}
-        for entry in root.iter("object"):
-            box = entry.find("bndbox")
-            if box is None:
-                continue
-            x1, y1, x2, y2 = (_number(box, key) for key in ("xmin", "ymin", "xmax", "ymax"))
-            for name in entry.findall("name"):
-                boxes.setdefault((name.text or "").strip(), []).append((x1, y1, x2, y2))
         size = root.find("size")
         if size is None:
             raise ValueError("<size> is missing")
         width, height = int(_number(size, "width")), int(_number(size, "height"))
+        boxes: dict[str, list[Box]] = {}
+        narrow = []
+        for entry in root.iter("object"):
+            box = entry.find("bndbox")
+            if box is None:
+                continue
+            corners = [_number(box, key) for key in ("xmin", "ymin", "xmax", "ymax")]
+            for name in entry.findall("name"):
+                chain = (name.text or "").strip()
+                whole = _with_extent(corners, (width, height), f"chain {chain}")
+                boxes.setdefault(chain, []).append(whole)
+                narrow += [] if list(whole) == corners else [f"chain {chain}"]
     except (ElementTree.ParseError, ValueError) as error:
         raise ValueError(f"{source}: {error}; extract the annotation archive again") from error
+    notes.say(source, _ONE_PIXEL, narrow)
     return Annotation(width, height, {chain: tuple(rows) for chain, rows in boxes.items()})
+
+
+def _with_extent(corners: Sequence[float], size: tuple[int, int], source: str) -> Box:
+    """A box of inclusive corners: one whose corners share a column or a row is one pixel wide or
+    high there, within the picture. Others stay as they are.
+
+    Args:
+        size: (width, height) of the picture.
+
+    Raises:
+        ValueError: exchanged corners.
+    """
+    x1, y1, x2, y2 = corners
+    if x2 < x1 or y2 < y1:
+        raise ValueError(f"{source}: the corners of the box {list(corners)} are exchanged")
+    if x1 == x2:
+        x1, x2 = _pixel(x1, size[0])
+    if y1 == y2:
+        y1, y2 = _pixel(y1, size[1])
+    return (x1, y1, x2, y2)
+
+
+def _pixel(place: float, side: int) -> tuple[float, float]:
+    start = place if place < side else place - 1
+    return start, start + 1
 
 
 def _number(element: ElementTree.Element, key: str) -> float:
     text = element.findtext(key)
     if text is None:
         raise ValueError(f"<{element.tag}> has no <{key}>")
-    return float(text)
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"<{key}> of <{element.tag}> is no number: {text!r}")
+    return number
 
 
 def parse_sentences(content: str, source: str) -> list[Caption]:

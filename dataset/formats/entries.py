@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 
 import foreign_files
 import utils
+from dataset.formats import notes
 from dataset.record import Phrase
 from geometry import Box, xywh_to_xyxy
 
@@ -165,8 +166,28 @@ class _Text:
         )
 
 
+def with_texts(rows: Any, key: str, source: str) -> Iterator[tuple[int, Mapping[str, Any], str]]:
+    """(place, entry, its name for messages) of the entries of a list that have a text under `key`;
+    those that have none are noted.
+
+    Raises:
+        ValueError: no list of objects.
+    """
+    if not isinstance(rows, list):
+        raise ValueError(f"{source}: expected a list of entries, got {type(rows).__name__}")
+    empty = []
+    for index, entry in enumerate(rows):
+        if need(entry, key, f"{source}[{index}]") == []:
+            empty.append(f"[{index}]")
+        else:
+            yield index, entry, f"{source}[{index}]"
+    notes.say(source, f"entries without {key} are left out", empty)
+
+
 def need(entry: Mapping[Any, Any], key: Any, source: str) -> Any:
     """`entry[key]`, or a ValueError that names the record and the keys it has."""
+    if not isinstance(entry, Mapping):
+        raise ValueError(f"{source}: expected an object, got {type(entry).__name__}")
     if key not in entry:
         present = ", ".join(map(str, list(entry)[:12]))
         raise ValueError(f"{source}: key {key!r} is missing (it has: {present})")

@@ -100,6 +100,8 @@ def read(
 
 def _boxes(annotation: Mapping[str, Any], source: str) -> dict[str, tuple[Box, ...]]:
     by_phrase = entries.need(annotation, "boxes", source)
+    if not isinstance(by_phrase, Mapping):
+        raise ValueError(f"{source}: boxes must be {{phrase id: [box, ...]}}, got {by_phrase!r}")
     return {
         str(phrase_id): entries.boxes(value, f"boxes.{phrase_id}", source)
         for phrase_id, value in by_phrase.items()
@@ -113,7 +115,7 @@ def _phrases(
     for entry in entries.need(sentence, "phrases", source):
         phrase_id = str(entries.need(entry, "phrase_id", source))
         if phrase_id in boxes:
-            text = entries.need(entry, "phrase", source)
+            (text,) = entries.texts(entries.need(entry, "phrase", source), "phrase", source)
             start = entries.number({"start": -1, **entry}, "start", source)
             types = "/".join(entry.get("phrase_type") or ())
             phrases.append(Phrase(text, phrase_id, boxes[phrase_id], start=start, category=types))

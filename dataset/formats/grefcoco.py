@@ -40,7 +40,7 @@ def read(
     """
     refs = [dict(entry) for _, entry in entries.load_entries(refs_file)]
     instances = Instances(instances_file)
-    for ref, source in refer.chosen(refs, refs_file, splits):
+    for ref, source in refer.with_sentences(refer.chosen(refs, refs_file, splits), refs_file):
         image_id = number(ref, "image_id", source)
         targets = tuple(
             instances.target(ann_id, image_id, source) for ann_id in _ann_ids(ref, source)

@@ -19,6 +19,8 @@ from dataset.formats import entries, pictures
 from dataset.record import Phrase, Record
 from geometry import Box, xyxy_to_xywh
 
+_NOTHING = -1
+
 
 def read(
     path: str | os.PathLike[str], splits: Iterable[str] | None = None, data_source: str = "coco"
@@ -35,15 +37,17 @@ def read(
     if not isinstance(by_split, dict):
         raise ValueError(f"{path}: expected {{split: [entry]}}, got {type(by_split).__name__}")
     for split in splits or [key for key in by_split if key != "info"]:
-        for index, entry in enumerate(entries.need(by_split, split, os.fspath(path))):
-            source = f"{os.fspath(path)}[{split}][{index}]"
-            image_id = int(entries.need(entry, "image_id", source))
+        rows = entries.need(by_split, split, os.fspath(path))
+        for _, entry, source in entries.with_texts(
+            rows, "expressions", f"{os.fspath(path)}[{split}]"
+        ):
+            image_id = entries.number(entry, "image_id", source)
             kind = entry.get("data_source", data_source)
             name, identity = pictures.named(kind, image_id, source)
             texts = entries.texts(entries.need(entry, "expressions", source), "expressions", source)
             form = _several if "annotations" in entry else _single
             yield Record(
-                name, entry.get("width"), entry.get("height"),
+                name, *entries.size(entry, source),
                 form(entry, texts, source), split, str(image_id), source,
                 image_ids=(identity,),
             )  # fmt: skip
@@ -58,20 +62,40 @@ def _single(entry: Mapping[str, Any], texts: tuple[str, ...], source: str) -> tu
 def _several(entry: Mapping[str, Any], texts: tuple[str, ...], source: str) -> tuple[Phrase, ...]:
     targets, boxes = entry["annotations"], entries.need(entry, "bbox", source)
     outlines = entry.get("segmentation") or [[]] * len(texts)
-    if not len(texts) == len(targets) == len(boxes) == len(outlines):
-        raise ValueError(f"{source}: expressions, annotations, bbox, segmentation differ in length")
-    phrases = []
-    for text, target, rows, shapes in zip(texts, targets, boxes, outlines, strict=True):
-        meant = [one.get("category_id") != -1 for one in target]
-        if any(meant) and not len(meant) == len(rows) == len(shapes or rows):
+    for key, value in (("annotations", targets), ("bbox", boxes), ("segmentation", outlines)):
+        if not isinstance(value, list) or len(value) != len(texts):
             raise ValueError(
-                f"{source}: {text!r} has {len(meant)} annotations, {len(rows)} boxes, "
-                f"{len(shapes)} masks"
+                f"{source}: expressions, annotations, bbox, segmentation differ in length: {key}"
+                f" is no list with one list for each of {len(texts)}: {str(value)[:80]}"
             )
-        masks = tuple(map(_compact, compress(shapes, meant)))
-        boxes = _boxes(list(compress(rows, meant)), source)
-        phrases.append(Phrase(text, boxes=boxes, masks=masks, matches_nothing=not all(meant)))
-    return tuple(phrases)
+    return tuple(
+        _phrase(text, target, rows or [], shapes or [], f"{source}: {text!r}")
+        for text, target, rows, shapes in zip(texts, targets, boxes, outlines, strict=True)
+    )
+
+
+def _phrase(text: str, target: Any, rows: Any, shapes: Any, source: str) -> Phrase:
+    if not isinstance(target, list) or not all(isinstance(one, Mapping) for one in target):
+        raise ValueError(
+            f"{source}: annotations must be a list of objects with a category_id, -1 or an empty"
+            f" list where nothing is meant, got {target!r}"
+        )
+    meant = [_is_object(one, source) for one in target]
+    if not any(meant):
+        return Phrase(text, matches_nothing=True)
+    if not len(meant) == len(rows) == len(shapes or rows):
+        raise ValueError(
+            f"{source} has {len(meant)} annotations, {len(rows)} boxes, {len(shapes)} masks"
+        )
+    masks = tuple(map(_compact, compress(shapes, meant)))
+    boxes = _boxes(list(compress(rows, meant)), source)
+    return Phrase(text, boxes=boxes, masks=masks, matches_nothing=not all(meant))
+
+
+def _is_object(target: Mapping[str, Any], source: str) -> bool:
+    if "category_id" not in target:
+        return True
+    return entries.number(target, "category_id", source) != _NOTHING
 
 
 def _compact(mask: Any) -> str:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import utils
-from dataset.formats import entries, plain_pickle, refer_instances
+from dataset.formats import entries, notes, plain_pickle, refer_instances
 from dataset.formats.entries import number
 from dataset.formats.refer_agreement import Agreement
 from dataset.formats.refer_instances import Instances, Target, in_split
@@ -61,7 +61,8 @@ def read(
     instances_file: str | os.PathLike[str],
     splits: Iterable[str] | None = None,
 ) -> Iterator[Record]:
-    """One record per reference, in the file's order, with all its sentences as phrases.
+    """One record per reference, in the file's order, with all its sentences as phrases; references
+    without a sentence are left out and noted.
 
     Record id is the image_id, phrase id the ref_id, text the cleaned sentence (`sent`). Every
     phrase has the object's one box, its mask where it is annotated, and its class. The split is the
@@ -77,7 +78,7 @@ def read(
     """
     refs = load_refs(refs_file)
     instances = Instances(instances_file)
-    for ref, source in chosen(refs, refs_file, splits):
+    for ref, source in with_sentences(chosen(refs, refs_file, splits), refs_file):
         image_id = number(ref, "image_id", source)
         target = instances.target(number(ref, "ann_id", source), image_id, source)
         phrases = tuple(
@@ -106,6 +107,19 @@ def chosen(
     for index, ref in enumerate(refs):
         if wanted is None or any(in_split(annotated[index], split) for split in wanted):
             yield ref, f"{path}[{index}]"
+
+
+def with_sentences(
+    refs: Iterable[tuple[dict[str, Any], str]], path: str | os.PathLike[str]
+) -> Iterator[tuple[dict[str, Any], str]]:
+    """References less those that have no sentence, as gRefCOCO's authors say to skip them."""
+    empty = []
+    for ref, source in refs:
+        if ref.get("sentences") == []:
+            empty.append(source)
+        else:
+            yield ref, source
+    notes.say(path, "references without a sentence are left out", empty)
 
 
 def sentences(ref: Mapping[str, Any], source: str) -> tuple[str, ...]:

@@ -44,8 +44,7 @@ def read(path: str | os.PathLike[str], splits: Iterable[str] | None = None) -> I
     first = dict(zip(by_split, accumulate(map(len, by_split.values()), initial=0), strict=False))
     for split in splits or by_split:
         rows = entries.need(by_split, split, os.fspath(path))
-        for index, entry in enumerate(rows):
-            source = f"{os.fspath(path)}[{split}][{index}]"
+        for index, entry, source in entries.with_texts(rows, "refs", f"{os.fspath(path)}[{split}]"):
             iid = number(entry, "iid", source)
             name, identity = pictures.named(entry.get("data_source", usual), iid, source)
             name = pictures.of_url(entry["url"], iid, source) if "url" in entry else name

@@ -1,0 +1,72 @@
+"""What readers do not take as it stands, said in the log whenever a list is read, also from a
+cache, and counted by the check before a run."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import utils
+
+_logger = logging.getLogger("groundwork.readers")
+_NAMED = 5
+
+
+class Note(NamedTuple):
+    """count: of entries or boxes. text: names the file, what is done with them, and the first."""
+
+    count: int
+    text: str
+
+
+class _Collector(logging.Handler):
+    def __init__(self, found: list[Note]) -> None:
+        super().__init__()
+        self.found = found
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if isinstance(record.args, tuple):
+            self.found.append(Note(*record.args))
+
+
+def say(path: object, what: str, places: Sequence[str]) -> None:
+    """Take note of some entries of a file, if there are any.
+
+    Args:
+        what: they are, and what is done with them. places: their names for messages.
+    """
+    if places:
+        few = ", ".join(places[:_NAMED]) + (", ..." if len(places) > _NAMED else "")
+        _say(Note(len(places), f"{path}: {what}: {few}"))
+
+
+def _say(note: Note) -> None:
+    _logger.warning("%d times: %s", *note)
+
+
+@contextlib.contextmanager
+def collected() -> Iterator[list[Note]]:
+    """The notes that are taken within the block."""
+    found: list[Note] = []
+    handler = _Collector(found)
+    _logger.addHandler(handler)
+    try:
+        yield found
+    finally:
+        _logger.removeHandler(handler)
+
+
+def save(notes: Sequence[Note], path: Path) -> None:
+    """Keep notes for `repeat`."""
+    utils.write_text(path, json.dumps(notes) + "\n")
+
+
+def repeat(path: Path) -> None:
+    """Take again the notes of a file that `save` wrote; none if there is no such file."""
+    if path.is_file():
+        for count, text in json.loads(path.read_text(encoding="utf-8")):
+            _say(Note(count, text))
