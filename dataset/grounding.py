@@ -16,7 +16,6 @@ from dataset.faults import (
     Fault,
     box_fault,
     pixel_fault,
-    require_ordered,
     said,
 )
 from dataset.images import TURN_REMEDY, CorruptImageError, load_image, resolve_image
@@ -124,15 +123,10 @@ def region_fault(phrase: Phrase, record: Record, size: Size) -> Fault | None:
 def evaluation_faults(
     record: Record, size: Size, *, stated_size: bool, max_words: int
 ) -> Iterator[Fault]:
-    """What of a record with a picture of (H, W) cannot be evaluated as annotated.
-
-    Raises:
-        ValueError: corners that are exchanged or no numbers.
-    """
+    """What of a record with a picture of (H, W) cannot be evaluated as annotated."""
     stated = (record.height, record.width) if record.height and record.width else None
     used = stated if stated_size and stated else size
     for phrase in record.phrases:
-        require_ordered(phrase, record, used)
         found = (word_fault(phrase, record, max_words), box_fault(phrase, record, used))
         yield from (fault for fault in found if fault is not None)
     if stated and stated != size:

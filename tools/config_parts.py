@@ -156,10 +156,7 @@ def evaluation_parts(config: GroundingConfig) -> Iterator[Part]:
         if size is None:
             return
         stated = benchmark.stated_size
-        try:
-            yield from evaluation_faults(record, size, stated_size=stated, max_words=max_words)
-        except ValueError as error:
-            yield Fault(STOPS, str(error))
+        yield from evaluation_faults(record, size, stated_size=stated, max_words=max_words)
         if stated and record.width and record.height:
             size = record.height, record.width
         for phrase in record.phrases:
