@@ -84,19 +84,17 @@ def inspect_image(
             remarks += _truncated(path, name, source, opener)
     except CorruptImageError as error:
         return None, [*remarks, (CORRUPT, str(error))]
-    except DAMAGE as error:
-        if opener == "opencv" and not isinstance(error, OSError):
-            return _opened_otherwise(path, source, remarks)
-        return None, [*remarks, (CORRUPT, f"{source}: {name}: {error}")]
+    except DAMAGE:
+        return _as_the_run(path, source, opener, remarks)
     return size, remarks
 
 
-def _opened_otherwise(
-    path: Path, source: str, remarks: list[tuple[str, str]]
+def _as_the_run(
+    path: Path, source: str, opener: str, remarks: list[tuple[str, str]]
 ) -> tuple[Size | None, list[tuple[str, str]]]:
-    """As `inspect_image`, of a picture that OpenCV may read though Pillow does not."""
+    """As `inspect_image`, of a picture whose header Pillow does not read by itself."""
     try:
-        return load_image(path, source, "opencv").shape[:2], remarks
+        return load_image(path, source, opener).shape[:2], remarks
     except CorruptImageError as error:
         return None, [*remarks, (CORRUPT, str(error))]
 
