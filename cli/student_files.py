@@ -13,14 +13,13 @@ from dataclasses import replace
 from pathlib import Path, PurePath
 
 import numpy as np
-from PIL import Image, ImageOps
 
 from cli import referring
 from configs import ReferringConfig
 from dataset.formats import entries, refer, simrec, tuples
 from dataset.formats.grouping import by_object, numbered
 from dataset.formats.labels import Label
-from dataset.images import resolve_image
+from dataset.images import picture_size, resolve_image
 from dataset.pseudo_labels import snapped
 from dataset.record import Record
 from dataset.sources import read_splits
@@ -148,9 +147,7 @@ def _sized(record: Record, image_root: str) -> Record:
     if record.width:
         return record
     path = resolve_image(image_root, record.image, record.source)
-    with Image.open(path) as picture:
-        ImageOps.exif_transpose(picture, in_place=True)
-        width, height = picture.size
+    height, width = picture_size(path, record.source, shown=True)
     return replace(record, width=width, height=height)
 
 

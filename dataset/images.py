@@ -120,6 +120,23 @@ def load_image(path: Path, source: str = "", opener: str = "pillow") -> np.ndarr
         ) from error
 
 
+def picture_size(path: Path, source: str = "", *, shown: bool) -> tuple[int, int]:
+    """(H, W) by the header of a picture: as its EXIF orientation says (`shown`), or as stored.
+
+    Raises:
+        CorruptImageError: no header that can be read.
+    """
+    try:
+        with Image.open(path) as picture:
+            if shown:
+                ImageOps.exif_transpose(picture, in_place=True)
+            return picture.height, picture.width
+    except DAMAGE as error:
+        raise CorruptImageError(
+            f"{source or 'record'}: image {path} cannot be opened ({error}); fetch the file again"
+        ) from error
+
+
 def _with_pillow(path: Path) -> np.ndarray:
     """As stored; a truncated file as far as it goes, grey below."""
     before = ImageFile.LOAD_TRUNCATED_IMAGES

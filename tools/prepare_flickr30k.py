@@ -27,8 +27,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 # As `python tools/prepare_flickr30k.py` the root of the project is not on the import path.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -42,6 +40,7 @@ from dataset.formats.entities import (
 )
 from dataset.formats.flickr30k import boxes_entry, read_ids, sentence_entry
 from dataset.grounding import usable_boxes
+from dataset.images import picture_size
 from dataset.record import Phrase, Record
 from dataset.text import clean_caption
 from foreign_files import decode
@@ -119,8 +118,7 @@ def fit_to_image(annotation: Annotation, path: Path, *, scale: bool) -> Annotati
     Raises:
         ValueError: it differs and `scale` is False.
     """
-    with Image.open(path) as picture:
-        width, height = picture.size
+    height, width = picture_size(path, "--images", shown=False)
     if (width, height) == (annotation.width, annotation.height):
         return annotation
     if not scale:
