@@ -66,19 +66,21 @@ def read_instances(
     left_out = 0
     for file in files:
         content = entries.load_json(file)
-        images, annotations, categories = (
+        images, categories = (
             entries.by_number(entries.need(content, kind, os.fspath(file)), "id", f"{file} {kind}")
-            for kind in ("images", "annotations", "categories")
+            for kind in ("images", "categories")
         )
+        annotations = entries.need(content, "annotations", os.fspath(file))
+        entries.require_distinct(annotations, "id", f"{file} annotations")
         own = {label: str(entries.need(row, "name", f"{file} category {label}"))
                for label, row in categories.items()}  # fmt: skip
         names = names or dict(sorted(own.items()))
         if own != names:
             raise ValueError(f"{file}: has other categories than {files[0]}; train on one kind")
         objects: dict[int, list[Any]] = {}
-        for number, row in annotations.items():
+        for index, row in enumerate(annotations):
             if not row.get("iscrowd"):
-                here = f"{file} annotation {number}"
+                here = f"{file} annotations[{index}]"
                 objects.setdefault(entries.number(row, "image_id", here), []).append(row)
         labels = {category: label for label, category in enumerate(names)}
         for number, image in images.items():

@@ -208,6 +208,7 @@ def number(entry: Mapping[Any, Any], key: Any, source: str) -> int:
 
 
 def _whole(value: Any) -> int | None:
+    """The integer that a value means: itself, a whole float, or its digits as a text; else None."""
     if isinstance(value, str):
         return int(value) if _DIGITS.fullmatch(value.strip()) else None
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
@@ -252,6 +253,11 @@ def by_number(
             )
         found[row_id] = row
     return found
+
+
+def require_distinct(rows: Iterable[Mapping[str, Any]], key: str, source: str) -> None:
+    """As `by_number`, of rows that need not have an id: raises ValueError for two of one id."""
+    by_number((row for row in rows if not isinstance(row, Mapping) or key in row), key, source)
 
 
 def texts(value: Any, key: str, source: str) -> tuple[str, ...]:

@@ -68,8 +68,7 @@ def _targets(rows: Any, path: str | os.PathLike[str]) -> dict[int, list[tuple[fl
     where = f"{os.fspath(path)} annotations"
     found: dict[int, list[tuple[float, ...]]] = {}
     kinds: dict[int, set[bool]] = defaultdict(set)
-    if rows and "id" in rows[0]:
-        entries.by_number(rows, "id", where)
+    entries.require_distinct(rows, "id", where)
     for index, row in enumerate(rows):
         source = f"{where}[{index}]"
         pair = number(row, "image_id", source)

@@ -120,12 +120,14 @@ def _label(entry: Any, source: str) -> Label:
     for key in ("image", "text"):
         if not isinstance(entries.need(entry, key, source), str):
             raise ValueError(f"{source}: {key} must be a text, got {entry[key]!r}")
-    sides = {key: entries.number(entry, key, source) for key in ("width", "height")}
+    for key in ("width", "height"):
+        if not isinstance(entries.need(entry, key, source), int):
+            raise ValueError(f"{source}: {key} must be a whole number, got {entry[key]!r}")
     (box,) = entries.boxes([entries.need(entry, "box", source)], "box", source)
-    if not (0 <= box[0] < box[2] <= sides["width"] and 0 <= box[1] < box[3] <= sides["height"]):
+    if not (0 <= box[0] < box[2] <= entry["width"] and 0 <= box[1] < box[3] <= entry["height"]):
         raise ValueError(f"{source}: box {list(box)} is empty or not inside the picture")
     ids = tuple(map(str, entry.get("image_ids", ())))
-    return Label(**{**entry, **sides, "box": tuple(box), "image_ids": ids})
+    return Label(**{**entry, "box": tuple(box), "image_ids": ids})
 
 
 def write(labels: Sequence[Label], path: str | os.PathLike[str]) -> int:
