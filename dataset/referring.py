@@ -28,7 +28,7 @@ from dataset.record import Phrase, Record
 from dataset.referring_text import EncodedText, ReferringText
 from dataset.referring_transforms import ReferringTransform
 from dataset.scale_jitter import draw_view
-from geometry import Size, clip_boxes, enclosing_box, xyxy_to_cxcywh01
+from geometry import Size, enclosing_box, xyxy_to_cxcywh01
 
 
 @dataclass(slots=True)
@@ -120,8 +120,10 @@ class ReferringRules:
         return not self.collections or collection_of(record) in self.collections
 
     def check(self, phrase: Phrase, record: Record) -> None:
-        """Raises ValueError, naming the record, for a phrase without the box or mask that it
-        needs."""
+        """Raises ValueError, naming the record, for a phrase without the box or mask that it needs,
+        or a picture of unknown size where batches are of one orientation."""
+        if self.one_orientation:
+            _is_wide(record)
         if self.several_targets and phrase.matches_nothing:
             return
         if self.boxes and not phrase.boxes:
@@ -241,8 +243,7 @@ class ReferringDataset(Dataset[ReferringSample]):
         """
         if not self.rules.one_orientation:
             return None
-        wide = np.array([_is_wide(record) for record in self.records])
-        return wide[self._samples[:, 0]]
+        return np.array([_is_wide(self.records[number]) for number in self._samples[:, 0].tolist()])
 
     def phrases(self, index: int) -> tuple[Record, tuple[Phrase, ...]]:
         """The record of a sample, and the sample's phrases of it; without `one_per_object`."""
@@ -344,7 +345,7 @@ class ReferringDataset(Dataset[ReferringSample]):
     def _boxes(self, phrase: Phrase, size: tuple[int, int]) -> np.ndarray:
         boxes = np.asarray(phrase.boxes, dtype=np.float64).reshape(-1, 4)
         if self.rules.last_pixel_boxes:
-            boxes = clip_boxes(boxes, (size[0] - 1, size[1] - 1))
+            boxes = np.clip(boxes, 0, [size[1] - 1, size[0] - 1] * 2)
         return np.trunc(boxes) if self.rules.integer_boxes else boxes
 
     def _mask(

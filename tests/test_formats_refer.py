@@ -126,3 +126,9 @@ def test_a_missing_refer_folder_is_named_with_the_layout(tmp_path):
     test_file = write_json(tmp_path / "test.json", [])
     with pytest.raises(FileNotFoundError, match=r"refcoco_data is the folder with"):
         list(refer.read_refcoco_plus(test_file, tmp_path / "none"))
+
+
+def test_a_proposal_of_negative_size_keeps_its_place_and_has_no_area(tmp_path):
+    path = tmp_path / "dets.json"
+    path.write_text(json.dumps({"7": [[10, 10, -3, 5, 0.9], [1, 2, 3, 4]]}))
+    assert detections.read(path)["7"].tolist() == [[10, 10, 10, 10], [1, 2, 4, 6]]

@@ -77,6 +77,7 @@ def inspect_image(
         with Image.open(path) as picture:  # reads the header only
             remarks += _header_remarks(picture, f"{source}: {name}", opener)
             size = (picture.height, picture.width)
+            decode |= picture.format == "TIFF"  # whose sides Pillow may have exchanged already
             if opener != "pillow" and picture.getexif().get(_ORIENTATION) in _QUARTER_TURNS:
                 size = size[::-1]
         if decode:

@@ -45,7 +45,10 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
             raise ValueError(f"{source}: proposals must be a list of [x, y, w, h]")
         boxes = entries.boxes([row[:4] for row in rows], "proposals", source)
-        proposals[image_id] = xywh_to_xyxy(np.asarray(boxes, dtype=np.float64).reshape(-1, 4))
+        array = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+        # One of negative size is never chosen, like one without an area.
+        array[(array[:, 2:] < 0).any(axis=1), 2:] = 0
+        proposals[image_id] = xywh_to_xyxy(array)
     return proposals
 
 
