@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 
 import pytest
 
-from dataset.formats import refer
+from dataset.formats import detections, refer
 from dataset.formats.refer_agreement import Agreement
 from tests.dataset_files import write_json
 
