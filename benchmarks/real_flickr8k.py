@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import engine
 import grounding_eval_singlegpu_flickr
 import Pretrain_vg
 from cli import run_script
@@ -177,9 +178,7 @@ def main(argv: Sequence[str] | None = None) -> list[Row]:
             call += ["--checkpoint", str(newest(args.out / "a"))]
         if args.set:
             call += ["--set", *args.set]
-        # Those of an earlier, longer run would be evaluated, too.
-        for old in folder.glob("checkpoint_*.pth"):
-            old.unlink()
+        engine.remove_run(folder)
         Pretrain_vg.main(call)
         found = grounding_eval_singlegpu_flickr.main(
             ["--config", str(evaluation), "--checkpoint", str(folder),

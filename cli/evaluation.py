@@ -18,6 +18,8 @@ from report.predictions import Prediction, Run, file_name, read_predictions, wri
 from report.results import chance_rows, merge_rows, score_rows, update_rows
 
 logger = logging.getLogger("groundwork")
+# Beside a training run, whose log and manifest it must not touch.
+LOG, MANIFEST = "evaluations.txt", "evaluation_manifest.json"
 _HOW_IT_IS_READ = ("workers", "cache_dir")
 """Keys of a configuration's `data` that no number depends on."""
 
@@ -88,7 +90,7 @@ def evaluate_checkpoints(
         The rows of results.json about these checkpoints.
     """
     files = checkpoint_files(checkpoints)
-    log = utils.JsonLines(output_dir / "log.txt")
+    log = utils.JsonLines(output_dir / LOG)
     rows: list[dict] = []
     samples: list[Samples] = []
     identity_of = evaluation_identity(settings, annotations)
@@ -193,7 +195,7 @@ def below(path: str, folder: str) -> str:
 def log_line(
     about: Run, predictions: Sequence[Prediction], remarks: Remarks, seconds: float
 ) -> dict:
-    """What `log.txt` says about one checkpoint: every metric per split."""
+    """What `evaluations.txt` says about one checkpoint: every metric per split."""
     where = {"checkpoint": about.checkpoint, "benchmark": about.benchmark, "note": about.note}
     line: dict[str, object] = dict(where)
     for row in score_rows(about, predictions):

@@ -17,12 +17,14 @@ import metrics
 import utils
 from cli import STRICT_HELP, check_vocabulary
 from cli.evaluation import (
+    MANIFEST,
     Remarks,
     below,
     checkpoint_files,
     evaluate_checkpoints,
     require_predictions,
 )
+from cli.folders import RESULTS_HELP, results_folder
 from cli.launch_flags import add_launch_flags, adopt_launch_flags
 from cli.released_log import write_released_log
 from configs import load_config, to_dict
@@ -55,7 +57,7 @@ def parse_args(argv: Sequence[str] | None, *, description: str, config: str) -> 
     )
     parser.add_argument("--config", default=config, help="YAML file; a released one is accepted")
     parser.add_argument("--checkpoint", required=True, help="a .pth file, or a folder of them")
-    parser.add_argument("--output_dir", default="runs/grounding", help="receives the results")
+    parser.add_argument("--output_dir", help=RESULTS_HELP)
     parser.add_argument("--gradcam_mode", choices=("itm", "itc"), help="what is explained (itm)")
     parser.add_argument("--block_num", type=int, help="text layer (itm) or image block (itc) (8)")
     parser.add_argument("--text_encoder", help="tokeniser: hub name, folder, or vocab.txt")
@@ -97,7 +99,8 @@ def main(
     settings = load_config(args.config, "grounding", overrides, defaults={"benchmark": benchmark})
     adopt_launch_flags(args)
     device = utils.choose_device(args.device)
-    return run(settings, Path(args.checkpoint), Path(args.output_dir), device, again=args.again)
+    output_dir = Path(args.output_dir or results_folder(args.config))
+    return run(settings, Path(args.checkpoint), output_dir, device, again=args.again)
 
 
 def run(
@@ -115,11 +118,13 @@ def run(
     dataset = build_dataset(config)
     proposals = detections.read(config.data.det_file) if config.data.det_file else {}
     loader = make_eval_loader(dataset, tokenizer, config.batch_size, workers=config.data.workers)
+    files = annotation_files(config)
     utils.write_manifest(
         output_dir,
         to_dict(config),
         seed=config.seed,
-        files=annotation_files(config),
+        files=files,
+        name=MANIFEST,
         tokens=checkpoint.TOKENS,
     )
     rows = evaluate_checkpoints(
@@ -128,7 +133,7 @@ def run(
         lambda file: describe(config, file),
         lambda file: predict(config, file, loader, proposals, device),
         settings=to_dict(config),
-        annotations=annotation_files(config),
+        annotations=files,
         again=again,
     )
     write_released_log(output_dir, rows)

@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 import engine
 import utils
 from cli import STRICT_HELP, check_vocabulary
+from cli.folders import OUTPUT_HELP, run_folder
 from cli.launch_flags import add_launch_flags, adopt_launch_flags, truth
 from cli.released_files import names_of
 from configs import load_config, to_dict
@@ -61,9 +62,7 @@ def parse_args(argv: Sequence[str] | None, *, description: str, config: str) -> 
         help="continue the run of --checkpoint if given, else the newest one in --output_dir; as"
         " released also True or False",
     )
-    parser.add_argument(
-        "--output_dir", default="runs/pretrain", help="receives checkpoints and logs"
-    )
+    parser.add_argument("--output_dir", help=OUTPUT_HELP)
     parser.add_argument("--text_encoder", help="tokeniser: hub name, folder, or vocab.txt")
     parser.add_argument("--device", help="cuda, cuda:1, cpu; default: cuda if there is one")
     parser.add_argument("--seed", type=int, help="overrides the config's seed")
@@ -114,7 +113,7 @@ def main(argv: Sequence[str] | None, *, description: str, config: str, data_form
 
 def run(config: PretrainConfig, args: argparse.Namespace, device: torch.device) -> None:
     """Build everything and call the engine once."""
-    output_dir = Path(args.output_dir)
+    output_dir = Path(args.output_dir or run_folder(args.config))
     utils.seed_everything(config.seed)
     tokenizer = load_tokenizer(config.data.text_encoder)
     check_vocabulary(config, tokenizer)

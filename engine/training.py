@@ -24,7 +24,8 @@ from torch.utils.data import DataLoader
 
 import utils
 from engine.average import WeightAverage
-from engine.log import FILE, STEPS_FILE, RunLog
+from engine.folder import LOG, STEPS, lies_in, remove_log
+from engine.log import RunLog
 from engine.names import Names
 from engine.precision import computing
 from engine.snapshot import Position, Snapshots
@@ -262,11 +263,13 @@ def fit(
         FloatingPointError: a loss is no longer finite; the message lists the parts. Nothing is
             saved after it.
     """
+    if resume is None or not lies_in(resume, output_dir):
+        remove_log(output_dir)
     log = RunLog(
         output_dir,
         settings.log_every,
         sum(stage.epochs for stage in stages),
-        file=FILE if all(stage.names.epoch_line is None for stage in stages) else STEPS_FILE,
+        file=LOG if all(stage.names.epoch_line is None for stage in stages) else STEPS,
     )
     trainer = Trainer(
         model,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+import engine
 import test
 import train
 from configs import load_config
@@ -66,6 +67,7 @@ def train_boxes(
     """
     folder, path = args.out / name, CONFIGS / f"{config}.yaml"
     share = load_config(path, "referring").batch_size // processes
+    engine.remove_run(folder)
     call = ["--config", str(path), "--output_dir", str(folder)]
     if start is not None:
         call += ["--checkpoint", str(start)]

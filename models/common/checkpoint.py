@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 import plain_values
-from models.common.foreign_files import foreign_content, kind_of
+from models.common.file_kinds import foreign_content, kind_of
 
 # A key prefix that gives a system away, for the message when a file belongs to another one.
 SIGNATURES = {
