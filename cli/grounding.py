@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from tqdm import tqdm
+from transformers import PreTrainedTokenizerBase
 
 import engine
 import metrics
@@ -31,6 +32,7 @@ from configs import load_config, to_dict
 from configs.benchmarks import BENCHMARKS, Benchmark
 from configs.schema import GroundingConfig
 from configs.trees import root_overrides
+from dataset.collate import too_long
 from dataset.formats import detections, flickr30k, refer
 from dataset.formats.refer_agreement import Agreement
 from dataset.grounding import EvalDataset
@@ -47,6 +49,7 @@ from report.predictions import Prediction, Run, runs_of
 
 logger = logging.getLogger("groundwork")
 
+LONG_REMEDY = "lower data.max_words, or shorten the phrase in the annotation file"
 READERS = {"refcoco+": refer.read_refcoco_plus, "refclef": refer.read_refclef}
 
 
@@ -116,6 +119,7 @@ def run(
     tokenizer = load_tokenizer(config.data.text_encoder)
     check_vocabulary(config, tokenizer)
     dataset = build_dataset(config)
+    require_positions(dataset, tokenizer, config)
     proposals = detections.read(config.data.det_file) if config.data.det_file else {}
     loader = make_eval_loader(dataset, tokenizer, config.batch_size, workers=config.data.workers)
     files = annotation_files(config)
@@ -140,6 +144,20 @@ def run(
     return rows
 
 
+def require_positions(
+    dataset: EvalDataset, tokenizer: PreTrainedTokenizerBase, config: GroundingConfig
+) -> None:
+    """Raises ValueError, naming its record, for a phrase with more tokens than the model has
+    position embeddings: an evaluation cuts at words only."""
+    for message in too_long(tokenizer, dataset.texts(), config.model.text.max_position_embeddings):
+        raise ValueError(f"{message}; {LONG_REMEDY}")
+
+
+def max_words(config: GroundingConfig) -> int:
+    """Words at which the evaluation cuts a phrase."""
+    return config.data.max_words or BENCHMARKS[config.benchmark].max_words
+
+
 def build_dataset(config: GroundingConfig) -> EvalDataset:
     """The expressions of the configured benchmark and splits, by the benchmark's protocol."""
     benchmark, data = BENCHMARKS[config.benchmark], config.data
@@ -155,7 +173,7 @@ def build_dataset(config: GroundingConfig) -> EvalDataset:
         records,
         data.image_root,
         EvalTransform(config.model.image_size, benchmark.resize),
-        data.max_words or benchmark.max_words,
+        max_words(config),
         stated_size=benchmark.stated_size,
         tolerate_corrupt=data.tolerate_corrupt,
         allow_outside_paths=data.allow_outside_paths,

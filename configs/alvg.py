@@ -3,7 +3,14 @@
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
-from configs.checks import complete_weights, require, require_positive, require_rate
+from configs.checks import (
+    MASKS,
+    complete_weights,
+    require,
+    require_a_weight,
+    require_positive,
+    require_rate,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -169,8 +176,13 @@ class AlvgModelConfig:
         )
         if self.compat == "released":
             object.__setattr__(self, "quirks", RELEASED_QUIRKS)
-        published = {"class": 1.0, "bbox": 5.0, "giou": 2.0, "mask": 15.0, "dice": 6.0}
-        complete_weights(self, published | {"score_attention": 40.0, "decoder_attention": 1.0})
+        boxes, masks = {"class": 1.0, "bbox": 5.0, "giou": 2.0}, {"mask": 15.0, "dice": 6.0}
+        attention = {"score_attention": 40.0, "decoder_attention": 1.0}
+        absent = {} if self.masks else dict.fromkeys(masks, MASKS)
+        if not self.image_enhancement:
+            absent["score_attention"] = "image_enhancement: true"
+        complete_weights(self, boxes | masks | attention, absent)
+        require_a_weight(self.weights, "the model")
 
     @property
     def needs_boxes(self) -> bool:

@@ -29,6 +29,7 @@ from engine.log import RunLog
 from engine.names import Names
 from engine.precision import computing
 from engine.snapshot import Position, Snapshots
+from engine.weights import require_weighted
 from scheduler import apply_learning_rate
 
 
@@ -105,11 +106,19 @@ class TrainingStep(nn.Module):
         super().__init__()
         self.model = model
         self.criterion = criterion
+        self._first = True
 
     def forward(self, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Returns the weighted total and the detached named scalars."""
+        """Returns the weighted total and the detached named scalars.
+
+        Raises:
+            ValueError: at the first step, losses and weights do not belong together.
+        """
         losses = self.criterion(self.model(batch), batch)
         weights = self.criterion.weights
+        if self._first:
+            require_weighted(weights, losses)
+            self._first = False
         total = sum(weights[name] * value for name, value in losses.items() if name in weights)
         return total, {name: value.detach() for name, value in losses.items()}
 

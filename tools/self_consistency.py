@@ -24,7 +24,7 @@ import utils
 from cli import check_vocabulary, run_script
 from cli.evaluation import checkpoint_files, with_remarks
 from cli.folders import run_folder
-from cli.grounding import describe, predict
+from cli.grounding import describe, max_words, predict, require_positions
 from configs import load_config
 from configs.benchmarks import BENCHMARKS
 from configs.schema import GroundingConfig
@@ -93,7 +93,7 @@ def build_loader(config: GroundingConfig, files: dict[str, str]) -> DataLoader:
         list(chain.from_iterable(paraphrases.read(file, split) for split, file in files.items())),
         data.image_root,
         EvalTransform(config.model.image_size, benchmark.resize),
-        data.max_words or benchmark.max_words,
+        max_words(config),
         tolerate_corrupt=data.tolerate_corrupt,
         allow_outside_paths=data.allow_outside_paths,
         opener=data.opener,
@@ -101,6 +101,7 @@ def build_loader(config: GroundingConfig, files: dict[str, str]) -> DataLoader:
     )
     tokenizer = load_tokenizer(data.text_encoder)
     check_vocabulary(config, tokenizer)
+    require_positions(dataset, tokenizer, config)
     return make_eval_loader(dataset, tokenizer, config.batch_size, workers=data.workers)
 
 
