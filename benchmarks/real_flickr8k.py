@@ -185,9 +185,7 @@ def main(argv: Sequence[str] | None = None) -> list[Row]:
              "--output_dir", str(folder / "flickr30k"), "--again"]
         )  # fmt: skip
         rows = merge_rows(rows, best_on_validation(found, f"128-px photographs, variant {variant}"))
-    write_report(
-        args.out, rows, [], title="Real pictures: Flickr8k with Flickr30k Entities", seed=0
-    )
+    write_report(args.out, rows, [], title="Real pictures: Flickr8k with Flickr30k Entities")
     print(markdown(rows))
     return rows
 

@@ -105,4 +105,4 @@ def evaluate_boxes(
 def shown(folder: Path, checkpoint: Path) -> Samples:
     """The predictions of one evaluation, for a picture sheet."""
     about, predictions = read_predictions(predictions_files(folder / checkpoint.stem)[0])
-    return Samples(about, predictions)
+    return Samples.of(about, predictions)
