@@ -124,8 +124,8 @@ class AlvgModelConfig:
     several_targets: expressions may have any number of targets, or none (GREC, GRES).
     score_threshold: probability that a box needs with several_targets.
     masks: adds the mask head; training then needs masks. False: the mixed sources.
-    image_enhancement: False leaves it out, and its loss. learn_offset: of the score, off as
-        published; without it a picture cannot score low everywhere.
+    image_enhancement: False leaves it out; the weight of its loss, score_attention, is then 0.
+    learn_offset: of the score, off as published; without it a picture cannot score low everywhere.
     cross_residual: what cross-attention is added to: "query" (released) or "content" (DETR).
     mask_loss_per: divisor of the mask losses: "box" (released) or "sample".
     single_query_ratio: the decoder's attention loss with one query: "sum" (released: maps of all

@@ -150,7 +150,7 @@ def test_a_published_reftr_file_goes_through_every_script(tmp_path):
     labels = tmp_path / "labels"
     pseudo_label.main([*start, "--checkpoint", str(file), "--out", str(labels), *settings])
     assert (labels / "labels.jsonl").stat().st_size
-    resumed = [*start, "--resume", str(file), "--output_dir", str(tmp_path / "second"), *settings]
+    resumed = [*start, "--resume", str(file), "--output_dir", str(tmp_path / "third"), *settings]
     message = error_of(lambda: train.main(resumed))
     assert "holds weights but no state of a run of ours" in message
 

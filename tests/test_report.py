@@ -434,4 +434,4 @@ def test_sheets_show_pictures_as_the_model_saw_them(run, tmp_path):
     for opener, size in (("pillow", (60, 80)), ("opencv", (80, 60))):
         seen = dataclasses.replace(run, opener=opener, image_root=str(tmp_path))
         one = prediction(0, image="turned.jpg", size=size)
-        assert sheet.draw_sheet(tmp_path / f"{opener}.png", seen, [one]).is_file()
+        assert draw(tmp_path / f"{opener}.png", seen, [one]).is_file()
