@@ -29,14 +29,14 @@ def complete_weights(
 
     Args:
         absent: losses that this configuration does not compute -> what would switch them on. Their
-            weights may be given as 0, and are left out.
+            weights may be given as 0 or as published, which changes nothing, and are left out.
     """
     absent = absent or {}
     given: dict[str, float] = getattr(config, "weights")  # noqa: B009 (`object` has no such field)
     for name, weight in given.items():
         require(name in defaults, f"weights: unknown loss {name!r}; legal: {', '.join(defaults)}")
         require(
-            name not in absent or not weight,
+            name not in absent or weight in (0, defaults[name]),
             f"weights.{name} is {weight}, but there is no such loss without {absent.get(name)}; set"
             " that, or the weight to 0",
         )
