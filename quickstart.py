@@ -55,9 +55,7 @@ def main(argv: Sequence[str] | None = None) -> list[dict]:
     for part in parts:
         new, pictures = PARTS[part](args)
         rows, samples = merge_rows(rows, new), samples + pictures
-    write_report(
-        args.out, rows, samples, title="Quick start: the embedded data set", seed=args.seed
-    )
+    write_report(args.out, rows, samples, title="Quick start: the embedded data set")
     print(markdown(rows))
     minutes = (time.perf_counter() - began) / 60
     print(f"{minutes:.1f} minutes. Report with pictures: {args.out / 'index.html'}")

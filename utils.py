@@ -326,20 +326,25 @@ def _sync(path: Path) -> None:
 
 
 def write_manifest(
-    folder: str | Path, config: Any, *, seed: int, files: Iterable[str | Path] = (), **rules: str
+    folder: str | Path,
+    config: Any,
+    *,
+    seed: int,
+    files: Iterable[str | Path] = (),
+    name: str = MANIFEST,
+    **rules: str,
 ) -> Path:
-    """Writes what is needed to repeat a run to `folder`/manifest.json (process 0 only).
-
-    Nothing in it depends on the host: the same code, data and command write the same text on
-    any machine, apart from versions.
+    """Writes what is needed to repeat a run to `folder`/`name` (process 0 only): the same text for
+    the same code, data and command on any machine, apart from versions.
 
     Args:
         config: the merged configuration as plain dicts (`configs.to_dict`).
         seed: before the rank is added.
         files: annotation files, whose fingerprints tell a changed data set from the same one.
+        name: of the file, another one for every job in a folder.
         rules: what the numbers depend on and no configuration can change, by name.
     """
-    path = Path(folder) / MANIFEST
+    path = Path(folder) / name
     if is_main():
         manifest = {
             "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
@@ -383,16 +388,11 @@ def git_state() -> dict[str, Any]:
 
 
 def fingerprint(path: str | Path) -> dict[str, Any]:
-    """Size in bytes and SHA-256 of the first and last MiB of a file: cheap for any size.
-
-    Raises:
-        FileNotFoundError: no such file.
-    """
+    """Size in bytes and SHA-256 of the first and last MiB of a file, which must exist: cheap."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such annotation file; check the paths in the config")
-    size = path.stat().st_size
-    digest = hashlib.sha256()
+    size, digest = path.stat().st_size, hashlib.sha256()
     with path.open("rb") as file:
         digest.update(file.read(_MEBIBYTE))
         file.seek(max(0, size - _MEBIBYTE))

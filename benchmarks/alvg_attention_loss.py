@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
 
+import engine
 import train
 import utils
 from benchmarks.gains import gain_cells
@@ -45,6 +46,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 def train_once(args: argparse.Namespace, variant: str, seed: int) -> list[dict]:
     """One model; returns a row per epoch."""
     folder = args.out / f"{variant}_{seed}"
+    engine.remove_run(folder)
     train.main(
         ["--config", str(CONFIG), "--output_dir", str(folder), "--seed", str(seed), "--set",
          f"roots.embedded={args.data}", "keep=1", f"epochs={args.epochs}", f"steps={args.steps}",

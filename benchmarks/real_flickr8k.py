@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import engine
 import grounding_eval_singlegpu_flickr
 import Pretrain_vg
 from cli import run_script
@@ -177,18 +178,14 @@ def main(argv: Sequence[str] | None = None) -> list[Row]:
             call += ["--checkpoint", str(newest(args.out / "a"))]
         if args.set:
             call += ["--set", *args.set]
-        # Those of an earlier, longer run would be evaluated, too.
-        for old in folder.glob("checkpoint_*.pth"):
-            old.unlink()
+        engine.remove_run(folder)
         Pretrain_vg.main(call)
         found = grounding_eval_singlegpu_flickr.main(
             ["--config", str(evaluation), "--checkpoint", str(folder),
              "--output_dir", str(folder / "flickr30k"), "--again"]
         )  # fmt: skip
         rows = merge_rows(rows, best_on_validation(found, f"128-px photographs, variant {variant}"))
-    write_report(
-        args.out, rows, [], title="Real pictures: Flickr8k with Flickr30k Entities", seed=0
-    )
+    write_report(args.out, rows, [], title="Real pictures: Flickr8k with Flickr30k Entities")
     print(markdown(rows))
     return rows
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
 
+import engine
 import grounding_eval_singlegpu
 import Pretrain_vg
 from benchmarks.gains import gain_cells
@@ -54,6 +55,7 @@ def pointing(args: argparse.Namespace, objective: str, variant: str, seed: int) 
     """Pointing accuracy in percent of one model of one seed."""
     folder = args.out / f"{objective}_{variant.replace(' ', '_')}_{seed}"
     root = f"roots.embedded={args.data}"
+    engine.remove_run(folder)
     Pretrain_vg.main(
         ["--config", str(CONFIGS / f"quickstart_{objective}.yaml"), "--checkpoint", str(BASE),
          "--output_dir", str(folder), "--seed", str(seed), "--set", "keep=1", root,

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
 
+import engine
 import grounding_eval_singlegpu
 import Pretrain_vg
 from benchmarks.gains import gain_cells
@@ -44,6 +45,7 @@ def train_and_evaluate(args: argparse.Namespace, objective: str, seed: int) -> l
     """One model of one seed; returns its rows."""
     folder = args.out / f"{objective}_{seed}"
     root = f"roots.embedded={args.data}"
+    engine.remove_run(folder)
     Pretrain_vg.main(
         ["--config", str(CONFIGS / "quickstart_selfeq.yaml"), "--checkpoint", str(BASE),
          "--output_dir", str(folder), "--seed", str(seed), "--set", "keep=1", root,

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 import engine
 import utils
+from cli.folders import OUTPUT_HELP, run_folder
 from configs import DetectorConfig, load_config, to_dict
 from configs.trees import root_overrides
 from dataset.detection import (
@@ -53,7 +54,7 @@ def main(argv: Sequence[str] | None, *, description: str) -> None:
     parser.add_argument("--data", help="root of the data; trees of the repositories are known")
     parser.add_argument("--checkpoint", help="detector to start from, or with --resume to go on")
     parser.add_argument("--resume", action="store_true", help="go on with the newest checkpoint")
-    parser.add_argument("--output_dir", default="runs/detector", help="receives checkpoints, logs")
+    parser.add_argument("--output_dir", help=OUTPUT_HELP)
     parser.add_argument("--device", help="cuda, cuda:1, cpu; default: cuda if there is one")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="overrides")
     args = parser.parse_args(argv)
@@ -68,7 +69,7 @@ def main(argv: Sequence[str] | None, *, description: str) -> None:
 
 def run(config: DetectorConfig, args: argparse.Namespace, device: torch.device) -> None:
     """Build everything and call the engine once."""
-    output_dir = Path(args.output_dir)
+    output_dir = Path(args.output_dir or run_folder(args.config))
     utils.seed_everything(config.seed)
     trained, held_out = pictures_of(config)
     detector = build_detector(config.detector)

@@ -15,11 +15,15 @@ import engine
 import utils
 from report.pages import Samples, markdown, write_report
 from report.predictions import Prediction, Run, file_name, read_predictions, write_predictions
-from report.results import chance_rows, merge_rows, score_rows, update_rows
+from report.results import chance_rows, forget_rows, merge_rows, score_rows, update_rows
 
 logger = logging.getLogger("groundwork")
-_HOW_IT_IS_READ = ("workers", "cache_dir")
-"""Keys of a configuration's `data` that no number depends on."""
+# Beside a training run, whose log and manifest it must not touch.
+LOG, MANIFEST = "evaluations.txt", "evaluation_manifest.json"
+# Hits and misses that the page shows of a checkpoint: of one of a folder of many fewer.
+_FEW, _PICTURES, _PICTURES_OF_MANY = 3, 9, 3
+_NO_NUMBERS = ("workers", "cache_dir", "splits")
+"""Keys of a configuration's `data` that no number of a split depends on."""
 
 
 @dataclass
@@ -88,19 +92,21 @@ def evaluate_checkpoints(
         The rows of results.json about these checkpoints.
     """
     files = checkpoint_files(checkpoints)
-    log = utils.JsonLines(output_dir / "log.txt")
+    log = utils.JsonLines(output_dir / LOG)
     rows: list[dict] = []
     samples: list[Samples] = []
-    identity_of = evaluation_identity(settings, annotations)
+    each = _PICTURES if len(files) <= _FEW else _PICTURES_OF_MANY
+    identified = evaluation_identity(settings, annotations)
     for file in files:
         folder = output_dir / file.stem
-        about = describe(file)
-        about = replace(about, identity=identity_of(file, about))
-        earlier = None if again else earlier_evaluation(folder, about)
-        if earlier is not None:
+        about = identified(file, describe(file))
+        earlier = stored_evaluation(folder, about.benchmark)
+        if earlier is not None and earlier[0].identity == about.identity and not again:
             logger.info("%s: already evaluated, see %s (--again evaluates anew)", file, folder)
             about, predictions = earlier
         else:
+            if utils.is_main():
+                forget_others(output_dir, about, earlier)
             began = time.perf_counter()
             predictions, remarks = predict(file)
             seconds = time.perf_counter() - began
@@ -112,27 +118,34 @@ def evaluate_checkpoints(
         rows = merge_rows(rows, new)
         if utils.is_main():
             update_rows(output_dir / "results.json", new)
-        samples.append(Samples(about, predictions, Path(about.image_root)))
+        root = Path(about.image_root)
+        samples.append(Samples.of(about, predictions, root, each=each, seed=about.seed))
     if utils.is_main():
-        write_report(output_dir, rows, samples, title=about.benchmark, seed=about.seed)
+        write_report(output_dir, rows, samples, title=about.benchmark)
     logger.info("report: %s\n%s", output_dir / "index.html", markdown(rows))
     return rows
 
 
 def evaluation_identity(
     settings: Mapping[str, Any], annotations: Iterable[Path | str]
-) -> Callable[[Path, Run], str]:
-    """(checkpoint, what is evaluated) -> what tells this evaluation from every other: a hash of the
-    content of weights, configuration and annotation files."""
-    data = {key: value for key, value in settings["data"].items() if key not in _HOW_IT_IS_READ}
-    shared = [json.dumps({**settings, "data": data}, sort_keys=True, default=str)]
-    shared += [content_hash(file) for file in annotations]
+) -> Callable[[Path, Run], Run]:
+    """(checkpoint, what is evaluated) -> the latter with what tells it from every other evaluation:
+    hashes of the content of weights, configuration and annotation files."""
+    data = {key: value for key, value in settings["data"].items() if key not in _NO_NUMBERS}
+    configuration = json.dumps({**settings, "data": data}, sort_keys=True, default=str)
+    read = [content_hash(file) for file in annotations]
 
-    def identity(file: Path, about: Run) -> str:
-        parts = [*shared, json.dumps(asdict(about), sort_keys=True), content_hash(file)]
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    def identified(file: Path, about: Run) -> Run:
+        origin = text_hash(configuration, content_hash(file))
+        asked = json.dumps(asdict(about), sort_keys=True)
+        return replace(about, origin=origin, identity=text_hash(origin, asked, *read))
 
-    return identity
+    return identified
+
+
+def text_hash(*parts: str) -> str:
+    """SHA-256 of some texts in a row."""
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def content_hash(path: Path | str) -> str:
@@ -144,19 +157,27 @@ def content_hash(path: Path | str) -> str:
     return digest.hexdigest()
 
 
-def earlier_evaluation(folder: Path, about: Run) -> tuple[Run, list[Prediction]] | None:
-    """What `folder` holds of the very same evaluation."""
-    path = folder / f"predictions_{file_name(about.benchmark)}.jsonl"
-    if not path.is_file():
-        return None
-    run, predictions = read_predictions(path)
-    if run.identity == about.identity:
-        return run, predictions
-    logger.info(
-        "%s holds an evaluation of other weights, settings or annotations, which this replaces",
-        path,
-    )
-    return None
+def stored_evaluation(folder: Path, benchmark: str) -> tuple[Run, list[Prediction]] | None:
+    """What `folder` holds of an evaluation on the benchmark."""
+    path = folder / f"predictions_{file_name(benchmark)}.jsonl"
+    return read_predictions(path) if path.is_file() else None
+
+
+def forget_others(
+    output_dir: Path, about: Run, earlier: tuple[Run, list[Prediction]] | None
+) -> None:
+    """Take the rows of results.json away that are about another checkpoint or configuration of the
+    same name; of the same one, those of other splits stay."""
+    same = earlier is not None and earlier[0].origin == about.origin
+    forgotten = 0
+    if not same:
+        forgotten = forget_rows(output_dir / "results.json", about.checkpoint, about.benchmark)
+    if forgotten or (earlier is not None and earlier[0].identity != about.identity):
+        logger.info(
+            "%s holds an evaluation of other weights, settings or annotations as %s, which this"
+            " replaces",
+            output_dir, about.checkpoint,
+        )  # fmt: skip
 
 
 def with_remarks(about: Run, remarks: Remarks, folder: Path) -> Run:
@@ -193,7 +214,7 @@ def below(path: str, folder: str) -> str:
 def log_line(
     about: Run, predictions: Sequence[Prediction], remarks: Remarks, seconds: float
 ) -> dict:
-    """What `log.txt` says about one checkpoint: every metric per split."""
+    """What `evaluations.txt` says about one checkpoint: every metric per split."""
     where = {"checkpoint": about.checkpoint, "benchmark": about.benchmark, "note": about.note}
     line: dict[str, object] = dict(where)
     for row in score_rows(about, predictions):

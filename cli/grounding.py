@@ -11,24 +11,28 @@ from pathlib import Path
 import numpy as np
 import torch
 from tqdm import tqdm
+from transformers import PreTrainedTokenizerBase
 
 import engine
 import metrics
 import utils
 from cli import STRICT_HELP, check_vocabulary
 from cli.evaluation import (
+    MANIFEST,
     Remarks,
     below,
     checkpoint_files,
     evaluate_checkpoints,
     require_predictions,
 )
+from cli.folders import RESULTS_HELP, results_folder
 from cli.launch_flags import add_launch_flags, adopt_launch_flags
 from cli.released_log import write_released_log
 from configs import load_config, to_dict
 from configs.benchmarks import BENCHMARKS, Benchmark
 from configs.schema import GroundingConfig
 from configs.trees import root_overrides
+from dataset.collate import too_long
 from dataset.formats import detections, flickr30k, refer
 from dataset.formats.refer_agreement import Agreement
 from dataset.grounding import EvalDataset
@@ -45,6 +49,7 @@ from report.predictions import Prediction, Run, runs_of
 
 logger = logging.getLogger("groundwork")
 
+LONG_REMEDY = "lower data.max_words, or shorten the phrase in the annotation file"
 READERS = {"refcoco+": refer.read_refcoco_plus, "refclef": refer.read_refclef}
 
 
@@ -55,7 +60,7 @@ def parse_args(argv: Sequence[str] | None, *, description: str, config: str) -> 
     )
     parser.add_argument("--config", default=config, help="YAML file; a released one is accepted")
     parser.add_argument("--checkpoint", required=True, help="a .pth file, or a folder of them")
-    parser.add_argument("--output_dir", default="runs/grounding", help="receives the results")
+    parser.add_argument("--output_dir", help=RESULTS_HELP)
     parser.add_argument("--gradcam_mode", choices=("itm", "itc"), help="what is explained (itm)")
     parser.add_argument("--block_num", type=int, help="text layer (itm) or image block (itc) (8)")
     parser.add_argument("--text_encoder", help="tokeniser: hub name, folder, or vocab.txt")
@@ -97,7 +102,8 @@ def main(
     settings = load_config(args.config, "grounding", overrides, defaults={"benchmark": benchmark})
     adopt_launch_flags(args)
     device = utils.choose_device(args.device)
-    return run(settings, Path(args.checkpoint), Path(args.output_dir), device, again=args.again)
+    output_dir = Path(args.output_dir or results_folder(args.config))
+    return run(settings, Path(args.checkpoint), output_dir, device, again=args.again)
 
 
 def run(
@@ -113,13 +119,16 @@ def run(
     tokenizer = load_tokenizer(config.data.text_encoder)
     check_vocabulary(config, tokenizer)
     dataset = build_dataset(config)
+    require_positions(dataset, tokenizer, config)
     proposals = detections.read(config.data.det_file) if config.data.det_file else {}
     loader = make_eval_loader(dataset, tokenizer, config.batch_size, workers=config.data.workers)
+    files = annotation_files(config)
     utils.write_manifest(
         output_dir,
         to_dict(config),
         seed=config.seed,
-        files=annotation_files(config),
+        files=files,
+        name=MANIFEST,
         tokens=checkpoint.TOKENS,
     )
     rows = evaluate_checkpoints(
@@ -128,11 +137,25 @@ def run(
         lambda file: describe(config, file),
         lambda file: predict(config, file, loader, proposals, device),
         settings=to_dict(config),
-        annotations=annotation_files(config),
+        annotations=files,
         again=again,
     )
     write_released_log(output_dir, rows)
     return rows
+
+
+def require_positions(
+    dataset: EvalDataset, tokenizer: PreTrainedTokenizerBase, config: GroundingConfig
+) -> None:
+    """Raises ValueError, naming its record, for a phrase with more tokens than the model has
+    position embeddings: an evaluation cuts at words only."""
+    for message in too_long(tokenizer, dataset.texts(), config.model.text.max_position_embeddings):
+        raise ValueError(f"{message}; {LONG_REMEDY}")
+
+
+def max_words(config: GroundingConfig) -> int:
+    """Words at which the evaluation cuts a phrase."""
+    return config.data.max_words or BENCHMARKS[config.benchmark].max_words
 
 
 def build_dataset(config: GroundingConfig) -> EvalDataset:
@@ -150,7 +173,7 @@ def build_dataset(config: GroundingConfig) -> EvalDataset:
         records,
         data.image_root,
         EvalTransform(config.model.image_size, benchmark.resize),
-        data.max_words or benchmark.max_words,
+        max_words(config),
         stated_size=benchmark.stated_size,
         tolerate_corrupt=data.tolerate_corrupt,
         allow_outside_paths=data.allow_outside_paths,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from transformers import PreTrainedTokenizerBase
 import engine
 import utils
 from cli import STRICT_HELP, check_vocabulary
+from cli.folders import OUTPUT_HELP, run_folder
 from cli.launch_flags import add_launch_flags, adopt_launch_flags, truth
 from cli.released_files import names_of
 from configs import load_config, to_dict
@@ -23,7 +25,9 @@ from configs.trees import root_overrides
 from dataset.formats import read_table
 from dataset.grounding import TrainDataset
 from dataset.loader import make_train_loader
-from dataset.text import load_tokenizer
+from dataset.needs import BOX, PARAPHRASE
+from dataset.record import Phrase, RecordTable
+from dataset.text import PARAPHRASE_RULES, load_tokenizer
 from dataset.transforms import CropTransform, TrainTransform
 from models.albef import checkpoint
 from models.albef.build import build
@@ -61,9 +65,7 @@ def parse_args(argv: Sequence[str] | None, *, description: str, config: str) -> 
         help="continue the run of --checkpoint if given, else the newest one in --output_dir; as"
         " released also True or False",
     )
-    parser.add_argument(
-        "--output_dir", default="runs/pretrain", help="receives checkpoints and logs"
-    )
+    parser.add_argument("--output_dir", help=OUTPUT_HELP)
     parser.add_argument("--text_encoder", help="tokeniser: hub name, folder, or vocab.txt")
     parser.add_argument("--device", help="cuda, cuda:1, cpu; default: cuda if there is one")
     parser.add_argument("--seed", type=int, help="overrides the config's seed")
@@ -114,7 +116,7 @@ def main(argv: Sequence[str] | None, *, description: str, config: str, data_form
 
 def run(config: PretrainConfig, args: argparse.Namespace, device: torch.device) -> None:
     """Build everything and call the engine once."""
-    output_dir = Path(args.output_dir)
+    output_dir = Path(args.output_dir or run_folder(args.config))
     utils.seed_everything(config.seed)
     tokenizer = load_tokenizer(config.data.text_encoder)
     check_vocabulary(config, tokenizer)
@@ -226,9 +228,11 @@ def build_loader(
     config: PretrainConfig, stage: StageConfig, tokenizer: PreTrainedTokenizerBase
 ) -> DataLoader:
     """The stage's training loader for this process."""
-    data = config.data
+    data, files = config.data, stage_files(config, stage)
+    records = read_table(files, data.format, data.cache_dir)
+    require_data(records, config, stage)
     dataset = TrainDataset(
-        read_table(stage_files(config, stage), data.format, data.cache_dir),
+        records,
         data.image_root,
         build_transform(config, stage),
         data.max_words,
@@ -252,6 +256,32 @@ def build_loader(
         sampling=data.sampling,
         workers=data.workers,
     )
+
+
+def require_data(records: RecordTable, config: PretrainConfig, stage: StageConfig) -> None:
+    """Say how many phrases lack what the objectives of a stage learn from.
+
+    Raises:
+        ValueError: all do.
+    """
+    files = ", ".join(stage_files(config, stage))
+    notes = []
+    if stage.uses_regions:
+        having, phrases = records.phrases_with("boxes")
+        notes.append(BOX.note(phrases - having, phrases, files))
+    if "selfeq" in stage.objective:
+        has = paraphrasable(config)
+        found = Counter(has(phrase) for record in records for phrase in record.phrases)
+        notes.append(PARAPHRASE.note(found[False], found.total(), files))
+    for note in filter(None, notes):
+        if utils.is_main():
+            logger.warning("%s", note)
+
+
+def paraphrasable(config: PretrainConfig) -> Callable[[Phrase], bool]:
+    """Does a phrase have a paraphrase by the configured rule?"""
+    rule, words = PARAPHRASE_RULES[config.data.paraphrase_rule], config.data.max_words
+    return lambda phrase: any(rule(phrase, word, words) is not None for word in phrase.synonyms)
 
 
 def build_transform(config: PretrainConfig, stage: StageConfig) -> TrainTransform | CropTransform:

@@ -25,11 +25,11 @@ from dataset.referring import ReferringDataset
 from dataset.sources import source_files
 
 logger = logging.getLogger("groundwork")
-LABELS_FILE = "labels.jsonl"
+LABELS_FILE, MANIFEST = "labels.jsonl", "labels_manifest.json"
 
 
 def main(argv: Sequence[str] | None, *, description: str) -> dict[str, int]:
-    """Label a split as the arguments say; writes OUT/labels.jsonl, manifest.json and exports.
+    """Label a split as the arguments say; writes OUT/labels.jsonl, what made it, and exports.
 
     Returns:
         How many expressions there were, and what became of them.
@@ -178,6 +178,7 @@ def write(
         to_dict(config),
         seed=config.seed,
         files=[args.checkpoint, *source_files(config.data.train, config.data.format)],
+        name=MANIFEST,
     )
     print(", ".join(f"{name} {count}" for name, count in counts.items()))
     print(f"{out / LABELS_FILE}: train.py --set data.labels={out / LABELS_FILE}")

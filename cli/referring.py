@@ -19,12 +19,14 @@ import engine
 import utils
 from cli import STRICT_HELP
 from cli.evaluation import (
+    MANIFEST,
     Remarks,
     below,
     checkpoint_files,
     evaluate_checkpoints,
     require_predictions,
 )
+from cli.folders import RESULTS_HELP, results_folder
 from cli.launch_flags import add_launch_flags, adopt_launch_flags
 from cli.rooms import ROOMS
 from cli.texts import Tokenizer, load_texts, require_same_words
@@ -88,9 +90,7 @@ def main(argv: Sequence[str] | None, *, description: str) -> list[dict]:
         required=True,
         help="a .pth file, or a folder of them; the other names are RefCLIP's and ALVG's",
     )
-    parser.add_argument(
-        "--output_dir", "--work-dir", default="runs/referring", help="receives the results"
-    )
+    parser.add_argument("--output_dir", "--work-dir", help=RESULTS_HELP)
     parser.add_argument("--split", nargs="+", help="only these splits of data.evaluate")
     parser.add_argument("--again", action="store_true", help="evaluate what has results already")
     args = parser.parse_args(argv)
@@ -100,7 +100,8 @@ def main(argv: Sequence[str] | None, *, description: str) -> list[dict]:
     try:
         settings = load_settings(args)
         splits = args.split or list(settings.data.evaluate)
-        checkpoint, output_dir = Path(args.checkpoint), Path(args.output_dir)
+        checkpoint = Path(args.checkpoint)
+        output_dir = Path(args.output_dir or results_folder(args.config))
         return run(settings, checkpoint, output_dir, device, splits=splits, again=args.again)
     finally:
         utils.close_distributed()
@@ -121,11 +122,9 @@ def run(
     model, _, postprocess = room.build(config.model, tokenizer)
     model.to(device).eval()
     loader = evaluation_loader(config, tokenizer, files)
+    annotations = source_files(files, config.data.format)
     utils.write_manifest(
-        output_dir,
-        to_dict(config),
-        seed=config.seed,
-        files=source_files(files, config.data.format),
+        output_dir, to_dict(config), seed=config.seed, files=annotations, name=MANIFEST
     )
 
     def predict_with(file: Path) -> tuple[list[Prediction], Remarks]:
@@ -139,7 +138,7 @@ def run(
         lambda file: describe(config, file.name, splits),
         predict_with,
         settings=to_dict(config),
-        annotations=source_files(files, config.data.format),
+        annotations=annotations,
         again=again,
     )
 

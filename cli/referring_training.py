@@ -13,6 +13,7 @@ from torch import nn
 import engine
 import utils
 from cli import referring
+from cli.folders import OUTPUT_HELP, run_folder
 from cli.launch_flags import adopt_launch_flags
 from cli.rooms import ROOMS, Room
 from cli.texts import Tokenizer, beside_weights, load_texts, save_words
@@ -64,9 +65,7 @@ def main(argv: Sequence[str] | None, *, description: str) -> None:
         action="store_true",
         help="take only the weights of --resume's FILE and start a new run (RefTR's flag)",
     )
-    parser.add_argument(
-        "--output_dir", "--work-dir", default="runs/train", help="receives checkpoints and logs"
-    )
+    parser.add_argument("--output_dir", "--work-dir", help=OUTPUT_HELP)
     args = parser.parse_args(argv)
     args.resume, args.checkpoint = origin(args)
     adopt_launch_flags(args)
@@ -99,7 +98,8 @@ def run(config: ReferringConfig, args: argparse.Namespace, device: torch.device)
     """Build everything and call the engine once."""
     if not config.stages[-1].data.train:
         raise ValueError("data.train names no split; give its annotation files there")
-    room, output_dir = ROOMS[config.system], Path(args.output_dir)
+    room = ROOMS[config.system]
+    output_dir = Path(args.output_dir or run_folder(args.config))
     utils.seed_everything(config.seed)
     tokenizer = load_texts(config, Path(args.checkpoint) if args.checkpoint else None)
     model, criterion, postprocess = room.build(config.model, tokenizer)

@@ -3,7 +3,14 @@
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
-from configs.checks import complete_weights, require, require_positive, require_rate
+from configs.checks import (
+    MASKS,
+    complete_weights,
+    require,
+    require_a_weight,
+    require_positive,
+    require_rate,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,8 +124,8 @@ class AlvgModelConfig:
     several_targets: expressions may have any number of targets, or none (GREC, GRES).
     score_threshold: probability that a box needs with several_targets.
     masks: adds the mask head; training then needs masks. False: the mixed sources.
-    image_enhancement: False leaves it out, and its loss. learn_offset: of the score, off as
-        published; without it a picture cannot score low everywhere.
+    image_enhancement: False leaves it out; the weight of its loss, score_attention, is then 0.
+    learn_offset: of the score, off as published; without it a picture cannot score low everywhere.
     cross_residual: what cross-attention is added to: "query" (released) or "content" (DETR).
     mask_loss_per: divisor of the mask losses: "box" (released) or "sample".
     single_query_ratio: the decoder's attention loss with one query: "sum" (released: maps of all
@@ -169,8 +176,13 @@ class AlvgModelConfig:
         )
         if self.compat == "released":
             object.__setattr__(self, "quirks", RELEASED_QUIRKS)
-        published = {"class": 1.0, "bbox": 5.0, "giou": 2.0, "mask": 15.0, "dice": 6.0}
-        complete_weights(self, published | {"score_attention": 40.0, "decoder_attention": 1.0})
+        boxes, masks = {"class": 1.0, "bbox": 5.0, "giou": 2.0}, {"mask": 15.0, "dice": 6.0}
+        attention = {"score_attention": 40.0, "decoder_attention": 1.0}
+        absent = {} if self.masks else dict.fromkeys(masks, MASKS)
+        if not self.image_enhancement:
+            absent["score_attention"] = "image_enhancement: true"
+        complete_weights(self, boxes | masks | attention, absent)
+        require_a_weight(self.weights, "the model")
 
     @property
     def needs_boxes(self) -> bool:

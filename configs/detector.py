@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from configs.checks import complete_weights, require
+from configs.checks import complete_weights, require, require_a_weight
 from configs.refclip import RefclipDetectorConfig
 from configs.referring import RunConfig
 
@@ -61,3 +61,4 @@ class DetectorConfig(RunConfig):
             f"detector.name is {self.detector.name}; only yolov3 is trained here",
         )
         complete_weights(self, {"shape": 0.5, "size": 1.0, "box": 2.0, "object": 1.0, "class": 1.0})
+        require_a_weight(self.weights, "the model")

@@ -74,3 +74,15 @@ class ObjectivesConfig:
     itc_itm_mlm: ItcItmMlmConfig = field(default_factory=ItcItmMlmConfig)
     amc: AmcConfig = field(default_factory=AmcConfig)
     selfeq: SelfEqConfig = field(default_factory=SelfEqConfig)
+
+    def weights_of(self, objective: str) -> dict[str, float]:
+        """Loss name -> its factor in the total, of one of `OBJECTIVES`."""
+        text, amc, selfeq = self.itc_itm_mlm.weights, self.amc.weights, self.selfeq.weights
+        if objective == "itc_itm_mlm":
+            return {f"loss_{name}": weight for name, weight in text.items()}
+        if objective == "amc":
+            return {f"loss_amc_{name}": weight for name, weight in amc.items()}
+        return {f"loss_syn_{name}": weight for name, weight in text.items()} | {
+            "loss_sim_syn": selfeq["similarity"],
+            "loss_cst_syn": selfeq["consistency"],
+        }

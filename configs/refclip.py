@@ -3,7 +3,13 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from configs.checks import complete_weights, require, require_positive, require_rate
+from configs.checks import (
+    complete_weights,
+    require,
+    require_a_weight,
+    require_positive,
+    require_rate,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -138,6 +144,7 @@ class RefclipModelConfig:
             f"width {self.width} is not divisible by {self.text.heads} heads of the text",
         )
         complete_weights(self, {"contrastive": 1.0})
+        require_a_weight(self.weights, "the model")
 
     @property
     def masks(self) -> bool:

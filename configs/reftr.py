@@ -3,7 +3,14 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from configs.checks import complete_weights, require, require_positive, require_rate
+from configs.checks import (
+    MASKS,
+    complete_weights,
+    require,
+    require_a_weight,
+    require_positive,
+    require_rate,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -160,13 +167,10 @@ class ReftrModelConfig:
             self.projection_groups > 0 and self.width % self.projection_groups == 0,
             f"width {self.width} is not divisible by {self.projection_groups} projection_groups",
         )
-        complete_weights(
-            self, {"bbox": 1.0, "giou": 1.0, "mask": 1.0, "dice": 1.0, "cem": 0.0, "attention": 0.0}
-        )
-        require(
-            self.masks or not self.weights["cem"],
-            "weights.cem needs masks: true; without a mask head there is nothing to agree with",
-        )
+        boxes = {"bbox": 1.0, "giou": 1.0, "attention": 0.0}
+        masks = {"mask": 1.0, "dice": 1.0, "cem": 0.0}
+        complete_weights(self, boxes | masks, {} if self.masks else dict.fromkeys(masks, MASKS))
+        require_a_weight(self.weights, "the model")
 
     @property
     def needs_boxes(self) -> bool:

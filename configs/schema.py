@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from configs.benchmarks import BENCHMARKS
-from configs.checks import require, require_positive
+from configs.checks import require, require_a_weight, require_positive
 from configs.model import ModelConfig, TextConfig
 from configs.objectives import (
     OBJECTIVES,
@@ -269,6 +269,8 @@ class PretrainConfig:
             not stage.uses_regions or self.data.pictures == "whole",
             f"{where}: amc needs boxes, which a cropped picture loses; set data.pictures: whole",
         )
+        for name in stage.objective:
+            require_a_weight(self.objectives.weights_of(name), f"{where}: {name}")
 
     def _fill_schedule_lengths(self) -> None:
         def fill(schedule: ScheduleConfig, epochs: int) -> ScheduleConfig:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from configs.checks import complete_weights, require, require_positive
+from configs.checks import complete_weights, require, require_a_weight, require_positive
 from configs.refclip import WordTextConfig
 
 
@@ -111,6 +111,7 @@ class SimrecModelConfig:
             f"train_sides {list(self.train_sides)}: sides must be multiples of 32",
         )
         complete_weights(self, {"iou": 5.0, "obj": 1.0})
+        require_a_weight(self.weights, "the model")
 
     @property
     def masks(self) -> bool:

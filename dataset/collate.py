@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import torch
@@ -10,6 +11,8 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
 from dataset.grounding import EvalSample, TrainSample
+
+_TEXTS_AT_ONCE = 4096
 
 
 def tokenize(
@@ -30,6 +33,20 @@ def tokenize(
     ids = pad_sequence(rows, batch_first=True, padding_value=tokenizer.pad_token_id)
     lengths = torch.tensor([len(row) for row in rows])
     return ids, (torch.arange(ids.shape[1]) < lengths[:, None]).long()
+
+
+def too_long(
+    tokenizer: PreTrainedTokenizerBase, texts: Iterable[tuple[str, str]], limit: int
+) -> Iterator[str]:
+    """What is to be said of the cleaned texts, each with its source, of more than `limit` tokens,
+    [CLS] included."""
+    # Most words are one token each, but a word may be many: only short texts surely fit.
+    left = (pair for pair in texts if len(pair[0]) >= limit)
+    while block := list(islice(left, _TEXTS_AT_ONCE)):
+        _, mask = tokenize(tokenizer, [text for text, _ in block])
+        for (text, source), length in zip(block, mask.sum(1).tolist(), strict=True):
+            if length > limit:
+                yield f"{source}: {length} tokens, at most {limit} can be read: {text!r}"
 
 
 def _present(values: Sequence[object]) -> torch.Tensor:

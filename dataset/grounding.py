@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 import torch
@@ -303,6 +304,12 @@ class EvalDataset(Dataset[EvalSample]):
     def __len__(self) -> int:
         """Number of images, each counted once for every size that is stated for it."""
         return len(self._images)
+
+    def texts(self) -> Iterator[tuple[str, str]]:
+        """Every phrase as the model reads it, with the place where its record was read."""
+        for record in chain.from_iterable(self._images):
+            for phrase in record.phrases:
+                yield clean_caption(phrase.text, self.max_words), record.source
 
     def __getitem__(self, index: int) -> EvalSample:
         group = self._images[index]

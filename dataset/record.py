@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 import utils
 from geometry import Box
@@ -238,6 +239,16 @@ class RecordTable:
             self._reads += 1
             if self._reads % _READS_PER_RELEASE == 0:
                 self._release()
+
+    def phrases_with(self, name: str) -> tuple[int, int]:
+        """How many phrases have something in the list `name`, such as "boxes", and how many there
+        are; no record is made for it."""
+        having = total = 0
+        for number in range(self._batches):
+            phrases = self._reader.get_batch(number).column("phrases").flatten()
+            having += pc.sum(pc.greater(pc.list_value_length(phrases.field(name)), 0)).as_py() or 0
+            total += len(phrases)
+        return having, total
 
     def _release(self) -> None:
         # Pages that this process has touched count as its own resident memory, and after enough

@@ -2,6 +2,7 @@
 
 from engine.evaluation import evaluate
 from engine.faults import FaultLog
+from engine.folder import remove_run
 from engine.names import Names
 from engine.snapshot import Position, Snapshots
 from engine.training import Settings, Stage, Trainer, Validation, fit
@@ -17,4 +18,5 @@ __all__ = [
     "Validation",
     "evaluate",
     "fit",
+    "remove_run",
 ]

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import utils
+from engine.folder import FAULTS
 
 logger = logging.getLogger("groundwork")
-FILE = "faults.txt"
 _NAMED = 5
 
 
@@ -34,7 +34,7 @@ class FaultLog:
         parts = utils.all_gather_objects(list(self.known))
         lines = list(dict.fromkeys(line for part in parts for line in part))
         if utils.is_main() and len(lines) > self._written:
-            path = self.folder / FILE
+            path = self.folder / FAULTS
             utils.write_text(path, "".join(f"{line}\n" for line in lines))
             logger.warning(
                 "%d records cannot be used as annotated and are used as the released code uses"

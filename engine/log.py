@@ -20,9 +20,8 @@ from tqdm import tqdm
 
 import utils
 from engine.faults import FaultLog
+from engine.folder import CURVES, LOG
 from engine.snapshot import Position
-
-FILE, STEPS_FILE = "log.txt", "steps.txt"
 
 
 class RunLog:
@@ -35,18 +34,18 @@ class RunLog:
         folder: receives `log.txt` and `tensorboard/`.
         every: steps between lines.
         epochs: of the whole run, for the bar.
-        file: of our own lines; with another one than `FILE`, that has the stages' epoch lines.
+        file: of our own lines; with another one than `LOG`, that has the stages' epoch lines.
     """
 
-    def __init__(self, folder: Path, every: int, epochs: int, *, file: str = FILE):
+    def __init__(self, folder: Path, every: int, epochs: int, *, file: str = LOG):
         self.lines = utils.JsonLines(Path(folder) / file)
-        self.epoch_lines = utils.JsonLines(Path(folder) / FILE) if file != FILE else None
+        self.epoch_lines = utils.JsonLines(Path(folder) / LOG) if file != LOG else None
         self.every = every
         self.epochs = epochs
         self.main = utils.is_main()
         self.bar = tqdm(disable=True)
         if self.main:
-            self.curves = SummaryWriter(str(Path(folder) / "tensorboard"))
+            self.curves = SummaryWriter(str(Path(folder) / CURVES))
         self._window, self._epoch, self._rates, self._corrupt = Mean(), Mean(), Mean(), 0
         self._faults = FaultLog(folder)
 

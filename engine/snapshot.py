@@ -25,6 +25,7 @@ from torch.optim import Optimizer
 
 import utils
 from engine.average import WeightAverage, raw_weights
+from engine.folder import CHECKPOINTS, LAST, lies_in, require_no_run
 from engine.names import Names
 from models.common.checkpoint import CheckpointError, read_checkpoint
 
@@ -77,7 +78,7 @@ class Snapshots:
 
     @property
     def last(self) -> Path:
-        return self.folder / "last.ckpt"
+        return self.folder / LAST
 
     def content(
         self,
@@ -164,30 +165,19 @@ class Snapshots:
         """Remove checkpoints that a killed process left half written."""
         if utils.is_main():
             utils.remove_partial(self.folder, self.last.name)
-            utils.remove_partial(self.folder, "checkpoint_*.pth")
+            utils.remove_partial(self.folder, CHECKPOINTS)
 
     def starting_point(self, resume: bool, checkpoint: str | None) -> Path | None:
         """What a run goes on from: `checkpoint`, or else the newest; None for a new run.
 
         Raises:
-            FileNotFoundError, FileExistsError: see `newest`, `require_no_unfinished_epoch`.
+            FileNotFoundError: see `newest`.
+            FileExistsError: the folder holds another run than that which goes on.
         """
-        if resume:
-            return Path(checkpoint) if checkpoint else self.newest()
-        self.require_no_unfinished_epoch()
-        return None
-
-    def require_no_unfinished_epoch(self) -> None:
-        """Refuse to start a new run where another one could still be resumed.
-
-        Raises:
-            FileExistsError: the folder holds `last.ckpt`.
-        """
-        if self.last.is_file():
-            raise FileExistsError(
-                f"{self.folder} holds a run that was stopped within an epoch ({self.last.name}):"
-                " go on with it by --resume, delete that file, or choose another --output_dir"
-            )
+        path = (Path(checkpoint) if checkpoint else self.newest()) if resume else None
+        if path is None or not lies_in(path, self.folder):
+            require_no_run(self.folder)
+        return path
 
     def newest(self) -> Path:
         """The file that a run in this folder would continue from.

@@ -24,10 +24,12 @@ from torch.utils.data import DataLoader
 
 import utils
 from engine.average import WeightAverage
-from engine.log import FILE, STEPS_FILE, RunLog
+from engine.folder import LOG, STEPS, lies_in, remove_log
+from engine.log import RunLog
 from engine.names import Names
 from engine.precision import computing
 from engine.snapshot import Position, Snapshots
+from engine.weights import require_weighted
 from scheduler import apply_learning_rate
 
 
@@ -104,11 +106,19 @@ class TrainingStep(nn.Module):
         super().__init__()
         self.model = model
         self.criterion = criterion
+        self._first = True
 
     def forward(self, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Returns the weighted total and the detached named scalars."""
+        """Returns the weighted total and the detached named scalars.
+
+        Raises:
+            ValueError: at the first step, losses and weights do not belong together.
+        """
         losses = self.criterion(self.model(batch), batch)
         weights = self.criterion.weights
+        if self._first:
+            require_weighted(weights, losses)
+            self._first = False
         total = sum(weights[name] * value for name, value in losses.items() if name in weights)
         return total, {name: value.detach() for name, value in losses.items()}
 
@@ -262,11 +272,13 @@ def fit(
         FloatingPointError: a loss is no longer finite; the message lists the parts. Nothing is
             saved after it.
     """
+    if resume is None or not lies_in(resume, output_dir):
+        remove_log(output_dir)
     log = RunLog(
         output_dir,
         settings.log_every,
         sum(stage.epochs for stage in stages),
-        file=FILE if all(stage.names.epoch_line is None for stage in stages) else STEPS_FILE,
+        file=LOG if all(stage.names.epoch_line is None for stage in stages) else STEPS,
     )
     trainer = Trainer(
         model,

@@ -24,8 +24,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     rows = rescore(options.predictions)
     evaluations = [read_predictions(path) for path in predictions_files(options.predictions)]
-    samples = [Samples(run, found, options.image_root) for run, found in evaluations]
-    page = write_report(options.out, rows, samples, seed=options.seed)
+    samples = [
+        Samples.of(run, found, options.image_root, seed=options.seed) for run, found in evaluations
+    ]
+    page = write_report(options.out, rows, samples)
     print(f"{markdown(rows)}\n{page}")
 
 

@@ -4,33 +4,52 @@ from __future__ import annotations
 
 import base64
 import html
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from PIL import Image
 
 import utils
 from configs.benchmarks import BENCHMARKS
 from report.predictions import Prediction, Run, file_name
 from report.results import Row, update_rows
-from report.sheet import draw_sheet
+from report.sheet import Group, draw_sheet, drawn
 
 CHANCE = ("centre", "random", "nothing")
 COLUMNS = (
     "system", "objective", "checkpoint", "split", "value", "95 % interval", "n", "published", "note"
 )  # fmt: skip
+# More of them would make a page of a folder of checkpoints too large to open.
+_WHOLE_SHEETS = 12
 NUMBERS = ("value", "95 % interval", "n", "published")
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Predictions of one evaluation to be shown on a picture sheet.
+    """What is shown of an evaluation on a picture sheet, without the predictions that are not.
 
-    image_root: folder of their pictures; that of the run if None.
+    image_root: folder of the pictures; that of the run if None.
     """
 
     run: Run
-    predictions: Sequence[Prediction]
+    groups: Sequence[Group]
     image_root: Path | None = None
+
+    @classmethod
+    def of(
+        cls,
+        run: Run,
+        predictions: Sequence[Prediction],
+        image_root: Path | None = None,
+        *,
+        each: int = 9,
+        seed: int = 0,
+    ) -> Samples:
+        """At most `each` hits and as many misses, drawn by seed."""
+        groups = drawn(run, predictions, hits=each, misses=each, seed=seed)
+        return cls(run, groups, image_root)
 
 
 def published_value(row: Mapping[str, object]) -> str:
@@ -149,7 +168,6 @@ def write_report(
     samples: Sequence[Samples] = (),
     *,
     title: str = "Grounding results",
-    seed: int = 0,
 ) -> Path:
     """Write results.json, results.md, a picture sheet per item of `samples`, and index.html.
 
@@ -158,7 +176,6 @@ def write_report(
         rows: of results.json's schema.
         samples: what to draw; an item without predictions is left out, as nothing can be drawn.
         title: of the page.
-        seed: of the choice of pictures.
 
     Returns:
         The path of index.html, which contains the sheets and needs no other file.
@@ -170,10 +187,9 @@ def write_report(
     merged = update_rows(folder / "results.json", rows)
     sheets: list[Path] = []
     for item in samples:
-        if item.predictions:
+        if item.groups:
             path = folder / _sheet_name(item.run, [sheet.name for sheet in sheets])
-            root = item.image_root
-            sheets.append(draw_sheet(path, item.run, item.predictions, image_root=root, seed=seed))
+            sheets.append(draw_sheet(path, item.run, item.groups, image_root=item.image_root))
     text = f"# {title}\n\n{markdown(merged)}\n{EXPLANATION}\n"
     text += "".join(f"\n![{sheet.stem}]({sheet.name})\n" for sheet in sheets)
     utils.write_text(folder / "results.md", text)
@@ -210,13 +226,22 @@ def _page(title: str, rows: Sequence[Row], sheets: Sequence[Path]) -> str:
         body.append("</table>")
     body.append(f"<p>{html.escape(EXPLANATION)}</p>")
     for sheet in sheets:
-        data = base64.b64encode(sheet.read_bytes()).decode()
         alternative = html.escape(sheet.stem.replace("_", " "))
-        body.append(f'<img alt="{alternative}" src="data:image/png;base64,{data}">')
+        body.append(f'<img alt="{alternative}" src="{_inline(sheet, len(sheets))}">')
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
         f"<style>{STYLE}</style><body>{''.join(body)}</body></html>\n"
     )
+
+
+def _inline(sheet: Path, sheets: int) -> str:
+    """A sheet as part of the page: as it is, or smaller where there are many."""
+    if sheets <= _WHOLE_SHEETS:
+        return f"data:image/png;base64,{base64.b64encode(sheet.read_bytes()).decode()}"
+    content = io.BytesIO()
+    with Image.open(sheet) as picture:
+        picture.convert("RGB").save(content, "JPEG", quality=85)
+    return f"data:image/jpeg;base64,{base64.b64encode(content.getvalue()).decode()}"
 
 
 def _html_cell(tag: str, column: str, text: str) -> str:

@@ -38,7 +38,8 @@ class Run:
         lists; says which of Flickr30k's protocols the rows follow.
     seed: of the bootstrap.
     opener: how its pictures were opened, see `dataset.images.OPENERS`.
-    identity: hash of weights, configuration and annotation files; "" if it is not known.
+    identity: hash of weights, configuration and annotation files, origin: of the first two alone;
+        "" if it is not known.
     resampling: whose nearest pixel brings true masks to the network's size.
     inclusive: the rows of ALVG's protocol, which counts an IoU of exactly the threshold, stand
         beside the others.
@@ -56,6 +57,7 @@ class Run:
     merged_boxes: bool = False
     opener: str = "pillow"
     identity: str = ""
+    origin: str = ""
     resampling: Resampling = "torchvision"
     inclusive: bool = False
 

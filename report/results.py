@@ -325,9 +325,24 @@ def read_rows(path: Path | str) -> list[Row]:
     return rows
 
 
+def forget_rows(path: Path | str, checkpoint: str, benchmark: str) -> int:
+    """Drop the rows about a checkpoint on a benchmark from a results.json, if there is one; returns
+    how many there were."""
+    path = Path(path)
+    rows = read_rows(path) if path.exists() else []
+    kept = [row for row in rows if (row["checkpoint"], row["benchmark"]) != (checkpoint, benchmark)]
+    if len(kept) < len(rows):
+        _save_rows(path, kept)
+    return len(rows) - len(kept)
+
+
 def update_rows(path: Path | str, rows: Iterable[Mapping[str, object]]) -> list[Row]:
     """Merge rows into a results.json, which is replaced in one step; returns all its rows."""
     path = Path(path)
     merged = merge_rows(read_rows(path) if path.exists() else [], rows)
-    utils.write_text(path, json.dumps(merged, indent=1, allow_nan=False) + "\n")
+    _save_rows(path, merged)
     return merged
+
+
+def _save_rows(path: Path, rows: Sequence[Row]) -> None:
+    utils.write_text(path, json.dumps(rows, indent=1, allow_nan=False) + "\n")

@@ -60,16 +60,39 @@ def choose(predictions: Sequence[Prediction], count: int, seed: int) -> list[Pre
     return [predictions[index] for index in sorted(drawn)]
 
 
+@dataclass(frozen=True)
+class Group:
+    """Predictions to be drawn, of those of one kind: the hits or the misses.
+
+    heading: says how many of the kind there are, of how many predictions.
+    """
+
+    heading: str
+    colour: str
+    shown: tuple[Prediction, ...]
+
+
+def drawn(
+    run: Run, predictions: Sequence[Prediction], *, hits: int = 9, misses: int = 9, seed: int = 0
+) -> tuple[Group, ...]:
+    """Seeded random hits, then misses, as many as wanted or as there are of each."""
+    groups = []
+    for name, colour, wanted, count in (("Hits", HIT, True, hits), ("Misses", MISS, False, misses)):
+        of_kind = [one for one in predictions if _hit(one, boxes=_gives_boxes(run)) is wanted]
+        shown = choose(of_kind, count, seed)
+        if shown:
+            share = f"{name}: {len(of_kind)} of {len(predictions)}, {len(shown)} drawn at random"
+            groups.append(Group(share, colour, tuple(shown)))
+    return tuple(groups)
+
+
 def draw_sheet(
     path: Path | str,
     run: Run,
-    predictions: Sequence[Prediction],
+    groups: Sequence[Group],
     *,
     image_root: Path | str | None = None,
-    hits: int = 9,
-    misses: int = 9,
     columns: int = 3,
-    seed: int = 0,
 ) -> Path:
     """Draw hits, then misses, into one PNG.
 
@@ -83,44 +106,33 @@ def draw_sheet(
     Args:
         path: of the PNG.
         run: whose predictions these are; names the sheet.
-        predictions: at least one; heat maps are optional.
+        groups: of `drawn`, at least one.
         image_root: folder of the pictures; `run.image_root` if not given.
-        hits, misses: how many of each to draw, if there are as many.
         columns: samples per row.
-        seed: of the choice.
 
     Raises:
         ValueError: no predictions.
         FileNotFoundError: a picture is absent.
     """
-    if not predictions:
+    if not groups:
         raise ValueError(f"no predictions of {run.benchmark} to draw")
-    root = Path(run.image_root if image_root is None else image_root)
-    groups = []
-    for name, colour, wanted, count in (("Hits", HIT, True, hits), ("Misses", MISS, False, misses)):
-        of_kind = [one for one in predictions if _hit(one, boxes=_gives_boxes(run)) is wanted]
-        shown = choose(of_kind, count, seed)
-        if shown:
-            share = f"{name}: {len(of_kind)} of {len(predictions)}, {len(shown)} drawn at random"
-            groups.append((share, colour, shown))
-    figure = _draw(run, groups, root, columns)
+    figure = _draw(run, groups, Path(run.image_root if image_root is None else image_root), columns)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=DPI, facecolor="white")
     return path
 
 
-def _draw(
-    run: Run, groups: Sequence[tuple[str, str, list[Prediction]]], root: Path, columns: int
-) -> Figure:
+def _draw(run: Run, groups: Sequence[Group], root: Path, columns: int) -> Figure:
     top = 0.95
     headings: list[tuple[float, str, str]] = []
     cells: list[_Cell] = []
-    for heading, colour, shown in groups:
-        headings.append((top, heading, colour))
+    for group in groups:
+        headings.append((top, group.heading, group.colour))
         top += 0.06
-        for start in range(0, len(shown), columns):
-            loaded = [_load(root, run.opener, item) for item in shown[start : start + columns]]
+        for start in range(0, len(group.shown), columns):
+            items = group.shown[start : start + columns]
+            loaded = [_load(root, run.opener, item) for item in items]
             row, top = _row([replace(cell, boxes=_gives_boxes(run)) for cell in loaded], top)
             cells += row
         top += 0.3
@@ -150,7 +162,7 @@ def _row(cells: Sequence[_Cell], top: float) -> tuple[list[_Cell], float]:
 
 def _title(run: Run) -> str:
     model = " ".join(part for part in (run.system, run.objective) if part)
-    return f"{model} on {run.benchmark}"
+    return f"{model} on {run.benchmark}, {Path(run.checkpoint).name}".removesuffix(", ")
 
 
 def _gives_boxes(run: Run) -> bool:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+import engine
 import grounding_eval_singlegpu
 import grounding_eval_singlegpu_flickr
 import Pretrain_vg
@@ -38,6 +39,7 @@ def train_on(own, *more, overrides=()):
     file = write_json(folder / "own.json", entries)
     data = [f"data.train_file=[{file}]", f"data.image_root={folder / 'images'}"]
     out = folder / "run"
+    engine.remove_run(out)
     return train(Pretrain_vg, AMC, out, *more, overrides=[*data, *overrides])
 
 
@@ -131,7 +133,7 @@ def test_evaluation_leaves_a_corrupt_picture_out_only_if_told_to_and_says_so(
     told = capsys.readouterr().err
     assert "1 images cannot be decoded and are left out, with their phrases: " in told
     assert f"{own[0]}/images/1.jpg" in told
-    line = json.loads((own[0] / "results" / "log.txt").read_text())
+    line = json.loads((own[0] / "results" / "evaluations.txt").read_text())
     assert (line["phrases"], line["corrupt_images_left_out"]) == (3, 1)
     # The next call finds it evaluated and says the same.
     again = evaluate_on(own, checkpoint, overrides=tolerant)

@@ -40,7 +40,7 @@ def state_after_step(model, losses: torch.Tensor) -> dict:
 def itc_of_one_rank(folder: Path) -> None:
     model = tiny_model(seed=utils.rank())  # scripts seed every process differently
     criterion = tiny_criterion("itc_itm_mlm")
-    criterion.weights = {"loss_ita": 1.0}
+    criterion.weights = dict.fromkeys(criterion.weights, 0.0) | {"loss_ita": 1.0}
     module = distribute(TrainingStep(model, criterion), torch.device("cpu"))
     found = []
     for batch in global_batches():

@@ -107,7 +107,7 @@ def test_every_expression_gets_a_box_and_annotated_boxes_play_no_part(
     for name in CONFIDENCE[:3]:
         said = [getattr(label, name) is not None for label in found]
         assert all(said) if name in SAID[config] else not any(said)
-    manifest = json.loads((tmp_path / "clean/manifest.json").read_text())
+    manifest = json.loads((tmp_path / "clean/labels_manifest.json").read_text())
     assert any("checkpoint_00.pth" in name for name in manifest["data"])
 
 

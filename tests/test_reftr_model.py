@@ -351,7 +351,7 @@ def test_what_cannot_work_is_refused_with_the_remedy():
         ReftrModelConfig(queries_per_phrase=2)
     with pytest.raises(ValueError, match="feature_levels is 4"):
         ReftrModelConfig(feature_levels=4)
-    with pytest.raises(ValueError, match="weights.cem needs masks"):
+    with pytest.raises(ValueError, match="weights.cem is 1.0, .* without masks: true"):
         ReftrModelConfig(weights={"cem": 1.0})
     with pytest.raises(ValueError, match="multiple of 32"):
         ReftrModelConfig(width=100, heads=4)

@@ -263,12 +263,23 @@ def test_both_protocols_of_flickr30k_are_named(run, evaluated):
     assert value(rows, "Acc@0.5 (merged box)", "val") == 100
 
 
+def draw(path, run, items, *, hits=9, misses=9, **how):
+    """A picture sheet of some of the predictions."""
+    return sheet.draw_sheet(path, run, sheet.drawn(run, items, hits=hits, misses=misses), **how)
+
+
+def written(path, content):
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
 def test_boxes_and_masks_are_drawn_and_judged_where_a_system_gives_them(run, tmp_path):
     (mask,) = masks_of((0, 0, 20, 20))
     boxes = dataclasses.replace(run, derived=("point",))
     shown = [prediction(0, heatmap=None, mask=mask), prediction(1, heatmap=None, box=OTHER)]
-    path = sheet.draw_sheet(tmp_path / "boxes.png", boxes, shown)
-    points = sheet.draw_sheet(tmp_path / "points.png", run, shown)
+    path = draw(tmp_path / "boxes.png", boxes, shown)
+    points = draw(tmp_path / "points.png", run, shown)
     assert path.read_bytes() != points.read_bytes()
     assert sheet._hit(shown[0], boxes=True) and not sheet._hit(shown[0], boxes=False)
 
@@ -325,8 +336,8 @@ def test_tables_show_chance_first_and_mark_what_is_derived(run, evaluated):
 def test_the_report_holds_the_computed_numbers_and_the_pictures(run, evaluated, tmp_path):
     rows = results.score_rows(run, evaluated)
     folder = tmp_path / "report"
-    samples = [pages.Samples(run, evaluated), pages.Samples(run, evaluated[:1])]
-    page = pages.write_report(folder, rows, [*samples, pages.Samples(run, [])], title="A < B")
+    samples = [pages.Samples.of(run, evaluated), pages.Samples.of(run, evaluated[:1])]
+    page = pages.write_report(folder, rows, [*samples, pages.Samples.of(run, [])], title="A < B")
     assert json.loads((folder / "results.json").read_text()) == rows
     text, markup = (folder / "results.md").read_text(), page.read_text()
     for number in ("66.67", "0.500"):
@@ -336,6 +347,25 @@ def test_the_report_holds_the_computed_numbers_and_the_pictures(run, evaluated, 
     assert [path.stem[-2:] for path in sheets] == ["o+", "_2"]
     embedded = re.findall(r"base64,([^\"]+)", markup)
     assert [base64.b64decode(data) for data in embedded] == [path.read_bytes() for path in sheets]
+
+
+def test_a_page_of_many_sheets_stays_small_and_names_each_checkpoint(
+    run, evaluated, tmp_path, monkeypatch
+):
+    once = draw(tmp_path / "once.png", run, evaluated).read_bytes()
+    monkeypatch.setattr(pages, "draw_sheet", lambda path, *_, **__: written(path, once))
+    files = [f"checkpoint_{number:02d}.pth" for number in range(30)]
+    samples = []
+    for name in files:
+        about = dataclasses.replace(run, checkpoint=name)
+        one = pages.Samples.of(about, evaluated * 40, each=3)
+        assert sum(len(group.shown) for group in one.groups) == 6, "the others are let go"
+        assert f"of {len(evaluated) * 40}, 3 drawn" in one.groups[0].heading
+        assert sheet._title(about).endswith(f", {name}")
+        samples.append(one)
+    page = pages.write_report(tmp_path / "report", [], samples)
+    assert page.read_text().count("data:image/jpeg;base64,") == len(files)
+    assert page.stat().st_size < 12e6
 
 
 def test_a_report_is_made_from_saved_predictions_alone(run, evaluated, tmp_path, capsys):
@@ -351,14 +381,14 @@ def test_expressions_that_mean_nothing_come_back_from_their_file(run, tmp_path):
     one = prediction(2, several=True, found=(SQUARE,), **proposals)
     path = predictions.write_predictions(tmp_path / "several", run, [nothing, one])
     assert predictions.read_predictions(path)[1] == [nothing, one]
-    assert sheet.draw_sheet(tmp_path / "a.png", run, [nothing, one]).is_file()
+    assert draw(tmp_path / "a.png", run, [nothing, one]).is_file()
 
 
 def test_sheets_show_seeded_hits_and_misses(run, evaluated, tmp_path):
     drawn = [sheet.choose(evaluated, 5, seed) for seed in (0, 0, 1)]
     assert drawn[0] == drawn[1] != drawn[2] and len(drawn[0]) == 5
     assert sheet.choose(evaluated[:2], 5, 0) == evaluated[:2]
-    first = sheet.draw_sheet(tmp_path / "a.png", run, evaluated, hits=2, misses=1, columns=2)
+    first = draw(tmp_path / "a.png", run, evaluated, hits=2, misses=1, columns=2)
     with Image.open(first) as image:
         colours = {colour for _, colour in image.convert("RGB").getcolors(1 << 20)}
     assert {(26, 152, 80), (215, 48, 39)} <= colours, "green for hits and red for misses"
@@ -366,7 +396,7 @@ def test_sheets_show_seeded_hits_and_misses(run, evaluated, tmp_path):
 
 def test_sheets_without_misses_heat_maps_or_short_phrases_are_drawn(run, tmp_path):
     items = [prediction(1, heatmap=None, phrase="word " * 99), prediction(2, phrase="")]
-    path = sheet.draw_sheet(tmp_path / "a.png", run, items)
+    path = draw(tmp_path / "a.png", run, items)
     with Image.open(path) as image:
         colours = {colour for _, colour in image.convert("RGB").getcolors(1 << 20)}
         assert image.width == 1600
@@ -375,14 +405,14 @@ def test_sheets_without_misses_heat_maps_or_short_phrases_are_drawn(run, tmp_pat
 
 def test_dollar_signs_in_phrases_are_no_formulas(run, tmp_path):
     items = [prediction(1, phrase=r"a $\frac$ sign")]
-    assert sheet.draw_sheet(tmp_path / "a.png", run, items).is_file()
+    assert draw(tmp_path / "a.png", run, items).is_file()
 
 
 def test_sheets_name_what_they_lack(run, evaluated, tmp_path):
     with pytest.raises(ValueError, match="no predictions"):
-        sheet.draw_sheet(tmp_path / "a.png", run, [])
+        draw(tmp_path / "a.png", run, [])
     with pytest.raises(FileNotFoundError, match=r"0\.png.*image_root"):
-        sheet.draw_sheet(tmp_path / "a.png", run, evaluated, image_root=tmp_path / "absent")
+        draw(tmp_path / "a.png", run, evaluated, image_root=tmp_path / "absent")
 
 
 def test_a_cold_map_leaves_the_picture_as_it_is():
@@ -404,4 +434,4 @@ def test_sheets_show_pictures_as_the_model_saw_them(run, tmp_path):
     for opener, size in (("pillow", (60, 80)), ("opencv", (80, 60))):
         seen = dataclasses.replace(run, opener=opener, image_root=str(tmp_path))
         one = prediction(0, image="turned.jpg", size=size)
-        assert sheet.draw_sheet(tmp_path / f"{opener}.png", seen, [one]).is_file()
+        assert draw(tmp_path / f"{opener}.png", seen, [one]).is_file()

@@ -40,8 +40,12 @@ def script_of(config):
     return Pretrain_coco if config.startswith("Pretrain_coco") else Pretrain_vg
 
 
-def log_lines(folder):
-    return [json.loads(line) for line in (folder / "log.txt").read_text().splitlines()]
+def log_lines(folder, name="log.txt"):
+    return [json.loads(line) for line in (folder / name).read_text().splitlines()]
+
+
+def evaluations(folder):
+    return log_lines(folder, "evaluations.txt")
 
 
 def grounding(checkpoint, out, *more, overrides=VAL):
@@ -269,14 +273,14 @@ def test_every_evaluation_script_writes_results_predictions_and_a_report(name, t
     assert sheet.read_bytes().startswith(b"\x89PNG")
     assert "| centre" in (tmp_path / "results.md").read_text()
 
-    (line,) = log_lines(tmp_path)
+    (line,) = evaluations(tmp_path)
     assert line["checkpoint"] == "checkpoint_01.pth" and line["phrases_per_second"] > 0
     first = pointing[0]
     assert line[f"{first['split']} pointing"] == first["value"]
 
 
 def test_the_manifest_of_an_evaluation_fingerprints_every_annotation_file(evaluated):
-    manifest = json.loads((evaluated[0] / "manifest.json").read_text())
+    manifest = json.loads((evaluated[0] / "evaluation_manifest.json").read_text())
     names = {file.split("/")[-1] for file in manifest["data"]}
     assert names == {"test.json", "dets.json", "refs(unc).p", "instances.json"}
 
@@ -284,7 +288,7 @@ def test_the_manifest_of_an_evaluation_fingerprints_every_annotation_file(evalua
 def test_a_folder_of_checkpoints_is_evaluated_in_name_order(evaluated):
     out, rows = evaluated
     names = ["checkpoint_00.pth", "checkpoint_01.pth"]
-    assert [line["checkpoint"] for line in log_lines(out)] == names
+    assert [line["checkpoint"] for line in evaluations(out)] == names
     assert list(dict.fromkeys(row["checkpoint"] for row in rows if row["checkpoint"])) == names
     for name in ("checkpoint_00", "checkpoint_01"):
         run, predictions = read_predictions(out / name / "predictions_embedded_refcoco+.jsonl")
@@ -298,7 +302,7 @@ def test_what_is_already_evaluated_is_skipped_visibly_and_its_rows_stay(evaluate
     told = capsys.readouterr().err
     assert told.count("already evaluated") == 2
     assert f"{trained / 'checkpoint_00.pth'}: already evaluated, see {out}" in told
-    assert len(log_lines(out)) == 2
+    assert len(evaluations(out)) == 2
     assert read_rows(out / "results.json") == rows
 
 
@@ -306,7 +310,7 @@ def test_again_evaluates_anew_with_the_same_result(evaluated, trained, tmp_path)
     out = shutil.copytree(evaluated[0], tmp_path / "results")
     rows = grounding(trained / "checkpoint_01.pth", out, "--again", overrides=[])
     assert all(row in evaluated[1] for row in rows)
-    assert len(log_lines(out)) == 3
+    assert len(evaluations(out)) == 3
 
 
 def test_other_maps_and_splits_do_not_count_as_evaluated(evaluated, trained, tmp_path):
@@ -325,7 +329,7 @@ def test_other_maps_and_splits_do_not_count_as_evaluated(evaluated, trained, tmp
         assert {row["note"] for row in rows if row["system"] == "ALBEF"} == {note}
         maps.append(read_predictions(out / file.stem / predictions)[1][0].heatmap)
         assert (maps[-2] != maps[-1]).any()
-    assert [line["note"] for line in log_lines(out)[2:]] == [
+    assert [line["note"] for line in evaluations(out)[2:]] == [
         f"itm map of block {layer.num_hidden_layers - 1}",
         "itc map of block 0",
     ]

@@ -40,7 +40,7 @@ from configs import ReferringConfig, load_config
 from configs.kinds import benchmark_of, keys_of, kind_of
 from configs.schema import GroundingConfig, PretrainConfig
 from configs.trees import root_overrides
-from dataset.collate import tokenize
+from dataset.collate import too_long
 from dataset.formats import notes
 from dataset.images import TURN_REMEDY
 from dataset.record import Phrase, Record
@@ -59,15 +59,15 @@ from tools.findings import (
     FAULTS,
     NARROW,
     NO_MASK,
-    NO_PARAPHRASE,
     NO_PROPOSALS,
     NOTED,
     REPEATED,
     STICKS_OUT,
+    STOPS,
     Findings,
 )
 
-_PHRASES_AT_ONCE = 4096
+_TEXTS_AT_ONCE = 4096
 # Annotators' boxes and rounded sizes are often off by this much, in pixels.
 _TOLERANCE = 1.0
 
@@ -202,9 +202,17 @@ class Checker:
             counts["images"] = len(found[split])
         if repeated := len(self._seen) - len(np.unique(np.frombuffer(self._seen, np.int64))):
             self.findings.counts[REPEATED] = repeated
-        pairs = sum(counts["with paraphrase"] for counts in self.splits.values())
-        if self.part.paraphrases is not None and not pairs:
-            self.findings.add(NO_PARAPHRASE, f"{self.part.name}: selfeq is trained on this list")
+        self._check_needs()
+
+    def _check_needs(self) -> None:
+        phrases = sum(counts["phrases"] for counts in self.splits.values())
+        for need in self.part.needs:
+            having = sum(counts[f"with {need.what}"] for counts in self.splits.values())
+            try:
+                if note := need.note(phrases - having, phrases, self.part.name):
+                    self.findings.add(f"no {need.what} to learn from", note, phrases - having)
+            except ValueError as error:
+                self.findings.add(STOPS, str(error))
 
     def _check_record(self, record: Record, counts: Counter[str]) -> None:
         size = self.sizes.get(record.image)
@@ -215,12 +223,14 @@ class Checker:
         for phrase in record.phrases:
             counts["phrases"] += 1
             counts["boxes"] += len(phrase.boxes)
-            self._check_text(phrase, record, counts)
+            for need, has in self.part.needs.items():
+                counts[f"with {need.what}"] += has(phrase)
+            self._check_text(phrase, record)
             self._check_mask_files(phrase, record)
             if size:
                 self._check_edges(phrase, record, size)
 
-    def _check_text(self, phrase: Phrase, record: Record, counts: Counter[str]) -> None:
+    def _check_text(self, phrase: Phrase, record: Record) -> None:
         text = clean_caption(phrase.text, sys.maxsize)
         self._seen.append(hash((record.image, text, phrase.boxes, record.split)))
         if not self.part.cleaned or not text:
@@ -228,15 +238,9 @@ class Checker:
         kept = clean_caption(text, self.part.max_words)
         if kept != text:
             self.findings.add(CUT_WORDS, f"{record.source}: {phrase.text!r}")
-        # Most words are one token each, but a word may be many: only short texts surely fit.
-        if len(kept) > self.part.max_tokens - 2:
-            self._texts.append((kept, record.source))
-            if len(self._texts) == _PHRASES_AT_ONCE:
-                self._check_tokens()
-        if self.part.paraphrases is not None:
-            words = phrase.synonyms
-            usable = (self.part.paraphrases(phrase, word, self.part.max_words) for word in words)
-            counts["with paraphrase"] += any(text is not None for text in usable)
+        self._texts.append((kept, record.source))
+        if len(self._texts) == _TEXTS_AT_ONCE:
+            self._check_tokens()
 
     def _check_mask_files(self, phrase: Phrase, record: Record) -> None:
         if self.part.masks is None:
@@ -247,12 +251,9 @@ class Checker:
                 self.findings.add(NO_MASK, f"{record.source}: {path}")
 
     def _check_tokens(self) -> None:
-        if self.tokenizer is None:
-            return
-        _, mask = tokenize(self.tokenizer, [text for text, _ in self._texts])
-        for (text, source), length in zip(self._texts, mask.sum(1).tolist(), strict=True):
-            if length > self.part.max_tokens:
-                self.findings.add(CUT_TOKENS, f"{source}: {length} tokens: {text!r}")
+        if self.tokenizer is not None:
+            for message in too_long(self.tokenizer, self._texts, self.part.max_tokens):
+                self.findings.add(CUT_TOKENS if self.part.cuts else STOPS, message)
         self._texts.clear()
 
     def _check_edges(self, phrase: Phrase, record: Record, size: Size) -> None:

@@ -19,12 +19,12 @@ from dataset.formats.refer_agreement import Agreement
 from dataset.grounding import check_size, evaluation_faults, region_fault, word_fault
 from dataset.images import CorruptImageError
 from dataset.masks import phrase_mask, target_masks
+from dataset.needs import BOX, PARAPHRASE, Need
 from dataset.record import Phrase, Record
 from dataset.referring import ReferringRules, collection_of
 from dataset.referring_text import ReferringText
 from dataset.referring_transforms import ReferringTransform
 from dataset.sources import read_splits
-from dataset.text import PARAPHRASE_RULES
 from geometry import Size
 from tools.findings import NARROW, STOPS
 
@@ -38,8 +38,9 @@ class Part:
     read: the records. problems: what is wrong with one whose picture has (H, W), None if that is
     not known, by the same functions that the run asks; those of kind STOPS end it, and with
     `strict` all of them. image_root: of the pictures, or roots by collection. max_words,
-    max_tokens: where phrases are cut. cleaned: words are counted as ALBEF's are. paraphrases: the
-    stage learns from them. proposals: image ids, or None. masks: folder of the records' mask files,
+    max_tokens: where phrases are cut, or, unless `cuts`, longest ones that do not stop the run.
+    cleaned: words are counted as ALBEF's are. needs: what the training learns from, and whether a
+    phrase has it. proposals: image ids, or None. masks: folder of the records' mask files,
     or None. opener: how pictures are opened. tolerate_corrupt: pictures that cannot be decoded only
     cost quality. allow_outside_paths: they may be anywhere.
     """
@@ -52,7 +53,8 @@ class Part:
     max_words: int = UNLIMITED
     max_tokens: int = UNLIMITED
     cleaned: bool = True
-    paraphrases: Callable[[Phrase, str, int], str | None] | None = None
+    cuts: bool = True
+    needs: Mapping[Need, Callable[[Phrase], bool]] = field(default_factory=dict)
     proposals: Callable[[], Iterable[str]] | None = None
     masks: Path | None = None
     opener: str = "shown"
@@ -106,8 +108,11 @@ def training_parts(config: PretrainConfig) -> Iterator[Part]:
     for stage in config.stages:
         stages.setdefault(pretrain.stage_files(config, stage), []).append(stage)
     for files, readers in stages.items():
-        regions = any(stage.uses_regions for stage in readers)
-        learns = any("selfeq" in stage.objective for stage in readers)
+        needs: dict[Need, Callable[[Phrase], bool]] = {}
+        if regions := any(stage.uses_regions for stage in readers):
+            needs[BOX] = lambda phrase: bool(phrase.boxes)
+        if any("selfeq" in stage.objective for stage in readers):
+            needs[PARAPHRASE] = pretrain.paraphrasable(config)
         yield Part(
             name=", ".join(Path(file).name for file in files) or "(no file)",
             read=lambda files=files: read_table(files, data.format, data.cache_dir),
@@ -115,7 +120,7 @@ def training_parts(config: PretrainConfig) -> Iterator[Part]:
             image_root=data.image_root,
             max_words=data.max_words,
             max_tokens=data.max_tokens,
-            paraphrases=PARAPHRASE_RULES[data.paraphrase_rule] if learns else None,
+            needs=needs,
             opener=data.opener,
             strict=data.strict,
             tolerate_corrupt=data.tolerate_corrupt,
@@ -138,7 +143,7 @@ def evaluation_parts(config: GroundingConfig) -> Iterator[Part]:
     """One part: the splits of the benchmark that the configuration asks for."""
     benchmark, data = BENCHMARKS[config.benchmark], config.data
     splits = data.splits or benchmark.splits
-    max_words = data.max_words or benchmark.max_words
+    max_words = grounding.max_words(config)
 
     agreement = Agreement()
 
@@ -168,8 +173,8 @@ def evaluation_parts(config: GroundingConfig) -> Iterator[Part]:
         problems=problems,
         image_root=data.image_root,
         max_words=max_words,
-        # Evaluation has no limit of its own; the model has no position for a later token.
         max_tokens=config.model.text.max_position_embeddings,
+        cuts=False,
         proposals=(lambda: detections.read(data.det_file)) if data.det_file else None,
         opener=data.opener,
         strict=data.strict,

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 
+import engine
 import Pretrain_vg
 import utils
 from cli import run_script
@@ -41,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     if not (args.data / "summary.json").is_file():
         write_dataset(args.data, scenes=16000, seed=1, trees=False)
+    engine.remove_run(args.run)
     Pretrain_vg.main(
         ["--config", str(CONFIG), "--output_dir", str(args.run), "--seed", "1",
          "--set", "keep=1", f"roots.embedded={args.data}", *args.set]

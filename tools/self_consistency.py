@@ -23,7 +23,8 @@ import metrics
 import utils
 from cli import check_vocabulary, run_script
 from cli.evaluation import checkpoint_files, with_remarks
-from cli.grounding import describe, predict
+from cli.folders import run_folder
+from cli.grounding import describe, max_words, predict, require_positions
 from configs import load_config
 from configs.benchmarks import BENCHMARKS
 from configs.schema import GroundingConfig
@@ -45,7 +46,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--config", required=True, help="a Grounding_*.yaml")
     parser.add_argument("--checkpoint", required=True, help="a .pth file, or a folder of them")
     parser.add_argument("--pairs", nargs="+", required=True, metavar="SPLIT=FILE")
-    parser.add_argument("--output_dir", default="runs/self_consistency")
+    parser.add_argument("--output_dir", help="default: runs/CONFIGURATION/self_consistency")
     parser.add_argument("--text_encoder", help="tokeniser: hub name, folder, or vocab.txt")
     parser.add_argument("--device", help="cuda, cuda:1, cpu; default: cuda if there is one")
     parser.add_argument("--data", help="root of the data; trees of the repositories are known")
@@ -66,6 +67,7 @@ def main(argv: Sequence[str] | None = None) -> list[dict]:
     )
     files = dict(pair.split("=", 1) for pair in args.pairs)
     loader = build_loader(config, files)
+    output_dir = Path(args.output_dir or run_folder(args.config) / "self_consistency")
     rows: list[dict] = []
     for file in checkpoint_files(Path(args.checkpoint)):
         about = replace(
@@ -74,12 +76,12 @@ def main(argv: Sequence[str] | None = None) -> list[dict]:
             splits=tuple(files),
         )
         found, remarks = predict(config, file, loader, {}, utils.choose_device(args.device))
-        folder = Path(args.output_dir) / file.stem
+        folder = output_dir / file.stem
         about = with_remarks(about, remarks, folder)
         pairs = join_pairs(found)
         write_predictions(folder, about, pairs)
         rows += score_rows(about, pairs) + chance_rows(about, pairs)
-    rows = update_rows(Path(args.output_dir) / "results.json", rows)
+    rows = update_rows(output_dir / "results.json", rows)
     print(markdown(rows))
     return rows
 
@@ -91,7 +93,7 @@ def build_loader(config: GroundingConfig, files: dict[str, str]) -> DataLoader:
         list(chain.from_iterable(paraphrases.read(file, split) for split, file in files.items())),
         data.image_root,
         EvalTransform(config.model.image_size, benchmark.resize),
-        data.max_words or benchmark.max_words,
+        max_words(config),
         tolerate_corrupt=data.tolerate_corrupt,
         allow_outside_paths=data.allow_outside_paths,
         opener=data.opener,
@@ -99,6 +101,7 @@ def build_loader(config: GroundingConfig, files: dict[str, str]) -> DataLoader:
     )
     tokenizer = load_tokenizer(data.text_encoder)
     check_vocabulary(config, tokenizer)
+    require_positions(dataset, tokenizer, config)
     return make_eval_loader(dataset, tokenizer, config.batch_size, workers=data.workers)
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import engine
 import grounding_eval_singlegpu
 import grounding_eval_singlegpu_flickr
 import grounding_eval_singlegpu_refclef
@@ -51,6 +52,7 @@ def run(args: argparse.Namespace) -> tuple[list[Row], list[Samples]]:
 def train(args: argparse.Namespace, name: str) -> Path:
     """Train one variant; returns its last checkpoint, named after the variant."""
     folder = args.out / name
+    engine.remove_run(folder)
     call = ["--config", str(CONFIGS / f"{VARIANTS[name]}.yaml"), "--output_dir", str(folder)]
     if name != "a_match":
         call += ["--checkpoint", str(BASE)]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+import engine
 import test
 import train
 from configs import load_config
@@ -66,6 +67,7 @@ def train_boxes(
     """
     folder, path = args.out / name, CONFIGS / f"{config}.yaml"
     share = load_config(path, "referring").batch_size // processes
+    engine.remove_run(folder)
     call = ["--config", str(path), "--output_dir", str(folder)]
     if start is not None:
         call += ["--checkpoint", str(start)]
@@ -103,4 +105,4 @@ def evaluate_boxes(
 def shown(folder: Path, checkpoint: Path) -> Samples:
     """The predictions of one evaluation, for a picture sheet."""
     about, predictions = read_predictions(predictions_files(folder / checkpoint.stem)[0])
-    return Samples(about, predictions)
+    return Samples.of(about, predictions)

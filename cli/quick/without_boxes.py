@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import engine
 import pseudo_label
 import train_detector
 from cli.quick import reftr
@@ -77,6 +78,7 @@ def run(args: argparse.Namespace) -> tuple[list[Row], list[Samples]]:
 def train_detector_of(args: argparse.Namespace) -> str:
     """Train the detector; returns its best checkpoint."""
     folder = args.out / PART / "detector"
+    engine.remove_run(folder)
     config = CONFIGS / "detector" / "embedded.yaml"
     settings = ["keep=1", f"seed={args.seed}", *paths(args), *args.set]
     train_detector.main(["--config", str(config), "--output_dir", str(folder), "--set", *settings])

@@ -104,30 +104,18 @@ def build_criterion(
     image_text = ImageTextLosses(
         masker, alpha=settings.alpha, mlm_distill_over=settings.mlm_distill_over
     )
-    text_weights, amc, selfeq = settings.weights, config.amc, config.selfeq
+    amc, selfeq = config.amc, config.selfeq
     known = {
-        "itc_itm_mlm": (
-            image_text,
-            {f"loss_{name}": text_weights[name] for name in ("mlm", "ita", "itm")},
+        "itc_itm_mlm": image_text,
+        "amc": AttentionMaskConsistency(
+            mean_margin=amc.mean_margin, max_margin=amc.max_margin, mean_over=amc.amc_mean_over
         ),
-        "amc": (
-            AttentionMaskConsistency(
-                mean_margin=amc.mean_margin, max_margin=amc.max_margin, mean_over=amc.amc_mean_over
-            ),
-            {"loss_amc_mean": amc.weights["mean"], "loss_amc_max": amc.weights["max"]},
-        ),
-        "selfeq": (
-            SelfConsistency(image_text, threshold=selfeq.threshold),
-            {f"loss_syn_{name}": text_weights[name] for name in ("mlm", "ita", "itm")}
-            | {
-                "loss_sim_syn": selfeq.weights["similarity"],
-                "loss_cst_syn": selfeq.weights["consistency"],
-            },
-        ),
+        "selfeq": SelfConsistency(image_text, threshold=selfeq.threshold),
     }
-    objectives = {name: known[name][0] for name in stage.objective}
-    weights = {loss: w for name in stage.objective for loss, w in known[name][1].items()}
-    return ObjectiveList(objectives, weights)
+    weights: dict[str, float] = {}
+    for name in stage.objective:
+        weights |= config.weights_of(name)
+    return ObjectiveList({name: known[name] for name in stage.objective}, weights)
 
 
 def build(

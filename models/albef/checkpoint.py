@@ -22,6 +22,9 @@ from models.common.checkpoint import (
 
 TWIN = tuple(f"{name}_m." for name in MOMENTUM_PAIRS)
 QUEUES = ("image_queue", "text_queue", "queue_ptr")
+# Which picture each entry of the queues is of, in ALBEF's retrieval and grounding files: there,
+# texts of one picture are all right.
+FINE_TUNED = ("idx_queue",)
 # The masked-language head plays no part in an explanation; fine-tuned files may come without it.
 WORD_HEAD = ("text_encoder.cls.",)
 # What the released SelfEQ stage calls the entries of its optimiser and schedule.
@@ -76,7 +79,8 @@ def fill(model: ALBEF, published: dict[str, Tensor], report: LoadReport) -> None
                     f"{key} resized from {before - 1} to {state[key].shape[1] - 1} patches."
                 )
     if not isinstance(model, MomentumALBEF):
-        load_strictly(model, state, report=report, may_be_missing=WORD_HEAD, ignored=TWIN + QUEUES)
+        unused = TWIN + QUEUES + FINE_TUNED
+        load_strictly(model, state, report=report, may_be_missing=WORD_HEAD, ignored=unused)
         return
     for key in ("image_queue", "text_queue"):
         if key in state and state[key].shape != getattr(model, key).shape:
@@ -87,7 +91,8 @@ def fill(model: ALBEF, published: dict[str, Tensor], report: LoadReport) -> None
             # Pointers into a queue of another length mean nothing.
             state = {k: v for k, v in state.items() if k != key and not k.startswith("queue_ptr")}
     has_twin = any(key.startswith(TWIN) for key in state)
-    load_strictly(model, state, report=report, may_be_missing=QUEUES if has_twin else QUEUES + TWIN)
+    missing = QUEUES if has_twin else QUEUES + TWIN
+    load_strictly(model, state, report=report, may_be_missing=missing, ignored=FINE_TUNED)
     if not has_twin:
         model.copy_to_twin()
         report.notes.append("The momentum twin starts as a copy of the online encoders.")
@@ -97,8 +102,8 @@ def _rename(published: dict[str, Tensor], report: LoadReport) -> dict[str, Tenso
     """Published key names -> ours."""
     state = {}
     for key, value in published.items():
-        name = key.removeprefix("module.")  # saved from inside a DistributedDataParallel wrapper
-        if name.endswith("embeddings.position_ids"):
+        name = key
+        if key.endswith("embeddings.position_ids"):
             continue  # 0, 1, 2, ...: implied by the length of a text
         for encoder in ("text_encoder.", "text_encoder_m."):
             # ALBEF's grounding models hold the BERT without its head, one level higher.

@@ -77,9 +77,9 @@ def build_criterion(config: AlvgModelConfig) -> ALVGCriterion:
     }
     names = ["mask", "dice"] if config.masks else []
     # As released: either loss on the attention is computed only if one of them counts.
-    if given["score_attention"] + given["decoder_attention"] > 0:
-        names += ["score_attention"] if config.image_enhancement else []
-        names += ["decoder_attention"]
+    attention = [name for name in ("score_attention", "decoder_attention") if name in given]
+    if any(given[name] for name in attention):
+        names += attention
     quirks = config.quirks
     return ALVGCriterion(
         weights | {f"loss_{name}": given[name] for name in names},

@@ -18,7 +18,6 @@ from models.common.checkpoint import (
     read_published,
     recognise,
     with_counters,
-    without_wrappers,
 )
 
 # Parts that the release builds and never uses; a file that has them is the authors' own.
@@ -79,12 +78,11 @@ def with_more_queries(
     published: dict[str, Tensor], model: ALVG, report: LoadReport
 ) -> dict[str, Tensor]:
     """The state with the model's own queries behind those of the file, if it has more."""
-    state, own = without_wrappers(published), model.head.query_embed.weight
-    old = state.get(QUERIES)
+    own, old = model.head.query_embed.weight, published.get(QUERIES)
     if old is None or len(old) >= len(own) or old.shape[1:] != own.shape[1:]:
-        return state
+        return published
     report.notes.append(f"Queries {len(old) + 1} to {len(own)} kept as initialised.")
-    return state | {QUERIES: torch.cat([old, own.detach()[len(old) :].to(old)])}
+    return published | {QUERIES: torch.cat([old, own.detach()[len(old) :].to(old)])}
 
 
 def fill(
@@ -95,7 +93,7 @@ def fill(
     may_be_missing: tuple[str, ...] = (),
 ) -> None:
     """`load` for a state dict that is already in memory."""
-    state = with_counters(without_wrappers(published), model)
+    state = with_counters(published, model)
     unused = UNUSED if model.head.mask_head is not None else (*UNUSED, MASK_HEAD)
     load_strictly(
         model, state, report=report, may_be_missing=(*may_be_missing, OFFSET), ignored=unused
@@ -104,7 +102,7 @@ def fill(
 
 def is_released(state: dict[str, Tensor]) -> bool:
     """Whether the authors' code wrote these entries: they hold parts that nothing uses."""
-    return any(key.startswith(UNUSED) for key in without_wrappers(state))
+    return any(key.startswith(UNUSED) for key in state)
 
 
 def select_released(model: ALVG) -> None:
@@ -137,17 +135,16 @@ def fill_encoder(
     encoder: BEiT3, published: dict[str, Tensor], report: LoadReport, *, scaled: bool = False
 ) -> None:
     """`initialise_encoder` for a state dict that is already in memory."""
-    names = without_wrappers(published)
     state = {
-        key.removeprefix("beit3."): value for key, value in names.items() if key[:6] == "beit3."
+        key.removeprefix("beit3."): value for key, value in published.items() if key[:6] == "beit3."
     }
     if _CELLS not in state or _KERNEL not in state:
         raise CheckpointError(
             f"{report.source}: no public BEiT-3 checkpoint, it looks like one of "
-            f"{recognise(names)}; give a file such as beit3_base_indomain_patch16_224.pth"
+            f"{recognise(published)}; give a file such as beit3_base_indomain_patch16_224.pth"
         )
     own = encoder.state_dict()
-    others = len(names) - len(state)
+    others = len(published) - len(state)
     if others:
         report.notes.append(f"Not used: {others} entries outside of the encoder.")
     state[_CELLS] = resize_positions(state[_CELLS], len(own[_CELLS]), report)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import argparse
 import pickle
+import re
 import struct
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 import plain_values
+from models.common.file_kinds import foreign_content, kind_of
 
 # A key prefix that gives a system away, for the message when a file belongs to another one.
 SIGNATURES = {
@@ -27,6 +31,7 @@ SIGNATURES = {
 }
 
 
+_WRAPPERS, _COMPILED = re.compile(r"^(module\.)+"), "_orig_mod."
 _COUNTER = "num_batches_tracked"
 # What torch.load raises on damaged bytes depends on the instruction that they happen to form.
 _DAMAGE = (
@@ -54,28 +59,17 @@ def read_checkpoint(path: str | Path) -> dict:
 
     Returns:
         The dictionary that was saved; `model` holds the state dict, also where it is bare or called
-        `state_dict` (RefCLIP, SimREC).
+        `state_dict` (RefCLIP, SimREC), under the names that it has without wrappers.
 
     Raises:
         FileNotFoundError: there is no such file.
-        CheckpointError: the file is truncated, is no checkpoint, or contains objects of other
-            classes.
+        CheckpointError: the file is truncated, is no checkpoint, which is said as far as it can
+            be told, or contains objects of other classes, the first of which is named.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"checkpoint not found: {path}")
-    try:
-        with torch.serialization.safe_globals([argparse.Namespace, *plain_values.torch_globals()]):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path}: not loaded, because it holds more than tensors and plain values, or is no "
-            f"checkpoint at all ({first_line(error)}). Re-save it with only its state dict."
-        ) from error
-    except _DAMAGE as error:
-        raise CheckpointError(
-            f"{path}: truncated or damaged ({first_line(error)}). Copy or download it again."
-        ) from error
+    content = _load(path)
     if not isinstance(content, dict):
         raise CheckpointError(
             f"{path}: holds a {type(content).__name__}, not a dictionary with a state dict"
@@ -96,7 +90,34 @@ def read_checkpoint(path: str | Path) -> dict:
             f"{path}: entry 'model' is no state dict; these of its entries are not tensors: "
             f"{', '.join(map(str, others[:5]))}"
         )
-    return content
+    return {**content, "model": without_wrappers(content["model"], str(path))}
+
+
+def _load(path: Path) -> Any:
+    """What torch.load gives.
+
+    Raises:
+        CheckpointError: see `read_checkpoint`.
+    """
+    other = kind_of(path)
+    if other is not None:
+        raise CheckpointError(f"{path}: is {other}")
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace, *plain_values.torch_globals()]):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if reason := foreign_content(error):
+            raise CheckpointError(
+                f"{path}: not loaded, because it holds more than tensors and plain values"
+                f" ({reason}). Re-save it with only its state dict."
+            ) from error
+        raise CheckpointError(
+            f"{path}: damaged, or no checkpoint at all. Copy or download it again."
+        ) from error
+    except _DAMAGE as error:
+        raise CheckpointError(
+            f"{path}: truncated or damaged ({first_line(error)}). Copy or download it again."
+        ) from error
 
 
 def first_line(error: Exception) -> str:
@@ -112,9 +133,19 @@ def recognise(state: dict[str, Tensor]) -> str:
     return "an unknown system"
 
 
-def without_wrappers(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Without the prefix that saving from inside a DistributedDataParallel wrapper leaves."""
-    return {key.removeprefix("module."): value for key, value in state.items()}
+def without_wrappers(state: dict[str, Tensor], source: str) -> dict[str, Tensor]:
+    """Without what wrappers put into the names of a model: `module.` of DistributedDataParallel and
+    DataParallel before them, any number of times, and `_orig_mod.` of torch.compile anywhere.
+
+    Raises:
+        CheckpointError: two entries have one name then.
+    """
+    names = {key: _WRAPPERS.sub("", key.replace(_COMPILED, "")) for key in state}
+    if len(set(names.values())) < len(names):
+        twice = next(name for name, count in Counter(names.values()).items() if count > 1)
+        keys = ", ".join(key for key, name in names.items() if name == twice)
+        raise CheckpointError(f"{source}: holds {twice} more than once, as {keys}; keep one")
+    return {names[key]: value for key, value in state.items()}
 
 
 def with_counters(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
@@ -165,8 +196,8 @@ def load_strictly(
             one is an entry of the file that this model has no use for. Both are noted in `report`.
 
     Raises:
-        CheckpointError: other keys are missing or left over, or shapes differ; names up to five of
-            each.
+        CheckpointError: other keys are missing or left over, shapes differ, or values are not
+            finite; names up to five of each.
     """
     target = model.state_dict()
     missing = [key for key in target if key not in state]
@@ -195,6 +226,7 @@ def load_strictly(
             f"{recognise(state)}. {'. '.join(problems)}. Give the file of the configured system, "
             "or set the config's `model` section to the sizes of the file."
         )
+    _require_finite({key: state[key] for key in shared}, report.source)
     with torch.no_grad():
         for key in shared:
             target[key].copy_(state[key])
@@ -202,6 +234,16 @@ def load_strictly(
     for title, keys in (("Kept as initialised (not in the file)", missing), ("Not used", extra)):
         if keys:
             report.notes.append(f"{title}: {summarise(keys)}.")
+
+
+def _require_finite(state: dict[str, Tensor], source: str) -> None:
+    broken = [key for key, value in state.items() if not value.isfinite().all()]
+    if broken:
+        more = f" and {len(broken) - 5} more" if len(broken) > 5 else ""
+        raise CheckpointError(
+            f"{source}: NaN or infinite values in {', '.join(broken[:5])}{more}. Its training"
+            " diverged, or the file is damaged; take an earlier checkpoint, or download it again."
+        )
 
 
 def summarise(keys: list[str]) -> str:

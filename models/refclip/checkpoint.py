@@ -15,7 +15,6 @@ from models.common.checkpoint import (
     read_checkpoint,
     read_published,
     with_counters,
-    without_wrappers,
 )
 from models.common.word_language import check_vocabulary
 from models.refclip.model import RefCLIP
@@ -47,9 +46,10 @@ def load(model: RefCLIP, path: str | Path) -> LoadReport:
 
 def fill(model: RefCLIP, published: dict[str, Tensor], report: LoadReport) -> None:
     """`load` for a state dict that is already in memory."""
-    state = without_wrappers(published)
-    check_vocabulary(model.lang_encoder, state.get("lang_encoder.embedding.weight"), report.source)
-    load_strictly(model, with_counters(state, model), report=report)
+    check_vocabulary(
+        model.lang_encoder, published.get("lang_encoder.embedding.weight"), report.source
+    )
+    load_strictly(model, with_counters(published, model), report=report)
 
 
 def published_state(model: RefCLIP) -> dict[str, Tensor]:
@@ -75,7 +75,7 @@ def initialise_detector(model: RefCLIP, source: str) -> LoadReport:
         state = _download(detector.name)
         report.notes.append(LEAKAGE)
     else:
-        state = without_wrappers(read_checkpoint(source)["model"])
+        state = read_checkpoint(source)["model"]
         inside = {k.removeprefix(DETECTOR): v for k, v in state.items() if k.startswith(DETECTOR)}
         state = inside or state
     if published:

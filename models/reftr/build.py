@@ -111,7 +111,7 @@ def build_criterion(config: ReftrModelConfig) -> RefTRCriterion:
     given = config.weights
     names = ["bbox", "giou"] + (["mask", "dice"] if config.masks else [])
     weights = {f"loss_{name}": given[name] for name in names}
-    weights |= {f"loss_{name}": given[name] for name in ("cem", "attention") if given[name]}
+    weights |= {f"loss_{name}": given[name] for name in ("cem", "attention") if given.get(name)}
     if config.aux_loss and not config.masks:
         weights |= {
             f"loss_{name}_{layer}": given[name]

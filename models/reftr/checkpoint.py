@@ -72,10 +72,9 @@ def fill(
 
 
 def _published_to_own(published: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Without a wrapper's prefix, and without entries that hold nothing a model needs."""
+    """Without entries that hold nothing a model needs."""
     own, state = model.state_dict(), {}
-    for key, value in published.items():
-        name = key.removeprefix("module.")  # saved from inside a DistributedDataParallel wrapper
+    for name, value in published.items():
         # Frozen norms count no batches, the norms that a file was trained with may have.
         counter = name.endswith("num_batches_tracked") and name not in own
         if not counter and not name.endswith(IMPLIED + PROFILER):
@@ -98,8 +97,7 @@ def initialise_from_detr(model: RefTR, path: str | Path) -> LoadReport:
     Raises:
         CheckpointError: it is no DETR, or of another ResNet, width or number of encoder layers.
     """
-    published = read_checkpoint(path)["model"]
-    names = {key.removeprefix("module."): value for key, value in published.items()}
+    names = read_checkpoint(path)["model"]
     backbone = {
         key.partition(".")[2]: value for key, value in names.items() if key.startswith("backbone.")
     }

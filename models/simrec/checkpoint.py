@@ -13,7 +13,6 @@ from models.common.checkpoint import (
     read_checkpoint,
     read_published,
     with_counters,
-    without_wrappers,
 )
 from models.common.word_language import check_vocabulary
 from models.simrec.model import SimREC
@@ -43,9 +42,10 @@ def load(model: SimREC, path: str | Path) -> LoadReport:
 
 def fill(model: SimREC, published: dict[str, Tensor], report: LoadReport) -> None:
     """`load` for a state dict that is already in memory."""
-    state = without_wrappers(published)
-    check_vocabulary(model.lang_encoder, state.get("lang_encoder.embedding.weight"), report.source)
-    load_strictly(model, with_counters(state, model), report=report)
+    check_vocabulary(
+        model.lang_encoder, published.get("lang_encoder.embedding.weight"), report.source
+    )
+    load_strictly(model, with_counters(published, model), report=report)
 
 
 def published_state(model: SimREC) -> dict[str, Tensor]:
@@ -62,7 +62,7 @@ def initialise_backbone(model: SimREC, path: str | Path) -> LoadReport:
     """
     network = model.visual_encoder
     report = LoadReport(source=f"{path} (backbone)", notes=[LEAKAGE])
-    state = without_wrappers(read_checkpoint(path)["model"])
+    state = read_checkpoint(path)["model"]
     inside = {k.removeprefix(BACKBONE): v for k, v in state.items() if k.startswith(BACKBONE)}
     state = inside or state
     layers = [re.match(r"model\.(\d+)\.", key) for key in state]

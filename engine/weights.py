@@ -1,0 +1,32 @@
+"""Do the losses of a criterion and their weights belong together? Asked at its first step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+PREFIX = "loss_"
+"""How the names of losses begin; other scalars of a criterion are only logged."""
+
+
+def require_weighted(weights: Mapping[str, float], losses: Iterable[str]) -> None:
+    """Raises ValueError unless every weight is that of a loss, every loss has a weight, and one of
+    them counts.
+
+    Args:
+        weights: loss name -> factor in the total. losses: all that the criterion returned.
+    """
+    names = set(losses)
+    nothing = [name for name in weights if name not in names]
+    if nothing:
+        raise ValueError(
+            f"weights of {', '.join(nothing)}, but the criterion returned only"
+            f" {', '.join(sorted(names))}; leave them out, or switch on what they weigh"
+        )
+    ignored = sorted(name for name in names if name.startswith(PREFIX) and name not in weights)
+    if ignored:
+        raise ValueError(
+            f"no weight of {', '.join(ignored)}, which would be computed and ignored; give each a"
+            " weight, 0 to leave it out"
+        )
+    if not any(weights.values()):
+        raise ValueError(f"all weights are 0: {', '.join(weights)}; nothing would be learnt")
