@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
@@ -133,6 +134,12 @@ def _require_tokens(words: Collection[str], special: Iterable[str], file: Path, 
 def _from_vocabulary(vocabulary: Path) -> PreTrainedTokenizerBase:
     words = read_text(vocabulary, "vocabulary").rstrip("\n").split("\n")
     _require_tokens(words, _SPECIAL.values(), vocabulary, "a BERT WordPiece vocabulary")
+    if len(set(words)) < len(words) or "" in words:
+        again, _ = Counter([*words, *[""] * words.count("")]).most_common(1)[0]
+        raise ValueError(
+            f"{vocabulary}: line {words.index(again) + 1}, {again!r}, is empty or comes again, so"
+            " that ids would be others than the model's; copy the file anew"
+        )
     # BertTokenizerFast takes its vocabulary under different names in transformers 4 and 5 and
     # ignores the wrong one.
     word_pieces = BertWordPieceTokenizer(

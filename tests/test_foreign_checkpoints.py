@@ -55,8 +55,9 @@ def values(rows: list[dict]) -> list[tuple[object, ...]]:
         lambda key: f"module._orig_mod.{key}",
         lambda key: f"_orig_mod.module.{key}",
         lambda key: key.replace(".", "._orig_mod.", 1),
+        lambda key: f"_fsdp_wrapped_module.{key}",
     ],
-    ids=["ddp", "twice", "compiled", "compiled ddp", "ddp compiled", "compiled part"],
+    ids=["ddp", "twice", "compiled", "compiled ddp", "ddp compiled", "compiled part", "fsdp"],
 )
 def test_what_wrappers_put_into_names_is_taken_away(wrapped):
     # An entry of every system; one of RefCLIP's begins like a wrapper.

@@ -182,3 +182,10 @@ def test_several_files_make_one_table_and_the_cache_is_used_until_a_file_changes
 def test_an_unknown_format_lists_the_legal_ones(tmp_path):
     with pytest.raises(ValueError, match="legal are vg, coco"):
         read_table([tmp_path / "a.json"], "voc")
+
+
+def test_a_key_that_comes_twice_in_an_entry_is_an_error(tmp_path):
+    path = tmp_path / "train.json"
+    path.write_text('[{"image": "1.jpg", "caption": "x", "bbox": [[1, 1, 9, 9]], "bbox": []}]')
+    with pytest.raises(ValueError, match=r"train\.json.*'bbox' comes twice in one object"):
+        list(vg.read(path))

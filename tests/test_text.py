@@ -139,3 +139,14 @@ def test_albefs_tokens_are_those_of_the_published_tokeniser():
         for name, limit in (("evaluation", None), ("training", 25)):
             ids, mask = tokenize(tokenizer, [case["text"]], limit)
             assert ids[0][mask[0].bool()].tolist() == case[name]
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"), [("man", "line 8, 'man', is empty or comes again"), ("", "line 21, ''")]
+)
+def test_a_vocabulary_whose_ids_would_shift_is_refused(tmp_path, extra, message):
+    path = write_vocabulary(tmp_path)
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines[:20], extra, *lines[20:]]) + "\n")
+    with pytest.raises(ValueError, match=message):
+        load_tokenizer(path)

@@ -20,7 +20,6 @@ from dataset.formats import notes
 from dataset.record import Phrase
 from geometry import Box, xywh_to_xyxy
 
-_DECODER = json.JSONDecoder()
 _DIGITS = re.compile(r"[+-]?\d+")
 _SPACE = re.compile(r"[ \t\n\r]*")
 # Of the released relation files; no objective uses them.
@@ -56,6 +55,9 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         keys = Counter(key for key, _ in pairs)
         raise _RepeatedKey(repr(keys.most_common(1)[0][0]))
     return found
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object)
 
 
 def save_json(path: str | os.PathLike[str], content: Any) -> None:
@@ -149,6 +151,8 @@ class _Text:
                 value, end = _DECODER.raw_decode(self._piece, self._at)
             except json.JSONDecodeError as error:
                 problem, end = error, len(self._piece)
+            except _RepeatedKey as error:
+                raise self.error(f"the key {error} comes twice in one object") from error
             # A number at the end of the piece may go on in the next.
             if end < len(self._piece):
                 self._at = end

@@ -31,7 +31,8 @@ SIGNATURES = {
 }
 
 
-_WRAPPERS, _COMPILED = re.compile(r"^(module\.)+"), "_orig_mod."
+_WRAPPERS = re.compile(r"^(module\.)+")
+_WITHIN = re.compile(r"_orig_mod\.|_fsdp_wrapped_module\.")
 _COUNTER = "num_batches_tracked"
 # What torch.load raises on damaged bytes depends on the instruction that they happen to form.
 _DAMAGE = (
@@ -84,11 +85,15 @@ def read_checkpoint(path: str | Path) -> dict:
         raise CheckpointError(
             f"{path}: no entry 'model' (its entries: {', '.join(map(str, content))})"
         )
-    others = [key for key, value in content["model"].items() if not isinstance(value, Tensor)]
+    others = [
+        key
+        for key, value in content["model"].items()
+        if not (isinstance(key, str) and isinstance(value, Tensor))
+    ]
     if others:
         raise CheckpointError(
-            f"{path}: entry 'model' is no state dict; these of its entries are not tensors: "
-            f"{', '.join(map(str, others[:5]))}"
+            f"{path}: entry 'model' is no state dict; these of its entries are not tensors under a "
+            f"name: {', '.join(map(str, others[:5]))}"
         )
     return {**content, "model": without_wrappers(content["model"], str(path))}
 
@@ -135,12 +140,13 @@ def recognise(state: dict[str, Tensor]) -> str:
 
 def without_wrappers(state: dict[str, Tensor], source: str) -> dict[str, Tensor]:
     """Without what wrappers put into the names of a model: `module.` of DistributedDataParallel and
-    DataParallel before them, any number of times, and `_orig_mod.` of torch.compile anywhere.
+    DataParallel before them, any number of times, and `_orig_mod.` of torch.compile and
+    `_fsdp_wrapped_module.` of FullyShardedDataParallel anywhere.
 
     Raises:
         CheckpointError: two entries have one name then.
     """
-    names = {key: _WRAPPERS.sub("", key.replace(_COMPILED, "")) for key in state}
+    names = {key: _WRAPPERS.sub("", _WITHIN.sub("", key)) for key in state}
     if len(set(names.values())) < len(names):
         twice = next(name for name, count in Counter(names.values()).items() if count > 1)
         keys = ", ".join(key for key, name in names.items() if name == twice)
