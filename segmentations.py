@@ -19,6 +19,8 @@ _LEAST_POLYGON = 6
 _MOST_CHARACTERS = 7
 # No picture is so large, in pixels; what pycocotools draws takes memory by the length of an edge.
 _FARTHEST = 1e6
+# A run of COCO has 32 bits.
+_MOST_PIXELS = 2**32 - 1
 
 
 class Degenerate(NamedTuple):
@@ -83,7 +85,7 @@ def _drawn(shapes: list[Any], size: Size) -> dict[str, Any]:
 def _polygon(shape: Any) -> np.ndarray:
     try:
         numbers = np.asarray(shape, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+    except (OverflowError, TypeError, ValueError) as error:
         raise ValueError(f"a polygon is a list of numbers, not {str(shape)[:80]}") from error
     if numbers.ndim != 1 or not np.isfinite(numbers).all():
         raise ValueError(f"a polygon is a list of finite numbers, not {str(shape)[:80]}")
@@ -113,13 +115,18 @@ def _checked_runs(runs: Mapping[str, Any]) -> dict[str, Any]:
     sides = isinstance(size, list | tuple) and len(size) == 2
     if not sides or not all(isinstance(side, int) and side > 0 for side in size):
         raise ValueError(f"the size of run lengths is [height, width], not {size!r}")
+    pixels = size[0] * size[1]
+    if pixels > _MOST_PIXELS:
+        raise ValueError(f"run lengths of {size[0]}x{size[1]} pixels: no picture is so large")
     lengths = _numbers(counts)
     if (lengths < 0).any():
         raise ValueError(f"run lengths with the negative count {lengths.min()}")
-    if lengths.sum() != size[0] * size[1]:
+    # Of Python's numbers, as numpy's sum of huge ones begins again at zero.
+    filled = sum(lengths.tolist())
+    if filled != pixels:
         raise ValueError(
-            f"run lengths of {lengths.sum()} pixels for a picture of {size[0]}x{size[1]} ="
-            f" {size[0] * size[1]} (height, width): they must fill it, are they cut off?"
+            f"run lengths of {filled} pixels for a picture of {size[0]}x{size[1]} = {pixels}"
+            " (height, width): they must fill it, are they cut off?"
         )
     if isinstance(counts, list):
         return coco_mask.frPyObjects({"size": list(size), "counts": lengths.tolist()}, *size)
@@ -134,7 +141,7 @@ def _numbers(counts: Any) -> np.ndarray:
         return np.zeros(0, dtype=np.int64)
     if numbers.ndim != 1 or numbers.dtype.kind not in "iu":
         raise ValueError(f"the counts of run lengths are whole numbers, not {str(counts)[:80]}")
-    return numbers.astype(np.int64)
+    return numbers
 
 
 def _uncompressed(text: bytes) -> np.ndarray:

@@ -83,6 +83,10 @@ MALFORMED = [
     ([[1, 1, 5, 1, 8, "x"]], "a polygon is a list of numbers"),
     ([[1, 1, 5, 1, 8, None]], "a polygon is a list of"),
     ([[1, 1, 5, 1, 8e9, 7]], "pixels away"),
+    ([[1, 1, 5, 1, 8, 10**400]], "a polygon is a list of numbers"),
+    ({"size": [10**6, 10**6], "counts": [10**12]}, "no picture is so large"),
+    ({"size": [4, 5], "counts": [2**62] * 4 + [20]}, "pixels for a picture of 4x5"),
+    ({"size": [4, 5], "counts": [10**400, 20]}, "whole numbers"),
     ([{"size": [6, 9], "counts": [54]}, {"size": [9, 6], "counts": [54]}], "different sizes"),
     ([{"size": [6, 9], "counts": [54]}, [1, 1, 5, 1, 5, 5]], "not a COCO segmentation"),
 ]
@@ -96,7 +100,7 @@ def test_a_malformed_mask_is_named(mask, message):
 
 
 @pytest.mark.parametrize("name", MASKS)
-@pytest.mark.parametrize("number", [0, 1, 3, 4, 8, 12])
+@pytest.mark.parametrize("number", [0, 1, 3, 4, 8, 12, 17, 18, 19])
 def test_the_check_finds_a_malformed_mask_and_names_its_record(number, name, data):
     mask, message = MALFORMED[number]
     path = data / "annotations" / "grefcoco" / "instances.json"

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -87,8 +88,7 @@ def load_entries(path: str | os.PathLike[str]) -> Iterator[tuple[str, Mapping[st
     """
     for index, entry in enumerate(_stream(path)):
         source = f"{os.fspath(path)}[{index}]"
-        if not isinstance(entry, Mapping):
-            raise ValueError(f"{source}: expected an object, got {type(entry).__name__}")
+        _require_object(entry, source)
         yield source, entry
 
 
@@ -177,10 +177,8 @@ def with_texts(rows: Any, key: str, source: str) -> Iterator[tuple[int, Mapping[
     Raises:
         ValueError: no list of objects.
     """
-    if not isinstance(rows, list):
-        raise ValueError(f"{source}: expected a list of entries, got {type(rows).__name__}")
     empty = []
-    for index, entry in enumerate(rows):
+    for index, entry in enumerate(listed(rows, source)):
         if need(entry, key, f"{source}[{index}]") == []:
             empty.append(f"[{index}]")
         else:
@@ -188,10 +186,23 @@ def with_texts(rows: Any, key: str, source: str) -> Iterator[tuple[int, Mapping[
     notes.say(source, f"entries without {key} are left out", empty)
 
 
-def need(entry: Mapping[Any, Any], key: Any, source: str) -> Any:
-    """`entry[key]`, or a ValueError that names the record and the keys it has."""
+def listed(rows: Any, source: str) -> list[Any]:
+    """`rows`, or a ValueError that names them: they are no list."""
+    if not isinstance(rows, list):
+        raise ValueError(
+            f"{source}: expected a list of entries, got {type(rows).__name__}; write [] for none"
+        )
+    return rows
+
+
+def _require_object(entry: Any, source: str) -> None:
     if not isinstance(entry, Mapping):
         raise ValueError(f"{source}: expected an object, got {type(entry).__name__}")
+
+
+def need(entry: Mapping[Any, Any], key: Any, source: str) -> Any:
+    """`entry[key]`, or a ValueError that names the record and the keys it has."""
+    _require_object(entry, source)
     if key not in entry:
         present = ", ".join(map(str, list(entry)[:12]))
         raise ValueError(f"{source}: key {key!r} is missing (it has: {present})")
@@ -217,6 +228,8 @@ def _whole(value: Any) -> int | None:
         return int(value) if _DIGITS.fullmatch(value.strip()) else None
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         return None
+    if isinstance(value, int):
+        return value
     return int(value) if math.isfinite(value) and value == int(value) else None
 
 
@@ -224,8 +237,9 @@ def size(entry: Mapping[str, Any], source: str) -> tuple[int | None, int | None]
     """(width, height) of an entry's picture in pixels; None where it does not state them.
 
     Raises:
-        ValueError: one that is no positive integer.
+        ValueError: no object, or a side that is no positive integer.
     """
+    _require_object(entry, source)
     width, height = (_side(entry, key, source) for key in ("width", "height"))
     return width, height
 
@@ -237,18 +251,15 @@ def _side(entry: Mapping[str, Any], key: str, source: str) -> int | None:
     return side
 
 
-def by_number(
-    rows: Iterable[Mapping[str, Any]], key: str, source: str
-) -> dict[int, Mapping[str, Any]]:
+def by_number(rows: Any, key: str, source: str) -> dict[int, Mapping[str, Any]]:
     """{id: row} of rows that have an id, each another one.
 
     Raises:
-        ValueError: a row that is no object, an id that is no integer, or two rows of one id.
+        ValueError: no list, a row that is no object, an id that is no integer, or two rows of one
+            id.
     """
     found: dict[int, Mapping[str, Any]] = {}
-    for index, row in enumerate(rows):
-        if not isinstance(row, Mapping):
-            raise ValueError(f"{source}[{index}]: expected an object, got {type(row).__name__}")
+    for index, row in enumerate(listed(rows, source)):
         row_id = number(row, key, f"{source}[{index}]")
         if row_id in found:
             raise ValueError(
@@ -259,9 +270,10 @@ def by_number(
     return found
 
 
-def require_distinct(rows: Iterable[Mapping[str, Any]], key: str, source: str) -> None:
+def require_distinct(rows: Any, key: str, source: str) -> None:
     """As `by_number`, of rows that need not have an id: raises ValueError for two of one id."""
-    by_number((row for row in rows if not isinstance(row, Mapping) or key in row), key, source)
+    rows = listed(rows, source)
+    by_number([row for row in rows if not isinstance(row, Mapping) or key in row], key, source)
 
 
 def texts(value: Any, key: str, source: str) -> tuple[str, ...]:
@@ -335,4 +347,7 @@ def relation_entry(phrases: Sequence[Phrase], source: str) -> dict[str, Any]:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    # A larger integer is no float.
+    return abs(value) <= sys.float_info.max

@@ -10,6 +10,7 @@ sentences_{split}.json       {id: [{sentence, phrases: [{phrase, phrase_id, phra
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,20 @@ from geometry import Box
 
 
 def read_ids(path: str | os.PathLike[str]) -> list[str]:
-    """The image ids of a split file; blank lines and a `.jpg` ending do not matter."""
+    """The image ids of a split file; blank lines and a `.jpg` ending do not matter.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: an id that occurs twice.
+    """
     if not Path(path).is_file():
         raise FileNotFoundError(f"split file {path} does not exist; see tools/prepare_flickr30k.py")
     lines = foreign_files.read_text(path, "split file").split()
-    return [line.removesuffix(".jpg") for line in lines]
+    ids = [line.removesuffix(".jpg") for line in lines]
+    if len(set(ids)) < len(ids):
+        (repeated, _), *_ = Counter(ids).most_common(1)
+        raise ValueError(f"split file {path} has the id {repeated} twice; leave it there once")
+    return ids
 
 
 def files(
@@ -79,10 +89,10 @@ def read(
         width, height = entries.size(annotation, here)
         boxes = _boxes(annotation, here)
         boxes = {name: rows for name, rows in boxes.items() if rows or empty}
-        for index, sentence in enumerate(
-            entries.need(sentences, image_id, os.fspath(sentences_file))
-        ):
-            source = f"{sentences_file}[{image_id}][{index}]"
+        rows = entries.need(sentences, image_id, os.fspath(sentences_file))
+        there = f"{sentences_file}[{image_id}]"
+        for index, sentence in enumerate(entries.listed(rows, there)):
+            source = f"{there}[{index}]"
             phrases = _phrases(sentence, boxes, source)
             if phrases:
                 yield Record(
@@ -112,13 +122,17 @@ def _phrases(
     sentence: Mapping[str, Any], boxes: Mapping[str, tuple[Box, ...]], source: str
 ) -> tuple[Phrase, ...]:
     phrases = []
-    for entry in entries.need(sentence, "phrases", source):
+    rows = entries.need(sentence, "phrases", source)
+    for entry in entries.listed(rows, f"{source}: phrases"):
         phrase_id = str(entries.need(entry, "phrase_id", source))
         if phrase_id in boxes:
             (text,) = entries.texts(entries.need(entry, "phrase", source), "phrase", source)
             start = entries.number({"start": -1, **entry}, "start", source)
-            types = "/".join(entry.get("phrase_type") or ())
-            phrases.append(Phrase(text, phrase_id, boxes[phrase_id], start=start, category=types))
+            types = entry.get("phrase_type")
+            category = "/".join(entries.texts(types, "phrase_type", source)) if types else ""
+            phrases.append(
+                Phrase(text, phrase_id, boxes[phrase_id], start=start, category=category)
+            )
     return tuple(phrases)
 
 

@@ -39,6 +39,7 @@ def read(
         FileNotFoundError, ValueError: naming file, reference and key, or a split that is empty.
     """
     refs = [dict(entry) for _, entry in entries.load_entries(refs_file)]
+    entries.require_distinct(refs, "ref_id", os.fspath(refs_file))
     instances = Instances(instances_file)
     for ref, source in refer.with_sentences(refer.chosen(refs, refs_file, splits), refs_file):
         image_id = number(ref, "image_id", source)

@@ -42,7 +42,7 @@ def read(
             rows, "expressions", f"{os.fspath(path)}[{split}]"
         ):
             image_id = entries.number(entry, "image_id", source)
-            kind = entry.get("data_source", data_source)
+            kind = pictures.source_in(entry, data_source, source)
             name, identity = pictures.named(kind, image_id, source)
             texts = entries.texts(entries.need(entry, "expressions", source), "expressions", source)
             form = _several if "annotations" in entry else _single
@@ -83,6 +83,8 @@ def _phrase(text: str, target: Any, rows: Any, shapes: Any, source: str) -> Phra
     meant = [_is_object(one, source) for one in target]
     if not any(meant):
         return Phrase(text, matches_nothing=True)
+    rows = entries.listed(rows, f"{source}: bbox")
+    shapes = entries.listed(shapes, f"{source}: segmentation")
     if not len(meant) == len(rows) == len(shapes or rows):
         raise ValueError(
             f"{source} has {len(meant)} annotations, {len(rows)} boxes, {len(shapes)} masks"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import PurePosixPath
+from typing import Any
 
 from dataset.formats import entries
 from dataset.record import Record
@@ -24,6 +26,20 @@ def named(data_source: str, number: int, source: str) -> tuple[str, str]:
     "saiaprtc12" or "flickr"; `source` asks for it, for messages."""
     name, identity = entries.need(_SOURCES, data_source, f"{source}: data_source")
     return name.format(number), identity.format(number)
+
+
+def source_in(entry: Mapping[str, Any], usual: str, source: str) -> str:
+    """The `data_source` of an entry; `usual` where it names none.
+
+    Raises:
+        ValueError: it is no text.
+    """
+    kind = entry.get("data_source")
+    if not isinstance(kind, str | None):
+        raise ValueError(
+            f"{source}: data_source must be one of {', '.join(_SOURCES)}, got {kind!r}"
+        )
+    return usual if kind is None else kind
 
 
 def source_of(record: Record) -> str:

@@ -74,9 +74,11 @@ def read(
             None: all.
 
     Raises:
-        FileNotFoundError, ValueError: naming file, reference and key, or a split that is empty.
+        FileNotFoundError, ValueError: naming file, reference and key, two references of one
+            ref_id, or a split that is empty.
     """
     refs = load_refs(refs_file)
+    entries.require_distinct(refs, "ref_id", os.fspath(refs_file))
     instances = Instances(instances_file)
     for ref, source in with_sentences(chosen(refs, refs_file, splits), refs_file):
         image_id = number(ref, "image_id", source)

@@ -41,12 +41,16 @@ def read(path: str | os.PathLike[str], splits: Iterable[str] | None = None) -> I
         raise ValueError(f"{path}: expected {{split: [entry]}}, got {type(by_split).__name__}")
     stem = Path(path).stem
     usual = next((kind for name, kind in _BY_NAME.items() if name in stem), "coco")
-    first = dict(zip(by_split, accumulate(map(len, by_split.values()), initial=0), strict=False))
+    counts = [
+        len(entries.listed(rows, f"{os.fspath(path)}[{split}]")) for split, rows in by_split.items()
+    ]
+    first = dict(zip(by_split, accumulate(counts, initial=0), strict=False))
     for split in splits or by_split:
         rows = entries.need(by_split, split, os.fspath(path))
         for index, entry, source in entries.with_texts(rows, "refs", f"{os.fspath(path)}[{split}]"):
             iid = number(entry, "iid", source)
-            name, identity = pictures.named(entry.get("data_source", usual), iid, source)
+            kind = pictures.source_in(entry, usual, source)
+            name, identity = pictures.named(kind, iid, source)
             name = pictures.of_url(entry["url"], iid, source) if "url" in entry else name
             phrases = _phrases(entry, first[split] + index, source)
             yield Record(

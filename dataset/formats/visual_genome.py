@@ -29,10 +29,10 @@ def read(folder: str | os.PathLike[str]) -> Iterator[Record]:
     for image_id, image, source, entry in _images(folder, "region_descriptions.json", "id"):
         phrases = tuple(
             _phrase(region, "region_id", ("width", "height"), source)
-            for region in entries.need(entry, "regions", source)
+            for region in _things(entry, "regions", source)
         )
         if phrases:
-            yield _record(image_id, image, phrases, source)
+            yield _record(folder, image_id, image, phrases, source)
 
 
 def read_attributes(folder: str | os.PathLike[str]) -> Iterator[Record]:
@@ -44,20 +44,26 @@ def read_attributes(folder: str | os.PathLike[str]) -> Iterator[Record]:
     """
     for image_id, image, source, entry in _images(folder, "attributes.json", "image_id"):
         phrases = []
-        for thing in entries.need(entry, "attributes", source):
+        for thing in _things(entry, "attributes", source):
             name = entries.texts(entries.need(thing, "names", source), "names", source)[0]
-            text = " ".join([*(thing.get("attributes") or []), name])
+            said = thing.get("attributes") or []
+            words = entries.texts(said, "attributes", source) if said else ()
+            text = " ".join([*words, name])
             whole = {**thing, "phrase": text}
             phrases.append(_phrase(whole, "object_id", ("w", "h"), source, name))
         if phrases:
-            yield _record(image_id, image, tuple(phrases), source)
+            yield _record(folder, image_id, image, tuple(phrases), source)
+
+
+def _things(entry: Mapping[str, Any], key: str, source: str) -> list[Any]:
+    return entries.listed(entries.need(entry, key, source), f"{source}: {key}")
 
 
 def _images(
     folder: str | os.PathLike[str], name: str, key: str
 ) -> Iterator[tuple[int, Mapping[str, Any], str, Mapping[str, Any]]]:
     data = Path(folder, "image_data.json")
-    rows = (entry for _, entry in entries.load_entries(data))
+    rows = [entry for _, entry in entries.load_entries(data)]
     images = entries.by_number(rows, "image_id", os.fspath(data))
     for source, entry in entries.load_entries(Path(folder, name)):
         image_id = entries.number(entry, key, source)
@@ -75,15 +81,20 @@ def _phrase(
 
 
 def _record(
-    image_id: int, image: Mapping[str, Any], phrases: tuple[Phrase, ...], source: str
+    folder: str | os.PathLike[str],
+    image_id: int,
+    image: Mapping[str, Any],
+    phrases: tuple[Phrase, ...],
+    source: str,
 ) -> Record:
-    name = pictures.of_url(entries.need(image, "url", source), image_id, source)
+    here = f"{Path(folder, 'image_data.json')} image {image_id}"
+    name = pictures.of_url(entries.need(image, "url", here), image_id, here)
     identities = [f"vg:{image_id}"]
     for kind in ("coco", "flickr"):
         if image.get(f"{kind}_id") is not None:
-            identities.append(f"{kind}:{entries.number(image, f'{kind}_id', source)}")
+            identities.append(f"{kind}:{entries.number(image, f'{kind}_id', here)}")
     return Record(
-        name, *entries.size(image, source), phrases, "train", str(image_id), source,
+        name, *entries.size(image, here), phrases, "train", str(image_id), source,
         image_ids=tuple(identities),
     )  # fmt: skip
 
