@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -143,3 +144,19 @@ def trained(workplace):
 def tiny_data(workplace) -> Path:
     """The folder of the embedded data set of `workplace`."""
     return workplace / "data" / "embedded"
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory):
+    """The embedded data set with the files of every system, 20 scenes."""
+    from dataset.synthetic import write_dataset
+
+    folder = tmp_path_factory.mktemp("drawn")
+    write_dataset(folder, scenes=20, seed=5)
+    return folder
+
+
+@pytest.fixture
+def data(drawn, tmp_path):
+    """A copy of `drawn` that a test may spoil."""
+    return shutil.copytree(drawn, tmp_path / "data")

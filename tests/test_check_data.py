@@ -1,28 +1,13 @@
 """The check before a run: what is wrong with the data is found, counted and named."""
 
 import json
-import shutil
 
 import pytest
 from PIL import Image
 
-from dataset.synthetic import write_dataset
 from tests.dataset_files import write_image
 from tests.script_runs import CONFIGS, error_of
 from tools import check_data
-
-
-@pytest.fixture(scope="module")
-def drawn(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("drawn")
-    write_dataset(folder, scenes=20, seed=5)
-    return folder
-
-
-@pytest.fixture
-def data(drawn, tmp_path):
-    """A copy that a test may spoil."""
-    return shutil.copytree(drawn, tmp_path / "data")
 
 
 def check(config, data, *more, **overrides):

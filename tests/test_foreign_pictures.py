@@ -2,7 +2,6 @@
 before a run says the same."""
 
 import json
-import shutil
 import struct
 from pathlib import Path
 
@@ -19,27 +18,13 @@ from dataset.record import Phrase, Record
 from dataset.referring import ReferringDataset, ReferringRules
 from dataset.referring_text import ReferringText
 from dataset.referring_transforms import ReferringTransform
-from dataset.synthetic import write_dataset
 from dataset.text import load_tokenizer
 from tests.dataset_files import write_image, write_json
+from tests.foreign import check, edit, several
 from tests.script_runs import error_of, train
-from tests.test_foreign_annotations import check, edit, several
 
 ENTRY = {"caption": "the red square", "bbox": [[5, 5, 30, 30]]}
 MASKS = ("alvg/grefcoco", "alvg/grefcoco_tiny")
-
-
-@pytest.fixture(scope="module")
-def drawn(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("drawn")
-    write_dataset(folder, scenes=20, seed=5)
-    return folder
-
-
-@pytest.fixture
-def data(drawn, tmp_path):
-    """A copy that a test may spoil."""
-    return shutil.copytree(drawn, tmp_path / "data")
 
 
 def own_list(data, path, **more):
