@@ -64,7 +64,7 @@ def test_an_image_without_data_is_an_error(folder):
 
 def test_a_picture_without_a_folder_is_an_error(folder):
     write_json(folder / "image_data.json", [IMAGE | {"url": "1.jpg"}])
-    with pytest.raises(ValueError, match=r"region_descriptions\.json\[0\].*names no folder"):
+    with pytest.raises(ValueError, match=r"image_data\.json image 1.*names no folder"):
         list(visual_genome.read(folder))
 
 
