@@ -22,8 +22,7 @@ NEEDS_PHOTOGRAPHS = "needs photographs: GROUNDWORK_REALDATA=FOLDER"
 @pytest.fixture(scope="module")
 def alvg_set(request, tmp_path_factory) -> AlvgSet:
     folder = set_of(request.config, "alvg")
-    if not (folder / "set.json").is_file():
-        pytest.skip(f"no set of ALVG in {folder}")
+    assert (folder / "set.json").is_file(), f"no set of ALVG in {folder}"
     return AlvgSet(folder, photographs(), tmp_path_factory.mktemp("alvg"))
 
 
