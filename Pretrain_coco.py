@@ -5,7 +5,7 @@
     torchrun --nproc_per_node=8 Pretrain_coco.py --checkpoint ALBEF.pth --output_dir ALBEF_COCO
 """
 
-from cli import pretrain, run_script
+from groundwork.jobs import pretrain, run_script
 
 
 def main(argv: list[str] | None = None) -> None:

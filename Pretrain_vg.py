@@ -6,7 +6,7 @@
     python -m torch.distributed.launch --nproc_per_node=8 --use_env Pretrain_vg.py ...
 """
 
-from cli import pretrain, run_script
+from groundwork.jobs import pretrain, run_script
 
 
 def main(argv: list[str] | None = None) -> None:

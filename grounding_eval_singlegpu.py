@@ -6,7 +6,7 @@
 `--checkpoint` is a file, or a folder of which every *.pth is evaluated.
 """
 
-from cli import grounding, run_script
+from groundwork.jobs import grounding, run_script
 
 
 def main(argv: list[str] | None = None) -> list[dict]:

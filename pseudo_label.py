@@ -8,7 +8,7 @@ of an object agree, `--write simrec tuples refer` adds the files that published 
 split's annotated boxes are not used.
 """
 
-from cli import pseudo_labels, run_script
+from groundwork.jobs import pseudo_labels, run_script
 
 
 def main(argv: list[str] | None = None) -> dict[str, int]:

@@ -4,8 +4,8 @@
     python quickstart.py --parts reftr without_boxes alvg     (or `make quickstart-all`: all parts)
 
 Draws the embedded data set, trains small models with the real scripts, evaluates each with the real
-evaluation scripts on scenes that none of them saw, and writes one table and one page with pictures.
-Every part is described at the head of its file, cli/quick/PART.py.
+evaluation scripts on scenes that none of them saw, and writes one table and one page with images.
+Every part is described at the head of its file, experiments/quick/PART.py.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import utils
-from cli import run_script
-from cli.quick import albef, alvg, reftr, without_boxes
-from cli.quick.common import draw
-from report.pages import Samples, markdown, write_report
-from report.results import merge_rows
+from groundwork import utils
+from groundwork.experiments.quick import albef, alvg, reftr, without_boxes
+from groundwork.experiments.quick.common import draw
+from groundwork.jobs import run_script
+from groundwork.report.pages import Samples, markdown, write_report
+from groundwork.report.results import merge_rows
 
 PARTS = {
     "albef": albef.run,
@@ -53,12 +53,12 @@ def main(argv: Sequence[str] | None = None) -> list[dict]:
     rows: list[dict] = []
     samples: list[Samples] = []
     for part in parts:
-        new, pictures = PARTS[part](args)
-        rows, samples = merge_rows(rows, new), samples + pictures
+        new, images = PARTS[part](args)
+        rows, samples = merge_rows(rows, new), samples + images
     write_report(args.out, rows, samples, title="Quick start: the embedded data set")
     print(markdown(rows))
     minutes = (time.perf_counter() - began) / 60
-    print(f"{minutes:.1f} minutes. Report with pictures: {args.out / 'index.html'}")
+    print(f"{minutes:.1f} minutes. Report with images: {args.out / 'index.html'}")
     return rows
 
 

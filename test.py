@@ -6,7 +6,7 @@
 `--checkpoint` is a file, or a folder of which every *.pth is evaluated.
 """
 
-from cli import referring, run_script
+from groundwork.jobs import referring, run_script
 
 
 def main(argv: list[str] | None = None) -> list[dict]:

@@ -8,7 +8,7 @@
 `--resume FILE --resume_model_only` starts anew from its weights, as `--checkpoint FILE` does.
 """
 
-from cli import referring_training, run_script
+from groundwork.jobs import referring_training, run_script
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -3,11 +3,11 @@
     python train_detector.py --config configs/detector/coco.yaml --output_dir runs/detector
     torchrun --nproc_per_node=8 train_detector.py --config configs/detector/coco.yaml ...
 
-The pictures that RefCOCO, RefCOCO+ and RefCOCOg evaluate on are left out, as the paper demands.
+The images that RefCOCO, RefCOCO+ and RefCOCOg evaluate on are left out, as the paper demands.
 checkpoint_best.pth is what `model.init.detector` of configs/refclip takes.
 """
 
-from cli import detector_training, run_script
+from groundwork.jobs import detector_training, run_script
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -338,7 +338,7 @@ def write_manifest(
     the same code, data and command on any machine, apart from versions.
 
     Args:
-        config: the merged configuration as plain dicts (`configs.to_dict`).
+        config: the merged configuration as plain dicts (`settings.to_dict`).
         seed: before the rank is added.
         files: annotation files, whose fingerprints tell a changed data set from the same one.
         name: of the file, another one for every job in a folder.

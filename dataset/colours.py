@@ -16,8 +16,8 @@ def released_jitter(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Colour jitter of the released AMC and SelfEQ training, (H, W, 3) uint8 RGB -> the same.
 
     Always in this order: contrast and brightness by one table for all channels, the brightness as a
-    share of the picture's mean; then hue and saturation in OpenCV's 8-bit HSV. The factor of the
-    saturation is *added* as 255 times itself, which saturates pictures almost fully and gives grey
+    share of the image's mean; then hue and saturation in OpenCV's 8-bit HSV. The factor of the
+    saturation is *added* as 255 times itself, which saturates images almost fully and gives grey
     ones a colour.
     """
     low, high = 1 - STRENGTH, 1 + STRENGTH

@@ -1,4 +1,4 @@
-"""Pictures with all their objects, of COCO's instances files, for training a detector."""
+"""Images with all their objects, of COCO's instances files, for training a detector."""
 
 from __future__ import annotations
 
@@ -12,15 +12,22 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from dataset.formats import entries
-from dataset.images import load_image, resolve_image
-from dataset.leakage import identity_of_name, refer_images
-from dataset.letterbox import Letterbox, lay, letterbox_of
-from dataset.referring_transforms import to_tensor
-from geometry import as_boxes, clip_boxes, flip_boxes, scale_boxes, xywh_to_xyxy, xyxy_to_cxcywh01
+from groundwork.dataset.formats import entries
+from groundwork.dataset.images import load_image, resolve_image
+from groundwork.dataset.leakage import identity_of_name, refer_images
+from groundwork.dataset.letterbox import Letterbox, lay, letterbox_of
+from groundwork.dataset.referring.transforms import to_tensor
+from groundwork.geometry import (
+    as_boxes,
+    clip_boxes,
+    flip_boxes,
+    scale_boxes,
+    xywh_to_xyxy,
+    xyxy_to_cxcywh01,
+)
 
 
-class Picture(NamedTuple):
+class DetectionImage(NamedTuple):
     """file_name, its boxes (n, 4) xyxy in pixels, labels (n,) from 0, and where it is annotated."""
 
     file_name: str
@@ -31,12 +38,12 @@ class Picture(NamedTuple):
 
 @dataclass(frozen=True)
 class Instances:
-    """The pictures of one or several files, in order.
+    """The images of one or several files, in order.
 
-    categories: names, by label. left_out: pictures that are evaluated on elsewhere.
+    categories: names, by label. left_out: images that are evaluated on elsewhere.
     """
 
-    pictures: list[Picture]
+    images: list[DetectionImage]
     categories: list[str]
     left_out: int
 
@@ -44,13 +51,13 @@ class Instances:
 def read_instances(
     files: Sequence[str | os.PathLike[str]], evaluated: Sequence[str | os.PathLike[str]] = ()
 ) -> Instances:
-    """All pictures with objects; crowds are no objects.
+    """All images with objects; crowds are no objects.
 
     Labels count the categories of the first file in the order of their ids: COCO's 80 become 0-79.
 
     Args:
         files: instances_train2014.json, ...
-        evaluated: REFER's refs(...).p files, of which the pictures of all splits but "train" are
+        evaluated: REFER's refs(...).p files, of which the images of all splits but "train" are
             left out. Their numbers must be those of the files, as with COCO's.
 
     Raises:
@@ -61,7 +68,7 @@ def read_instances(
         identity for file in evaluated for one in refer_images(file, "coco").values()
         for identity in one.identities
     }  # fmt: skip
-    pictures: list[Picture] = []
+    found_images: list[DetectionImage] = []
     names: dict[int, str] = {}
     left_out = 0
     for file in files:
@@ -89,15 +96,15 @@ def read_instances(
             known = identity_of_name(name, None) or f"coco:{number}"
             left_out += known in forbidden
             if known not in forbidden and number in objects:
-                pictures.append(_picture(image, objects[number], labels, here))
-    if not pictures:
-        raise ValueError(f"{', '.join(map(str, files))}: no picture with objects is left")
-    return Instances(pictures, list(names.values()), left_out)
+                found_images.append(_detection_image(image, objects[number], labels, here))
+    if not found_images:
+        raise ValueError(f"{', '.join(map(str, files))}: no image with objects is left")
+    return Instances(found_images, list(names.values()), left_out)
 
 
-def _picture(
+def _detection_image(
     image: Mapping[str, Any], objects: list[Any], labels: dict[int, int], source: str
-) -> Picture:
+) -> DetectionImage:
     width, height = entries.size(image, source)
     if width is None or height is None:
         raise ValueError(f"{source}: states no width and height, to which its boxes are cut")
@@ -112,12 +119,12 @@ def _picture(
         raise ValueError(f"{source}: category_id {min(unknown)} is not in the file's categories")
     kept = (boxes[:, 2:] - boxes[:, :2] >= 1).all(axis=1)
     found = np.array([labels[category] for category in categories], dtype=np.int64)
-    return Picture(str(image["file_name"]), boxes[kept], found[kept], source)
+    return DetectionImage(str(image["file_name"]), boxes[kept], found[kept], source)
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Of training pictures. flip: mirror half of them. smallest: the picture is shrunk to a share
+    """Of training images. flip: mirror half of them. smallest: the image is shrunk to a share
     of the square drawn between this and 1, and laid anywhere on it."""
 
     flip: bool = True
@@ -125,7 +132,7 @@ class Augmentation:
 
 
 class DetectionDataset(Dataset[dict[str, Any]]):
-    """Letterboxed pictures with their objects.
+    """Letterboxed images with their objects.
 
     The index of a training sample is (epoch, i), its augmentation follows from (seed, epoch, i); an
     evaluation sample has the index i and is not augmented.
@@ -136,26 +143,26 @@ class DetectionDataset(Dataset[dict[str, Any]]):
 
     def __init__(
         self,
-        pictures: Sequence[Picture],
+        images: Sequence[DetectionImage],
         image_root: str,
         side: int,
         *,
         augmentation: Augmentation | None = None,
         seed: int = 42,
     ) -> None:
-        self.pictures, self.image_root, self.side = pictures, image_root, side
+        self.images, self.image_root, self.side = images, image_root, side
         self.augmentation = augmentation or Augmentation()
         self.seed = seed
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
     def __getitem__(self, index: int | tuple[int, int]) -> dict[str, Any]:
         number = index[1] if isinstance(index, tuple) else index
         rng = np.random.default_rng((self.seed, *index)) if isinstance(index, tuple) else None
-        picture = self.pictures[number]
-        path = resolve_image(self.image_root, picture.file_name, picture.source)
-        image, boxes = load_image(Path(path), picture.source, "shown"), picture.boxes
+        annotated = self.images[number]
+        path = resolve_image(self.image_root, annotated.file_name, annotated.source)
+        image, boxes = load_image(Path(path), annotated.source, "shown"), annotated.boxes
         place = letterbox_of(image.shape[:2], self.side)
         if rng is not None:
             if self.augmentation.flip and rng.random() < 0.5:
@@ -168,7 +175,7 @@ class DetectionDataset(Dataset[dict[str, Any]]):
         return {
             "image": to_tensor(canvas),
             "object_boxes": torch.from_numpy(relative * self.side).float(),
-            "object_labels": torch.from_numpy(picture.labels),
+            "object_labels": torch.from_numpy(annotated.labels),
         }
 
     def _anywhere(self, size: tuple[int, int], rng: np.random.Generator) -> Letterbox:

@@ -13,14 +13,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dataset.images import TURN_REMEDY
-from dataset.record import Phrase, Record
-from geometry import Size
-from segmentations import degenerate_polygons
+from groundwork.dataset.images import TURN_REMEDY
+from groundwork.dataset.record import Phrase, Record
+from groundwork.geometry import Size
+from groundwork.geometry.segmentations import degenerate_polygons
 
 NO_WORD, NO_BOX = "phrase without a word", "no box covers a pixel"
 OTHER_SIZE = "another size than annotated"
-OTHER_REFERENCE = "reference of another picture and text"
+OTHER_REFERENCE = "reference of another image and text"
 THIN, FLAT = "polygon of fewer than three corners", "polygon without an area"
 NO_PIXEL, CONTRADICTION = "mask without a pixel", "nothing and something meant"
 STRICT = "correct or remove it in the annotation file, or go on without --strict"
@@ -78,7 +78,7 @@ def pixel_fault(phrase: Phrase, record: Record, masks: Iterable[np.ndarray | Non
     return Fault(
         NO_PIXEL,
         f"{record.source}: a mask of {phrase.text!r} has no pixel in {record.image}; is it drawn in"
-        " another picture?",
+        " another image?",
     )
 
 
@@ -93,7 +93,7 @@ def require_ordered(phrase: Phrase, record: Record, size: Size) -> None:
 
 
 def box_fault(phrase: Phrase, record: Record, size: Size) -> Fault | None:
-    """A phrase none of whose boxes has an area within its picture of (H, W): it counts, and every
+    """A phrase none of whose boxes has an area within its image of (H, W): it counts, and every
     prediction misses it."""
     boxes = np.asarray(phrase.boxes, dtype=np.float64).reshape(-1, 4)
     height, width = size
@@ -102,7 +102,7 @@ def box_fault(phrase: Phrase, record: Record, size: Size) -> Fault | None:
     remedy = TURN_REMEDY if _has_area(boxes, (width, height)) else ""
     return Fault(
         NO_BOX,
-        f"{_about(phrase, record, size)}: {boxes.tolist()} has no area in the picture, so that"
+        f"{_about(phrase, record, size)}: {boxes.tolist()} has no area in the image, so that"
         f" nothing can hit it{remedy}",
     )
 

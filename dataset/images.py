@@ -1,4 +1,4 @@
-"""Finding and decoding pictures; every failure names the file, the record and the remedy."""
+"""Finding and decoding images; every failure names the file, the record and the remedy."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import cv2
 import numpy as np
 from PIL import Image, ImageFile, ImageOps
 
-import utils
-from foreign_files import forward_slashes
+from groundwork import utils
+from groundwork.files.foreign import forward_slashes
 
 TURN_REMEDY = (
     "; with exchanged sides it would fit, which is what an EXIF orientation does: data.opener:"
-    " pillow reads pictures as they are stored, shown and opencv as they are shown"
+    " pillow reads images as they are stored, shown and opencv as they are shown"
 )
 # What decoders raise on damaged or unusual files depends on the bytes.
 DAMAGE = (
@@ -40,17 +40,17 @@ _BITS_PER_SAMPLE = 258  # a tag of TIFF
 
 
 class CorruptImageError(ValueError):
-    """A picture file exists but cannot be decoded completely, or not be brought to the network's
+    """An image file exists but cannot be decoded completely, or not be brought to the network's
     size."""
 
 
 def resolve_image(
     image_root: str, image: str, source: str = "", *, allow_outside: bool = False
 ) -> Path:
-    """Where the picture `image` of an annotation file is.
+    """Where the image `image` of an annotation file is.
 
     Published annotation files hold absolute paths of their authors' machines, and files by others
-    may hold anything, so a picture is looked for below `image_root` only. In this order:
+    may hold anything, so an image is looked for below `image_root` only. In this order:
     `image_root` joined with the path; with the path less its first, its first two, ... folders,
     down to the bare file name; and all of this again with the backslashes of a path of Windows
     turned round. Symbolic links below `image_root` are followed.
@@ -61,7 +61,7 @@ def resolve_image(
 
     Raises:
         FileNotFoundError: none of these exists.
-        ValueError: the picture is elsewhere, or the path leads out of `image_root` by "..".
+        ValueError: the image is elsewhere, or the path leads out of `image_root` by "..".
     """
     try:
         return _resolve(image_root, image, source or "record", allow_outside)
@@ -97,15 +97,15 @@ def _resolve(image_root: str, image: str, source: str, allow_outside: bool) -> P
         raise ValueError(f"{source}: image {image!r} is not below image_root; {remedy}")
     raise FileNotFoundError(
         f"{source}: image {image!r} is not below image_root {image_root!r}; set image_root to the"
-        " folder that holds the pictures"
+        " folder that holds the images"
     )
 
 
 def load_image(path: Path, source: str = "", opener: str = "pillow") -> np.ndarray:
-    """Decode a picture: (H, W, 3) uint8 RGB, by one of `OPENERS`.
+    """Decode an image: (H, W, 3) uint8 RGB, by one of `OPENERS`.
 
     Raises:
-        CorruptImageError: damaged, no picture at all, or pixels that are no 8-bit colours by any
+        CorruptImageError: damaged, no image at all, or pixels that are no 8-bit colours by any
             rule; where the opener does not take them, also truncated files.
         ValueError: no such opener.
     """
@@ -120,8 +120,8 @@ def load_image(path: Path, source: str = "", opener: str = "pillow") -> np.ndarr
         ) from error
 
 
-def picture_size(path: Path, source: str = "", *, shown: bool) -> tuple[int, int]:
-    """(H, W) by the header of a picture: as its EXIF orientation says (`shown`), or as stored.
+def image_size(path: Path, source: str = "", *, shown: bool) -> tuple[int, int]:
+    """(H, W) by the header of an image: as its EXIF orientation says (`shown`), or as stored.
 
     Raises:
         CorruptImageError: no header that can be read.
@@ -170,11 +170,11 @@ def _deeper_with_opencv(path: Path) -> np.ndarray:
         return (image >> 8).astype(np.uint8)
     with Image.open(path) as picture:
         require_bits(picture)
-    raise OSError("OpenCV reads no picture in it")
+    raise OSError("OpenCV reads no image in it")
 
 
 def bits_of(picture: Image.Image) -> int:
-    """Bits per channel of an open picture, by its header."""
+    """Bits per channel of an open image, by its header."""
     tag = getattr(picture, "tag_v2", {}).get(_BITS_PER_SAMPLE)
     if tag:
         return max(tag) if isinstance(tag, tuple) else int(tag)
@@ -206,14 +206,14 @@ OPENERS: dict[str, Callable[[Path], np.ndarray]] = {
     "pillow": _with_pillow,
     "opencv": _with_opencv,
 }
-"""How the published systems open pictures, and ours.
+"""How the published systems open images, and ours.
 
 | opener | of | orientation in EXIF | truncated files | CMYK |
 |---|---|---|---|---|
-| shown | own data: boxes are of the picture as it is shown | applied | damaged | Pillow's rule |
+| shown | own data: boxes are of the image as it is shown | applied | damaged | Pillow's rule |
 | pillow | ALBEF, AMC, SelfEQ | not applied | as far as they go | Pillow's rule |
 | opencv | RefTR, RefCLIP, SimREC, ALVG | applied | as far as they go | OpenCV's rule |
 
-All drop an alpha channel and give palettes and grey pictures their colours; 16-bit channels are
-divided by 256, those of 12 bits by 16; pictures of floats or 32-bit integers are refused.
+All drop an alpha channel and give palettes and grey images their colours; 16-bit channels are
+divided by 256, those of 12 bits by 16; images of floats or 32-bit integers are refused.
 """

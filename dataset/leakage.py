@@ -16,9 +16,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
-from dataset.formats import entries, refer
-from dataset.record import Record
-from foreign_files import forward_slashes
+from groundwork.dataset.formats import entries, refer
+from groundwork.dataset.record import Record
+from groundwork.files.foreign import forward_slashes
 
 COLLECTIONS = ("coco", "vg", "flickr", "saiapr")
 _COCO_NAME = re.compile(r"COCO_(?:train|val|test)20\d\d_0*(\d+)(?:_\d+)?")

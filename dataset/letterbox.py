@@ -1,6 +1,6 @@
-"""A picture in the middle of a square of grey, as RefCLIP and SimREC see it.
+"""An image in the middle of a square of grey, as RefCLIP and SimREC see it.
 
-Side S of the square; the picture's longer side becomes S, its aspect stays.
+Side S of the square; the image's longer side becomes S, its aspect stays.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ GREY = 127
 
 
 class Letterbox(NamedTuple):
-    """Where the picture lies: its size (h, w) on the square, its upper left corner (dx, dy)."""
+    """Where the image lies: its size (h, w) on the square, its upper left corner (dx, dy)."""
 
     size: tuple[int, int]
     offset: tuple[int, int]
 
 
 def letterbox_of(size: tuple[int, int], side: int) -> Letterbox:
-    """Where a picture of (H, W) lies on a square of `side` pixels.
+    """Where an image of (H, W) lies on a square of `side` pixels.
 
     The shorter side is computed with one division and cut, as published, so that it is one pixel
     short for a few sizes (52 x 15 at 416: 119 instead of 120); at least 1.
@@ -33,7 +33,7 @@ def letterbox_of(size: tuple[int, int], side: int) -> Letterbox:
 
 
 def letterbox(image: np.ndarray, side: int) -> tuple[np.ndarray, Letterbox]:
-    """(H, W, 3) uint8 -> (side, side, 3) uint8 and where the picture lies on it.
+    """(H, W, 3) uint8 -> (side, side, 3) uint8 and where the image lies on it.
 
     OpenCV's bilinear resize, which does not smooth before it shrinks, as published.
     """
@@ -42,7 +42,7 @@ def letterbox(image: np.ndarray, side: int) -> tuple[np.ndarray, Letterbox]:
 
 
 def lay(image: np.ndarray, place: Letterbox, side: int) -> np.ndarray:
-    """(H, W, 3) uint8 -> (side, side, 3) uint8 with the picture at `place`, grey around it."""
+    """(H, W, 3) uint8 -> (side, side, 3) uint8 with the image at `place`, grey around it."""
     (height, width), (left, top) = place
     canvas = np.full((side, side, 3), GREY, dtype=np.uint8)
     canvas[top : top + height, left : left + width] = cv2.resize(image, (width, height))

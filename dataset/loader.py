@@ -4,7 +4,7 @@ Workers start as Python starts processes, unless `multiprocessing.set_start_meth
 otherwise: on Linux by fork, since Python 3.14 from a fork server; on macOS by spawn. A forked
 worker shares the libraries' memory, and so does one of the fork server, which imports them once. A
 spawned one imports them for itself, for more than 400 MB, most of them torch's
-(benchmarks/memory.py).
+(experiments/memory.py).
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ import torch
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
-from dataset.collate import EvalCollate, TrainCollate
-from dataset.grounding import EvalDataset, TrainDataset
-from dataset.orientation import OrientationSampler
-from dataset.sampler import training_sampler
+from groundwork.dataset.image_text.collate import EvalCollate, TrainCollate
+from groundwork.dataset.image_text.dataset import EvalDataset, TrainDataset
+from groundwork.dataset.orientation import OrientationSampler
+from groundwork.dataset.sampler import training_sampler
 
 
 def _start_worker(_worker: int) -> None:
@@ -154,7 +154,7 @@ def split_loader(
 ) -> DataLoader[Any]:
     """Batches of every sample once, in order, none of which holds two splits.
 
-    A picture's result depends on the padding that a larger one of its batch gives it, so that a
+    An image's result depends on the padding that a larger one of its batch gives it, so that a
     split alone and beside others must be batched alike. Rank r takes the r-th part of each split.
 
     Args:

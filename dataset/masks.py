@@ -1,4 +1,4 @@
-"""The mask of a phrase: all its annotated masks together, in the pixels of the original picture."""
+"""The mask of a phrase: all its annotated masks together, in the pixels of the original image."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import os
 
 import numpy as np
 
-from dataset.record import Phrase
-from geometry import decode_mask
+from groundwork.dataset.record import Phrase
+from groundwork.geometry import decode_mask
 
 
 def phrase_mask(
@@ -19,7 +19,7 @@ def phrase_mask(
     """(H, W) bool, where any of the phrase's masks is; None if it has none.
 
     Args:
-        size: (H, W) of the original picture.
+        size: (H, W) of the original image.
         source: of the record, for messages.
         root: folder that `.npy` masks are relative to.
 

@@ -1,4 +1,4 @@
-"""Batches of pictures of one orientation, as SimVG and ALVG draw them."""
+"""Batches of images of one orientation, as SimVG and ALVG draw them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from dataset.sampler import TrainingSampler
+from groundwork.dataset.sampler import TrainingSampler
 
 
 class OrientationSampler(TrainingSampler):
-    """Yields (epoch, index) for one rank; every batch is of landscape pictures, or of others.
+    """Yields (epoch, index) for one rank; every batch is of landscape images, or of others.
 
     The samples of an orientation are put in an order drawn from (seed, epoch) and filled up to a
     multiple of b * W by samples drawn from the whole orientation, so that all come in every epoch
@@ -18,7 +18,7 @@ class OrientationSampler(TrainingSampler):
     Batches of a step may thus differ in orientation from rank to rank.
 
     Args:
-        landscape: (n,) which samples' pictures are wider than high.
+        landscape: (n,) which samples' images are wider than high.
         batch_size: rows per rank, b.
         world_size, rank: number of processes W and which of them this is.
         seed: of the run.

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import sentencepiece
 
-import utils
-from dataset.words import split_words
+from groundwork import utils
+from groundwork.dataset.words import split_words
 
 START, PAD, STOP, UNK = 0, 1, 2, 3
 _OFFSET = 1

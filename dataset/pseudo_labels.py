@@ -12,9 +12,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from dataset.formats.labels import CONFIDENCE, Label
-from dataset.record import Phrase, Record
-from geometry import Size, iou
+from groundwork.dataset.formats.labels import CONFIDENCE, Label
+from groundwork.dataset.record import Phrase, Record
+from groundwork.geometry import Size, iou
 
 MIN_SIDE = 2.0  # pixels; a smaller box is no label
 
@@ -40,7 +40,7 @@ class Unlabelled(Sequence[Record]):
 def label_of(
     record: Record, phrase: Phrase, box: np.ndarray, size: Size, confidence: Mapping[str, float]
 ) -> Label | None:
-    """The label of an expression, its box cut at the picture's edges; None if too little is left.
+    """The label of an expression, its box cut at the image's edges; None if too little is left.
 
     Args:
         box: (4,) xyxy pixels. size: (H, W). confidence: as of `geometry.Grounding`; what is not
@@ -70,7 +70,7 @@ def label_of(
 def with_agreement(labels: Sequence[Label]) -> list[Label]:
     """Labels with their `agreement`, None where an object has one expression only.
 
-    Expressions are of one object if they have the same phrase id in the same picture.
+    Expressions are of one object if they have the same phrase id in the same image.
     """
     objects: dict[tuple[str, str], list[int]] = defaultdict(list)
     for index, label in enumerate(labels):
@@ -113,7 +113,7 @@ def surest(labels: Sequence[Label], share: float, by: str) -> list[Label]:
 def snapped(
     labels: Sequence[Label], proposals: Mapping[str, np.ndarray]
 ) -> tuple[list[Label], int]:
-    """Each box exchanged for the proposal of its picture that overlaps it most, or, where none
+    """Each box exchanged for the proposal of its image that overlaps it most, or, where none
     does, whose centre is nearest.
 
     Args:
@@ -124,15 +124,15 @@ def snapped(
         place.
 
     Raises:
-        ValueError: a picture has no proposals.
+        ValueError: an image has no proposals.
     """
     moved, far = [], 0
     for label in labels:
         boxes = proposals.get(label.record_id, np.zeros((0, 4)))
         if not len(boxes):
             raise ValueError(
-                f"no proposals for picture {label.record_id} ({label.image}); make them for all"
-                " pictures of the split, e.g. with python -m tools.make_proposals"
+                f"no proposals for image {label.record_id} ({label.image}); make them for all"
+                " images of the split, e.g. with python -m tools.make_proposals"
             )
         overlap = iou(label.box, boxes)[0]
         centre = np.asarray(label.box).reshape(2, 2).mean(axis=0)

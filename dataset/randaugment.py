@@ -1,6 +1,6 @@
 """RandAugment of ALBEF's own pre-training: two of ten operations, drawn with replacement.
 
-A picture is (H, W, 3) uint8 RGB. Two operations differ from what they are named after, and
+An image is (H, W, 3) uint8 RGB. Two operations differ from what they are named after, and
 `MENDED_OPERATIONS` has them right: AutoContrast negates a channel's minimum as an unsigned byte,
 which turns many channels white; Sharpness lets values below 0 and above 255 wrap around.
 """
@@ -21,8 +21,8 @@ LEVEL = 0.7
 GREY = (128, 128, 128)
 
 
-def _identity(picture: np.ndarray, _value: float | None) -> np.ndarray:
-    return picture
+def _identity(image: np.ndarray, _value: float | None) -> np.ndarray:
+    return image
 
 
 def _stretched(channel: np.ndarray, negated_low: int) -> np.ndarray:
@@ -34,46 +34,46 @@ def _stretched(channel: np.ndarray, negated_low: int) -> np.ndarray:
     return table.astype(np.uint8)[channel]
 
 
-def _auto_contrast(picture: np.ndarray, _value: float | None) -> np.ndarray:
-    channels = np.moveaxis(picture, -1, 0)
+def _auto_contrast(image: np.ndarray, _value: float | None) -> np.ndarray:
+    channels = np.moveaxis(image, -1, 0)
     return np.stack([_stretched(c, -int(c.min()) % 256) for c in channels], axis=-1)
 
 
-def _mended_auto_contrast(picture: np.ndarray, _value: float | None) -> np.ndarray:
-    return np.stack([_stretched(c, -int(c.min())) for c in np.moveaxis(picture, -1, 0)], axis=-1)
+def _mended_auto_contrast(image: np.ndarray, _value: float | None) -> np.ndarray:
+    return np.stack([_stretched(c, -int(c.min())) for c in np.moveaxis(image, -1, 0)], axis=-1)
 
 
-def _equalize(picture: np.ndarray, _value: float | None) -> np.ndarray:
-    return np.array(ImageOps.equalize(Image.fromarray(picture)))
+def _equalize(image: np.ndarray, _value: float | None) -> np.ndarray:
+    return np.array(ImageOps.equalize(Image.fromarray(image)))
 
 
-def _brightness(picture: np.ndarray, factor: float | None) -> np.ndarray:
-    return np.array(ImageEnhance.Brightness(Image.fromarray(picture)).enhance(factor or 0.0))
+def _brightness(image: np.ndarray, factor: float | None) -> np.ndarray:
+    return np.array(ImageEnhance.Brightness(Image.fromarray(image)).enhance(factor or 0.0))
 
 
-def _sharpened(picture: np.ndarray, factor: float | None) -> np.ndarray:
-    """Away from the smoothed picture by `factor`, not yet of bytes; the outer border stays."""
+def _sharpened(image: np.ndarray, factor: float | None) -> np.ndarray:
+    """Away from the smoothed image by `factor`, not yet of bytes; the outer border stays."""
     kernel = np.ones((3, 3), dtype=np.float32)
     kernel[1, 1] = 5
     inner = (slice(1, -1), slice(1, -1))
-    smooth = cv2.filter2D(picture, -1, kernel / kernel.sum())[inner].astype(np.float32)
-    result = picture.astype(np.float32)
+    smooth = cv2.filter2D(image, -1, kernel / kernel.sum())[inner].astype(np.float32)
+    result = image.astype(np.float32)
     result[inner] = smooth + (factor or 0.0) * (result[inner] - smooth)
     return result
 
 
-def _sharpness(picture: np.ndarray, factor: float | None) -> np.ndarray:
-    return _sharpened(picture, factor).astype(np.int32).astype(np.uint8)
+def _sharpness(image: np.ndarray, factor: float | None) -> np.ndarray:
+    return _sharpened(image, factor).astype(np.int32).astype(np.uint8)
 
 
-def _mended_sharpness(picture: np.ndarray, factor: float | None) -> np.ndarray:
-    return np.clip(_sharpened(picture, factor), 0, 255).astype(np.uint8)
+def _mended_sharpness(image: np.ndarray, factor: float | None) -> np.ndarray:
+    return np.clip(_sharpened(image, factor), 0, 255).astype(np.uint8)
 
 
-def _moved(picture: np.ndarray, matrix: list[list[float]] | np.ndarray) -> np.ndarray:
-    height, width = picture.shape[:2]
+def _moved(image: np.ndarray, matrix: list[list[float]] | np.ndarray) -> np.ndarray:
+    height, width = image.shape[:2]
     return cv2.warpAffine(
-        np.ascontiguousarray(picture),
+        np.ascontiguousarray(image),
         np.asarray(matrix, dtype=np.float32),
         (width, height),
         flags=cv2.INTER_LINEAR,
@@ -81,25 +81,25 @@ def _moved(picture: np.ndarray, matrix: list[list[float]] | np.ndarray) -> np.nd
     )
 
 
-def _shear_x(picture: np.ndarray, factor: float | None) -> np.ndarray:
-    return _moved(picture, [[1, factor or 0.0, 0], [0, 1, 0]])
+def _shear_x(image: np.ndarray, factor: float | None) -> np.ndarray:
+    return _moved(image, [[1, factor or 0.0, 0], [0, 1, 0]])
 
 
-def _shear_y(picture: np.ndarray, factor: float | None) -> np.ndarray:
-    return _moved(picture, [[1, 0, 0], [factor or 0.0, 1, 0]])
+def _shear_y(image: np.ndarray, factor: float | None) -> np.ndarray:
+    return _moved(image, [[1, 0, 0], [factor or 0.0, 1, 0]])
 
 
-def _translate_x(picture: np.ndarray, pixels: float | None) -> np.ndarray:
-    return _moved(picture, [[1, 0, -(pixels or 0.0)], [0, 1, 0]])
+def _translate_x(image: np.ndarray, pixels: float | None) -> np.ndarray:
+    return _moved(image, [[1, 0, -(pixels or 0.0)], [0, 1, 0]])
 
 
-def _translate_y(picture: np.ndarray, pixels: float | None) -> np.ndarray:
-    return _moved(picture, [[1, 0, 0], [0, 1, -(pixels or 0.0)]])
+def _translate_y(image: np.ndarray, pixels: float | None) -> np.ndarray:
+    return _moved(image, [[1, 0, 0], [0, 1, -(pixels or 0.0)]])
 
 
-def _rotate(picture: np.ndarray, degrees: float | None) -> np.ndarray:
-    height, width = picture.shape[:2]
-    return _moved(picture, cv2.getRotationMatrix2D((width / 2, height / 2), degrees or 0.0, 1))
+def _rotate(image: np.ndarray, degrees: float | None) -> np.ndarray:
+    height, width = image.shape[:2]
+    return _moved(image, cv2.getRotationMatrix2D((width / 2, height / 2), degrees or 0.0, 1))
 
 
 OPERATIONS: dict[str, Operation] = {
@@ -114,7 +114,7 @@ OPERATIONS: dict[str, Operation] = {
     "TranslateY": _translate_y,
     "Rotate": _rotate,
 }
-"""Name -> (picture, strength or None) -> picture, as released."""
+"""Name -> (image, strength or None) -> image, as released."""
 
 MENDED_OPERATIONS = OPERATIONS | {
     "AutoContrast": _mended_auto_contrast,
@@ -140,7 +140,7 @@ _STRENGTHS: dict[str, tuple[float, bool]] = {
 
 
 def rand_augment(
-    picture: np.ndarray, rng: np.random.Generator, operations: Mapping[str, Operation]
+    image: np.ndarray, rng: np.random.Generator, operations: Mapping[str, Operation]
 ) -> np.ndarray:
     """`COUNT` drawn operations, each of them done with `PROBABILITY`."""
     names = list(operations)
@@ -151,5 +151,5 @@ def rand_augment(
         strength, signed = _STRENGTHS.get(name, (None, False))
         if strength is not None and signed and rng.random() < 0.5:
             strength = -strength
-        picture = operations[name](picture, strength)
-    return picture
+        image = operations[name](image, strength)
+    return image

@@ -17,8 +17,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-import utils
-from geometry import Box
+from groundwork import utils
+from groundwork.geometry import Box
 
 _PHRASE = pa.struct(
     [

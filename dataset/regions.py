@@ -1,4 +1,4 @@
-"""The region of a phrase as AMC sees it: boxes cut to the picture, drawn and resized."""
+"""The region of a phrase as AMC sees it: boxes cut to the image, drawn and resized."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from geometry import Box, Size
+from groundwork.geometry import Box, Size
 
 
 def pixel_corners(boxes: Sequence[Box], size: Size) -> np.ndarray:
     """The (n, 4) integer xyxy corners between which boxes are drawn, by the released rule.
 
-    The first corner is cut to the picture's pixels, the second to their ends, then both to
-    integers. So a box beside the picture becomes a row or column of one pixel at its edge, while
+    The first corner is cut to the image's pixels, the second to their ends, then both to
+    integers. So a box beside the image becomes a row or column of one pixel at its edge, while
     one with x1 >= x2 or y1 >= y2 afterwards covers nothing.
 
     Args:
-        boxes: xyxy pixels of the original picture. size: its (height, width).
+        boxes: xyxy pixels of the original image. size: its (height, width).
     """
     height, width = size
     array = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
@@ -39,12 +39,12 @@ def covers_a_pixel(boxes: Sequence[Box], size: Size) -> np.ndarray:
 def region_mask(boxes: Sequence[Box], size: Size, side: int, mask_size: int) -> torch.Tensor:
     """What AMC compares a map with: (mask_size, mask_size) float32 in [0, 1], 1 inside any box.
 
-    The released rule draws ones in the original picture, resizes them by nearest neighbour to
+    The released rule draws ones in the original image, resizes them by nearest neighbour to
     `side`, the network input, then bilinearly with aligned corners to `mask_size`. Boxes that cover
     no pixel add nothing, so the mask may be empty.
 
     Args:
-        boxes: xyxy pixels of the original picture. size: its (height, width).
+        boxes: xyxy pixels of the original image. size: its (height, width).
     """
     mask = np.zeros((side, side), dtype=np.float32)
     for x1, y1, x2, y2 in pixel_corners(boxes, size):

@@ -1,6 +1,6 @@
-"""Large-scale jitter: training pictures are looked at from nearer or farther (SimVG's option).
+"""Large-scale jitter: training images are looked at from nearer or farther (SimVG's option).
 
-A picture is enlarged and cut to its old size around its targets, or loses detail. Words such as
+An image is enlarged and cut to its old size around its targets, or loses detail. Words such as
 "leftmost" may then be wrong, which is why ALVG's recipes leave it off.
 """
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from geometry import area
+from groundwork.geometry import area
 
 FARTHEST, NEAREST = 0.3, 1.4
 # The share of every target that a window must keep: the first that a window is found for.
@@ -21,9 +21,9 @@ LEAST_SHARE, TRIES = 0.3, 100
 
 @dataclass(frozen=True)
 class View:
-    """A part of a picture, in its pixels, and the factor at which it is seen.
+    """A part of an image, in its pixels, and the factor at which it is seen.
 
-    left, top, width, height: of the part. factor: below 1 the picture loses detail; 1: none.
+    left, top, width, height: of the part. factor: below 1 the image loses detail; 1: none.
     """
 
     left: int
@@ -39,7 +39,7 @@ class View:
 
     def image(self, image: np.ndarray) -> np.ndarray:
         """(H, W, 3) uint8 -> the part, without detail if the factor is below 1: as published, the
-        smaller picture is stretched to the network's size in the end."""
+        smaller image is stretched to the network's size in the end."""
         part = self.mask(image)
         if self.factor >= 1:
             return part
@@ -66,11 +66,11 @@ class View:
 
 
 def draw_view(size: tuple[int, int], boxes: np.ndarray, rng: np.random.Generator) -> View:
-    """A view of a picture of (H, W) that keeps enough of all its targets (n, 4).
+    """A view of an image of (H, W) that keeps enough of all its targets (n, 4).
 
     A factor is drawn from [0.3, 1.4]. Above 1, up to 100 windows are drawn for each share of 90,
     80, ... 50 %, and the first is taken that keeps so much of every target; if there is none, the
-    best of all, or the whole picture if that keeps less than 30 %.
+    best of all, or the whole image if that keeps less than 30 %.
     """
     height, width = size
     whole = View(0, 0, width, height)

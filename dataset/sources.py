@@ -9,9 +9,17 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from dataset.formats import flickr30k, instances_json, labels, simrec, table_of, tuples, vg
-from dataset.formats import refer as refer_format
-from dataset.record import Record, RecordTable
+from groundwork.dataset.formats import (
+    flickr30k,
+    instances_json,
+    labels,
+    simrec,
+    table_of,
+    tuples,
+    vg,
+)
+from groundwork.dataset.formats import refer as refer_format
+from groundwork.dataset.record import Record, RecordTable
 
 
 class Source(NamedTuple):
@@ -38,7 +46,7 @@ def _collection(path: str) -> str:
 def _read_tuples(path: str, split: str, *, integers: bool = False) -> Iterator[Record]:
     bare = tuples.layout_of(path) == "vg"
     for record in tuples.read(path, split=split, integers=integers):
-        # The authors' list of Visual Genome names pictures of the folder VG_100K without it.
+        # The authors' list of Visual Genome names images of the folder VG_100K without it.
         inside = bare and "/" not in record.image
         yield replace(record, image=f"VG_100K/{record.image}") if inside else record
 

@@ -13,10 +13,10 @@ from tokenizers.implementations import BertWordPieceTokenizer, ByteLevelBPEToken
 from tokenizers.processors import RobertaProcessing
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from dataset.formats.entries import load_json
-from dataset.record import Phrase
-from dataset.words import is_blank
-from foreign_files import read_text
+from groundwork.dataset.formats.entries import load_json
+from groundwork.dataset.record import Phrase
+from groundwork.dataset.words import is_blank
+from groundwork.files.foreign import read_text
 
 # Cleaning as ALBEF, AMC and SelfEQ were trained with.
 _CLEANING = str.maketrans({**dict.fromkeys(",.'!?\"()*#:;~", ""), "-": " ", "/": " "})
@@ -88,7 +88,7 @@ PARAPHRASE_RULES: dict[str, Callable[[Phrase, str, int], str | None]] = {
 
 
 def swap_left_right(text: str) -> str:
-    """Exchange left and right (leftmost, ...) in cleaned text, as a mirrored picture demands."""
+    """Exchange left and right (leftmost, ...) in cleaned text, as a mirrored image demands."""
     return _SIDE.sub(lambda match: _OTHER_SIDE[match[1]] + (match[2] or ""), text)
 
 

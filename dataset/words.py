@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-import foreign_files
-import utils
+from groundwork import utils
+from groundwork.files import foreign
 
 SPECIAL = ("PAD", "UNK", "CLS")
 PAD, UNK = 0, 1
@@ -79,7 +79,7 @@ class Vocabulary:
             raise FileNotFoundError(
                 f"vocabulary {path} does not exist; it is written beside checkpoints"
             )
-        words = foreign_files.read_text(path, "vocabulary").split("\n")
+        words = foreign.read_text(path, "vocabulary").split("\n")
         if words[-1] == "":
             words.pop()
         return cls.from_list(words, str(path))
@@ -214,7 +214,7 @@ def _lines(path: Path, width: int) -> Iterator[tuple[str, list[str]]]:
             f"word vectors {path} do not exist; give a text file such as glove.840B.300d.txt, or"
             " leave model.init.words empty to train them"
         )
-    with foreign_files.open_text(path, "word vectors") as file:
+    with foreign.open_text(path, "word vectors") as file:
         for number, line in enumerate(file, 1):
             # A few words of GloVe hold spaces, so the numbers are counted from the right.
             word, *numbers = line.rstrip("\n").rsplit(" ", width)

@@ -1,11 +1,11 @@
 """Training and evaluation loops, checkpoints and logs; knows no system by name."""
 
-from engine.evaluation import evaluate
-from engine.faults import FaultLog
-from engine.folder import remove_run
-from engine.names import Names
-from engine.snapshot import Position, Snapshots
-from engine.training import Settings, Stage, Trainer, Validation, fit
+from groundwork.engine.evaluation import evaluate
+from groundwork.engine.faults import FaultLog
+from groundwork.engine.folder import remove_run
+from groundwork.engine.names import Names
+from groundwork.engine.snapshot import Position, Snapshots
+from groundwork.engine.training import Settings, Stage, Trainer, Validation, fit
 
 __all__ = [
     "FaultLog",

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from engine.precision import computing
-from engine.training import to_device
-from geometry import Grounding
+from groundwork.engine.precision import computing
+from groundwork.engine.training import to_device
+from groundwork.geometry import Grounding
 
 
 def evaluate(
@@ -28,7 +28,7 @@ def evaluate(
     Args:
         model: batch -> outputs, in evaluation mode on `device`.
         postprocess: (outputs, batch) -> one `Grounding` per phrase, in pixels of the original
-            picture.
+            image.
         progress: wraps the batches, such as a tqdm bar.
 
     Yields:

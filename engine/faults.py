@@ -6,8 +6,8 @@ import logging
 from collections.abc import Iterable
 from pathlib import Path
 
-import utils
-from engine.folder import FAULTS
+from groundwork import utils
+from groundwork.engine.folder import FAULTS
 
 logger = logging.getLogger("groundwork")
 _NAMED = 5

@@ -9,7 +9,7 @@ import logging
 import shutil
 from pathlib import Path
 
-import utils
+from groundwork import utils
 
 logger = logging.getLogger("groundwork")
 LOG, STEPS = "log.txt", "steps.txt"

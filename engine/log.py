@@ -18,10 +18,10 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-import utils
-from engine.faults import FaultLog
-from engine.folder import CURVES, LOG
-from engine.snapshot import Position
+from groundwork import utils
+from groundwork.engine.faults import FaultLog
+from groundwork.engine.folder import CURVES, LOG
+from groundwork.engine.snapshot import Position
 
 
 class RunLog:

@@ -23,11 +23,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-import utils
-from engine.average import WeightAverage, raw_weights
-from engine.folder import CHECKPOINTS, LAST, lies_in, require_no_run
-from engine.names import Names
-from models.common.checkpoint import CheckpointError, read_checkpoint
+from groundwork import utils
+from groundwork.engine.average import WeightAverage, raw_weights
+from groundwork.engine.folder import CHECKPOINTS, LAST, lies_in, require_no_run
+from groundwork.engine.names import Names
+from groundwork.models.common.checkpoint import CheckpointError, read_checkpoint
 
 logger = logging.getLogger("groundwork")
 OUR_NAMES = Names()

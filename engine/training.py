@@ -22,15 +22,15 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
-import utils
-from engine.average import WeightAverage
-from engine.folder import LOG, STEPS, lies_in, remove_log
-from engine.log import RunLog
-from engine.names import Names
-from engine.precision import computing
-from engine.snapshot import Position, Snapshots
-from engine.weights import require_weighted
-from scheduler import apply_learning_rate
+from groundwork import utils
+from groundwork.engine.average import WeightAverage
+from groundwork.engine.folder import LOG, STEPS, lies_in, remove_log
+from groundwork.engine.log import RunLog
+from groundwork.engine.names import Names
+from groundwork.engine.precision import computing
+from groundwork.engine.snapshot import Position, Snapshots
+from groundwork.engine.weights import require_weighted
+from groundwork.scheduler import apply_learning_rate
 
 
 @dataclass(kw_only=True)
@@ -60,8 +60,8 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How a run is carried out; fields as in `configs.schema.PretrainConfig` and
-    `configs.referring.ReferringConfig`.
+    """How a run is carried out; fields as in `settings.schema.PretrainConfig` and
+    `settings.referring.ReferringConfig`.
 
     unused_parameters: whether a step may leave trainable parameters without a gradient, because
         what it reaches depends on its batch.
@@ -199,7 +199,7 @@ class Trainer:
             return []
         self.model.eval()
         with self.average.applied(self.model) if self.average else nullcontext():
-            # Batch norms count other pictures on every process; process 0's are saved.
+            # Batch norms count other images on every process; process 0's are saved.
             utils.broadcast(self.model.buffers())
             values = self.validation.run(self.position.epoch)
         self.model.train()

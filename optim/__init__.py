@@ -8,7 +8,7 @@ from torch import nn
 
 
 class OptimizerSettings(Protocol):
-    """What this module reads of the configuration (`configs.schema.OptimizerConfig`)."""
+    """What this module reads of the configuration (`settings.schema.OptimizerConfig`)."""
 
     @property
     def lr(self) -> float: ...
@@ -77,7 +77,7 @@ def named_groups(
 
 
 class RatedOptimizerSettings(OptimizerSettings, Protocol):
-    """What `create_rated_optimizer` reads (`configs.referring.ReferringOptimizerConfig`)."""
+    """What `create_rated_optimizer` reads (`settings.referring.ReferringOptimizerConfig`)."""
 
     @property
     def peaks(self) -> Mapping[str, float]: ...

@@ -1,5 +1,5 @@
-"""From predictions to tables, pictures and pages.
+"""From predictions to tables, images and pages.
 
 `predictions` (what a system said about every expression) -> `results` (rows of one schema) ->
-`pages` (Markdown, JSON, HTML) with `sheet` (pictures of hits and misses). None of it needs a model.
+`pages` (Markdown, JSON, HTML) with `sheet` (images of hits and misses). None of it needs a model.
 """

@@ -9,9 +9,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from report.pages import Samples, markdown, write_report
-from report.predictions import read_predictions
-from report.results import predictions_files, rescore
+from groundwork.report.pages import Samples, markdown, write_report
+from groundwork.report.predictions import read_predictions
+from groundwork.report.results import predictions_files, rescore
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -19,8 +19,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("predictions", type=Path, help="predictions file, or a folder of them")
     parser.add_argument("--out", type=Path, required=True, help="folder of the report")
-    parser.add_argument("--image_root", type=Path, help="folder of the pictures, if they moved")
-    parser.add_argument("--seed", type=int, default=0, help="of the choice of pictures")
+    parser.add_argument("--image_root", type=Path, help="folder of the images, if they moved")
+    parser.add_argument("--seed", type=int, default=0, help="of the choice of images")
     options = parser.parse_args(arguments)
     rows = rescore(options.predictions)
     evaluations = [read_predictions(path) for path in predictions_files(options.predictions)]

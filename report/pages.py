@@ -1,4 +1,4 @@
-"""Tables, picture sheets and one page, made from rows and predictions and from nothing else."""
+"""Tables, image sheets and one page, made from rows and predictions and from nothing else."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 
 from PIL import Image
 
-import utils
-from configs.benchmarks import BENCHMARKS
-from report.predictions import Prediction, Run, file_name
-from report.results import Row, update_rows
-from report.sheet import Group, draw_sheet, drawn
+from groundwork import utils
+from groundwork.benchmarks import BENCHMARKS
+from groundwork.report.predictions import Prediction, Run, file_name
+from groundwork.report.results import Row, update_rows
+from groundwork.report.sheet import Group, draw_sheet, drawn
 
 CHANCE = ("centre", "random", "nothing")
 COLUMNS = (
@@ -28,9 +28,9 @@ NUMBERS = ("value", "95 % interval", "n", "published")
 
 @dataclass(frozen=True)
 class Samples:
-    """What is shown of an evaluation on a picture sheet, without the predictions that are not.
+    """What is shown of an evaluation on an image sheet, without the predictions that are not.
 
-    image_root: folder of the pictures; that of the run if None.
+    image_root: folder of the images; that of the run if None.
     """
 
     run: Run
@@ -149,8 +149,8 @@ def _line(cells: Sequence[str], columns: Sequence[str], widths: Sequence[int]) -
 
 EXPLANATION = (
     "Values in percent unless the metric has a unit of its own; intervals are 95 % bootstrap "
-    "intervals that draw whole pictures; n is the number of expressions; rows of centre and random "
-    "are what the centre of the picture and a random point would score; derived means that the "
+    "intervals that draw whole images; n is the number of expressions; rows of centre and random "
+    "are what the centre of the image and a random point would score; derived means that the "
     "system does not give the output itself that the metric needs. Acc@0.5 and Prec@X count an IoU "
     "strictly above the threshold; oIoU is the sum of intersections over the sum of unions; mIoU "
     "(resized) is taken at the size that the network sees, as RefTR's release does; any box and "
@@ -169,7 +169,7 @@ def write_report(
     *,
     title: str = "Grounding results",
 ) -> Path:
-    """Write results.json, results.md, a picture sheet per item of `samples`, and index.html.
+    """Write results.json, results.md, an image sheet per item of `samples`, and index.html.
 
     Args:
         folder: made if needed; rows of a results.json in it are kept unless replaced.
@@ -181,7 +181,7 @@ def write_report(
         The path of index.html, which contains the sheets and needs no other file.
 
     Raises:
-        FileNotFoundError: a picture of a sheet is absent.
+        FileNotFoundError: an image of a sheet is absent.
     """
     folder = Path(folder)
     merged = update_rows(folder / "results.json", rows)
@@ -239,8 +239,8 @@ def _inline(sheet: Path, sheets: int) -> str:
     if sheets <= _WHOLE_SHEETS:
         return f"data:image/png;base64,{base64.b64encode(sheet.read_bytes()).decode()}"
     content = io.BytesIO()
-    with Image.open(sheet) as picture:
-        picture.convert("RGB").save(content, "JPEG", quality=85)
+    with Image.open(sheet) as image:
+        image.convert("RGB").save(content, "JPEG", quality=85)
     return f"data:image/jpeg;base64,{base64.b64encode(content.getvalue()).decode()}"
 
 

@@ -17,10 +17,17 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-import metrics
-import metrics_several
-import utils
-from geometry import Box, Point, Resampling, Size, mask_to_runs, resize_mask, runs_to_mask
+from groundwork import metrics, utils
+from groundwork.geometry import (
+    Box,
+    Point,
+    Resampling,
+    Size,
+    mask_to_runs,
+    resize_mask,
+    runs_to_mask,
+)
+from groundwork.metrics import several
 
 Parsed = TypeVar("Parsed")
 MAPS = ("heatmap", "attention")
@@ -33,11 +40,11 @@ class Run:
 
     derived: which of "point", "box", "mask" the system does not give itself.
     splits: the splits to report, in order; empty for those that occur.
-    image_root: folder that `Prediction.image` is relative to, for the picture sheet.
+    image_root: folder that `Prediction.image` is relative to, for the image sheet.
     merged_boxes: the annotation has one box around all boxes of a phrase, as ReSC's Flickr30k
         lists; says which of Flickr30k's protocols the rows follow.
     seed: of the bootstrap.
-    opener: how its pictures were opened, see `dataset.images.OPENERS`.
+    opener: how its images were opened, see `dataset.images.OPENERS`.
     identity: hash of weights, configuration and annotation files, origin: of the first two alone;
         "" if it is not known.
     resampling: whose nearest pixel brings true masks to the network's size.
@@ -71,9 +78,9 @@ class Prediction:
     chosen one of the given proposals, (None, -1) when none scored, (None, None) when there were
     none to choose from; paraphrase, paraphrase_point, correlation: the same object in other words,
     the point predicted for it and the correlation of the two maps; objects: boxes of all objects of
-    the picture; mask, true_mask: run lengths (`counts` of `geometry.mask_to_runs`) of the predicted
+    the image; mask, true_mask: run lengths (`counts` of `geometry.mask_to_runs`) of the predicted
     and of the true mask in `size`; resized_mask: those of the predicted mask in `resized_size` (h,
-    w), the picture's size in the network; heatmap: (h, w), kept in the .npz file; alternatives:
+    w), the image's size in the network; heatmap: (h, w), kept in the .npz file; alternatives:
     other boxes by what they are, such as the best one (by the truth) of those that the system chose
     from; confidence: named numbers that say how sure the system is; several: any number of boxes
     was asked for, and `found` are those predicted, the best first, of `boxes` there may be none;
@@ -114,7 +121,7 @@ class Prediction:
     @property
     def all_found(self) -> bool:
         """Every target found and nothing else (`several`)."""
-        return metrics_several.all_found(self.found, self.boxes)
+        return several.all_found(self.found, self.boxes)
 
     @property
     def empty_mask(self) -> bool:
@@ -151,7 +158,7 @@ class Prediction:
 
     @property
     def mask_iou(self) -> float:
-        """IoU of predicted and true mask in the original picture."""
+        """IoU of predicted and true mask in the original image."""
         return metrics.mask_iou(self.mask_overlap)
 
     def resized_overlap(self, resampling: Resampling) -> tuple[int, int]:

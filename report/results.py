@@ -3,7 +3,7 @@
 A row is {system, objective, checkpoint, benchmark, split, metric, value, low, high, n, derived,
 note}; see metrics.py. `rescore` computes the rows from a predictions file alone, with the same
 function that the evaluation used, so a score can be checked or extended without the model and
-its pictures.
+its images.
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, cast
 
-import metrics
-import utils
-from geometry import Box, enclosing_box
-from report.predictions import Prediction, Run, read_predictions
+from groundwork import metrics, utils
+from groundwork.geometry import Box, enclosing_box
+from groundwork.report.predictions import Prediction, Run, read_predictions
 
 Row = dict[str, object]
 ROW_KEY = ("system", "objective", "checkpoint", "benchmark", "split", "metric")
@@ -223,7 +222,7 @@ def score_rows(run: Run, predictions: Sequence[Prediction]) -> list[Row]:
 
     A metric concerns an evaluation if any prediction has what it needs. Box metrics then count
     predictions without a box as misses, mask metrics those without a mask as empty ones. Intervals
-    are clustered by picture.
+    are clustered by image.
 
     Raises:
         ValueError: neither predictions nor `run.splits`.
@@ -239,7 +238,7 @@ def score_rows(run: Run, predictions: Sequence[Prediction]) -> list[Row]:
 
 
 def chance_rows(run: Run, predictions: Sequence[Prediction]) -> list[Row]:
-    """What the centre of the picture and a random point would score: systems centre, random. For
+    """What the centre of the image and a random point would score: systems centre, random. For
     expressions of any number of targets what finding nothing would: system nothing."""
     if any(prediction.several for prediction in predictions):
         silent = replace(run, system="nothing", objective="", checkpoint="", note="", derived=())

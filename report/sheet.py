@@ -1,4 +1,4 @@
-"""A picture sheet: seeded random hits and misses of an evaluation, drawn to be read in print."""
+"""An image sheet: seeded random hits and misses of an evaluation, drawn to be read in print."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import Normal, Stroke
 from PIL import Image
 
-import metrics
-from dataset.images import load_image
-from geometry import resize_mask, runs_to_mask
-from models.common.heatmap import enlarge
-from report.predictions import Prediction, Run
+from groundwork import metrics
+from groundwork.dataset.images import load_image
+from groundwork.geometry import resize_mask, runs_to_mask
+from groundwork.models.common.heatmap import enlarge
+from groundwork.report.predictions import Prediction, Run
 
 COLOURS = "inferno"
 HIT, MISS, TRUTH, INK, PALE = "#1a9850", "#d73027", "#ffffff", "#222222", "#777777"
 WIDTH = 10.0  # inches, of the sheet
-TALLEST = 2.4  # inches, of a row of pictures
+TALLEST = 2.4  # inches, of a row of images
 GAP = 0.16  # inches, between samples
 ABOVE, BELOW = 0.36, 0.16  # inches, for the phrase and the file name
-LONGEST = 480  # pixels of a picture on the sheet; more would only make the file larger
+LONGEST = 480  # pixels of an image on the sheet; more would only make the file larger
 DPI = 160
 
 
@@ -96,7 +96,7 @@ def draw_sheet(
 ) -> Path:
     """Draw hits, then misses, into one PNG.
 
-    A sample is its picture and, if there is a heat map, the picture again under the heat map, and
+    A sample is its image and, if there is a heat map, the image again under the heat map, and
     under a decoder's attention if there is that; with its phrase, the true boxes in white, the
     predicted point in green (hit) or red (miss) and a frame of the same colour. Of a system that
     gives boxes, the predicted box is shown and judged (IoU above 0.5; of any number of targets: all
@@ -107,12 +107,12 @@ def draw_sheet(
         path: of the PNG.
         run: whose predictions these are; names the sheet.
         groups: of `drawn`, at least one.
-        image_root: folder of the pictures; `run.image_root` if not given.
+        image_root: folder of the images; `run.image_root` if not given.
         columns: samples per row.
 
     Raises:
         ValueError: no predictions.
-        FileNotFoundError: a picture is absent.
+        FileNotFoundError: an image is absent.
     """
     if not groups:
         raise ValueError(f"no predictions of {run.benchmark} to draw")
@@ -191,7 +191,7 @@ def _legend(figure: Figure, total: float, what: str, panels: int) -> None:
         Patch(label="true box", **box, path_effects=_outline(1.6)),
     ]
     if panels > 1:
-        label = "heat map" if panels == 2 else "2nd picture: heat map, 3rd: decoder's attention"
+        label = "heat map" if panels == 2 else "2nd image: heat map, 3rd: decoder's attention"
         heat = colormaps[COLOURS](0.75)
         handles.append(Patch(facecolor=heat, label=f"{label}, up to its maximum"))
     figure.legend(
@@ -203,7 +203,7 @@ def _legend(figure: Figure, total: float, what: str, panels: int) -> None:
 def _load(root: Path, opener: str, prediction: Prediction) -> _Cell:
     path = root / prediction.image
     if not path.is_file():
-        raise FileNotFoundError(f"no picture {path} for the picture sheet; check image_root")
+        raise FileNotFoundError(f"no image {path} for the image sheet; check image_root")
     # As the model saw it: points and boxes are in that frame.
     picture = Image.fromarray(load_image(path, prediction.id, opener))
     scale = LONGEST / max(picture.size)
@@ -213,16 +213,16 @@ def _load(root: Path, opener: str, prediction: Prediction) -> _Cell:
 
 
 def _maps(prediction: Prediction) -> list[np.ndarray]:
-    """What is laid over the picture: heat map, attention of a decoder, those that there are."""
+    """What is laid over the image: heat map, attention of a decoder, those that there are."""
     return [one for one in (prediction.heatmap, prediction.attention) if one is not None]
 
 
 def overlay(picture: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
-    """Lay a heat map over a picture: (H, W, 3) uint8 and (h, w) -> (H, W, 3) uint8.
+    """Lay a heat map over an image: (H, W, 3) uint8 and (h, w) -> (H, W, 3) uint8.
 
-    The picture fades to grey and the colour grows with the heat, so that a cold region still shows
+    The image fades to grey and the colour grows with the heat, so that a cold region still shows
     what is there. A map that is nowhere zero, such as a score, is cold where it is lowest. A map
-    without a positive value, or with one value everywhere, leaves the picture as it is.
+    without a positive value, or with one value everywhere, leaves the image as it is.
     """
     low, peak = max(float(np.min(heatmap, initial=np.inf)), 0.0), float(np.max(heatmap, initial=0))
     if peak <= low:
@@ -295,7 +295,7 @@ def _draw_panel(axes: Axes, panel: np.ndarray, cell: _Cell, *, answer: bool, mas
 
 
 def _with_mask(panel: np.ndarray, mask: np.ndarray, colour: str) -> np.ndarray:
-    """The (h, w, 3) uint8 panel, tinted where the mask of the original picture is."""
+    """The (h, w, 3) uint8 panel, tinted where the mask of the original image is."""
     inside = resize_mask(mask, panel.shape[:2])[..., None]
     tint = np.array(to_rgb(colour)) * 255
     return np.where(inside, 0.5 * panel + 0.5 * tint, panel).astype(np.uint8)

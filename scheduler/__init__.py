@@ -8,7 +8,7 @@ import torch
 
 
 class ScheduleSettings(Protocol):
-    """What this module reads of the configuration (`configs.schema.ScheduleConfig`)."""
+    """What this module reads of the configuration (`settings.schema.ScheduleConfig`)."""
 
     @property
     def name(self) -> str: ...
@@ -129,7 +129,7 @@ def step_factor(step: int, *, every: int) -> float:
 
 
 class FactorSettings(Protocol):
-    """What `rate_factor` reads of the configuration (`configs.referring`)."""
+    """What `rate_factor` reads of the configuration (`settings.referring`)."""
 
     @property
     def name(self) -> str: ...

@@ -112,7 +112,9 @@ def evaluation_golden(request):
 @pytest.fixture(scope="session")
 def workplace(tmp_path_factory):
     """A folder with the embedded data set, 40 scenes, where `configs/data.yaml` looks for it."""
-    from dataset.synthetic import write_dataset  # here: most tests do without these packages
+    from groundwork.dataset.synthetic import (
+        write_dataset,  # here: most tests do without these packages
+    )
 
     folder = tmp_path_factory.mktemp("workplace")
     write_dataset(folder / "data" / "embedded", scenes=40, seed=3)
@@ -133,7 +135,7 @@ def embedded(workplace, monkeypatch):
 def trained(workplace):
     """A run folder with two checkpoints of a tiny model that has hardly been trained."""
     import Pretrain_vg
-    from tests.script_runs import train
+    from tests.helpers.script_runs import train
 
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(workplace)
@@ -149,7 +151,7 @@ def tiny_data(workplace) -> Path:
 @pytest.fixture(scope="session")
 def drawn(tmp_path_factory):
     """The embedded data set with the files of every system, 20 scenes."""
-    from dataset.synthetic import write_dataset
+    from groundwork.dataset.synthetic import write_dataset
 
     folder = tmp_path_factory.mktemp("drawn")
     write_dataset(folder, scenes=20, seed=5)

@@ -34,23 +34,23 @@ from transformers import PreTrainedTokenizerBase
 # As `python tools/check_data.py` the root of the project is not on the import path.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import utils
-from cli import STRICT_HELP, check_vocabulary, run_script
-from configs import ReferringConfig, load_config
-from configs.kinds import benchmark_of, keys_of, kind_of
-from configs.schema import GroundingConfig, PretrainConfig
-from configs.trees import root_overrides
-from dataset.collate import too_long
-from dataset.formats import notes
-from dataset.images import TURN_REMEDY
-from dataset.record import Phrase, Record
-from dataset.text import clean_caption, load_tokenizer
-from foreign_files import forward_slashes
-from geometry import Size
-from tools.check_pictures import check_images
-from tools.config_parts import Part, evaluation_parts, referring_parts, training_parts
-from tools.data_parts import NAMES, data_roots, named_parts
-from tools.findings import (
+from groundwork import utils
+from groundwork.dataset.formats import notes
+from groundwork.dataset.image_text.collate import too_long
+from groundwork.dataset.images import TURN_REMEDY
+from groundwork.dataset.record import Phrase, Record
+from groundwork.dataset.text import clean_caption, load_tokenizer
+from groundwork.files.foreign import forward_slashes
+from groundwork.geometry import Size
+from groundwork.jobs import STRICT_HELP, check_vocabulary, run_script
+from groundwork.settings import ReferringConfig, load_config
+from groundwork.settings.kinds import benchmark_of, keys_of, kind_of
+from groundwork.settings.roots import root_overrides
+from groundwork.settings.schema import GroundingConfig, PretrainConfig
+from groundwork.tools.check_images import check_images
+from groundwork.tools.config_parts import Part, evaluation_parts, referring_parts, training_parts
+from groundwork.tools.data_parts import NAMES, data_roots, named_parts
+from groundwork.tools.findings import (
     ANNOTATION,
     CORRUPT,
     CUT_TOKENS,

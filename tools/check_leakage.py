@@ -25,14 +25,14 @@ from pathlib import Path
 # As `python tools/check_leakage.py` the root of the project is not on the import path.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import utils
-from cli import run_script
-from dataset.formats import TRAIN_FORMATS
-from dataset.formats.flickr30k import read_ids
-from dataset.leakage import ImageSet, Links, Overlap, find_overlap, refer_images
-from dataset.record import Record
-from foreign_files import read_text
-from tools.preparation import progress
+from groundwork import utils
+from groundwork.dataset.formats import TRAIN_FORMATS
+from groundwork.dataset.formats.flickr30k import read_ids
+from groundwork.dataset.leakage import ImageSet, Links, Overlap, find_overlap, refer_images
+from groundwork.dataset.record import Record
+from groundwork.files.foreign import read_text
+from groundwork.jobs import run_script
+from groundwork.tools.preparation import progress
 
 COLLECTION = {"vg": "vg", "coco": "coco"}
 

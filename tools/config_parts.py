@@ -8,25 +8,30 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from cli import grounding, pretrain, referring
-from cli.texts import load_texts
-from configs import ReferringConfig
-from configs.benchmarks import BENCHMARKS
-from configs.schema import GroundingConfig, PretrainConfig, StageConfig
-from dataset.faults import Fault, pixel_fault
-from dataset.formats import detections, read_table
-from dataset.formats.refer_agreement import Agreement
-from dataset.grounding import check_size, evaluation_faults, region_fault, word_fault
-from dataset.images import CorruptImageError
-from dataset.masks import phrase_mask, target_masks
-from dataset.needs import BOX, PARAPHRASE, Need
-from dataset.record import Phrase, Record
-from dataset.referring import ReferringRules, collection_of
-from dataset.referring_text import ReferringText
-from dataset.referring_transforms import ReferringTransform
-from dataset.sources import read_splits
-from geometry import Size
-from tools.findings import NARROW, STOPS
+from groundwork.benchmarks import BENCHMARKS
+from groundwork.dataset.faults import Fault, pixel_fault
+from groundwork.dataset.formats import detections, read_table
+from groundwork.dataset.formats.refer_agreement import Agreement
+from groundwork.dataset.image_text.dataset import (
+    check_size,
+    evaluation_faults,
+    region_fault,
+    word_fault,
+)
+from groundwork.dataset.images import CorruptImageError
+from groundwork.dataset.masks import phrase_mask, target_masks
+from groundwork.dataset.needs import BOX, PARAPHRASE, Need
+from groundwork.dataset.record import Phrase, Record
+from groundwork.dataset.referring.dataset import ReferringRules, collection_of
+from groundwork.dataset.referring.text import ReferringText
+from groundwork.dataset.referring.transforms import ReferringTransform
+from groundwork.dataset.sources import read_splits
+from groundwork.geometry import Size
+from groundwork.jobs import grounding, pretrain, referring
+from groundwork.jobs.tokenizers import load_texts
+from groundwork.settings import ReferringConfig
+from groundwork.settings.schema import GroundingConfig, PretrainConfig, StageConfig
+from groundwork.tools.findings import NARROW, STOPS
 
 UNLIMITED = sys.maxsize
 
@@ -35,13 +40,13 @@ UNLIMITED = sys.maxsize
 class Part:
     """Some annotation files that are read together, and the rules that their phrases meet.
 
-    read: the records. problems: what is wrong with one whose picture has (H, W), None if that is
+    read: the records. problems: what is wrong with one whose image has (H, W), None if that is
     not known, by the same functions that the run asks; those of kind STOPS end it, and with
-    `strict` all of them. image_root: of the pictures, or roots by collection. max_words,
+    `strict` all of them. image_root: of the images, or roots by collection. max_words,
     max_tokens: where phrases are cut, or, unless `cuts`, longest ones that do not stop the run.
     cleaned: words are counted as ALBEF's are. needs: what the training learns from, and whether a
     phrase has it. proposals: image ids, or None. masks: folder of the records' mask files,
-    or None. opener: how pictures are opened. tolerate_corrupt: pictures that cannot be decoded only
+    or None. opener: how images are opened. tolerate_corrupt: images that cannot be decoded only
     cost quality. allow_outside_paths: they may be anywhere.
     """
 
@@ -63,7 +68,7 @@ class Part:
     allow_outside_paths: bool = False
 
     def root_of(self, record: Record) -> str:
-        """The folder that a record's picture is relative to."""
+        """The folder that a record's image is relative to."""
         return self.image_roots.get(collection_of(record), self.image_root)
 
 
@@ -78,7 +83,7 @@ def stopping(check: Callable[..., object], *arguments: object) -> Iterator[Fault
 def mask_problems(
     phrase: Phrase, record: Record, size: Size, root: str | None = None, *, each: bool = False
 ) -> Iterator[Fault]:
-    """What of a phrase's masks stops a run in a picture of (H, W), or is without a pixel: their
+    """What of a phrase's masks stops a run in an image of (H, W), or is without a pixel: their
     union, or with `each` any of them."""
     try:
         if each:
@@ -94,7 +99,7 @@ def mask_problems(
 
 
 def narrow(transform: ReferringTransform, record: Record, size: Size) -> Iterator[Fault]:
-    """A picture of (H, W) of which resizing leaves nothing."""
+    """An image of (H, W) of which resizing leaves nothing."""
     try:
         transform.require(size, f"{record.source}: image {record.image}")
     except CorruptImageError as error:

@@ -14,17 +14,17 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
-from configs.mapping import apply_overrides, parse_yaml
-from configs.trees import roots_below
-from dataset.faults import Fault, box_fault, contradiction, mask_fault, require_ordered
-from dataset.formats import instances_json, simrec, tuples
-from dataset.grounding import check_size, word_fault
-from dataset.record import Record
-from dataset.referring_transforms import ReferringTransform
-from foreign_files import read_text
-from geometry import Size
-from tools.config_parts import UNLIMITED, Part, mask_problems, narrow, stopping
-from tools.findings import STOPS
+from groundwork.dataset.faults import Fault, box_fault, contradiction, mask_fault, require_ordered
+from groundwork.dataset.formats import instances_json, simrec, tuples
+from groundwork.dataset.image_text.dataset import check_size, word_fault
+from groundwork.dataset.record import Record
+from groundwork.dataset.referring.transforms import ReferringTransform
+from groundwork.files.foreign import read_text
+from groundwork.geometry import Size
+from groundwork.settings.parsing import apply_overrides, parse_yaml
+from groundwork.settings.roots import roots_below
+from groundwork.tools.config_parts import UNLIMITED, Part, mask_problems, narrow, stopping
+from groundwork.tools.findings import STOPS
 
 ROOTS_FILE = Path(__file__).resolve().parents[1] / "configs" / "data.yaml"
 
@@ -60,7 +60,7 @@ class DataList:
                 if self.masks is None:
                     found += mask_problems(phrase, record, size, each=True)
             yield from (fault for fault in found if fault is not None)
-        # SimVG and ALVG go by the picture, whatever is stated.
+        # SimVG and ALVG go by the image, whatever is stated.
         if size is not None and self.system != "alvg":
             yield from stopping(check_size, record, size)
         if size is not None and self.system == "reftr":
@@ -77,7 +77,7 @@ _read_tuples = partial(tuples.read, integers=True)
 
 
 def _visual_genome(path: Path) -> Iterator[Record]:
-    """RefTR keeps the pictures in one folder and may leave it out of their names."""
+    """RefTR keeps the images in one folder and may leave it out of their names."""
     for record in _read_tuples(path):
         bare = "/" not in record.image
         yield replace(record, image=f"VG_100K/{record.image}") if bare else record
@@ -88,7 +88,7 @@ _REFCLEF, _FLICKR, _VG = ("refclef_images", ""), ("flickr30k_images", ""), ("vg_
 
 
 def _of_coco(data_set: str, resc: str, res: str, anns: str, instances: str) -> tuple[DataList, ...]:
-    """A data set of REFER on COCO's pictures. RefTR takes 40 tokens, RefCLIP 15 words; ALVG's
+    """A data set of REFER on COCO's images. RefTR takes 40 tokens, RefCLIP 15 words; ALVG's
     tokens are SentencePiece's, which is not looked at here."""
     masks = f"refcoco/masks/{res.split('/')[0]}"
     return (

@@ -1,7 +1,7 @@
 """The images that training lists leave out by default: val and test of RefCOCO, RefCOCO+, RefCOCOg.
 
 All of them are COCO's, and about half of Visual Genome is too: a model that was trained on regions
-of them has seen the pictures that it is evaluated on.
+of them has seen the images that it is evaluated on.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 from pathlib import Path
 
-from dataset.leakage import Exclusion, ImageSet, refer_images
+from groundwork.dataset.leakage import Exclusion, ImageSet, refer_images
 
 REFS = (
     "refcoco/refs(unc).p",
@@ -47,7 +47,7 @@ def refs_files(args: Namespace) -> list[Path]:
         raise FileNotFoundError(
             f"{folder} lacks {', '.join(missing)}, which say what images RefCOCO/+/g evaluate on."
             " Give REFER's folder with --refer, or --keep-evaluation-images to train on those"
-            " images, too (results on RefCOCO/+/g are then of pictures seen in training)"
+            " images, too (results on RefCOCO/+/g are then of images seen in training)"
         )
     return [folder / name for name in REFS]
 

@@ -17,14 +17,14 @@ from typing import Any
 
 import torch
 
-import utils
-from cli import run_script
-from configs import ReferringConfig, from_mapping
-from configs.referring import with_model
-from configs.simrec import SimrecModelConfig
-from engine.snapshot import Position
-from models.common.checkpoint import CheckpointError, read_checkpoint, recognise
-from scheduler import stepwise_rate
+from groundwork import utils
+from groundwork.engine.snapshot import Position
+from groundwork.jobs import run_script
+from groundwork.models.common.checkpoint import CheckpointError, read_checkpoint, recognise
+from groundwork.models.simrec.config import SimrecModelConfig
+from groundwork.scheduler import stepwise_rate
+from groundwork.settings import ReferringConfig, from_mapping
+from groundwork.settings.referring import with_model
 
 _WORDS = "lang_encoder.embedding.weight"
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from dataset.faults import (
+from groundwork.dataset.faults import (
     CONTRADICTION,
     FLAT,
     NO_BOX,

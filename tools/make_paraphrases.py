@@ -35,14 +35,14 @@ from tqdm import tqdm
 # As `python tools/make_paraphrases.py` the root of the project is not on the import path.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import utils
-from cli import run_script
-from dataset.formats import TRAIN_FORMATS, read_table
-from dataset.record import Phrase, Record, RecordTable
-from dataset.text import paraphrase
-from foreign_files import read_text
-from tools.paraphrasing import rules
-from tools.paraphrasing.answers import (
+from groundwork import utils
+from groundwork.dataset.formats import TRAIN_FORMATS, read_table
+from groundwork.dataset.record import Phrase, Record, RecordTable
+from groundwork.dataset.text import paraphrase
+from groundwork.files.foreign import read_text
+from groundwork.jobs import run_script
+from groundwork.tools.paraphrasing import rules
+from groundwork.tools.paraphrasing.answers import (
     PROMPTS,
     Chunk,
     Model,
@@ -50,8 +50,8 @@ from tools.paraphrasing.answers import (
     build_prompt,
     parse_answers,
 )
-from tools.paraphrasing.endpoint import Endpoint
-from tools.paraphrasing.local import LocalModel
+from groundwork.tools.paraphrasing.endpoint import Endpoint
+from groundwork.tools.paraphrasing.local import LocalModel
 
 Answers = dict[str, tuple[Chunk, ...]]
 # Rough figures for the estimate: characters per token, tokens of an answer.

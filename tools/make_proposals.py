@@ -32,16 +32,16 @@ from tqdm import tqdm
 # As `python tools/make_proposals.py` the root of the project is not on the import path.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import utils
-from cli import grounding, run_script
-from configs import load_config
-from configs.benchmarks import BENCHMARKS
-from configs.schema import GroundingConfig
-from configs.trees import root_overrides
-from dataset.formats import detections
-from dataset.images import load_image, resolve_image
-from geometry import clip_boxes
-from models.common.checkpoint import CheckpointError, read_checkpoint
+from groundwork import utils
+from groundwork.benchmarks import BENCHMARKS
+from groundwork.dataset.formats import detections
+from groundwork.dataset.images import load_image, resolve_image
+from groundwork.geometry import clip_boxes
+from groundwork.jobs import grounding, run_script
+from groundwork.models.common.checkpoint import CheckpointError, read_checkpoint
+from groundwork.settings import load_config
+from groundwork.settings.roots import root_overrides
+from groundwork.settings.schema import GroundingConfig
 
 DETECTORS = models.list_models(module=models.detection)
 
@@ -114,7 +114,7 @@ def find_images(config: GroundingConfig) -> dict[str, Path]:
 
 
 class Pictures(Dataset[tuple[str, torch.Tensor]]):
-    """(image id, (3, H, W) float32 in [0, 1]) of each picture in original size."""
+    """(image id, (3, H, W) float32 in [0, 1]) of each image in original size."""
 
     def __init__(self, images: dict[str, Path]) -> None:
         self._images = list(images.items())
@@ -149,7 +149,7 @@ def detect(
 def select(
     output: dict[str, torch.Tensor], size: tuple[int, int], args: argparse.Namespace
 ) -> np.ndarray:
-    """(n, 5) xyxy boxes inside a picture of `size`, and scores, of one image's detections."""
+    """(n, 5) xyxy boxes inside an image of `size`, and scores, of one image's detections."""
     boxes = clip_boxes(output["boxes"].double().cpu().numpy(), size)
     scores = output["scores"].double().cpu().numpy()
     rows = np.column_stack([boxes, scores])
@@ -158,7 +158,7 @@ def select(
 
 
 def settings(args: argparse.Namespace) -> dict[str, Any]:
-    """What proposals depend on besides the pictures: the first line of the partial file."""
+    """What proposals depend on besides the images: the first line of the partial file."""
     weights = "torchvision's"
     if args.weights:
         weights = hashlib.sha256(args.weights.read_bytes()).hexdigest()[:16]

@@ -15,13 +15,12 @@ from pathlib import Path
 
 import torch
 
-import engine
 import Pretrain_vg
-import utils
-from cli import run_script
-from dataset.synthetic import write_dataset
-from models.albef.checkpoint import QUEUES, TWIN
-from models.common.checkpoint import read_checkpoint
+from groundwork import engine, utils
+from groundwork.dataset.synthetic import write_dataset
+from groundwork.jobs import run_script
+from groundwork.models.albef.checkpoint import QUEUES, TWIN
+from groundwork.models.common.checkpoint import read_checkpoint
 
 CONFIG = Path(__file__).parent.parent / "configs" / "quickstart_base.yaml"
 

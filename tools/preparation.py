@@ -20,9 +20,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-import utils
-from dataset.formats import tuples
-from dataset.record import Record
+from groundwork import utils
+from groundwork.dataset.formats import tuples
+from groundwork.dataset.record import Record
 
 # Part of every note: raise it when a tool writes other files from the same input.
 _VERSION = 1

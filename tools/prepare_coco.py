@@ -24,12 +24,12 @@ from typing import Any
 # As `python tools/prepare_coco.py` the root of the project is not on the import path.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from cli import run_script
-from dataset.formats import entries
-from dataset.record import Phrase, Record
-from dataset.text import clean_caption
-from tools import evaluation_images
-from tools.preparation import (
+from groundwork.dataset.formats import entries
+from groundwork.dataset.record import Phrase, Record
+from groundwork.dataset.text import clean_caption
+from groundwork.jobs import run_script
+from groundwork.tools import evaluation_images
+from groundwork.tools.preparation import (
     Outputs,
     counts_table,
     make_parser,

@@ -30,23 +30,23 @@ from typing import Any
 # As `python tools/prepare_flickr30k.py` the root of the project is not on the import path.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import utils
-from dataset.formats import entities, flickr30k, vg
-from dataset.formats.entities import (
+from groundwork import utils
+from groundwork.dataset.formats import entities, flickr30k, vg
+from groundwork.dataset.formats.entities import (
     Annotation,
     Caption,
     parse_annotation,
     parse_sentences,
 )
-from dataset.formats.flickr30k import boxes_entry, read_ids, sentence_entry
-from dataset.grounding import usable_boxes
-from dataset.images import picture_size
-from dataset.record import Phrase, Record
-from dataset.text import clean_caption
-from foreign_files import decode
-from geometry import scale_boxes
-from tools import tree_files
-from tools.preparation import (
+from groundwork.dataset.formats.flickr30k import boxes_entry, read_ids, sentence_entry
+from groundwork.dataset.image_text.dataset import usable_boxes
+from groundwork.dataset.images import image_size
+from groundwork.dataset.record import Phrase, Record
+from groundwork.dataset.text import clean_caption
+from groundwork.files.foreign import decode
+from groundwork.geometry import scale_boxes
+from groundwork.tools import tree_files
+from groundwork.tools.preparation import (
     Outputs,
     differences,
     make_parser,
@@ -113,12 +113,12 @@ def load_raw(raw: Path, ids: Sequence[str]) -> Raw:
 
 
 def fit_to_image(annotation: Annotation, path: Path, *, scale: bool) -> Annotation:
-    """The annotation for the picture at `path`, whose size may differ from the annotated one.
+    """The annotation for the image at `path`, whose size may differ from the annotated one.
 
     Raises:
         ValueError: it differs and `scale` is False.
     """
-    height, width = picture_size(path, "--images", shown=False)
+    height, width = image_size(path, "--images", shown=False)
     if (width, height) == (annotation.width, annotation.height):
         return annotation
     if not scale:
@@ -237,7 +237,7 @@ def _parse(arguments: Sequence[str] | None) -> Namespace:
     parser.add_argument(
         "--scale-to-images",
         action="store_true",
-        help="scale the boxes where a picture of --images has another size than annotated",
+        help="scale the boxes where an image of --images has another size than annotated",
     )
     args = parser.parse_args(arguments)
     if args.scale_to_images and args.images is None:

@@ -23,11 +23,11 @@ from pathlib import Path
 # As `python tools/prepare_grefcoco.py` the root of the project is not on the import path.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from cli import run_script
-from dataset.formats import finetune_grefcoco, grefcoco, instances_json, notes
-from dataset.formats.grouping import by_image
-from dataset.record import Record
-from tools.preparation import (
+from groundwork.dataset.formats import finetune_grefcoco, grefcoco, instances_json, notes
+from groundwork.dataset.formats.grouping import by_image
+from groundwork.dataset.record import Record
+from groundwork.jobs import run_script
+from groundwork.tools.preparation import (
     Outputs,
     counts_table,
     make_parser,

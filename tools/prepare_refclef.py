@@ -3,7 +3,7 @@
     python -m tools.prepare_refclef --raw data/refer --out data
 
 --raw holds refclef/refs(berkeley).p and refclef/instances.json (https://github.com/lichengunc/refer;
-the server it names is gone, mirrors carry refclef.zip; the pictures are the IAPR TC-12 benchmark's,
+the server it names is gone, mirrors carry refclef.zip; the images are the IAPR TC-12 benchmark's,
 saiapr_tc-12.zip). Written below --out:
   refclef/test.json                           test_file of the AMC/SelfEQ evaluation: val and test
   refclef/refclef_{train,val,test}_unique_fix_split.json   the split files never released
@@ -27,11 +27,11 @@ from pathlib import Path
 # As `python tools/prepare_refclef.py` the root of the project is not on the import path.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from cli import run_script
-from dataset.record import Record
-from tools import refer_lists
-from tools.preparation import Outputs, make_parser, need_files, print_next, stamp
-from tools.refer_lists import ReferSet
+from groundwork.dataset.record import Record
+from groundwork.jobs import run_script
+from groundwork.tools import refer_lists
+from groundwork.tools.preparation import Outputs, make_parser, need_files, print_next, stamp
+from groundwork.tools.refer_lists import ReferSet
 
 SET = ReferSet(
     folder="refclef",
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _numbered(record: Record) -> Record:
-    """The picture's file is named by its number, whatever the annotation calls it."""
+    """The image's file is named by its number, whatever the annotation calls it."""
     return replace(record, image=f"{record.record_id}.jpg")
 
 

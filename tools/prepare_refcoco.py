@@ -28,11 +28,11 @@ from pathlib import Path
 # As `python tools/prepare_refcoco.py` the root of the project is not on the import path.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from cli import run_script
-from dataset.record import Record
-from tools import refer_lists
-from tools.preparation import Outputs, make_parser, print_next, stamp
-from tools.refer_lists import ReferSet
+from groundwork.dataset.record import Record
+from groundwork.jobs import run_script
+from groundwork.tools import refer_lists
+from groundwork.tools.preparation import Outputs, make_parser, print_next, stamp
+from groundwork.tools.refer_lists import ReferSet
 
 TEST_SPLITS = ("val", "testA", "testB")
 SETS = (

@@ -27,14 +27,14 @@ from pathlib import Path
 # As `python tools/prepare_vg.py` the root of the project is not on the import path.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from cli import run_script
-from dataset.formats import entries, vg, visual_genome
-from dataset.grounding import usable_boxes
-from dataset.leakage import ImageSet
-from dataset.record import Record, RecordTable
-from dataset.text import clean_caption
-from tools import evaluation_images
-from tools.preparation import (
+from groundwork.dataset.formats import entries, vg, visual_genome
+from groundwork.dataset.image_text.dataset import usable_boxes
+from groundwork.dataset.leakage import ImageSet
+from groundwork.dataset.record import Record, RecordTable
+from groundwork.dataset.text import clean_caption
+from groundwork.jobs import run_script
+from groundwork.tools import evaluation_images
+from groundwork.tools.preparation import (
     Outputs,
     counts_table,
     make_parser,

@@ -14,13 +14,13 @@ import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import utils
-from configs.silent import without_effect
-from tools.published_reftr import default_folder
+from groundwork import utils
+from groundwork.settings.silent import without_effect
+from groundwork.tools.published_reftr import default_folder
 
 logger = logging.getLogger("groundwork")
 
-CONFIGS = Path(__file__).parent.parent / "configs" / "alvg"
+CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "alvg"
 _SETS = {
     "refcoco": "refcoco",
     "refcocoplus": "refcoco+",

@@ -19,13 +19,13 @@ from typing import NamedTuple
 
 import test
 import train
-import utils
-from cli import run_script
-from configs import ReferringConfig, load_config
-from models.common.checkpoint import read_checkpoint
-from tools.reftr_flags import add_flags, overrides_of
+from groundwork import utils
+from groundwork.jobs import run_script
+from groundwork.models.common.checkpoint import read_checkpoint
+from groundwork.settings import ReferringConfig, load_config
+from groundwork.tools.reftr_flags import add_flags, overrides_of
 
-CONFIGS = Path(__file__).parent.parent / "configs" / "reftr"
+CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "reftr"
 R101 = ("model.backbone.name=resnet101", "model.init.detr=${weights}/detr-r101-2c7b67e5.pth")
 R101_ALONE = R101[:1]
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from dataset.formats import entries, refer
-from dataset.record import Record
-from geometry import decode_mask
-from tools import tree_files
-from tools.preparation import Outputs, counts_table, progress
+from groundwork.dataset.formats import entries, refer
+from groundwork.dataset.record import Record
+from groundwork.geometry import decode_mask
+from groundwork.tools import tree_files
+from groundwork.tools.preparation import Outputs, counts_table, progress
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def list_entries(
     """A test_file of the AMC/SelfEQ releases: one entry per sentence, in REFER's order.
 
     Args:
-        folder: of the pictures, before their names ("": none).
+        folder: of the images, before their names ("": none).
         unique: an expression that the same object was given before is left out.
         with_split: the entries name their split.
     """

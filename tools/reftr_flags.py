@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from configs import ReferringConfig
-from configs.silent import without_effect
+from groundwork.settings import ReferringConfig
+from groundwork.settings.silent import without_effect
 
 logger = logging.getLogger("groundwork")
 
@@ -137,7 +137,7 @@ SWITCHES: dict[str, Effect] = {
     "aux_loss": Sets("model.aux_loss", "true"),
     "use_softmax_ce": _UNUSED,
     "remove_difficult": _UNUSED,
-    "cache_mode": Inert("pictures are read from the disk, with the same result"),
+    "cache_mode": Inert("images are read from the disk, with the same result"),
 }
 """Flags without a value."""
 

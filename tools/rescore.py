@@ -1,4 +1,4 @@
-"""Score saved predictions anew, of any system: every metric, without model and pictures.
+"""Score saved predictions anew, of any system: every metric, without model and images.
 
     python -m tools.rescore runs/referring --out results.json
 
@@ -11,9 +11,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from cli import run_script
-from report.pages import markdown
-from report.results import Row, rescore, update_rows
+from groundwork.jobs import run_script
+from groundwork.report.pages import markdown
+from groundwork.report.results import Row, rescore, update_rows
 
 
 def main(argv: Sequence[str] | None = None) -> list[Row]:

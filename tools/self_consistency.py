@@ -5,7 +5,7 @@
         --pairs seen=paraphrases_seen.json heldout=paraphrases_heldout.json
 
 Each file is a list of {image, phrase, paraphrase, box}; its name before "=" is the split it is
-reported as. The configuration says how pictures are read and how large the model is; its own
+reported as. The configuration says how images are read and how large the model is; its own
 annotation files are not used.
 """
 
@@ -19,24 +19,23 @@ from pathlib import Path
 
 from torch.utils.data import DataLoader
 
-import metrics
-import utils
-from cli import check_vocabulary, run_script
-from cli.evaluation import checkpoint_files, with_remarks
-from cli.folders import run_folder
-from cli.grounding import describe, max_words, predict, require_positions
-from configs import load_config
-from configs.benchmarks import BENCHMARKS
-from configs.schema import GroundingConfig
-from configs.trees import root_overrides
-from dataset.formats import paraphrases
-from dataset.grounding import EvalDataset
-from dataset.loader import make_eval_loader
-from dataset.text import load_tokenizer
-from dataset.transforms import EvalTransform
-from report.pages import markdown
-from report.predictions import Prediction, write_predictions
-from report.results import chance_rows, score_rows, update_rows
+from groundwork import metrics, utils
+from groundwork.benchmarks import BENCHMARKS
+from groundwork.dataset.formats import paraphrases
+from groundwork.dataset.image_text.dataset import EvalDataset
+from groundwork.dataset.image_text.transforms import EvalTransform
+from groundwork.dataset.loader import make_eval_loader
+from groundwork.dataset.text import load_tokenizer
+from groundwork.jobs import check_vocabulary, run_script
+from groundwork.jobs.evaluation import checkpoint_files, with_remarks
+from groundwork.jobs.folders import run_folder
+from groundwork.jobs.grounding import describe, max_words, predict, require_positions
+from groundwork.report.pages import markdown
+from groundwork.report.predictions import Prediction, write_predictions
+from groundwork.report.results import chance_rows, score_rows, update_rows
+from groundwork.settings import load_config
+from groundwork.settings.roots import root_overrides
+from groundwork.settings.schema import GroundingConfig
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -6,8 +6,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import test
-from cli import run_script
-from tools.published_alvg import test_arguments
+from groundwork.jobs import run_script
+from groundwork.tools.published_alvg import test_arguments
 
 if __name__ == "__main__":
     run_script(lambda: test.main(test_arguments(None)))

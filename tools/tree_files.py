@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dataset.formats import instances_json, simrec
-from dataset.formats.grouping import by_object
-from dataset.record import Record
-from tools.preparation import Outputs
+from groundwork.dataset.formats import instances_json, simrec
+from groundwork.dataset.formats.grouping import by_object
+from groundwork.dataset.record import Record
+from groundwork.tools.preparation import Outputs
 
 
 def write_objects(

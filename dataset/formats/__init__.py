@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
-from dataset.formats import coco, notes, vg
-from dataset.record import Record, RecordTable
+from groundwork.dataset.formats import coco, notes, vg
+from groundwork.dataset.record import Record, RecordTable
 
 Reader = Callable[[str], Iterable[Record]]
 

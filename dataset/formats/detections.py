@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-import utils
-from dataset.formats import entries
-from geometry import xywh_to_xyxy, xyxy_to_xywh
+from groundwork import utils
+from groundwork.dataset.formats import entries
+from groundwork.geometry import xywh_to_xyxy, xyxy_to_xywh
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:

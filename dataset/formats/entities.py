@@ -16,13 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
 
-import foreign_files
-import utils
-from dataset.formats import notes
-from dataset.formats.entries import plain
-from dataset.formats.flickr30k import sentence_number
-from dataset.record import Phrase, Record
-from geometry import Box
+from groundwork import utils
+from groundwork.dataset.formats import notes
+from groundwork.dataset.formats.entries import plain
+from groundwork.dataset.formats.flickr30k import sentence_number
+from groundwork.dataset.record import Phrase, Record
+from groundwork.files import foreign
+from groundwork.geometry import Box
 
 _ONE_PIXEL = "boxes whose corners share a column or a row are one pixel wide or high"
 # The chain of phrases that are not visible.
@@ -102,10 +102,10 @@ def parse_annotation(content: bytes, source: str) -> Annotation:
 
 def _with_extent(corners: Sequence[float], size: tuple[int, int], source: str) -> Box:
     """A box of inclusive corners: one whose corners share a column or a row is one pixel wide or
-    high there, within the picture. Others stay as they are.
+    high there, within the image. Others stay as they are.
 
     Args:
-        size: (width, height) of the picture.
+        size: (width, height) of the image.
 
     Raises:
         ValueError: exchanged corners.
@@ -179,7 +179,7 @@ def read_image(folder: str | os.PathLike[str], image_id: str) -> tuple[Annotatio
             raise FileNotFoundError(f"{path} does not exist; is {image_id} an image of Flickr30k?")
     return (
         parse_annotation(annotation.read_bytes(), os.fspath(annotation)),
-        parse_sentences(foreign_files.read_text(sentences), os.fspath(sentences)),
+        parse_sentences(foreign.read_text(sentences), os.fspath(sentences)),
     )
 
 

@@ -15,11 +15,11 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import ArrayLike
 
-import foreign_files
-import utils
-from dataset.formats import notes
-from dataset.record import Phrase
-from geometry import Box, xywh_to_xyxy
+from groundwork import utils
+from groundwork.dataset.formats import notes
+from groundwork.dataset.record import Phrase
+from groundwork.files import foreign
+from groundwork.geometry import Box, xywh_to_xyxy
 
 _DIGITS = re.compile(r"[+-]?\d+")
 _SPACE = re.compile(r"[ \t\n\r]*")
@@ -37,7 +37,7 @@ def load_json(path: str | os.PathLike[str], what: str = "annotation file") -> An
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{what} {path} does not exist; check its path in the config")
-    text = foreign_files.read_text(path, what)
+    text = foreign.read_text(path, what)
     try:
         return json.loads(text, object_pairs_hook=_object)
     except json.JSONDecodeError as error:
@@ -96,7 +96,7 @@ def _stream(path: str | os.PathLike[str]) -> Iterator[Any]:
     """The items of the JSON list in a file, one by one."""
     if not Path(path).is_file():
         load_json(path)
-    with foreign_files.open_text(path, "annotation file") as file:
+    with foreign.open_text(path, "annotation file") as file:
         text = _Text(file, os.fspath(path))
         if text.peek() != "[":
             content = load_json(path)
@@ -234,7 +234,7 @@ def _whole(value: Any) -> int | None:
 
 
 def size(entry: Mapping[str, Any], source: str) -> tuple[int | None, int | None]:
-    """(width, height) of an entry's picture in pixels; None where it does not state them.
+    """(width, height) of an entry's image in pixels; None where it does not state them.
 
     Raises:
         ValueError: no object, or a side that is no positive integer.

@@ -3,7 +3,7 @@
 {images: [{id, original_id, file_name, caption, height, width}],
  annotations: [{id, image_id, bbox: [x, y, w, h], category_id}]}
 
-An "image" is a picture with one sentence; `original_id` is COCO's id of the picture. Annotations
+An entry of "images" is an image with one sentence; `original_id` is COCO's id of it. Annotations
 belong to such a pair; without any, or with category_id -1 (its box is a dummy), the sentence
 matches nothing. `file_name` may be missing. https://github.com/henghuiding/gRefCOCO
 """
@@ -16,10 +16,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from dataset.formats import entries, pictures
-from dataset.formats.entries import number
-from dataset.record import Phrase, Record
-from geometry import xyxy_to_xywh
+from groundwork.dataset.formats import entries, image_names
+from groundwork.dataset.formats.entries import number
+from groundwork.dataset.record import Phrase, Record
+from groundwork.geometry import xyxy_to_xywh
 
 NAME = "finetune_grefcoco_{}.json"
 _NOTHING = -1
@@ -47,7 +47,7 @@ def read(path: str | os.PathLike[str], split: str | None = None) -> Iterator[Rec
     for index, (pair, image) in enumerate(pairs.items()):
         source = f"{os.fspath(path)} images[{index}]"
         image_id = number(image, "original_id", source)
-        name, identity = pictures.named("coco", image_id, source)
+        name, identity = image_names.named("coco", image_id, source)
         (text,) = entries.texts(entries.need(image, "caption", source), "caption", source)
         boxes = entries.corners(targets.pop(pair, []))
         phrase = Phrase(text, boxes=boxes, matches_nothing=not boxes)
@@ -97,7 +97,7 @@ def write(records: Iterable[Record], path: str | os.PathLike[str]) -> dict[str, 
     for record in records:
         here = record.source or record.image
         if not record.width or not record.height or not record.record_id.isdecimal():
-            raise ValueError(f"{here}: needs width, height and COCO's number of the picture")
+            raise ValueError(f"{here}: needs width, height and COCO's number of the image")
         for phrase in record.phrases:
             if phrase.matches_nothing == bool(phrase.boxes):
                 raise ValueError(f"{here}: {phrase.text!r} has boxes, or else matches nothing")

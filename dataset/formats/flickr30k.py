@@ -15,11 +15,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import foreign_files
-import utils
-from dataset.formats import entries
-from dataset.record import Phrase, Record
-from geometry import Box
+from groundwork import utils
+from groundwork.dataset.formats import entries
+from groundwork.dataset.record import Phrase, Record
+from groundwork.files import foreign
+from groundwork.geometry import Box
 
 
 def read_ids(path: str | os.PathLike[str]) -> list[str]:
@@ -31,7 +31,7 @@ def read_ids(path: str | os.PathLike[str]) -> list[str]:
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"split file {path} does not exist; see tools/prepare_flickr30k.py")
-    lines = foreign_files.read_text(path, "split file").split()
+    lines = foreign.read_text(path, "split file").split()
     ids = [line.removesuffix(".jpg") for line in lines]
     if len(set(ids)) < len(ids):
         (repeated, _), *_ = Counter(ids).most_common(1)

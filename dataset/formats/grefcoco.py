@@ -15,11 +15,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import utils
-from dataset.formats import entries, refer, refer_instances
-from dataset.formats.entries import number
-from dataset.formats.refer_instances import Instances, Target
-from dataset.record import Record
+from groundwork import utils
+from groundwork.dataset.formats import entries, refer, refer_instances
+from groundwork.dataset.formats.entries import number
+from groundwork.dataset.formats.refer_instances import Instances, Target
+from groundwork.dataset.record import Record
 
 _NOTHING = -1
 

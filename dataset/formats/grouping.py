@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from dataset.record import Phrase, Record
-from geometry import enclosing_box
+from groundwork.dataset.record import Phrase, Record
+from groundwork.geometry import enclosing_box
 
 
 def by_object(

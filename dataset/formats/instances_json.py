@@ -15,9 +15,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import compress
 from typing import Any
 
-from dataset.formats import entries, pictures
-from dataset.record import Phrase, Record
-from geometry import Box, xyxy_to_xywh
+from groundwork.dataset.formats import entries, image_names
+from groundwork.dataset.record import Phrase, Record
+from groundwork.geometry import Box, xyxy_to_xywh
 
 _NOTHING = -1
 
@@ -42,8 +42,8 @@ def read(
             rows, "expressions", f"{os.fspath(path)}[{split}]"
         ):
             image_id = entries.number(entry, "image_id", source)
-            kind = pictures.source_in(entry, data_source, source)
-            name, identity = pictures.named(kind, image_id, source)
+            kind = image_names.source_in(entry, data_source, source)
+            name, identity = image_names.named(kind, image_id, source)
             texts = entries.texts(entries.need(entry, "expressions", source), "expressions", source)
             form = _several if "annotations" in entry else _single
             yield Record(
@@ -113,7 +113,7 @@ def write(records: Iterable[Record], path: str | os.PathLike[str]) -> dict[str, 
     phrases differ in theirs; returns the number of entries per split.
 
     Raises:
-        ValueError: a record without a numeric record id, size or known picture.
+        ValueError: a record without a numeric record id, size or known image.
     """
     by_split: dict[str, list[dict[str, Any]]] = {}
     for record in records:
@@ -124,7 +124,7 @@ def write(records: Iterable[Record], path: str | os.PathLike[str]) -> dict[str, 
             "height": record.height,
             "width": record.width,
             "expressions": [phrase.text for phrase in record.phrases],
-            "data_source": pictures.source_of(record),
+            "data_source": image_names.source_of(record),
         }
         by_split.setdefault(record.split, []).append(entry | _targets(record))
     entries.save_json(path, by_split)

@@ -4,7 +4,7 @@
  "record_id": str, "phrase_id": str, "image_ids": [str], "sentence": str, "start": int,
  "objectness": float, "similarity": float, "margin": float, "agreement": float}
 
-Boxes are xyxy pixels of the original picture, inside it. The last four may be null: how much the
+Boxes are xyxy pixels of the original image, inside it. The last four may be null: how much the
 box looks like an object, how well it fits the expression, how much better than the second best, and
 the mean IoU with the boxes of the other expressions of the same object.
 """
@@ -18,18 +18,18 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import foreign_files
-import utils
-from dataset.formats import entries
-from dataset.record import Phrase, Record
-from geometry import Box
+from groundwork import utils
+from groundwork.dataset.formats import entries
+from groundwork.dataset.record import Phrase, Record
+from groundwork.files import foreign
+from groundwork.geometry import Box
 
 CONFIDENCE = ("objectness", "similarity", "margin", "agreement")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Label:
-    """As in the file; the fields of picture and expression are those of `Record` and `Phrase`."""
+    """As in the file; the fields of image and expression are those of `Record` and `Phrase`."""
 
     image: str
     width: int
@@ -104,7 +104,7 @@ def load(path: str | os.PathLike[str]) -> Iterator[tuple[str, Label]]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"pseudo-labels {path} do not exist; pseudo_label.py writes them")
-    with foreign_files.open_text(path, "pseudo-labels") as file:
+    with foreign.open_text(path, "pseudo-labels") as file:
         for number, line in enumerate(file, 1):
             source = f"{path}:{number}"
             try:
@@ -125,7 +125,7 @@ def _label(entry: Any, source: str) -> Label:
             raise ValueError(f"{source}: {key} must be a whole number, got {entry[key]!r}")
     (box,) = entries.boxes([entries.need(entry, "box", source)], "box", source)
     if not (0 <= box[0] < box[2] <= entry["width"] and 0 <= box[1] < box[3] <= entry["height"]):
-        raise ValueError(f"{source}: box {list(box)} is empty or not inside the picture")
+        raise ValueError(f"{source}: box {list(box)} is empty or not inside the image")
     ids = tuple(map(str, entry.get("image_ids", ())))
     return Label(**{**entry, "box": tuple(box), "image_ids": ids})
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import utils
+from groundwork import utils
 
 _logger = logging.getLogger("groundwork.readers")
 _NAMED = 5

@@ -9,8 +9,8 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from dataset.formats import entries
-from dataset.record import Phrase, Record
+from groundwork.dataset.formats import entries
+from groundwork.dataset.record import Phrase, Record
 
 PHRASE, PARAPHRASE = "phrase", "paraphrase"
 

@@ -16,7 +16,7 @@ from typing import IO, Any
 
 import torch
 
-import plain_values
+from groundwork.files import plain_values
 
 # What the unpickler raises on damaged bytes depends on the instruction that they happen to form.
 _DAMAGE = (

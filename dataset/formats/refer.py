@@ -19,12 +19,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import utils
-from dataset.formats import entries, notes, plain_pickle, refer_instances
-from dataset.formats.entries import number
-from dataset.formats.refer_agreement import Agreement
-from dataset.formats.refer_instances import Instances, Target, in_split
-from dataset.record import Phrase, Record
+from groundwork import utils
+from groundwork.dataset.formats import entries, notes, plain_pickle, refer_instances
+from groundwork.dataset.formats.entries import number
+from groundwork.dataset.formats.refer_agreement import Agreement
+from groundwork.dataset.formats.refer_instances import Instances, Target, in_split
+from groundwork.dataset.record import Phrase, Record
 
 # Who made the split that the papers report.
 SPLIT_BY = {"refcoco+": "unc", "refclef": "berkeley"}
@@ -164,7 +164,7 @@ def record_of(
 ) -> Record:
     """The record of a reference's image.
 
-    The picture's name is that of instances.json; a reference's own `file_name` ends in the number
+    The image's name is that of instances.json; a reference's own `file_name` ends in the number
     of the object.
     """
     image_id = number(ref, "image_id", source)

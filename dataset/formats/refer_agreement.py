@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
-from dataset.faults import OTHER_REFERENCE, Fault
+from groundwork.dataset.faults import OTHER_REFERENCE, Fault
 
 _NAMED = 3
 _LAST_NUMBER = re.compile(r"(\d+)\D*$")
@@ -22,7 +22,7 @@ class Agreement:
     """What was found while a list was read.
 
     entries: how many. missing: (place, ref_id) of those whose reference is not there. faults: place
-    -> of those whose reference is of another picture and has another text.
+    -> of those whose reference is of another image and has another text.
     """
 
     entries: int = 0
@@ -32,11 +32,11 @@ class Agreement:
     def compare(
         self, source: str, entry: tuple[str, str], reference: tuple[str, Iterable[str]], there: str
     ) -> None:
-        """Take note of an entry's picture and text, and of the picture and texts of its reference,
+        """Take note of an entry's image and text, and of the image and texts of its reference,
         which is at the place `there`."""
         (image, text), (other, texts) = entry, reference
         same_text = _words(text) in map(_words, texts)
-        if same_text or _picture(image) == _picture(other):
+        if same_text or _image(image) == _image(other):
             return
         message = (
             f"{source}: {text!r} is of {image}, but {there} is of {other} and says none of it; its"
@@ -58,12 +58,12 @@ class Agreement:
         found = self.entries - len(self.missing)
         return (
             f"{self.entries} entries, {found} ref_ids found, {found - len(self.faults)} of them of"
-            " the same picture or text"
+            " the same image or text"
         )
 
 
-def _picture(name: str) -> str | int:
-    """The number at the end of a picture's name, which is all that lists of one data set share."""
+def _image(name: str) -> str | int:
+    """The number at the end of an image's name, which is all that lists of one data set share."""
     number = _LAST_NUMBER.search(PurePath(name).stem)
     return int(number[1]) if number else name
 

@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import utils
-from dataset.formats import entries
-from dataset.formats.entries import number
-from dataset.record import Record
-from geometry import Box, decode_mask, xywh_to_xyxy, xyxy_to_xywh
+from groundwork import utils
+from groundwork.dataset.formats import entries
+from groundwork.dataset.formats.entries import number
+from groundwork.dataset.record import Record
+from groundwork.geometry import Box, decode_mask, xywh_to_xyxy, xyxy_to_xywh
 
 _COCO_NAME = re.compile(r"COCO_\w+?_0*(\d+)\.\w+")
 
@@ -160,7 +160,7 @@ class _Writer:
         if record.width is None or record.height is None:
             raise ValueError(
                 f"{record.source or record.image}: width and height are not known; instances.json"
-                " needs them, fill them in from the picture"
+                " needs them, fill them in from the image"
             )
         image_id = self._image_ids[record.image]
         self._images[image_id] = {

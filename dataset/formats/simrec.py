@@ -3,7 +3,7 @@
 {split: [{iid: int, bbox: [x, y, w, h], cat_id: int, refs: [str], mask_id: int}]},
     where cat_id and mask_id, which RefCLIP does not read, may be missing
 merged pre-training lists of SimREC: iid is a text, and each entry has data_source; Visual Genome's
-also has url, the last two parts of which are its picture
+also has url, the last two parts of which are its image
 
 A training entry has all sentences of an object, an entry of another split has one.
 """
@@ -16,12 +16,12 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from dataset.formats import entries, pictures
-from dataset.formats.entries import number
-from dataset.record import Phrase, Record
-from geometry import xyxy_to_xywh
+from groundwork.dataset.formats import entries, image_names
+from groundwork.dataset.formats.entries import number
+from groundwork.dataset.record import Phrase, Record
+from groundwork.geometry import xyxy_to_xywh
 
-# The collection that the `iid` of a file of this name counts: RefCLEF's pictures are SAIAPR's.
+# The collection that the `iid` of a file of this name counts: RefCLEF's images are SAIAPR's.
 _BY_NAME = {"refclef": "saiaprtc12", "flickr": "flickr"}
 
 
@@ -30,7 +30,7 @@ def read(path: str | os.PathLike[str], splits: Iterable[str] | None = None) -> I
 
     Phrase id is the mask_id (REFER's ref_id) or else the entry's place in the file, record id the
     iid. `category` holds cat_id as text.
-    Pictures are COCO's unless the entry's data_source or the file's name ("refclef", "flickr30k")
+    Images are COCO's unless the entry's data_source or the file's name ("refclef", "flickr30k")
     says otherwise.
 
     Raises:
@@ -49,9 +49,9 @@ def read(path: str | os.PathLike[str], splits: Iterable[str] | None = None) -> I
         rows = entries.need(by_split, split, os.fspath(path))
         for index, entry, source in entries.with_texts(rows, "refs", f"{os.fspath(path)}[{split}]"):
             iid = number(entry, "iid", source)
-            kind = pictures.source_in(entry, usual, source)
-            name, identity = pictures.named(kind, iid, source)
-            name = pictures.of_url(entry["url"], iid, source) if "url" in entry else name
+            kind = image_names.source_in(entry, usual, source)
+            name, identity = image_names.named(kind, iid, source)
+            name = image_names.of_url(entry["url"], iid, source) if "url" in entry else name
             phrases = _phrases(entry, first[split] + index, source)
             yield Record(
                 name, None, None, phrases, split, str(iid), source,
@@ -77,7 +77,7 @@ def write(
     Consecutive phrases of a training record with the same id are one entry.
 
     Args:
-        merged: write a merged pre-training list, whose pictures are of several collections.
+        merged: write a merged pre-training list, whose images are of several collections.
 
     Raises:
         ValueError: a phrase without exactly one box, an id that is no number, or ("merged") a
@@ -99,7 +99,7 @@ def write(
                 or entry["mask_id"] != int(phrase.phrase_id)
             ):
                 category = phrase.category
-                entry = _picture(record, merged) | {
+                entry = _image(record, merged) | {
                     "bbox": xyxy_to_xywh(phrase.boxes[0]).tolist(),
                     "cat_id": int(category) if category.isdecimal() else -1,
                     "refs": [],
@@ -111,9 +111,9 @@ def write(
     return {split: len(rows) for split, rows in by_split.items()}
 
 
-def _picture(record: Record, merged: bool) -> dict[str, Any]:
+def _image(record: Record, merged: bool) -> dict[str, Any]:
     if not merged:
         return {"iid": int(record.record_id)}
-    kind = pictures.source_of(record)
+    kind = image_names.source_of(record)
     url = {"url": record.image} if kind == "visual-genome" else {}
     return {"iid": record.record_id, "data_source": kind, **url}

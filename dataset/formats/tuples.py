@@ -30,11 +30,11 @@ from typing import Any
 import numpy as np
 import torch
 
-import utils
-from dataset.formats import entries, plain_pickle
-from dataset.record import Phrase, Record
-from foreign_files import forward_slashes
-from geometry import Box, enclosing_box, xywh_to_xyxy
+from groundwork import utils
+from groundwork.dataset.formats import entries, plain_pickle
+from groundwork.dataset.record import Phrase, Record
+from groundwork.files.foreign import forward_slashes
+from groundwork.geometry import Box, enclosing_box, xywh_to_xyxy
 
 
 @dataclass(frozen=True, slots=True)

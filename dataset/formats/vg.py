@@ -10,8 +10,8 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from dataset.formats import entries
-from dataset.record import Phrase, Record
+from groundwork.dataset.formats import entries
+from groundwork.dataset.record import Phrase, Record
 
 
 def read(path: str | os.PathLike[str]) -> Iterator[Record]:

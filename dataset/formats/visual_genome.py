@@ -13,9 +13,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from dataset.formats import entries, pictures
-from dataset.record import Phrase, Record
-from geometry import xyxy_to_xywh
+from groundwork.dataset.formats import entries, image_names
+from groundwork.dataset.record import Phrase, Record
+from groundwork.geometry import xyxy_to_xywh
 
 
 def read(folder: str | os.PathLike[str]) -> Iterator[Record]:
@@ -88,7 +88,7 @@ def _record(
     source: str,
 ) -> Record:
     here = f"{Path(folder, 'image_data.json')} image {image_id}"
-    name = pictures.of_url(entries.need(image, "url", here), image_id, here)
+    name = image_names.of_url(entries.need(image, "url", here), image_id, here)
     identities = [f"vg:{image_id}"]
     for kind in ("coco", "flickr"):
         if image.get(f"{kind}_id") is not None:
@@ -140,7 +140,7 @@ def write(
 def _image_row(record: Record) -> dict[str, Any]:
     here = record.source or record.image
     if not record.record_id.isdecimal() or record.image.count("/") != 1:
-        raise ValueError(f"{here}: a picture of Visual Genome is <folder>/<number>.jpg")
+        raise ValueError(f"{here}: an image of Visual Genome is <folder>/<number>.jpg")
     other = dict(identity.split(":", 1) for identity in record.image_ids)
     numbers = {
         f"{kind}_id": int(other[kind]) if kind in other else None for kind in ("coco", "flickr")

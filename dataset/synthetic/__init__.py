@@ -43,6 +43,6 @@ relative to it; `dataset.synthetic.trees` says how those of the further lists ar
     synonyms.json, paraphrases_{seen,heldout}.json, scenes.jsonl (the truth), summary.json
 """
 
-from dataset.synthetic.write import write_dataset
+from groundwork.dataset.synthetic.write import write_dataset
 
 __all__ = ["write_dataset"]

@@ -7,7 +7,7 @@ import argparse
 import time
 from collections.abc import Sequence
 
-from dataset.synthetic.write import write_dataset
+from groundwork.dataset.synthetic.write import write_dataset
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

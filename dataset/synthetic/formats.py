@@ -9,12 +9,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import utils
-from dataset.formats import entries, refer
-from dataset.record import Phrase, Record
-from dataset.synthetic.scenes import Thing, fill, run_lengths
-from dataset.synthetic.vocabulary import SHAPES
-from geometry import Box
+from groundwork import utils
+from groundwork.dataset.formats import entries, refer
+from groundwork.dataset.record import Phrase, Record
+from groundwork.dataset.synthetic.scenes import Thing, fill, run_lengths
+from groundwork.dataset.synthetic.vocabulary import SHAPES
+from groundwork.geometry import Box
 
 Entry = dict[str, Any]
 
@@ -42,7 +42,7 @@ def listed(
     box: Box | None,
     relation: tuple[str, tuple[str, ...]] = ("", ()),
 ) -> Record:
-    """An entry of a training list: texts that all describe the one xyxy box, or the whole picture.
+    """An entry of a training list: texts that all describe the one xyxy box, or the whole image.
 
     relation: words of the text, and what may stand in for them.
     """

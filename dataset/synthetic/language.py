@@ -11,14 +11,14 @@ from itertools import pairwise
 
 import numpy as np
 
-from dataset.synthetic.scenes import Scene, Thing
-from dataset.synthetic.vocabulary import COLOURS, POSITIONS, RELATIONS, SHAPES, SYNONYMS
+from groundwork.dataset.synthetic.scenes import Scene, Thing
+from groundwork.dataset.synthetic.vocabulary import COLOURS, POSITIONS, RELATIONS, SHAPES, SYNONYMS
 
 EXTREMES = {"left": "leftmost", "right": "rightmost", "top": "topmost", "bottom": "lowest"}
 ORDER = ("size", "texture", "colour", "shape")
 _DIRECTION = {"left": (-1, 0), "right": (1, 0), "top": (0, -1), "bottom": (0, 1)}
 _RELATION_SIDE = dict(zip(RELATIONS, POSITIONS, strict=True))
-_MARGIN = 0.08  # of the picture's extent: closer calls are left unsaid
+_MARGIN = 0.08  # of the image's extent: closer calls are left unsaid
 _CAPTION_DETAIL = {1: 0.85, 2: 0.6, 3: 0.3, 4: 0.2, 5: 0.2}  # rate of size and of texture words
 _MAX_WORDS = 22  # with [CLS] and [SEP] below the 25 tokens of the published configurations
 
@@ -56,7 +56,7 @@ def _having(things: tuple[Thing, ...], attributes: tuple[tuple[str, str], ...]) 
 
 
 def _along(scene: Scene, index: int, side: str) -> float:
-    """Signed distance of an object's centre from the picture's middle towards a side, in picture
+    """Signed distance of an object's centre from the image's middle towards a side, in image
     extents.
     """
     x, y = scene.things[index].centre

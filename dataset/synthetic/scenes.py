@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from dataset.synthetic.vocabulary import COLOURS, SHAPES, SIZES, TEXTURES
+from groundwork.dataset.synthetic.vocabulary import COLOURS, SHAPES, SIZES, TEXTURES
 
 DIAMETERS = {"small": (23.0, 27.0), "large": (34.0, 39.0)}
 MAX_OBJECTS = 5
@@ -43,7 +43,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture's geometry: `name` is the path below the image root, sizes in pixels."""
+    """An image's geometry: `name` is the path below the image root, sizes in pixels."""
 
     name: str
     split: str
@@ -133,9 +133,7 @@ def _place(
         x, y = (rng.uniform(radius + 1, extent - radius - 2) for extent in (width, height))
         reach = radius + 2
         near_centre = abs(x - width / 2) < reach and abs(y - height / 2) < reach
-        if (
-            near_centre and rng.random() < 0.6
-        ):  # or else the picture's centre would hit far too often
+        if near_centre and rng.random() < 0.6:  # or else the image's centre would hit far too often
             continue
         corners = (x - reach, y - reach, x + reach, y + reach)
         if any(_overlap(corners, thing.box) for thing in others):
@@ -201,7 +199,7 @@ def _texture(rng: np.random.Generator, texture: str, height: int, width: int) ->
 
 
 def draw(rng: np.random.Generator, scene: Scene) -> np.ndarray:
-    """The picture of a scene: uint8 RGB (height, width, 3)."""
+    """The image of a scene: uint8 RGB (height, width, 3)."""
     canvas = _background(rng, scene.height, scene.width)
     for thing in scene.things:
         x1, y1, x2, y2 = thing.box

@@ -1,7 +1,7 @@
 """The embedded data set in the formats of RefTR, SimREC, ALVG, gRefCOCO, Visual Genome and Flickr
 30k Entities, at the places that the published repositories print.
 
-Pictures have there the names that the lists expect: `images/train2014/COCO_train2014_*.jpg`,
+Images have there the names that the lists expect: `images/train2014/COCO_train2014_*.jpg`,
 `images/VG_100K/<id>.jpg`, `images/<id>.jpg`, `flickr30k/images/<id>.jpg`; they are links where the
 disk has them. RefCOCO+ and RefCLEF are read from REFER's files and written again, so that all lists
 say the same.
@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from dataset.formats import (
+from groundwork.dataset.formats import (
     entities,
     finetune_grefcoco,
     grefcoco,
@@ -29,12 +29,12 @@ from dataset.formats import (
     tuples,
     visual_genome,
 )
-from dataset.formats.grouping import by_image, by_object
-from dataset.record import Phrase, Record
-from dataset.synthetic.language import Expression, noun
-from dataset.synthetic.scenes import Scene
-from dataset.synthetic.vocabulary import SHAPES
-from geometry import decode_mask
+from groundwork.dataset.formats.grouping import by_image, by_object
+from groundwork.dataset.record import Phrase, Record
+from groundwork.dataset.synthetic.language import Expression, noun
+from groundwork.dataset.synthetic.scenes import Scene
+from groundwork.dataset.synthetic.vocabulary import SHAPES
+from groundwork.geometry import decode_mask
 
 CATEGORIES = {shape: number for number, shape in enumerate(SHAPES)}
 _COCO_NAME = "COCO_train2014_{:012d}.jpg"
@@ -59,7 +59,7 @@ class Trees:
         sentences: Iterable[Record],
         unusual: Iterable[Expression],
     ) -> None:
-        """Adds a scene, of which the picture is there.
+        """Adds a scene, of which the image is there.
 
         Args:
             regions: of a training list. sentences: as Flickr30k has them.
@@ -68,7 +68,7 @@ class Trees:
         images = self.folder / "images"
         names = [images / f"{image_id}.jpg", images / "train2014" / _COCO_NAME.format(image_id)]
         if scene.split == "train":
-            # The other splits' pictures are there.
+            # The other splits' images are there.
             names.append(self.folder / "flickr30k" / "images" / f"{image_id}.jpg")
             names.append(images / "VG_100K" / f"{image_id}.jpg")
             self._add_visual_genome(image_id, scene, regions)
@@ -125,7 +125,7 @@ class Trees:
     def _refer(
         self, name: str, split_by: str, collection: str, image: str
     ) -> dict[str, list[Record]]:
-        """The records of a data set of REFER by split, with the names of its pictures."""
+        """The records of a data set of REFER by split, with the names of its images."""
         splits: dict[str, list[Record]] = defaultdict(list)
         for record in refer.read(*refer.files(self.folder, name, split_by)):
             number = int(record.record_id)
@@ -238,10 +238,10 @@ def _phrase(scene: Scene, expression: Expression, masks: list[str], number: str)
     )
 
 
-def _link(picture: Path, path: Path) -> None:
+def _link(image: Path, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     try:
-        os.link(picture, path)
+        os.link(image, path)
     except OSError:
-        shutil.copyfile(picture, path)
+        shutil.copyfile(image, path)

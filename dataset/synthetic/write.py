@@ -9,14 +9,14 @@ from typing import Any
 import cv2
 import numpy as np
 
-from dataset.formats import coco, detections, entries, flickr30k, paraphrases, vg
-from dataset.record import Phrase, Record
-from dataset.synthetic import formats, language
-from dataset.synthetic.language import Expression
-from dataset.synthetic.scenes import Scene, draw, fill, make_scene, run_lengths
-from dataset.synthetic.trees import Trees
-from dataset.synthetic.vocabulary import SYNONYMS, synonym_table, wordpiece_vocabulary
-from geometry import xywh_to_xyxy
+from groundwork.dataset.formats import coco, detections, entries, flickr30k, paraphrases, vg
+from groundwork.dataset.record import Phrase, Record
+from groundwork.dataset.synthetic import formats, language
+from groundwork.dataset.synthetic.language import Expression
+from groundwork.dataset.synthetic.scenes import Scene, draw, fill, make_scene, run_lengths
+from groundwork.dataset.synthetic.trees import Trees
+from groundwork.dataset.synthetic.vocabulary import SYNONYMS, synonym_table, wordpiece_vocabulary
+from groundwork.geometry import xywh_to_xyxy
 
 SPLITS = {"train": 0.8, "val": 0.1, "test": 0.1}
 # probability of 1, 2, ... objects: training has easy scenes for a curriculum, the other splits test
@@ -61,10 +61,8 @@ class _Collector:
     def add(self, image_id: int, scene: Scene) -> None:
         """Draws one scene and says everything that is said about it."""
         rng = np.random.default_rng((self.seed, 1, image_id))
-        picture = draw(np.random.default_rng((self.seed, 2, image_id)), scene)
-        jpeg = cv2.imencode(".jpg", picture[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[
-            1
-        ].tobytes()
+        image = draw(np.random.default_rng((self.seed, 2, image_id)), scene)
+        jpeg = cv2.imencode(".jpg", image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
         _write_bytes(self.folder / "images" / scene.name, jpeg)
         spoken: list[Expression] = []
         if scene.split == "train":
@@ -283,8 +281,8 @@ def _proposals(rng: np.random.Generator, scene: Scene) -> list[list[float]]:
 
 
 def _chance(scene: Scene) -> list[tuple[float, float]]:
-    """For each object whether the picture's centre is strictly inside its box, and the share of the
-    picture it covers.
+    """For each object whether the image's centre is strictly inside its box, and the share of the
+    image it covers.
     """
     cx, cy = scene.width / 2, scene.height / 2
     rows = []
@@ -348,7 +346,7 @@ def write_dataset(
 
     Returns:
         The summary that is also written to `summary.json`: counts and the hit rates (in percent)
-        of the picture's centre and of a random point over the objects of the val and test scenes.
+        of the image's centre and of a random point over the objects of the val and test scenes.
 
     Raises:
         ValueError: for fewer than 20 scenes.

@@ -8,21 +8,26 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from configs.model import ModelConfig
-from configs.schema import GroundingConfig, ObjectivesConfig, PretrainConfig, StageConfig
-from geometry import Grounding
-from models.albef.bert import FusionBertForMaskedLM
-from models.albef.criterion import ObjectiveList
-from models.albef.explainer import Explainer
-from models.albef.model import ALBEF, MomentumALBEF
-from models.albef.objectives import (
+from groundwork.geometry import Grounding
+from groundwork.models.albef.bert import FusionBertForMaskedLM
+from groundwork.models.albef.config import ModelConfig
+from groundwork.models.albef.criterion import ObjectiveList
+from groundwork.models.albef.explainer import Explainer
+from groundwork.models.albef.model import ALBEF, MomentumALBEF
+from groundwork.models.albef.objectives import (
     AttentionMaskConsistency,
     ImageTextLosses,
     SelfConsistency,
     TokenMasker,
 )
-from models.albef.postprocess import heatmaps_to_groundings
-from models.albef.vision import sine_positions, vision_transformer
+from groundwork.models.albef.postprocess import heatmaps_to_groundings
+from groundwork.models.albef.vision import sine_positions, vision_transformer
+from groundwork.settings.schema import (
+    GroundingConfig,
+    ObjectivesConfig,
+    PretrainConfig,
+    StageConfig,
+)
 
 
 def build_model(config: ModelConfig, *, momentum: bool) -> ALBEF:

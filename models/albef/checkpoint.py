@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForMaskedLM
 
-from models.albef.model import ALBEF, MOMENTUM_PAIRS, MomentumALBEF
-from models.albef.vision import resize_position_embedding
-from models.common.checkpoint import (
+from groundwork.models.albef.model import ALBEF, MOMENTUM_PAIRS, MomentumALBEF
+from groundwork.models.albef.vision import resize_position_embedding
+from groundwork.models.common.checkpoint import (
     CheckpointError,
     LoadReport,
     first_line,
@@ -22,8 +22,8 @@ from models.common.checkpoint import (
 
 TWIN = tuple(f"{name}_m." for name in MOMENTUM_PAIRS)
 QUEUES = ("image_queue", "text_queue", "queue_ptr")
-# Which picture each entry of the queues is of, in ALBEF's retrieval and grounding files: there,
-# texts of one picture are all right.
+# Which image each entry of the queues is of, in ALBEF's retrieval and grounding files: there,
+# texts of one image are all right.
 FINE_TUNED = ("idx_queue",)
 # The masked-language head plays no part in an explanation; fine-tuned files may come without it.
 WORD_HEAD = ("text_encoder.cls.",)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from models.albef.objectives import ImageTextLosses
-from models.albef.passes import TrainingPasses
+from groundwork.models.albef.objectives import ImageTextLosses
+from groundwork.models.albef.passes import TrainingPasses
 
 
 class ObjectiveList(nn.Module):

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from models.albef.bert import KeysValues
-from models.albef.model import ALBEF
-from models.common.attention import AttentionRecorder
-from models.common.heatmap import explanation
+from groundwork.models.albef.bert import KeysValues
+from groundwork.models.albef.model import ALBEF
+from groundwork.models.common.attention import AttentionRecorder
+from groundwork.models.common.heatmap import explanation
 
 
 class Explainer(nn.Module):
@@ -93,7 +93,7 @@ class Explainer(nn.Module):
             (gradient,) = torch.autograd.grad(
                 scores[rows].sum(), recorder.probabilities, retain_graph=True
             )
-            # Row [CLS] of the self-attention, without its look at itself: the cells of the picture.
+            # Row [CLS] of the self-attention, without its look at itself: the cells of the image.
             support = (recorder.probabilities * gradient.relu())[owner[rows], :, 0, 1:]
             heatmaps[rows] = support.mean(dim=1).detach().float().unflatten(-1, model.grid)
         return {"heatmaps": heatmaps, "score": scores.detach().float()}

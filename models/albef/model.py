@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.albef.bert import FusionBertForMaskedLM
-from models.albef.passes import TrainingPasses
-from utils import all_gather
+from groundwork.models.albef.bert import FusionBertForMaskedLM
+from groundwork.models.albef.passes import TrainingPasses
+from groundwork.utils import all_gather
 
 MOMENTUM_PAIRS = ("visual_encoder", "text_encoder", "vision_proj", "text_proj")
 
@@ -150,7 +150,7 @@ class MomentumALBEF(ALBEF):
         """Begin a step: bound the temperature, move the twin, return the lazy passes of `batch`.
 
         Args:
-            batch: as `dataset.collate` builds it (`image`, `text_ids`, `text_mask`,
+            batch: as `dataset.image_text.collate` builds it (`image`, `text_ids`, `text_mask`,
                 `paraphrase_index`, `paraphrase_ids`, ...).
         """
         with torch.no_grad():

@@ -13,12 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.albef.bert import KeysValues
-from models.common.attention import AttentionRecorder, unfused
-from models.common.heatmap import explanation, min_max
+from groundwork.models.albef.bert import KeysValues
+from groundwork.models.common.attention import AttentionRecorder, unfused
+from groundwork.models.common.heatmap import explanation, min_max
 
 if TYPE_CHECKING:
-    from models.albef.model import MomentumALBEF
+    from groundwork.models.albef.model import MomentumALBEF
 
 
 class ImagePasses:

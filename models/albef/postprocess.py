@@ -1,4 +1,4 @@
-"""Heat maps -> points in the pixels of the original picture."""
+"""Heat maps -> points in the pixels of the original image."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from geometry import Grounding, heatmap_to_mask, mask_to_box
-from models.common.heatmap import enlarge, first_maximum
+from groundwork.geometry import Grounding, heatmap_to_mask, mask_to_box
+from groundwork.models.common.heatmap import enlarge, first_maximum
 
 
 def heatmaps_to_groundings(outputs: dict[str, Tensor], batch: dict) -> list[Grounding]:
-    """One `Grounding` per phrase: the first maximum of its heat map at the picture's own size, and
+    """One `Grounding` per phrase: the first maximum of its heat map at the image's own size, and
     the mask of its hottest part with the box around it, which are derived.
 
     Args:

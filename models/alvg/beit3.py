@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from timm.layers import DropPath
 from torch import Tensor, nn
 
-from models.alvg.stem import ConvolutionalStem
-from models.common.precision import at_least_single
+from groundwork.models.alvg.stem import ConvolutionalStem
+from groundwork.models.common.precision import at_least_single
 
 # Rows 0 and 1 of both position tables are never read: fairseq kept them for padding.
 FIRST_POSITION = 2

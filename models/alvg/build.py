@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from configs.alvg import AlvgInitConfig, AlvgModelConfig, Beit3Config
-from models.alvg.beit3 import BEiT3
-from models.alvg.checkpoint import initialise_encoder, load
-from models.alvg.criterion import ALVGCriterion
-from models.alvg.decoder import BoxDecoder
-from models.alvg.enhancement import ImageEnhancement
-from models.alvg.mask_head import MaskHead
-from models.alvg.model import ALVG, PAD, Head, Transformer
-from models.alvg.postprocess import Postprocess
-from models.alvg.queries import QueryGenerator
-from models.alvg.stem import ConvolutionalStem
-from models.common.checkpoint import LoadReport
+from groundwork.models.alvg.beit3 import BEiT3
+from groundwork.models.alvg.checkpoint import initialise_encoder, load
+from groundwork.models.alvg.config import AlvgInitConfig, AlvgModelConfig, Beit3Config
+from groundwork.models.alvg.criterion import ALVGCriterion
+from groundwork.models.alvg.decoder import BoxDecoder
+from groundwork.models.alvg.enhancement import ImageEnhancement
+from groundwork.models.alvg.mask_head import MaskHead
+from groundwork.models.alvg.model import ALVG, PAD, Head, Transformer
+from groundwork.models.alvg.postprocess import Postprocess
+from groundwork.models.alvg.queries import QueryGenerator
+from groundwork.models.alvg.stem import ConvolutionalStem
+from groundwork.models.common.checkpoint import LoadReport
 
 
 def build_encoder(config: Beit3Config) -> BEiT3:

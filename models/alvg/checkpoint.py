@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.alvg.beit3 import FIRST_POSITION, BEiT3
-from models.alvg.model import ALVG
-from models.common.checkpoint import (
+from groundwork.models.alvg.beit3 import FIRST_POSITION, BEiT3
+from groundwork.models.alvg.model import ALVG
+from groundwork.models.common.checkpoint import (
     CheckpointError,
     LoadReport,
     load_strictly,

@@ -1,6 +1,6 @@
 """ALVG's losses: the matched boxes, the mask, and the attention itself.
 
-Shapes: B samples, Q queries, L decoder layers, (S, S) the picture, (h, w) the grid of cells.
+Shapes: B samples, Q queries, L decoder layers, (S, S) the image, (h, w) the grid of cells.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.alvg.matching import Match, match
-from models.alvg.regions import coverage, outside_ratio, overlap, rasterise
-from models.common.distributed import mean_over_processes
-from models.common.losses import (
+from groundwork.models.alvg.matching import Match, match
+from groundwork.models.alvg.regions import coverage, outside_ratio, overlap, rasterise
+from groundwork.models.common.distributed import mean_over_processes
+from groundwork.models.common.losses import (
     dice_loss,
     enlarge_logits,
     focal_loss,
@@ -46,7 +46,7 @@ class ALVGCriterion(nn.Module):
             "sum", which is about L times smaller than the "mean" rule of several queries.
         mask_loss_per: divisor of the mask losses, "box" or "sample".
         double_sigmoid, truncated_masks, fixed_canvas: released behaviour, see
-            `configs.alvg.AlvgQuirksConfig`.
+            `models.alvg.config.AlvgQuirksConfig`.
     """
 
     def __init__(

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.common.precision import at_least_single
+from groundwork.models.common.precision import at_least_single
 
 SMALLEST_DEVIATION = 1e-6
 
@@ -15,7 +15,7 @@ class ImageEnhancement(nn.Module):
     """Scores every cell against the pooled text and multiplies its features by the score.
 
     Args:
-        learn_offset: one learned number is added to the standardised similarity, so that a picture
+        learn_offset: one learned number is added to the standardised similarity, so that an image
             without any target can score low everywhere (the release's `train_mean`).
     """
 

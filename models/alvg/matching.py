@@ -7,7 +7,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torchvision.ops import box_convert, generalized_box_iou
 
-from models.common.precision import at_least_single
+from groundwork.models.common.precision import at_least_single
 
 Match = tuple[Tensor, Tensor]
 """Queries (n,) and their targets (n,) of one sample, int64, queries ascending."""

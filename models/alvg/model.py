@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.alvg.beit3 import BEiT3
-from models.alvg.decoder import BoxDecoder
-from models.alvg.enhancement import ImageEnhancement
-from models.alvg.mask_head import MaskHead
-from models.alvg.positions import cell_positions, token_positions
-from models.alvg.queries import QueryGenerator, pool_text
-from models.common.precision import at_least_single
+from groundwork.models.alvg.beit3 import BEiT3
+from groundwork.models.alvg.decoder import BoxDecoder
+from groundwork.models.alvg.enhancement import ImageEnhancement
+from groundwork.models.alvg.mask_head import MaskHead
+from groundwork.models.alvg.positions import cell_positions, token_positions
+from groundwork.models.alvg.queries import QueryGenerator, pool_text
+from groundwork.models.common.precision import at_least_single
 
 PAD = 1
 
@@ -53,7 +53,7 @@ class Head(nn.Module):
     Args:
         encoder_width: of BEiT-3. width: D. queries: Q.
         mask_head: None for a model of boxes only.
-        pool_last_rows, integer_positions: released behaviour, see `configs.alvg.AlvgCompat`.
+        pool_last_rows, integer_positions: released behaviour, see `models.alvg.config.AlvgCompat`.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""ALVG's outputs -> boxes, masks and attention maps on the original pictures."""
+"""ALVG's outputs -> boxes, masks and attention maps on the original images."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from geometry import Grounding, area, box_to_point, clip_boxes, cxcywh01_to_xyxy
-from models.common.losses import enlarge_logits
+from groundwork.geometry import Grounding, area, box_to_point, clip_boxes, cxcywh01_to_xyxy
+from groundwork.models.common.losses import enlarge_logits
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Postprocess:
             outputs: of `ALVG.forward`. batch: `size` [(H, W)] original, `image` (B, 3, S, S),
                 `phrase` (B texts).
 
-        Boxes are clipped to the picture; such without area are never chosen while others are left.
+        Boxes are clipped to the image; such without area are never chosen while others are left.
         The heat map is the score of the enhancement, or the last layer's attention of the best
         query without it. The point is the centre of the best box, which is derived. Masks are
         probabilities enlarged to a size, then cut at one half: `resized_mask` at that of the

@@ -1,6 +1,6 @@
 """Where attention should lie: maps of the targets on the grid of cells, and the two losses on them.
 
-Shapes: n targets of a sample, (S, S) the picture, (h, w) the grid.
+Shapes: n targets of a sample, (S, S) the image, (h, w) the grid.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ def coverage(masks: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 def rasterise(boxes: Tensor, side: int, canvas: int) -> Tensor:
-    """Boxes (n, 4) cxcywh in [0, 1] of a picture of `side` pixels -> (n, canvas, canvas) float.
+    """Boxes (n, 4) cxcywh in [0, 1] of an image of `side` pixels -> (n, canvas, canvas) float.
 
     1 from the pixel of the left upper corner to that of the right lower one, both included. A
-    canvas of another size than the picture is not a scaled one: it is larger than the picture.
+    canvas of another size than the image is not a scaled one: it is larger than the image.
     """
     corners = box_convert(boxes.float(), "cxcywh", "xyxy") * side
     low = (corners[:, :2] + WHOLE_PIXEL).floor().clamp(min=0)

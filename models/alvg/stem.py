@@ -1,7 +1,7 @@
 """Convolutions in the place of BEiT-3's patch embedding, for small models without pretraining.
 
 Not published. One linear map of 32 x 32 pixels finds colours and shapes only after very many
-pictures; convolutions with batch norms find them on a few thousand.
+images; convolutions with batch norms find them on a few thousand.
 """
 
 from __future__ import annotations

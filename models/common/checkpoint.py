@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-import plain_values
-from models.common.file_kinds import foreign_content, kind_of
+from groundwork.files import plain_values
+from groundwork.models.common.file_kinds import foreign_content, kind_of
 
 # A key prefix that gives a system away, for the message when a file belongs to another one.
 SIGNATURES = {

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.common.distributed import BatchNorm2d
+from groundwork.models.common.distributed import BatchNorm2d
 
 
 class ConvBlock(nn.Module):

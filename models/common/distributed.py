@@ -13,8 +13,8 @@ import torch
 import torch.distributed
 from torch import Tensor, nn
 
-from models.common.precision import at_least_single
-from utils import rank, world_size
+from groundwork.models.common.precision import at_least_single
+from groundwork.utils import rank, world_size
 
 
 class _Sum(torch.autograd.Function):

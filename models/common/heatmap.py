@@ -1,6 +1,6 @@
-"""From a coarse heat map to a point of the picture.
+"""From a coarse heat map to a point of the image.
 
-Legend: n maps, h x w cells each, enlarged to a picture of H x W pixels.
+Legend: n maps, h x w cells each, enlarged to an image of H x W pixels.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from torch.nn import functional
 
 
 def enlarge(heatmaps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Enlarge heat maps to the size of their picture, as the released evaluations do.
+    """Enlarge heat maps to the size of their image, as the released evaluations do.
 
     Args:
         heatmaps: (n, h, w) floating point maps; h and w need not be equal.
-        size: (height, width) of the picture in pixels.
+        size: (height, width) of the image in pixels.
 
     Returns:
         (n, height, width) maps, bicubic with align_corners=False. Bicubic weights overshoot, so

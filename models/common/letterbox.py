@@ -1,17 +1,17 @@
-"""A picture in the middle of a square, as RefCLIP and SimREC see it: where its boxes lie."""
+"""An image in the middle of a square, as RefCLIP and SimREC see it: where its boxes lie."""
 
 from __future__ import annotations
 
 import numpy as np
 
 
-def to_picture(
+def to_image(
     boxes: np.ndarray, size: tuple[int, int], resized: tuple[int, int], offset: tuple[int, int]
 ) -> np.ndarray:
-    """Boxes on the letterboxed square -> in the original picture; both axes by their own factor.
+    """Boxes on the letterboxed square -> in the original image; both axes by their own factor.
 
     Args:
-        boxes: (..., 4) xyxy. size: (H, W) of the picture. resized: (h, w) it has on the square.
+        boxes: (..., 4) xyxy. size: (H, W) of the image. resized: (h, w) it has on the square.
         offset: (x, y) of its upper left corner there.
     """
     corner = np.array([*offset, *offset], dtype=np.float64)

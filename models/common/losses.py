@@ -17,7 +17,7 @@ def giou_loss_of_pairs(predicted: Tensor, target: Tensor, *, epsilon: float = 0.
 
     Args:
         epsilon: added to both denominators. It is not small beside a small box: 1e-7 adds 4e-4 to
-            the loss of one whose sides are a 64th of the picture's. Without it, the loss of two
+            the loss of one whose sides are a 64th of the image's. Without it, the loss of two
             boxes that both have no area is not a number.
     """
     first, second = (box_convert(boxes, "cxcywh", "xyxy") for boxes in (predicted, target))

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from models.common.checkpoint import CheckpointError
-from models.common.precision import at_least_single
+from groundwork.models.common.checkpoint import CheckpointError
+from groundwork.models.common.precision import at_least_single
 
 # Scores of padded words; not infinite, so that a text without any word attends to all evenly. Half
 # precision cannot hold it.

@@ -8,19 +8,23 @@ from torch import Tensor, nn
 from torchvision.models import detection as torchvision_detection
 from torchvision.models import get_model, list_models
 
-from configs.refclip import RefclipDetectorConfig, RefclipInitConfig, RefclipModelConfig
-from geometry import Grounding
-from models.common.checkpoint import LoadReport
-from models.common.darknet import MultiScaleFusion
-from models.common.distributed import synchronise_batch_norms
-from models.common.word_language import WordLanguageEncoder, load_word_vectors
-from models.refclip.cache import DetectionCache
-from models.refclip.checkpoint import initialise_detector, load
-from models.refclip.criterion import RefCLIPCriterion
-from models.refclip.detector import TorchvisionDetector
-from models.refclip.model import RefCLIP
-from models.refclip.postprocess import outputs_to_groundings
-from models.refclip.yolov3 import YoloV3
+from groundwork.geometry import Grounding
+from groundwork.models.common.checkpoint import LoadReport
+from groundwork.models.common.darknet import MultiScaleFusion
+from groundwork.models.common.distributed import synchronise_batch_norms
+from groundwork.models.common.word_language import WordLanguageEncoder, load_word_vectors
+from groundwork.models.refclip.cache import DetectionCache
+from groundwork.models.refclip.checkpoint import initialise_detector, load
+from groundwork.models.refclip.config import (
+    RefclipDetectorConfig,
+    RefclipInitConfig,
+    RefclipModelConfig,
+)
+from groundwork.models.refclip.criterion import RefCLIPCriterion
+from groundwork.models.refclip.detector import TorchvisionDetector
+from groundwork.models.refclip.model import RefCLIP
+from groundwork.models.refclip.postprocess import outputs_to_groundings
+from groundwork.models.refclip.yolov3 import YoloV3
 
 Postprocess = Callable[[dict[str, Tensor], dict], list[Grounding]]
 

@@ -1,4 +1,4 @@
-"""What a frozen detector sees in a picture, computed once and kept on disk."""
+"""What a frozen detector sees in an image, computed once and kept on disk."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-import utils
-from models.refclip.detector import Detection
+from groundwork import utils
+from groundwork.models.refclip.detector import Detection
 
 
 class DetectionCache:
-    """Remembers detections by the pixels of the picture and the weights of the detector.
+    """Remembers detections by the pixels of the image and the weights of the detector.
 
-    So neither another size, another picture under an old name nor another detector finds old
+    So neither another size, another image under an old name nor another detector finds old
     values. When the folder has its size, nothing more is added: a training goes through all
-    pictures in turn, so that making room would only throw out what is needed next.
+    images in turn, so that making room would only throw out what is needed next.
 
     Args:
-        folder: receives a file per picture; may be shared by runs and processes.
+        folder: receives a file per image; may be shared by runs and processes.
         gigabytes: the folder's size, at most; of 10^9 bytes.
         half: keep half precision, in half the space; the detections are then rounded.
     """
@@ -38,7 +38,7 @@ class DetectionCache:
         """Image (B, 3, S, S) -> what the detector, in evaluation mode, sees in it."""
         weights = self._weights_of(detector) + precision_of(image.device.type)
         files = [self._file(one, weights) for one in image.cpu().numpy()]
-        # A picture comes once for each of its expressions: the first of them is computed.
+        # An image comes once for each of its expressions: the first of them is computed.
         missing = {file: files.index(file) for file in dict.fromkeys(files) if not file.is_file()}
         self.hits, self.misses = self.hits + len(files) - len(missing), self.misses + len(missing)
         found: dict[Path, list[Tensor]] = {}

@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor
 from torchvision.models import get_model_weights
 
-from models.common.checkpoint import (
+from groundwork.models.common.checkpoint import (
     CheckpointError,
     LoadReport,
     first_line,
@@ -16,14 +16,14 @@ from models.common.checkpoint import (
     read_published,
     with_counters,
 )
-from models.common.word_language import check_vocabulary
-from models.refclip.model import RefCLIP
-from models.refclip.yolov3 import YoloV3
+from groundwork.models.common.word_language import check_vocabulary
+from groundwork.models.refclip.model import RefCLIP
+from groundwork.models.refclip.yolov3 import YoloV3
 
 DETECTOR = "visual_encoder."
 LEAKAGE = (
-    "It was trained on COCO, whose training pictures include many of the RefCOCO, RefCOCO+ and "
-    "RefCOCOg validation and test pictures: the results are not those of a network that never saw "
+    "It was trained on COCO, whose training images include many of the RefCOCO, RefCOCO+ and "
+    "RefCOCOg validation and test images: the results are not those of a network that never saw "
     "them."
 )
 

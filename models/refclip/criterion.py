@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.common.distributed import gather_with_gradient
-from models.common.precision import at_least_single
-from utils import rank
+from groundwork.models.common.distributed import gather_with_gradient
+from groundwork.models.common.precision import at_least_single
+from groundwork.utils import rank
 
 
 def anchor_logits(similarity: Tensor, own: Tensor) -> Tensor:

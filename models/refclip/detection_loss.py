@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import box_convert, box_iou, generalized_box_iou_loss, nms
 
-from models.refclip.yolov3 import BOXES, HEADS, GuidedHead, YoloV3
+from groundwork.models.refclip.yolov3 import BOXES, HEADS, GuidedHead, YoloV3
 
 # A box that overlaps an object so much is no mistake, though another one is responsible for it.
 NO_MISTAKE = 0.6

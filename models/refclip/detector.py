@@ -47,7 +47,7 @@ class TorchvisionDetector(nn.Module):
 
     Args:
         name: its name in torchvision.
-        network: gives, in evaluation mode, a list of {boxes, scores} for a list of pictures in
+        network: gives, in evaluation mode, a list of {boxes, scores} for a list of images in
             [0, 1], and has `backbone` and `transform`.
 
     Raises:
@@ -67,7 +67,7 @@ class TorchvisionDetector(nn.Module):
         """Image (B, 3, S, S), S a multiple of 32."""
         side, seen = image.shape[-1], []
         hook = self.network.backbone.register_forward_hook(lambda *call: seen.append(call[2]))
-        # The pictures have their size already, and the network's own normalisation is its own.
+        # The images have their size already, and the network's own normalisation is its own.
         self.network.transform.fixed_size = (side, side)
         mean, deviation = (
             image.new_tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD)

@@ -11,11 +11,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from models.common.darknet import MultiScaleFusion
-from models.common.precision import at_least_single
-from models.common.word_language import WordLanguageEncoder
-from models.refclip.cache import DetectionCache
-from models.refclip.detector import Detection, Detector
+from groundwork.models.common.darknet import MultiScaleFusion
+from groundwork.models.common.precision import at_least_single
+from groundwork.models.common.word_language import WordLanguageEncoder
+from groundwork.models.refclip.cache import DetectionCache
+from groundwork.models.refclip.detector import Detection, Detector
 
 
 class RefCLIP(nn.Module):

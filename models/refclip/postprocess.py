@@ -1,4 +1,4 @@
-"""RefCLIP's outputs -> boxes in the pixels of the original pictures."""
+"""RefCLIP's outputs -> boxes in the pixels of the original images."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_convert
 
-from geometry import Grounding, box_to_point
-from models.common.letterbox import to_picture
-from models.refclip.model import gather_cells
+from groundwork.geometry import Grounding, box_to_point
+from groundwork.models.common.letterbox import to_image
+from groundwork.models.refclip.model import gather_cells
 
 
 def choose(outputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -29,7 +29,7 @@ def margins(outputs: dict[str, Tensor]) -> Tensor:
 
 
 def outputs_to_groundings(outputs: dict[str, Tensor], batch: dict) -> list[Grounding]:
-    """One `Grounding` per sentence, its box not clipped to the picture.
+    """One `Grounding` per sentence, its box not clipped to the image.
 
     The score is the objectness of the box. `candidates` are the boxes of all selected cells, those
     of the chosen cell, and the box that looks most like an object, whatever the sentence says.
@@ -38,7 +38,7 @@ def outputs_to_groundings(outputs: dict[str, Tensor], batch: dict) -> list[Groun
 
     Args:
         outputs: of the model.
-        batch: `phrase`, and `size`, `resized`, `offset` of every picture.
+        batch: `phrase`, and `size`, `resized`, `offset` of every image.
     """
     cell, which = choose(outputs)
     corners = box_convert(outputs["cell_boxes"][..., :4].cpu().double(), "cxcywh", "xyxy").numpy()
@@ -49,7 +49,7 @@ def outputs_to_groundings(outputs: dict[str, Tensor], batch: dict) -> list[Groun
     for row, size in enumerate(batch["size"]):
         place = (tuple(map(int, size)), batch["resized"][row], batch["offset"][row])
         chosen, number = int(cell[row]), int(which[row])
-        boxes = to_picture(corners[row], *place)
+        boxes = to_image(corners[row], *place)
         box, score = boxes[chosen, number], float(objectness[row, chosen, number])
         groundings.append(
             Grounding(
@@ -64,7 +64,7 @@ def outputs_to_groundings(outputs: dict[str, Tensor], batch: dict) -> list[Groun
                 candidates={
                     "best of the selected cells": boxes.reshape(-1, 4),
                     "best of the chosen cell": boxes[chosen],
-                    "likeliest object": to_picture(likeliest[row], *place)[None],
+                    "likeliest object": to_image(likeliest[row], *place)[None],
                 },
                 confidence={"similarity": similarity[row], "objectness": score}
                 | ({"margin": margin[row]} if len(boxes) > 1 else {}),

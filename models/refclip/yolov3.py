@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import deform_conv2d
 
-from models.common.darknet import Bottlenecks, ConvBlock, PyramidPooling
-from models.common.precision import at_least_single
-from models.refclip.detector import Detection
+from groundwork.models.common.darknet import Bottlenecks, ConvBlock, PyramidPooling
+from groundwork.models.common.precision import at_least_single
+from groundwork.models.refclip.detector import Detection
 
 BOXES = 4
 # Width and height in pixels of the first three boxes by stride. The published (121, 240), not

@@ -14,21 +14,21 @@ from transformers import (
     RobertaModel,
 )
 
-from configs.reftr import ReftrInitConfig, ReftrModelConfig, ReftrTextConfig
-from geometry import Grounding
-from models.common.checkpoint import LoadReport
-from models.reftr.backbone import Backbone, ResNetBody
-from models.reftr.checkpoint import (
+from groundwork.geometry import Grounding
+from groundwork.models.common.checkpoint import LoadReport
+from groundwork.models.reftr.backbone import Backbone, ResNetBody
+from groundwork.models.reftr.checkpoint import (
     initialise_backbone,
     initialise_from_detection,
     initialise_from_detr,
     initialise_text,
 )
-from models.reftr.criterion import RefTRCriterion
-from models.reftr.model import RefTR
-from models.reftr.postprocess import outputs_to_groundings
-from models.reftr.segmentation import RefTRSegmentation
-from models.reftr.transformer import VisionLanguageTransformer
+from groundwork.models.reftr.config import ReftrInitConfig, ReftrModelConfig, ReftrTextConfig
+from groundwork.models.reftr.criterion import RefTRCriterion
+from groundwork.models.reftr.model import RefTR
+from groundwork.models.reftr.postprocess import outputs_to_groundings
+from groundwork.models.reftr.segmentation import RefTRSegmentation
+from groundwork.models.reftr.transformer import VisionLanguageTransformer
 
 Postprocess = Callable[[dict[str, Tensor], dict], list[Grounding]]
 

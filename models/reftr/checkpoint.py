@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchvision.models import get_model_weights
 from transformers import AutoModel
 
-from models.common.checkpoint import (
+from groundwork.models.common.checkpoint import (
     CheckpointError,
     LoadReport,
     first_line,
@@ -17,7 +17,7 @@ from models.common.checkpoint import (
     read_checkpoint,
     read_published,
 )
-from models.reftr.model import RefTR
+from groundwork.models.reftr.model import RefTR
 
 OF_MASKS = ("bbox_attention.", "mask_head.", "cem_block.")
 # Counters of a profiler that the release attached to its modules.
@@ -25,8 +25,8 @@ PROFILER = ("total_params", "total_ops")
 # 0, 1, 2, ... and zeros, which some versions of transformers write out.
 IMPLIED = ("embeddings.position_ids", "embeddings.token_type_ids")
 LEAKAGE = (
-    "Its DETR part was trained on COCO, whose training pictures include many of the RefCOCO, "
-    "RefCOCO+ and RefCOCOg validation and test pictures: the results are not those of a network "
+    "Its DETR part was trained on COCO, whose training images include many of the RefCOCO, "
+    "RefCOCO+ and RefCOCOg validation and test images: the results are not those of a network "
     "that never saw them."
 )
 

@@ -6,15 +6,15 @@ import torch
 import torch.distributed
 from torch import Tensor, nn
 
-from models.common.losses import (
+from groundwork.models.common.losses import (
     dice_loss,
     enlarge_logits,
     focal_loss,
     giou_loss_of_pairs,
     l1_of_pairs,
 )
-from models.common.precision import at_least_single
-from utils import world_size
+from groundwork.models.common.precision import at_least_single
+from groundwork.utils import world_size
 
 # Added to the attention inside, so that attention that misses its box has a gradient, too.
 INSIDE = 1e-3
@@ -24,7 +24,7 @@ def cells_of_boxes(boxes: Tensor, padding: Tensor) -> Tensor:
     """Which cells have their centre in a box, or are the one with the box's centre.
 
     Args:
-        boxes: (n, 4) cxcywh in [0, 1] of the picture without its padding.
+        boxes: (n, 4) cxcywh in [0, 1] of the image without its padding.
         padding: (n, h, w) bool, True = padding.
 
     Returns:

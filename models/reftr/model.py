@@ -12,15 +12,15 @@ import torch
 from torch import Tensor, nn
 from transformers import BertModel, RobertaModel
 
-from models.common.precision import at_least_single
-from models.reftr.backbone import Backbone, FeatureMap, SinePosition
-from models.reftr.transformer import (
+from groundwork.models.common.precision import at_least_single
+from groundwork.models.reftr.backbone import Backbone, FeatureMap, SinePosition
+from groundwork.models.reftr.transformer import (
     Memory,
     QueryEncoder,
     VisionLanguageTransformer,
     mapping_block,
 )
-from models.reftr.transformer.query_encoder import context_of_sentence, context_of_spans
+from groundwork.models.reftr.transformer.query_encoder import context_of_sentence, context_of_spans
 
 
 class BoxHead(nn.Module):

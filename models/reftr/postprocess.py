@@ -1,4 +1,4 @@
-"""RefTR's outputs -> boxes and masks in the pixels of the original pictures."""
+"""RefTR's outputs -> boxes and masks in the pixels of the original images."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from geometry import Grounding, box_to_point, cxcywh01_to_xyxy
-from models.common.losses import enlarge_logits
+from groundwork.geometry import Grounding, box_to_point, cxcywh01_to_xyxy
+from groundwork.models.common.losses import enlarge_logits
 
 
 def outputs_to_groundings(outputs: dict[str, Tensor], batch: dict) -> list[Grounding]:
     """One `Grounding` per real phrase: its box and, where the model has masks, its mask.
 
     RefTR gives exactly one box per phrase and no confidence: the score is always 1. Boxes are not
-    clipped to the picture. The point is the box's centre, which is derived.
+    clipped to the image. The point is the box's centre, which is derived.
 
     Args:
         outputs: `pred_boxes` (B, P, 4), `phrase_mask` (B, P), maybe `pred_masks` (B, h1, w1).

@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import BertModel, RobertaModel
 
-from models.common.precision import at_least_single
-from models.reftr.backbone import Backbone
-from models.reftr.model import RefTR
-from models.reftr.transformer import VisionLanguageTransformer
+from groundwork.models.common.precision import at_least_single
+from groundwork.models.reftr.backbone import Backbone
+from groundwork.models.reftr.model import RefTR
+from groundwork.models.reftr.transformer import VisionLanguageTransformer
 
 
 class BoxAttention(nn.Module):

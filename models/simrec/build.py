@@ -6,19 +6,19 @@ from collections.abc import Callable, Sized
 
 from torch import Tensor, nn
 
-from configs.simrec import SimrecInitConfig, SimrecModelConfig
-from geometry import Grounding
-from models.common.checkpoint import LoadReport
-from models.common.darknet import MultiScaleFusion
-from models.common.distributed import synchronise_batch_norms
-from models.common.word_language import WordLanguageEncoder, load_word_vectors
-from models.simrec.backbone import CSPDarkNet
-from models.simrec.checkpoint import initialise_backbone, load
-from models.simrec.criterion import SimRECCriterion
-from models.simrec.fusion import CollectDiffuseAttention
-from models.simrec.head import BoxHead
-from models.simrec.model import SimREC
-from models.simrec.postprocess import outputs_to_groundings
+from groundwork.geometry import Grounding
+from groundwork.models.common.checkpoint import LoadReport
+from groundwork.models.common.darknet import MultiScaleFusion
+from groundwork.models.common.distributed import synchronise_batch_norms
+from groundwork.models.common.word_language import WordLanguageEncoder, load_word_vectors
+from groundwork.models.simrec.backbone import CSPDarkNet
+from groundwork.models.simrec.checkpoint import initialise_backbone, load
+from groundwork.models.simrec.config import SimrecInitConfig, SimrecModelConfig
+from groundwork.models.simrec.criterion import SimRECCriterion
+from groundwork.models.simrec.fusion import CollectDiffuseAttention
+from groundwork.models.simrec.head import BoxHead
+from groundwork.models.simrec.model import SimREC
+from groundwork.models.simrec.postprocess import outputs_to_groundings
 
 Postprocess = Callable[[dict[str, Tensor], dict], list[Grounding]]
 # Score of padded words in the pooling; RefCLIP's is -1e9.

@@ -7,20 +7,20 @@ from pathlib import Path
 
 from torch import Tensor
 
-from models.common.checkpoint import (
+from groundwork.models.common.checkpoint import (
     LoadReport,
     load_strictly,
     read_checkpoint,
     read_published,
     with_counters,
 )
-from models.common.word_language import check_vocabulary
-from models.simrec.model import SimREC
+from groundwork.models.common.word_language import check_vocabulary
+from groundwork.models.simrec.model import SimREC
 
 BACKBONE = "visual_encoder."
 LEAKAGE = (
     "If it was trained on all of COCO, as the official YOLOv5 was, it has seen many of the "
-    "RefCOCO, RefCOCO+ and RefCOCOg validation and test pictures; the published one has not."
+    "RefCOCO, RefCOCO+ and RefCOCOg validation and test images; the published one has not."
 )
 
 

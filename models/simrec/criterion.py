@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import box_convert
 
-from models.common.distributed import sum_over_processes
-from models.simrec.head import STRIDE, corners
-from utils import world_size
+from groundwork.models.common.distributed import sum_over_processes
+from groundwork.models.simrec.head import STRIDE, corners
+from groundwork.utils import world_size
 
 REACH = 2.5  # strides around the centre of a box within which cells are candidates
 CANDIDATES = 10  # whose overlaps are added up to the number of cells that shall find the box
@@ -90,8 +90,8 @@ class SimRECCriterion(nn.Module):
 
         Args:
             outputs: of the model.
-            batch: `target_boxes`, B tensors (1, 4), cxcywh in [0, 1] of the picture; (0, 4): no
-                object. `resized` and `offset`, where the picture lies on `image`.
+            batch: `target_boxes`, B tensors (1, 4), cxcywh in [0, 1] of the image; (0, 4): no
+                object. `resized` and `offset`, where the image lies on `image`.
         """
         shares = canvas_shares(batch)
         if self.clip_targets:
@@ -122,7 +122,7 @@ class SimRECCriterion(nn.Module):
 
 
 def canvas_shares(batch: dict) -> list[Tensor]:
-    """The targets as shares of the whole input, not of the picture that lies on it.
+    """The targets as shares of the whole input, not of the image that lies on it.
 
     Args:
         batch: as for the criterion.

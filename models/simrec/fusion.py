@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.common.distributed import BatchNorm2d
+from groundwork.models.common.distributed import BatchNorm2d
 
 SLOPE = 0.1
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from models.common.precision import at_least_single
-from models.simrec.backbone import ConvSiLU
+from groundwork.models.common.precision import at_least_single
+from groundwork.models.simrec.backbone import ConvSiLU
 
 STRIDE = 32
 

@@ -1,4 +1,4 @@
-"""SimREC (Luo et al., 2022): a compact network from a picture and a sentence to one box.
+"""SimREC (Luo et al., 2022): a compact network from an image and a sentence to one box.
 
 Shapes: B images of side S with one sentence of L words each; D width; h x w cells, one per 32
 pixels.
@@ -12,12 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import utils
-from models.common.darknet import MultiScaleFusion
-from models.common.word_language import WordLanguageEncoder
-from models.simrec.backbone import CSPDarkNet
-from models.simrec.fusion import CollectDiffuseAttention, SentenceProduct
-from models.simrec.head import BoxHead
+from groundwork import utils
+from groundwork.models.common.darknet import MultiScaleFusion
+from groundwork.models.common.word_language import WordLanguageEncoder
+from groundwork.models.simrec.backbone import CSPDarkNet
+from groundwork.models.simrec.fusion import CollectDiffuseAttention, SentenceProduct
+from groundwork.models.simrec.head import BoxHead
 
 
 class SimREC(nn.Module):

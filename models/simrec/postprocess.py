@@ -1,4 +1,4 @@
-"""SimREC's outputs -> boxes in the pixels of the original pictures."""
+"""SimREC's outputs -> boxes in the pixels of the original images."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_convert
 
-from geometry import Grounding, box_to_point
-from models.common.letterbox import to_picture
+from groundwork.geometry import Grounding, box_to_point
+from groundwork.models.common.letterbox import to_image
 
 
 def choose(outputs: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """The cell with the highest objectness of each picture; nothing is suppressed or refused.
+    """The cell with the highest objectness of each image; nothing is suppressed or refused.
 
     The first of several whose objectness is 1 in single precision, as released.
 
@@ -36,19 +36,19 @@ def margins(outputs: dict[str, Tensor]) -> Tensor:
 
 
 def outputs_to_groundings(outputs: dict[str, Tensor], batch: dict) -> list[Grounding]:
-    """One `Grounding` per sentence, its box not clipped to the picture. The score is its
+    """One `Grounding` per sentence, its box not clipped to the image. The score is its
     objectness; `confidence` has that and its `margin` over the next cell.
 
     Args:
         outputs: of the model.
-        batch: `phrase`, and `size`, `resized`, `offset` of every picture.
+        batch: `phrase`, and `size`, `resized`, `offset` of every image.
     """
     _, corners, score = choose(outputs)
     corners, scores, margin = corners.cpu().numpy(), score.tolist(), margins(outputs).tolist()
     groundings = []
     for row, size in enumerate(batch["size"]):
         place = (tuple(map(int, size)), batch["resized"][row], batch["offset"][row])
-        box = to_picture(corners[row], *place)
+        box = to_image(corners[row], *place)
         groundings.append(
             Grounding(
                 phrase=batch["phrase"][row],

@@ -10,19 +10,19 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from configs import load_config
-from configs.model import ModelConfig, TextConfig
-from dataset.collate import tokenize
-from dataset.formats import read_table
-from dataset.grounding import TrainDataset
-from dataset.images import load_image
-from dataset.randaugment import OPERATIONS
-from dataset.text import load_tokenizer
-from dataset.transforms import EvalTransform, TrainTransform
-from models.albef import checkpoint
-from models.albef.build import build_model
-from models.albef.objectives import TokenMasker
-from optim import create_optimizer
+from groundwork.dataset.formats import read_table
+from groundwork.dataset.image_text.collate import tokenize
+from groundwork.dataset.image_text.dataset import TrainDataset
+from groundwork.dataset.image_text.transforms import EvalTransform, TrainTransform
+from groundwork.dataset.images import load_image
+from groundwork.dataset.randaugment import OPERATIONS
+from groundwork.dataset.text import load_tokenizer
+from groundwork.models.albef import checkpoint
+from groundwork.models.albef.build import build_model
+from groundwork.models.albef.config import ModelConfig, TextConfig
+from groundwork.models.albef.objectives import TokenMasker
+from groundwork.optim import create_optimizer
+from groundwork.settings import load_config
 
 EVALUATION = {
     "refclef": "grounding_eval_singlegpu_refclef",
@@ -71,7 +71,7 @@ def accuracies(out: Path, metric: str) -> dict[str, float]:
 
 
 def evaluation_picture(path: Path, benchmark: str) -> np.ndarray:
-    """(3, side, side): a picture file as the network sees it."""
+    """(3, side, side): an image file as the network sees it."""
     side, rule = (256, "opencv_bilinear") if benchmark == "flickr" else (384, "pil_bicubic")
     return EvalTransform(side, rule)(load_image(path)).numpy()
 
@@ -99,7 +99,7 @@ class GivenDraws:
 def training_picture(
     picture: np.ndarray, box=None, size: int = 256, colours: bool = True, **draws
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """(3, size, size) and the region mask or None of an RGB picture by given draws."""
+    """(3, size, size) and the region mask or None of an RGB image by given draws."""
     transform = TrainTransform(size, 256, colour_jitter=colours, jitter_rule="released")
     boxes = box and [tuple(map(float, box))]
     image, mask, _ = transform(picture, boxes, GivenDraws(**draws))

@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 
 from tests.e2e.albef_project import OWN_KEYS
+from tests.golden.golden_albef import tied_keys
 from tests.golden.named_weights import fill_state_dict
-from tests.golden_albef import tied_keys
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 MEAN = np.array((0.48145466, 0.4578275, 0.40821073))
@@ -212,7 +212,7 @@ def standard_errors(ours: np.ndarray, gold: np.ndarray) -> np.ndarray:
 
 
 def assert_pictures(images, sums: np.ndarray, crops: np.ndarray) -> None:
-    """Pictures against the sums of their channels and a part; one grey level is 1.5e-2."""
+    """Images against the sums of their channels and a part; one grey level is 1.5e-2."""
     for image, total, crop in zip(images, sums, crops, strict=True):
         assert np.abs(image[:, 120:128, 60:68] - crop).max() < 2e-2
         assert np.abs(image.astype(float).sum((1, 2)) - total).max() / image[0].size < 1e-3

@@ -16,12 +16,12 @@ import numpy as np
 import torch
 
 import test as test_script
-from cli import referring
-from cli.rooms import ROOMS
-from cli.texts import load_texts
-from dataset.loader import train_loader
-from dataset.referring import ReferringSample
-from geometry import runs_to_mask, scale_boxes
+from groundwork.dataset.loader import train_loader
+from groundwork.dataset.referring.dataset import ReferringSample
+from groundwork.geometry import runs_to_mask, scale_boxes
+from groundwork.jobs import referring
+from groundwork.jobs.rooms import ROOMS
+from groundwork.jobs.tokenizers import load_texts
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs" / "alvg"
 # Visits of a record after which every one of its sentences must have been drawn.

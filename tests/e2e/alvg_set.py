@@ -1,4 +1,4 @@
-"""A set of ALVG: its pictures and checkpoints laid out, and its runs with what was recorded."""
+"""A set of ALVG: its images and checkpoints laid out, and its runs with what was recorded."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dataset.referring import ReferringSample
+from groundwork.dataset.referring.dataset import ReferringSample
 from tests.e2e import alvg_project as project
 from tests.e2e.alvg_project import Prediction, Project, Sample
 from tests.golden.named_weights import fill_state_dict
@@ -21,7 +21,7 @@ QUERIES = "head.query_embed.weight"
 
 class AlvgSet:
     """Args:
-    folder: of the set, with `set.json`. photographs: folder of the pictures that do not ship;
+    folder: of the set, with `set.json`. photographs: folder of the images that do not ship;
         None: records that show them are left out. place: an empty folder to work in.
     """
 
@@ -61,8 +61,8 @@ class AlvgSet:
 class Run:
     """An annotation file through a recipe, of which every part is made when first asked for.
 
-    Records whose pictures are not there are left out of the evaluation, on both sides; training is
-    recorded as a whole, so `trains` says whether all of its pictures are there.
+    Records whose images are not there are left out of the evaluation, on both sides; training is
+    recorded as a whole, so `trains` says whether all of its images are there.
     """
 
     def __init__(self, given: AlvgSet, name: str, description: dict) -> None:

@@ -1,6 +1,6 @@
 """Sets of released files with what the published code made of them.
 
-A set is a folder as `tests/e2e/sets/<system>`: annotation files, texts and pictures in the
+A set is a folder as `tests/e2e/sets/<system>`: annotation files, texts and images in the
 published form, the description of small weights, and a recording of the published code's outputs.
 """
 
@@ -24,6 +24,6 @@ def set_of(config: pytest.Config, system: str) -> Path:
 
 
 def photographs() -> Path | None:
-    """The folder of real pictures, which do not ship; None without it."""
+    """The folder of real images, which do not ship; None without it."""
     folder = os.environ.get("GROUNDWORK_REALDATA")
     return Path(folder) if folder else None

@@ -14,17 +14,17 @@ import torch
 import pseudo_label
 import test
 import train
-import utils
-from cli import referring
-from cli.texts import load_texts
-from configs import ReferringConfig, load_config
-from configs.trees import root_overrides
-from engine.snapshot import Position
-from engine.training import seed_step
-from models.simrec.criterion import canvas_shares
-from models.simrec.model import SimREC
-from tests.script_runs import CONFIGS
-from tools import export_refclip
+from groundwork import utils
+from groundwork.engine.snapshot import Position
+from groundwork.engine.training import seed_step
+from groundwork.jobs import referring
+from groundwork.jobs.tokenizers import load_texts
+from groundwork.models.simrec.criterion import canvas_shares
+from groundwork.models.simrec.model import SimREC
+from groundwork.settings import ReferringConfig, load_config
+from groundwork.settings.roots import root_overrides
+from groundwork.tools import export_refclip
+from tests.helpers.script_runs import CONFIGS
 
 # The tiny models of tests/golden/*_keys_tiny.json, at the released 416 pixels.
 TEXT = ("model.text.word_width=24", "model.text.heads=4", "model.text.ffn=48", "model.width=32")
@@ -93,7 +93,7 @@ def train_on(
     """train.py as released but without dropout, with one epoch of warm-up, from given weights.
 
     Args:
-        side: of SimREC's pictures, in place of the drawn ones.
+        side: of SimREC's images, in place of the drawn ones.
 
     Returns:
         The loss of every step, the checkpoint of the last epoch.
@@ -199,7 +199,7 @@ def text_layers(tree: Path, *overrides: str) -> int:
 
 
 def drawn_sides(rank: int, steps: int, monkeypatch) -> list[int]:
-    """The sides of SimREC's training pictures that a process draws in its first steps."""
+    """The sides of SimREC's training images that a process draws in its first steps."""
     model = SimREC.__new__(SimREC)
     torch.nn.Module.__init__(model)
     model.train_sides = tuple(range(32, 448, 32))

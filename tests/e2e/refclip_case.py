@@ -1,12 +1,12 @@
 """A set of released files of RefCLIP and SimREC with its recording, and what of it agrees.
 
 A set is a folder `refclip` with set.json (salt of the weights' names, prefix of the words' names,
-seed of the draws of sentences, epochs and side of the small training), pictures.json (number of a
-picture -> file; "realdata/..." is in the folder of photographs), pictures/, anns/ (the released
+seed of the draws of sentences, epochs and side of the small training), images.json (number of a
+image -> file; "realdata/..." is in the folder of photographs), images/, anns/ (the released
 form) and refclip.npz; and a folder `simrec` beside it with simrec.npz, recorded on the same inputs.
 
-Where the photographs are not there, grey pictures of their sizes take their places: tokens, places
-and boxes of all records are compared, pixels and outputs of the drawn pictures only.
+Where the photographs are not there, grey images of their sizes take their places: tokens, places
+and boxes of all records are compared, pixels and outputs of the drawn images only.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Case:
 
     Args:
         system: "refclip" or "simrec". folder: that of its recording.
-        work: an empty folder. photographs: folder of real pictures, or None.
+        work: an empty folder. photographs: folder of real images, or None.
     """
 
     def __init__(self, system: str, folder: Path, work: Path, photographs: Path | None):
@@ -84,12 +84,12 @@ class Case:
         return json.loads(self.file(name).read_text(encoding="utf-8"))
 
     def known(self, entry: dict) -> bool:
-        """Is the entry's picture there, and no grey one in its place?"""
+        """Is the entry's image there, and no grey one in its place?"""
         drawn = not self.pictures[str(entry["iid"])].startswith(PHOTOGRAPHS)
         return drawn or self.photographs is not None
 
     def need(self, *names: str) -> None:
-        """Skip a test that needs all pictures of these annotation files."""
+        """Skip a test that needs all images of these annotation files."""
         entries = (e for name in names for rows in self.annotations(name).values() for e in rows)
         if not all(map(self.known, entries)):
             pytest.skip(NEEDS_PHOTOGRAPHS)

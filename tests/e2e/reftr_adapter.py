@@ -13,11 +13,11 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 import test
-from cli import referring
-from configs import load_config
-from configs.trees import root_overrides
-from dataset.text import load_tokenizer
-from tests.script_runs import CONFIGS
+from groundwork.dataset.text import load_tokenizer
+from groundwork.jobs import referring
+from groundwork.settings import load_config
+from groundwork.settings.roots import root_overrides
+from tests.helpers.script_runs import CONFIGS
 
 BATCH = 8  # as recorded
 RECIPES = {
@@ -41,7 +41,7 @@ class Item(NamedTuple):
 
     tokens: of the sentence, without padding. phrases: of a sentence with several, each its tokens
     and the half-open span of its tokens in the sentence. image: (3, h, w), normalised. canvas:
-    (H, W) of its batch. padded: (H, W), True where the network is told that there is no picture.
+    (H, W) of its batch. padded: (H, W), True where the network is told that there is no image.
     boxes: (n, 4) cxcywh in [0, 1]. mask: (h, w) bool.
     """
 
@@ -56,7 +56,7 @@ class Item(NamedTuple):
 
 class Row(NamedTuple):
     """One phrase of a results file: boxes xyxy in original pixels, size (H, W) of the original
-    picture, mask at the size of the resized one."""
+    image, mask at the size of the resized one."""
 
     box: list[float]
     truth: list[float]

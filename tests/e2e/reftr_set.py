@@ -1,4 +1,4 @@
-"""A set of released RefTR files: lists, pictures and weights written out, and the recording."""
+"""A set of released RefTR files: lists, images and weights written out, and the recording."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class ReftrSet:
     """Everything is made when it is first asked for, and kept.
 
     Args:
-        folder: of the set. work: an empty folder. photographs: folder of real pictures, or None:
-            only the trees of drawn pictures are written then.
+        folder: of the set. work: an empty folder. photographs: folder of real images, or None:
+            only the trees of drawn images are written then.
     """
 
     def __init__(self, folder: Path, work: Path, photographs: Path | None):

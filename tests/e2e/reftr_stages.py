@@ -13,7 +13,7 @@ from tests.e2e.reftr_adapter import BATCH, Evaluation, Item
 
 Gold = dict[str, np.ndarray]
 PIXEL = 0.03  # a grey level and a half, normalised
-SUM = 40.0  # of a picture's normalised pixels
+SUM = 40.0  # of an image's normalised pixels
 STEP = 48  # every 48th pixel is recorded
 
 

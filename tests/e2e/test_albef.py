@@ -27,7 +27,7 @@ from tests.e2e.albef_set import (
 from tests.e2e.conftest import set_of
 
 BENCHMARKS = ("refclef", "refcoco+", "flickr")
-# Deliberately otherwise: heat outside the picture is none, and without heat no proposal is chosen.
+# Deliberately otherwise: heat outside the image is none, and without heat no proposal is chosen.
 ON_PURPOSE = {"a proposal with a negative corner", "no proposal with any heat"}
 UNUSUAL = (
     "a text without a word",
@@ -82,7 +82,7 @@ def test_accuracies_are_the_logged_ones(benchmark, files, evaluated):
 
 
 @pytest.mark.parametrize("benchmark", BENCHMARKS)
-def test_pictures_and_texts_reach_the_network_as_published(benchmark, files):
+def test_images_and_texts_reach_the_network_as_published(benchmark, files):
     gold = files.gold[benchmark]
     assert project.token_ids(files.tokenizer, gold["text"]) == gold["ids"]
     for i, name in enumerate(gold["image"]):
@@ -122,7 +122,7 @@ def test_every_unusual_entry_of_the_set_has_its_test(files):
 # --- training data --------------------------------------------------------------------------------
 
 
-def test_pictures_without_random_operations_are_resized_by_opencv(files):
+def test_images_without_random_operations_are_resized_by_opencv(files):
     images = [project.training_picture(files.rgb(e), colours=False)[0] for e in files.entries]
     arrays = files.arrays
     assert_pictures(images, arrays["train/vg_image_sum"], arrays["train/vg_image_crop"])
@@ -147,7 +147,7 @@ def test_a_record_whose_only_box_is_bad_has_an_empty_or_a_clipped_region(files):
         assert mirrored_or_not(project.sample(data, i).region, golds[i : i + 1]) == 0, name
 
 
-def test_picture_and_region_are_mirrored_together(files):
+def test_image_and_region_are_mirrored_together(files):
     arrays, golds = files.arrays, files.unpacked("train/flip_mask", 3, 256, 256)
     got = [
         project.training_picture(files.rgb(e), e["bbox"][0], colours=False, flip=1)
@@ -158,7 +158,7 @@ def test_picture_and_region_are_mirrored_together(files):
     assert all(np.array_equal(mask, gold) for (_, mask), gold in zip(got, golds, strict=True))
 
 
-def test_grey_pictures(files):
+def test_grey_images(files):
     pictures = [files.rgb(files.entries[i]) for i in (0, 7)]
     ours = np.stack([project.training_picture(p, gray=1)[0][:, ::8, ::8] for p in pictures])
     assert np.abs(ours - files.arrays["train/gray_crop"]).max() < 2.2 * 1.47e-2

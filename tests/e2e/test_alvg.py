@@ -44,7 +44,7 @@ def run(request, runs) -> Run:
 
 @pytest.fixture
 def evaluated(run) -> Run:
-    """A run of whose evaluation some pictures are there."""
+    """A run of whose evaluation some images are there."""
     if not run.kept.any():
         pytest.skip(NEEDS_PHOTOGRAPHS)
     return run
@@ -52,7 +52,7 @@ def evaluated(run) -> Run:
 
 @pytest.fixture
 def trained(run) -> Run:
-    """A run all of whose training pictures are there."""
+    """A run all of whose training images are there."""
     if not run.trains:
         pytest.skip(NEEDS_PHOTOGRAPHS)
     return run
@@ -106,7 +106,7 @@ def test_texts_are_cleaned_and_cut_to_eighteen_pieces(evaluated):
 
 
 @of_every_run
-def test_pictures_are_resized_by_opencv(evaluated):
+def test_images_are_resized_by_opencv(evaluated):
     gold = evaluated.gold("picture")
     found = grids([one.image for one in evaluated.samples], gold)
     assert apart(np.array(found), gold.astype(float)) < 0.05
@@ -187,7 +187,7 @@ def test_training_texts(trained):
 
 
 @of_every_run
-def test_training_pictures(trained):
+def test_training_images(trained):
     gold = trained.array("train_picture")
     pairs = zip(trained.trained, trained.keys, strict=True)
     first = [one.image for one, (_, sentence) in pairs if sentence == 0]

@@ -64,7 +64,7 @@ def test_what_the_released_code_takes_is_taken(case, rule):
     case.check_edge(rule)
 
 
-def test_labels_are_the_published_boxes_cut_at_the_picture(case, labels):
+def test_labels_are_the_published_boxes_cut_at_the_image(case, labels):
     """What is then under 2 px may be left out."""
     rows = iter(labels[0])
     row = next(rows)

@@ -10,15 +10,19 @@ import numpy as np
 import pytest
 import torch
 
-from configs.schema import OptimizerConfig, ScheduleConfig
-from models.albef.criterion import ObjectiveList
-from models.albef.model import MomentumALBEF
-from models.albef.objectives import AttentionMaskConsistency, ImageTextLosses, SelfConsistency
-from optim import create_optimizer
-from scheduler import apply_learning_rate, learning_rate
+from groundwork.models.albef.criterion import ObjectiveList
+from groundwork.models.albef.model import MomentumALBEF
+from groundwork.models.albef.objectives import (
+    AttentionMaskConsistency,
+    ImageTextLosses,
+    SelfConsistency,
+)
+from groundwork.optim import create_optimizer
+from groundwork.scheduler import apply_learning_rate, learning_rate
+from groundwork.settings.schema import OptimizerConfig, ScheduleConfig
 from tests.conftest import load_golden
 from tests.golden import trajectory_inputs as inputs
-from tests.golden_albef import WEIGHTS, GoldenALBEF
+from tests.golden.golden_albef import WEIGHTS, GoldenALBEF
 
 HERE = Path(__file__).parent
 IMAGE_TEXT = ("loss_mlm", "loss_ita", "loss_itm")

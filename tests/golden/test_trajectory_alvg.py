@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import nn
 
-from configs.alvg import AlvgModelConfig, Beit3Config
-from configs.referring import ReferringOptimizerConfig, ReferringScheduleConfig
-from geometry import xyxy_to_cxcywh01
-from models.alvg.build import build_criterion, build_model
-from models.alvg.checkpoint import fill
-from models.common.checkpoint import LoadReport
+from groundwork.geometry import xyxy_to_cxcywh01
+from groundwork.models.alvg.build import build_criterion, build_model
+from groundwork.models.alvg.checkpoint import fill
+from groundwork.models.alvg.config import AlvgModelConfig, Beit3Config
+from groundwork.models.common.checkpoint import LoadReport
+from groundwork.settings.referring import ReferringOptimizerConfig, ReferringScheduleConfig
 from tests.golden import trajectory_inputs_alvg as inputs
 from tests.golden.named_weights import fill_state_dict
 from tests.golden.trajectories import check_weights, close, run

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.common.checkpoint import LoadReport
-from models.refclip.build import build_criterion, build_model
-from models.refclip.checkpoint import fill
+from groundwork.models.common.checkpoint import LoadReport
+from groundwork.models.refclip.build import build_criterion, build_model
+from groundwork.models.refclip.checkpoint import fill
 from tests.golden import trajectory_inputs_refclip as inputs
+from tests.golden.golden_refclip import config_of
 from tests.golden.trajectories import check_weights, close
 from tests.golden.trajectory_word_systems import keys_of, run, weights_of
-from tests.golden_refclip import config_of
 
 
 @pytest.fixture(scope="module")

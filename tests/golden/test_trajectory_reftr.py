@@ -17,14 +17,14 @@ import pytest
 import torch
 from torch import nn
 
-from configs.referring import ReferringOptimizerConfig, ReferringScheduleConfig
-from models.common.checkpoint import LoadReport
-from models.reftr.build import build_criterion, build_model
-from models.reftr.checkpoint import fill
-from optim import create_rated_optimizer
-from scheduler import apply_learning_rate, stepwise_rate
+from groundwork.models.common.checkpoint import LoadReport
+from groundwork.models.reftr.build import build_criterion, build_model
+from groundwork.models.reftr.checkpoint import fill
+from groundwork.optim import create_rated_optimizer
+from groundwork.scheduler import apply_learning_rate, stepwise_rate
+from groundwork.settings.referring import ReferringOptimizerConfig, ReferringScheduleConfig
+from tests.golden.golden_reftr import POSITION_IDS, GoldenRefTR
 from tests.golden.named_weights import fill_state_dict
-from tests.golden_reftr import POSITION_IDS, GoldenRefTR
 
 HERE = Path(__file__).parent
 TRAININGS = ("rec", "res", "multi")

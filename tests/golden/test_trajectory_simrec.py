@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from models.common.checkpoint import LoadReport
-from models.simrec.build import build_criterion, build_model
-from models.simrec.checkpoint import fill
-from models.simrec.model import SimREC
+from groundwork.models.common.checkpoint import LoadReport
+from groundwork.models.simrec.build import build_criterion, build_model
+from groundwork.models.simrec.checkpoint import fill
+from groundwork.models.simrec.model import SimREC
 from tests.golden import trajectory_inputs_simrec as inputs
+from tests.golden.golden_simrec import config_of
 from tests.golden.trajectories import check_weights, close
 from tests.golden.trajectory_word_systems import keys_of, run, weights_of
-from tests.golden_simrec import config_of
 
 
 @pytest.fixture(scope="module")

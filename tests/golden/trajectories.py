@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from configs.referring import ReferringOptimizerConfig, ReferringScheduleConfig
-from engine.training import Settings, Trainer, TrainingStep
-from optim import create_rated_optimizer
-from scheduler import apply_learning_rate, stepwise_rate
+from groundwork.settings.referring import ReferringOptimizerConfig, ReferringScheduleConfig
+from groundwork.engine.training import Settings, Trainer, TrainingStep
+from groundwork.optim import create_rated_optimizer
+from groundwork.scheduler import apply_learning_rate, stepwise_rate
 
 TOLERANCE = 1e-5
 

@@ -12,7 +12,7 @@ from types import ModuleType
 
 from torch import Tensor, nn
 
-from configs.referring import ReferringOptimizerConfig, ReferringScheduleConfig
+from groundwork.settings.referring import ReferringOptimizerConfig, ReferringScheduleConfig
 from tests.golden import trajectories
 from tests.golden.named_weights import fill_state_dict
 

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from dataset.record import Phrase
-from dataset.text import clean_caption, paraphrase
+from groundwork.dataset.record import Phrase
+from groundwork.dataset.text import clean_caption, paraphrase
 
 PROMPTS = Path(__file__).parent
 _FENCE = re.compile(r"\s*```(?:json)?\s*\n(.*)\n\s*```\s*", re.DOTALL)

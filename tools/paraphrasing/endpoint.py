@@ -12,7 +12,7 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
 
-from tools.paraphrasing.answers import NoAnswer
+from groundwork.tools.paraphrasing.answers import NoAnswer
 
 _FAILURES_IN_A_ROW = 5
 # A server that asks for more seconds than this is asked again earlier, and said to fail if it does.

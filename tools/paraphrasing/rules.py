@@ -12,9 +12,9 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from dataset.formats.entries import load_json
-from dataset.text import clean_caption
-from tools.paraphrasing.answers import Chunk, usable_synonyms
+from groundwork.dataset.formats.entries import load_json
+from groundwork.dataset.text import clean_caption
+from groundwork.tools.paraphrasing.answers import Chunk, usable_synonyms
 
 TABLE = Path(__file__).parent / "synonyms.json"
 # What ends a noun phrase: prepositions, conjunctions, auxiliaries, pronouns.

@@ -1,7 +1,7 @@
 """The objectives of ALBEF, small modules: lazy passes and batch in, named losses out."""
 
-from models.albef.objectives.amc import AttentionMaskConsistency
-from models.albef.objectives.itc_itm_mlm import ImageTextLosses, TokenMasker
-from models.albef.objectives.selfeq import SelfConsistency
+from groundwork.models.albef.objectives.amc import AttentionMaskConsistency
+from groundwork.models.albef.objectives.itc_itm_mlm import ImageTextLosses, TokenMasker
+from groundwork.models.albef.objectives.selfeq import SelfConsistency
 
 __all__ = ["AttentionMaskConsistency", "ImageTextLosses", "SelfConsistency", "TokenMasker"]

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.albef.passes import TrainingPasses
+from groundwork.models.albef.passes import TrainingPasses
 
 
 class AttentionMaskConsistency(nn.Module):
@@ -49,7 +49,7 @@ class AttentionMaskConsistency(nn.Module):
         )[:, 0]
         inside, outside = heatmaps * masks, heatmaps * (1 - masks)
         over = (0, 1, 2) if self.mean_over == "batch" else (1, 2)
-        # A region that fills the picture leaves no outside: its mean is then 0, as is its maximum.
+        # A region that fills the image leaves no outside: its mean is then 0, as is its maximum.
         mean_inside = inside.sum(over) / masks.sum(over).clamp(min=1e-7)
         mean_outside = outside.sum(over) / (1 - masks).sum(over).clamp(min=1e-7)
         max_gap = outside.amax((1, 2)) - inside.amax((1, 2))

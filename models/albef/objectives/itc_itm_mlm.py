@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.albef.bert import KeysValues
-from models.albef.passes import PhrasePasses, TrainingPasses
+from groundwork.models.albef.bert import KeysValues
+from groundwork.models.albef.passes import PhrasePasses, TrainingPasses
 
 
 class TokenMasker:

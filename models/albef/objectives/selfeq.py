@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.albef.objectives.itc_itm_mlm import ImageTextLosses
-from models.albef.passes import TrainingPasses
+from groundwork.models.albef.objectives.itc_itm_mlm import ImageTextLosses
+from groundwork.models.albef.passes import TrainingPasses
 
 LOSSES = ("loss_syn_mlm", "loss_syn_ita", "loss_syn_itm", "loss_sim_syn", "loss_cst_syn")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from models.common.precision import at_least_single
-from models.reftr.transformer.blocks import mapping_block
+from groundwork.models.common.precision import at_least_single
+from groundwork.models.reftr.transformer.blocks import mapping_block
 
 
 class QueryEncoder(nn.Module):

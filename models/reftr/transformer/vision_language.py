@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from models.reftr.transformer.blocks import DecoderLayer, EncoderLayer
+from groundwork.models.reftr.transformer.blocks import DecoderLayer, EncoderLayer
 
 
 class Memory(NamedTuple):
@@ -57,7 +57,7 @@ class Decoder(nn.Module):
 
         Second every layer's attention to the memory, (layers, B, P, N), if it is to be kept.
         """
-        # A picture without a phrase would attend to nothing; its queries are ignored later.
+        # An image without a phrase would attend to nothing; its queries are ignored later.
         padding = padding & ~padding.all(dim=1, keepdim=True)
         keys, outputs, kept = memory.states + memory.position, [], []
         for layer in self.layers:

@@ -1,0 +1,1 @@
+"""Samples of image-text systems: an image with a phrase, its paraphrase and its region."""

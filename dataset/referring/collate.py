@@ -1,0 +1,127 @@
+"""Samples of `ReferringDataset` to batches; the keys are listed in `dataset/__init__.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from groundwork.dataset.referring.dataset import ReferringSample
+from groundwork.dataset.referring.text import EncodedText, ReferringText
+
+
+@dataclass(frozen=True)
+class ReferringCollate:
+    """Makes a batch.
+
+    Attributes:
+        text: gives padding and the ids of an empty phrase.
+        training: what `corrupt` holds, and whether masks in original size are left out.
+        masks: whether the batch has a `target_mask`.
+        fixed_length: pad texts to `text.max_tokens`, phrases to `text.max_phrase_tokens` and their
+            slots to `max_phrases`, as released; otherwise to the longest of the batch.
+    """
+
+    text: ReferringText
+    training: bool
+    masks: bool = False
+    fixed_length: bool = False
+    max_phrases: int = 16
+
+    def __call__(self, samples: Sequence[ReferringSample]) -> dict[str, Any]:
+        corrupt = [sample.image_path for sample in samples if sample.image is None]
+        samples = [sample for sample in samples if sample.image is not None]
+        image, image_mask = pad_images([s.image for s in samples if s.image is not None])
+        counts = torch.tensor([len(sample.phrase) for sample in samples], dtype=torch.int64)
+        batch: dict[str, Any] = {
+            "image": image,
+            "image_mask": image_mask,
+            **self._texts([sample.text for sample in samples]),
+            "target_boxes": [s.target_boxes for s in samples],
+            "size": [sample.size for sample in samples],
+            "resized": [sample.resized for sample in samples],
+            "offset": [sample.offset for sample in samples],
+            "image_path": [sample.image_path for sample in samples],
+            "record_ids": [sample.record_id for sample in samples],
+            "sample_index": [sample.index for sample in samples],
+            "splits": [sample.split for sample in samples],
+            "phrase_image": torch.repeat_interleave(torch.arange(len(samples)), counts),
+            "faults": [line for sample in samples for line in sample.faults],
+            "corrupt": sum(sample.corrupt for sample in samples) if self.training else corrupt,
+        }
+        for key in ("phrase", "phrase_ids", "expression_ids", "boxes"):
+            batch[key] = list(chain.from_iterable(getattr(sample, key) for sample in samples))
+        if not self.training:
+            batch["masks"] = list(chain.from_iterable(sample.masks for sample in samples))
+        if self.masks:
+            batch["target_mask"] = pad_masks([s.target_mask for s in samples], image_mask.shape)
+        if any(sample.target_masks is not None for sample in samples):
+            batch["target_masks"] = [sample.target_masks for sample in samples]
+        return batch
+
+    def _texts(self, texts: Sequence[EncodedText]) -> dict[str, Tensor]:
+        length = self.text.max_tokens if self.fixed_length else None
+        ids, mask = self._pad([text.ids for text in texts], length)
+        if not self.text.multi_phrase:
+            return {"text_ids": ids, "text_mask": mask}
+        empty = self.text.tokenizer("")["input_ids"]
+        phrases = [text.phrases or [] for text in texts]
+        slots = self.max_phrases if self.fixed_length else max(map(len, phrases), default=0)
+        filled = [ids for one in phrases for ids in one + [empty] * (slots - len(one))]
+        length = self.text.max_phrase_tokens if self.fixed_length else None
+        phrase_ids, phrase_mask = self._pad(filled, length)
+        # An unused slot points at [CLS].
+        spans = [(text.spans or []) + [(0, 1)] * (slots - len(text.spans or [])) for text in texts]
+        places = torch.tensor(spans, dtype=torch.int64).reshape(len(texts), slots, 2)
+        shape = (len(texts), slots, phrase_ids.shape[-1])
+        return {
+            "text_ids": ids,
+            "text_mask": mask,
+            "phrase_text_ids": phrase_ids.reshape(shape),
+            "phrase_text_mask": phrase_mask.reshape(shape),
+            "phrase_start": places[..., 0],
+            "phrase_stop": places[..., 1],
+            "phrase_valid": torch.tensor(
+                [[slot < len(one) for slot in range(slots)] for one in phrases]
+            ).reshape(len(texts), slots),
+        }
+
+    def _pad(self, rows: Sequence[list[int]], length: int | None) -> tuple[Tensor, Tensor]:
+        """Rows of ids -> ids and mask, (n, length) int64; the longest row without a length."""
+        longest = length or max([1, *map(len, rows)])
+        ids = torch.full((len(rows), longest), int(self.text.tokenizer.pad_token_id))
+        mask = torch.zeros(len(rows), longest, dtype=torch.int64)
+        for index, row in enumerate(rows):
+            ids[index, : len(row)] = torch.tensor(row)
+            mask[index, : len(row)] = 1
+        return ids, mask
+
+
+def pad_images(images: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """(3, h, w) images -> (B, 3, H, W) float32 and (B, H, W) bool, True on the padding.
+
+    Images lie at the top left; the rest is zeros.
+
+    H and W are the largest h and w.
+    """
+    height = max((image.shape[1] for image in images), default=0)
+    width = max((image.shape[2] for image in images), default=0)
+    canvas = torch.zeros(len(images), 3, height, width)
+    padding = torch.ones(len(images), height, width, dtype=torch.bool)
+    for index, image in enumerate(images):
+        canvas[index, :, : image.shape[1], : image.shape[2]] = image
+        padding[index, : image.shape[1], : image.shape[2]] = False
+    return canvas, padding
+
+
+def pad_masks(masks: Sequence[Tensor | None], shape: Sequence[int]) -> Tensor:
+    """(h, w) bool masks -> (B, H, W) bool of `shape`; False right and below."""
+    canvas = torch.zeros(*shape, dtype=torch.bool)
+    for index, mask in enumerate(masks):
+        if mask is not None:
+            canvas[index, : mask.shape[0], : mask.shape[1]] = mask
+    return canvas

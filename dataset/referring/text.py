@@ -1,0 +1,150 @@
+"""Expressions as tokens: one per image, or a sentence with the places of its phrases."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import accumulate
+
+from transformers import PreTrainedTokenizerBase
+
+from groundwork.dataset.faults import NO_WORD, Fault
+from groundwork.dataset.pieces import SentencePieces
+from groundwork.dataset.record import Phrase, Record
+from groundwork.dataset.words import Vocabulary, is_blank
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedText:
+    """Token ids of one sample, special tokens included.
+
+    ids: of the sentence. phrases: of each phrase; spans: its tokens [start, stop) in the sentence;
+    both None for an image with one expression.
+    """
+
+    ids: list[int]
+    phrases: list[list[int]] | None = None
+    spans: list[tuple[int, int]] | None = None
+
+
+def span_of(phrase: Phrase, sentence: str, source: str) -> tuple[int, int]:
+    """The characters [start, stop) of the sentence that are the phrase, letter case aside.
+
+    That is at its annotated place, or, where the phrase is not there or none is annotated, its
+    first occurrence.
+
+    Raises:
+        ValueError: the phrase is not in the sentence.
+    """
+    text = phrase.text.casefold()
+    # "ß" is folded to "ss", so that places in the folded sentence are not those in the sentence.
+    folded = [letter.casefold() for letter in sentence]
+    starts = list(accumulate(map(len, folded), initial=0))
+    place = {start: index for index, start in reversed(list(enumerate(starts)))}
+    whole = "".join(folded)
+    if 0 <= phrase.start < len(sentence) and whole.startswith(text, starts[phrase.start]):
+        if (stop := place.get(starts[phrase.start] + len(text))) is not None:
+            return phrase.start, stop
+    found = whole.find(text)
+    while found >= 0:
+        start, stop = place.get(found), place.get(found + len(text))
+        if start is not None and stop is not None:
+            return start, stop
+        found = whole.find(text, found + 1)
+    raise ValueError(
+        f"{source}: phrase {phrase.text!r} is not in its sentence {sentence!r}; correct the"
+        " annotation"
+    )
+
+
+@dataclass(frozen=True)
+class ReferringText:
+    """How expressions become tokens.
+
+    Attributes:
+        tokenizer: a fast one, which knows the characters of its tokens, or whole words or
+            SentencePiece (for one expression per image only).
+        multi_phrase: a sample is a sentence with several phrases, not one expression.
+        max_tokens: one expression is cut to this many tokens, special ones included (released
+            rule). A sentence with phrases is not: a longer one is an error.
+        max_phrase_tokens: each phrase is cut to this many.
+    """
+
+    tokenizer: PreTrainedTokenizerBase | Vocabulary | SentencePieces
+    multi_phrase: bool = False
+    max_tokens: int = 40
+    max_phrase_tokens: int = 22
+
+    def check(self, record: Record) -> None:
+        """Raises ValueError, naming the record, for an empty expression (but see `fault`), a phrase
+        that is not in its sentence, or a sentence with too many tokens."""
+        for phrase in record.phrases:
+            if is_blank(phrase.text) and not isinstance(self.tokenizer, Vocabulary):
+                raise ValueError(
+                    f"{record.source}: the expression is empty; correct or remove it in the"
+                    " annotation file"
+                )
+        if not self.multi_phrase:
+            return
+        if not record.sentence:
+            raise ValueError(
+                f"{record.source}: the sentence of its phrases is not known, which multi_phrase"
+                " needs; use lists with sentences, or set data.multi_phrase: false"
+            )
+        for phrase in record.phrases:
+            span_of(phrase, record.sentence, record.source)
+        # A token has at least one character, so that most sentences need no second look.
+        if len(record.sentence) + 2 > self.max_tokens:
+            self._sentence(record)
+
+    def fault(self, phrase: Phrase, record: Record) -> Fault | None:
+        """An expression without a word, which is padding only to RefCLIP and SimREC: they score
+        it."""
+        if not isinstance(self.tokenizer, Vocabulary) or self.tokenizer(phrase.text)["input_ids"]:
+            return None
+        message = f"{record.source}: the expression {phrase.text!r} has no word, read as padding"
+        return Fault(NO_WORD, message)
+
+    def encode(self, record: Record, phrases: tuple[Phrase, ...]) -> EncodedText:
+        """The tokens of some phrases of a record: one, or with `multi_phrase` several.
+
+        Raises:
+            ValueError: as `check`, or nothing of an expression is a word to the tokeniser.
+        """
+        if not self.multi_phrase:
+            (phrase,) = phrases
+            return EncodedText(self._expression(phrase.text.lower(), self.max_tokens, record))
+        sentence = self._sentence(record)
+        spans = []
+        for phrase in phrases:
+            start, stop = span_of(phrase, record.sentence, record.source)
+            first, last = sentence.char_to_token(start), sentence.char_to_token(stop - 1)
+            if first is None or last is None:
+                raise ValueError(
+                    f"{record.source}: phrase {phrase.text!r} does not begin or end with a word of"
+                    f" its sentence {record.sentence!r}; correct the annotation"
+                )
+            spans.append((first, last + 1))
+        ids = [self._expression(one.text, self.max_phrase_tokens, record) for one in phrases]
+        return EncodedText(sentence["input_ids"], ids, spans)
+
+    def _expression(self, text: str, limit: int, record: Record) -> list[int]:
+        ids = self.tokenizer(text, truncation=True, max_length=limit)["input_ids"]
+        # RefCLIP reads a text without words, such as "?", as padding only, and scores it.
+        words = isinstance(self.tokenizer, Vocabulary)
+        if not words and len(ids) <= self.tokenizer.num_special_tokens_to_add():
+            raise ValueError(
+                f"{record.source}: nothing of the expression {text!r} is a word to the tokeniser;"
+                " correct or remove it in the annotation file"
+            )
+        return ids
+
+    def _sentence(self, record: Record):
+        encoded = self.tokenizer(record.sentence)
+        count = len(encoded["input_ids"])
+        if count > self.max_tokens:
+            raise ValueError(
+                f"{record.source}: the sentence has {count} tokens, data.max_tokens is"
+                f" {self.max_tokens}: {record.sentence[:60]!r}...; raise it as far as the model's"
+                " table of positions goes, or shorten the sentence"
+            )
+        return encoded

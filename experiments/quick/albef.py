@@ -1,0 +1,86 @@
+"""Heat maps: ALBEF from scratch, with AMC, and with SelfEQ.
+
+    (a) ITC+ITM+MLM  configs/quickstart_match.yaml   captions of whole scenes, from scratch
+    base             configs/quickstart_base.yaml    the same for longer: the checkpoint that ships
+    (b) + AMC        configs/quickstart_amc.yaml     on top of base: phrases with boxes
+    (c) + SelfEQ     configs/quickstart_selfeq.yaml  on top of base: phrases with paraphrases
+
+The papers start from a checkpoint that was pre-trained on 14 million images; base stands for it.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import grounding_eval_singlegpu
+import grounding_eval_singlegpu_flickr
+import grounding_eval_singlegpu_refclef
+import Pretrain_vg
+from groundwork import engine
+from groundwork.experiments.quick.common import CONFIGS, paths, shown
+from groundwork.jobs.matching import matching_rows
+from groundwork.report.pages import Samples
+from groundwork.report.results import Row, merge_rows
+from groundwork.tools import self_consistency
+
+BASE = CONFIGS.parent / "checkpoints" / "quickstart_base.pth"
+VARIANTS = {
+    "a_match": "quickstart_match",
+    "b_amc": "quickstart_amc",
+    "c_selfeq": "quickstart_selfeq",
+}
+MODELS = ("a_match", "base", "b_amc", "c_selfeq")  # in the order of the table
+EVALUATIONS = {
+    "refcoco": (grounding_eval_singlegpu.main, "[testA, testB]"),
+    "refclef": (grounding_eval_singlegpu_refclef.main, "[test]"),
+    "flickr": (grounding_eval_singlegpu_flickr.main, "[test]"),
+}
+
+
+def run(args: argparse.Namespace) -> tuple[list[Row], list[Samples]]:
+    """Train the three variants, evaluate them and base."""
+    rows: list[Row] = []
+    samples: list[Samples] = []
+    for name in MODELS:
+        checkpoint = train(args, name) if name in VARIANTS else BASE
+        new, images = evaluate(args, name, checkpoint)
+        rows, samples = merge_rows(rows, new), samples + images
+    return rows, samples
+
+
+def train(args: argparse.Namespace, name: str) -> Path:
+    """Train one variant; returns its last checkpoint, named after the variant."""
+    folder = args.out / name
+    engine.remove_run(folder)
+    call = ["--config", str(CONFIGS / f"{VARIANTS[name]}.yaml"), "--output_dir", str(folder)]
+    if name != "a_match":
+        call += ["--checkpoint", str(BASE)]
+    Pretrain_vg.main([*call, "--seed", str(args.seed), "--set", "keep=1", *paths(args), *args.set])
+    (last,) = folder.glob("checkpoint_*.pth")
+    return last.rename(folder / f"{name}.pth")
+
+
+def evaluate(
+    args: argparse.Namespace, name: str, checkpoint: Path
+) -> tuple[list[Row], list[Samples]]:
+    """All evaluations of one model: their rows, and predictions to draw images of."""
+    rows: list[Row] = []
+    samples = []
+    common = paths(args)
+    for benchmark, (script, splits) in EVALUATIONS.items():
+        folder = args.out / name / benchmark
+        config = str(CONFIGS / f"Grounding_{benchmark}_tiny.yaml")
+        chosen = [f"data.splits={splits}", *common]
+        call = ["--config", config, "--checkpoint", str(checkpoint), "--output_dir", str(folder)]
+        rows += script([*call, "--again", "--set", *chosen])
+        if benchmark == "refcoco":
+            samples.append(shown(folder, checkpoint))
+            rows += matching_rows(config, checkpoint, chosen)
+    pairs = [f"{split}={args.data / f'paraphrases_{split}.json'}" for split in ("seen", "heldout")]
+    config, folder = str(CONFIGS / "Grounding_refcoco_tiny.yaml"), str(args.out / name / "pairs")
+    rows += self_consistency.main(
+        ["--config", config, "--checkpoint", str(checkpoint), "--pairs", *pairs,
+         "--output_dir", folder, "--set", *common]
+    )  # fmt: skip
+    return rows, samples

@@ -1,0 +1,108 @@
+"""What the parts of the quick start share: data, paths, and one run of a box and mask system."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+import test
+import train
+from groundwork import engine
+from groundwork.dataset.synthetic import write_dataset
+from groundwork.report.pages import Samples
+from groundwork.report.predictions import read_predictions
+from groundwork.report.results import Row, predictions_files
+from groundwork.settings import load_config
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = ROOT / "configs"
+
+
+def draw(folder: Path, *, scenes: int = 6000, seed: int = 0, trees: bool = False) -> None:
+    """Write the embedded data set unless it is there.
+
+    Args:
+        trees: with the files that the box and mask systems read; a folder without them is drawn
+            anew.
+    """
+    needed, done = folder / "annotations_resc" if trees else folder, folder / "summary.json"
+    if not (done.is_file() and needed.is_dir()):
+        done.unlink(missing_ok=True)  # so that a drawing that is stopped counts as none
+        write_dataset(folder, scenes=scenes, seed=seed, trees=trees)
+
+
+def default_processes() -> int:
+    """Two on a CPU with two cores: the layers of a small network are too small to share a step, so
+    that two processes with half the batch each are faster than one with two threads."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return 2 if not torch.cuda.is_available() and (cores or 1) >= 2 else 1
+
+
+def paths(args: argparse.Namespace) -> list[str]:
+    """Overrides that point a shipped configuration to the data set of this run."""
+    return [f"roots.embedded={args.data}"]
+
+
+def train_boxes(
+    args: argparse.Namespace,
+    name: str,
+    config: str,
+    *overrides: str,
+    start: Path | None = None,
+    processes: int = 1,
+) -> Path:
+    """Train configs/`config`.yaml by train.py into the folder `name`, from `start` if given.
+
+    Args:
+        processes: share the configuration's batch.
+
+    Returns:
+        The best checkpoint by validation, renamed to `name`.pth, which is what tables call it.
+    """
+    folder, path = args.out / name, CONFIGS / f"{config}.yaml"
+    share = load_config(path, "referring").batch_size // processes
+    engine.remove_run(folder)
+    call = ["--config", str(path), "--output_dir", str(folder)]
+    if start is not None:
+        call += ["--checkpoint", str(start)]
+    call += ["--seed", str(args.seed), "--set", "keep=1", f"batch_size={share}"]
+    call += [*paths(args), *overrides, *args.set]
+    if processes == 1:
+        train.main(call)
+    else:
+        launcher = ["torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+        command = [sys.executable, "-m", *launcher, str(ROOT / "train.py"), *call]
+        finished = subprocess.run(command, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        if finished.returncode:
+            raise SystemExit(f"error: training {name} ended with an error, which stands above")
+    return (folder / "checkpoint_best.pth").rename(folder / f"{Path(name).name}.pth")
+
+
+def evaluate_boxes(
+    args: argparse.Namespace,
+    name: str,
+    config: str,
+    checkpoint: Path,
+    *overrides: str,
+    splits: Sequence[str],
+) -> tuple[list[Row], list[Samples]]:
+    """Evaluate by test.py into the folder `name`: its rows, and predictions to draw images of."""
+    folder = args.out / name / "results"
+    rows = test.main(
+        ["--config", str(CONFIGS / f"{config}.yaml"), "--checkpoint", str(checkpoint),
+         "--output_dir", str(folder), "--again", "--split", *splits,
+         "--set", *paths(args), *overrides]
+    )  # fmt: skip
+    return rows, [shown(folder, checkpoint)]
+
+
+def shown(folder: Path, checkpoint: Path) -> Samples:
+    """The predictions of one evaluation, for an image sheet."""
+    about, predictions = read_predictions(predictions_files(folder / checkpoint.stem)[0])
+    return Samples.of(about, predictions)

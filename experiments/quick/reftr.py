@@ -1,0 +1,34 @@
+"""Boxes of one and of several phrases, and masks: three small RefTRs, from random weights.
+
+reftr_multi   configs/reftr/flickr30k_tiny.yaml     the phrases of a sentence
+reftr_single  configs/reftr/refcoco+_tiny.yaml      one expression per image, from reftr_multi
+reftr_masks   configs/reftr/refcoco+_res_tiny.yaml  its box and mask, from reftr_single
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from groundwork.experiments.quick.common import default_processes, evaluate_boxes, train_boxes
+from groundwork.report.pages import Samples
+from groundwork.report.results import Row, merge_rows
+
+# Model -> its configuration and the unseen splits of its benchmark. Each starts from the one
+# before; an image with several phrases teaches most per second, so they come first.
+MODELS = {
+    "reftr_multi": ("reftr/flickr30k_tiny", ("test",)),
+    "reftr_single": ("reftr/refcoco+_tiny", ("val", "testA", "testB")),
+    "reftr_masks": ("reftr/refcoco+_res_tiny", ("val", "testA", "testB")),
+}
+
+
+def run(args: argparse.Namespace) -> tuple[list[Row], list[Samples]]:
+    """Train the three in their order and evaluate each on scenes that none of them saw."""
+    rows: list[Row] = []
+    samples: list[Samples] = []
+    checkpoint, processes = None, default_processes()
+    for name, (config, splits) in MODELS.items():
+        checkpoint = train_boxes(args, name, config, start=checkpoint, processes=processes)
+        new, images = evaluate_boxes(args, name, config, checkpoint, splits=splits)
+        rows, samples = merge_rows(rows, new), samples + images
+    return rows, samples

@@ -1,0 +1,1 @@
+"""Files: safe writing, and reading what other people wrote."""

@@ -1,0 +1,13 @@
+"""Grounding language in images: the one name under which other projects import this one.
+
+The folders that this package links to lie at the top of the repository, where the scripts use them.
+"""
+
+from pathlib import Path
+
+__version__ = "0.2.0"
+
+_HERE = Path(__file__).resolve().parent
+if not (_HERE / "models").is_dir():
+    # A copy without its links, as some archives and file systems make it: look beside this folder.
+    __path__.append(str(_HERE.parent))

@@ -1,0 +1,197 @@
+"""The shape of the ALBEF network: sizes only, so that a model needs no training configuration."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from groundwork.models.common.checks import (
+    complete_weights,
+    require,
+    require_positive,
+    require_rate,
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TextConfig:
+    """The text and fusion BERT; names and meaning as in a transformers BERT config file.
+
+    fusion_layer: index of the first layer with cross-attention; the layers before it see text only.
+    """
+
+    vocab_size: int = 30522
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    fusion_layer: int = 6
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 2
+    hidden_dropout_prob: float = 0.1
+    attention_probs_dropout_prob: float = 0.1
+    layer_norm_eps: float = 1e-12
+    pad_token_id: int = 0
+
+    def __post_init__(self) -> None:
+        names = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads")
+        sizes = ("intermediate_size", "max_position_embeddings", "type_vocab_size")
+        require_positive(self, *names, *sizes, "layer_norm_eps")
+        require(
+            self.hidden_size % self.num_attention_heads == 0,
+            f"hidden_size {self.hidden_size} is not divisible by num_attention_heads "
+            f"{self.num_attention_heads}",
+        )
+        require(
+            0 < self.fusion_layer < self.num_hidden_layers,
+            f"fusion_layer {self.fusion_layer} must lie in 1..{self.num_hidden_layers - 1}, so "
+            "that text layers come before it and fusion layers from it on",
+        )
+        require(0 <= self.pad_token_id < self.vocab_size, "pad_token_id must be below vocab_size")
+        require_rate("hidden_dropout_prob", self.hidden_dropout_prob)
+        require_rate("attention_probs_dropout_prob", self.attention_probs_dropout_prob)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelConfig:
+    """ALBEF: vision transformer, fusion BERT, projections, momentum twin and queues.
+
+    image_size, patch_size: sides of the square network input and of one patch, in pixels.
+    vision_width, vision_depth, vision_heads: the vision transformer.
+    vision_stem: what makes a token of a patch. "linear": one linear map, as published;
+        "convolutions": some convolutions with batch norm, and position embeddings that start as
+        sines and cosines, from which a small model learns shapes that it does not learn otherwise.
+    embed_dim: width of the contrastive embeddings.
+    queue_size: columns of each queue of momentum embeddings.
+    momentum: share that the momentum twin keeps at every update.
+    temperature: start value of the contrastive temperature.
+    learn_temperature: false keeps it: at the learning rate of a small model it would fall to its
+        bound within some hundred steps.
+    initializer_range, position_initializer_range: standard deviation of the encoders' random weight
+        matrices and of their position embeddings. 0.02 suits BERT's width of 768; small models
+        learn much faster from wider ones, about 1 / sqrt(width).
+    explanation_layer: index of the text layer whose cross-attention explains a match.
+    """
+
+    image_size: int = 256
+    patch_size: int = 16
+    vision_width: int = 768
+    vision_depth: int = 12
+    vision_heads: int = 12
+    vision_stem: Literal["linear", "convolutions"] = "linear"
+    text: TextConfig = field(default_factory=TextConfig)
+    embed_dim: int = 256
+    queue_size: int = 65536
+    momentum: float = 0.995
+    temperature: float = 0.07
+    learn_temperature: bool = True
+    initializer_range: float = 0.02
+    position_initializer_range: float = 0.02
+    explanation_layer: int = 8
+
+    def __post_init__(self) -> None:
+        require_positive(self, "image_size", "patch_size", "vision_width", "vision_depth")
+        require_positive(self, "vision_heads", "embed_dim", "queue_size", "temperature")
+        require_positive(self, "initializer_range", "position_initializer_range")
+        require_rate("momentum", self.momentum)
+        require(
+            self.image_size % self.patch_size == 0,
+            f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}",
+        )
+        require(
+            self.vision_stem == "linear" or self.patch_size in (4, 8, 16),
+            f"patch_size {self.patch_size} with vision_stem convolutions: every one halves the "
+            "image, so use 4, 8 or 16",
+        )
+        require(
+            self.vision_width % self.vision_heads == 0,
+            f"vision_width {self.vision_width} is not divisible by vision_heads "
+            f"{self.vision_heads}",
+        )
+        first, end = self.text.fusion_layer, self.text.num_hidden_layers
+        require(
+            first <= self.explanation_layer < end,
+            f"explanation_layer {self.explanation_layer} has no cross-attention; choose one of "
+            f"{first}..{end - 1}",
+        )
+
+
+OBJECTIVES = ("itc_itm_mlm", "amc", "selfeq")
+"""The training objectives that a stage may name."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ItcItmMlmConfig:
+    """Image-text contrast (ita), matching (itm) and masked words (mlm).
+
+    alpha: weight of the momentum twin's soft targets against the hard ones.
+    mlm_probability: share of the tokens that are masked.
+    mlm_distill_over: axis of the distillation's log-softmax; "tokens" is what the released code
+        does.
+    weights: factor of each loss in the total.
+    """
+
+    alpha: float = 0.4
+    mlm_probability: float = 0.15
+    mlm_distill_over: Literal["tokens", "vocabulary"] = "vocabulary"
+    weights: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        require_rate("alpha", self.alpha)
+        require_rate("mlm_probability", self.mlm_probability)
+        complete_weights(self, {"mlm": 1.0, "ita": 1.0, "itm": 1.0})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AmcConfig:
+    """Attention mask consistency: the explanation must be higher inside the annotated region than
+    outside.
+
+    mean_margin, max_margin: by how much, for the mean and for the maximum of a map in [0, 1].
+    amc_mean_over: means per "sample", or over the whole "batch" at once as the released code does.
+    weights: factor of each term in the total.
+    """
+
+    mean_margin: float = 0.1
+    max_margin: float = 0.5
+    amc_mean_over: Literal["batch", "sample"] = "sample"
+    weights: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        complete_weights(self, {"mean": 0.2, "max": 0.8})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SelfEqConfig:
+    """Self-consistency: a phrase and its paraphrase must be explained alike.
+
+    threshold: a cell belongs to the region where the two maps (each in [0, 1]) add up to at least
+        this.
+    weights: factor of each term in the total.
+    """
+
+    threshold: float = 0.8
+    weights: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        require(0 < self.threshold <= 2, f"threshold is {self.threshold}; it must lie in (0, 2]")
+        complete_weights(self, {"similarity": 1.0, "consistency": 0.5})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ObjectivesConfig:
+    """The settings of every objective; a stage chooses which of them are trained."""
+
+    itc_itm_mlm: ItcItmMlmConfig = field(default_factory=ItcItmMlmConfig)
+    amc: AmcConfig = field(default_factory=AmcConfig)
+    selfeq: SelfEqConfig = field(default_factory=SelfEqConfig)
+
+    def weights_of(self, objective: str) -> dict[str, float]:
+        """Loss name -> its factor in the total, of one of `OBJECTIVES`."""
+        text, amc, selfeq = self.itc_itm_mlm.weights, self.amc.weights, self.selfeq.weights
+        if objective == "itc_itm_mlm":
+            return {f"loss_{name}": weight for name, weight in text.items()}
+        if objective == "amc":
+            return {f"loss_amc_{name}": weight for name, weight in amc.items()}
+        return {f"loss_syn_{name}": weight for name, weight in text.items()} | {
+            "loss_sim_syn": selfeq["similarity"],
+            "loss_cst_syn": selfeq["consistency"],
+        }

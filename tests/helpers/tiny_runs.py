@@ -1,0 +1,199 @@
+"""Tiny training runs for tests: a configuration, and processes that train and may be killed."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+
+import torch
+
+from groundwork import utils
+from groundwork.settings import dump_yaml
+
+MODEL = {
+    "image_size": 32,
+    "patch_size": 8,
+    "vision_width": 32,
+    "vision_depth": 2,
+    "vision_heads": 2,
+    "embed_dim": 16,
+    "queue_size": 22,
+    "explanation_layer": 2,
+    "text": {
+        "vocab_size": 256,
+        "hidden_size": 32,
+        "num_hidden_layers": 4,
+        "fusion_layer": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 48,
+        "max_position_embeddings": 64,
+    },
+}
+STAGES = [
+    {"objective": "selfeq", "epochs": 1, "steps": 5, "optimizer": {"lr": 1e-3}},
+    {"objective": ["itc_itm_mlm", "amc"], "epochs": 1, "steps": 5},
+    {"objective": ["itc_itm_mlm", "selfeq", "amc"], "epochs": 1, "steps": 5, "data": "relation"},
+]
+
+
+def write_config(path: Path, data: Path, **changes: object) -> Path:
+    """A run of 15 steps over all objectives; its queues of 22 wrap around several times."""
+    config = {
+        "data": {
+            "train_file": [str(data / "vg/train.json")],
+            "relation_file": [str(data / "vg/relation.json")],
+            "image_root": str(data / "images"),
+            "text_encoder": str(data / "tokenizer"),
+            "mask_size": 32,
+            "workers": 0,
+        },
+        "model": MODEL,
+        "stages": STAGES,
+        "optimizer": {"lr": 1e-3},
+        "batch_size": 6,
+        "log_every": 3,
+        "save_every_steps": 2,
+    }
+    path.write_text(dump_yaml(config | changes))
+    return path
+
+
+def start(target: Callable[..., None], *args: object) -> ForkServerProcess:
+    """Run `target` in a process of its own, forked from one that has imported everything."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["Pretrain_vg", "tests.tiny_runs"])
+    process = context.Process(target=_run, args=(target, *args))
+    process.start()
+    return process
+
+
+def _run(target: Callable[..., None], *args: object) -> None:
+    torch.set_num_threads(1)
+    # Loading processes fork as they do under a script; here they would import everything again.
+    multiprocessing.set_start_method("fork", force=True)
+    target(*args)
+
+
+def start_group(target: Callable[..., None], *args: object) -> None:
+    """Run `target` in two processes of one group and wait for both."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1])}
+    ranks = [
+        start(_run_rank, address | {"RANK": str(rank), "WORLD_SIZE": "2"}, target, *args)
+        for rank in range(2)
+    ]
+    for process in ranks:
+        process.join(100)
+    assert [process.exitcode for process in ranks] == [0, 0]
+
+
+def _run_rank(environment: dict[str, str], target: Callable[..., None], *args: object) -> None:
+    os.environ.update(environment)
+    utils.init_distributed("cpu")
+    target(*args)
+    utils.close_distributed()
+
+
+def train(argv: Sequence[str], output: Path, environment: dict[str, str] | None = None) -> None:
+    """What `Pretrain_vg.py` does with `argv`; standard error goes to `output`.err."""
+    import Pretrain_vg
+    from groundwork.jobs import run_script
+
+    os.environ.update(environment or {})
+    sys.stderr = output.with_suffix(".err").open("a", buffering=1)
+    run_script(lambda: Pretrain_vg.main([*argv, "--output_dir", str(output), "--device", "cpu"]))
+
+
+def train_until(moment: str, count: int, argv: Sequence[str], output: Path) -> None:
+    """`train`, but the process kills itself at the `count`-th `moment` (a key of MOMENTS)."""
+    MOMENTS[moment](_Countdown(count))
+    train(argv, output)
+
+
+class _Countdown:
+    def __init__(self, count: int):
+        self.left = count
+
+    def over(self) -> bool:
+        self.left -= 1
+        return self.left == 0
+
+
+def _kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _while_writing_a_checkpoint(countdown: _Countdown) -> None:
+    save = torch.save
+
+    def half_a_save(content: dict, path: Path) -> None:
+        save(content, path)
+        if countdown.over():
+            os.truncate(path, path.stat().st_size // 2)
+            _kill()
+
+    torch.save = half_a_save
+
+
+def _before_a_checkpoint_gets_its_name(countdown: _Countdown) -> None:
+    save = torch.save
+
+    def save_and_die(content: dict, path: Path) -> None:
+        save(content, path)
+        if countdown.over():
+            _kill()
+
+    torch.save = save_and_die
+
+
+def _between_a_new_checkpoint_and_the_removal_of_the_old(countdown: _Countdown) -> None:
+    unlink = Path.unlink
+
+    def die_instead(path: Path, missing_ok: bool = False) -> None:
+        if path.name == "last.ckpt" and countdown.over():
+            _kill()
+        unlink(path, missing_ok=missing_ok)
+
+    Path.unlink = die_instead
+
+
+def _after_a_step(countdown: _Countdown) -> None:
+    from groundwork.engine import Trainer
+
+    train_step = Trainer.train_step
+
+    def step_and_die(*args, **kwargs):
+        losses = train_step(*args, **kwargs)
+        if countdown.over():
+            _kill()
+        return losses
+
+    Trainer.train_step = step_and_die
+
+
+def _while_writing_a_log_line(countdown: _Countdown) -> None:
+    append = utils.JsonLines.append
+
+    def half_a_line(self: utils.JsonLines, row: dict) -> None:
+        append(self, row)
+        if countdown.over():
+            os.truncate(self.path, self.path.stat().st_size - 20)
+            _kill()
+
+    utils.JsonLines.append = half_a_line
+
+
+MOMENTS: dict[str, Callable[[_Countdown], None]] = {
+    "while writing a checkpoint": _while_writing_a_checkpoint,
+    "before a checkpoint gets its name": _before_a_checkpoint_gets_its_name,
+    "between two checkpoints": _between_a_new_checkpoint_and_the_removal_of_the_old,
+    "after a step": _after_a_step,
+    "while writing a log line": _while_writing_a_log_line,
+}

@@ -1,0 +1,1 @@
+"""Scripts and tools by their command lines."""

@@ -1,0 +1,53 @@
+"""The quick start runs through, from data to page, at a size that teaches nothing."""
+
+from __future__ import annotations
+
+import json
+
+import quickstart
+from groundwork.experiments.quick.common import draw
+
+
+def test_the_quick_start_trains_evaluates_and_reports_every_model(tmp_path):
+    call = ["--out", str(tmp_path / "run"), "--data", str(tmp_path / "data"), "--scenes", "60"]
+    small = ["data.workers=0", "batch_size=4", "stages.0.epochs=1", "stages.0.steps=2"]
+    rows = quickstart.main([*call, "--set", *small])
+
+    assert rows == json.loads((tmp_path / "run" / "results.json").read_text())
+    models = {row["checkpoint"] for row in rows if row["system"] == "ALBEF"}
+    assert models == {"a_match.pth", "quickstart_base.pth", "b_amc.pth", "c_selfeq.pth"}
+    benchmarks = {row["benchmark"] for row in rows}
+    names = ("refcoco+", "refclef", "flickr30k", "paraphrases")
+    assert benchmarks == {f"embedded/{name}" for name in names}
+    assert {"centre", "random"} <= {row["system"] for row in rows}
+    assert {"pointing", "matching", "same object"} <= {row["metric"] for row in rows}
+    page = (tmp_path / "run" / "index.html").read_text()
+    assert page.count("<img") == 4
+
+
+def test_the_part_of_boxes_and_masks_trains_one_model_from_the_other(tmp_path, embedded):
+    call = ["--parts", "reftr", "--out", str(tmp_path), "--data", str(embedded)]
+    small = ["data.workers=0", "batch_size=4", "epochs=1", "steps=2"]
+    rows = quickstart.main([*call, "--set", *small])
+
+    models = {row["checkpoint"]: row["objective"] for row in rows if row["system"] == "RefTR"}
+    assert models == {
+        "reftr_multi.pth": "multi-phrase",
+        "reftr_single.pth": "REC",
+        "reftr_masks.pth": "RES",
+    }
+    assert {"pointing", "Acc@0.5", "Acc@0.5 (merged box)", "mIoU"} <= {
+        row["metric"] for row in rows
+    }
+
+
+def test_data_are_drawn_once_and_anew_only_for_files_that_are_not_there(tmp_path):
+    done, lists = tmp_path / "summary.json", tmp_path / "annotations_resc"
+    draw(tmp_path, scenes=20)
+    assert done.is_file() and not lists.exists()
+    draw(tmp_path, scenes=20, trees=True)
+    assert done.is_file() and any(lists.rglob("*.pth"))
+    when = done.stat().st_mtime_ns
+    draw(tmp_path, scenes=20)
+    draw(tmp_path, scenes=20, trees=True)
+    assert done.stat().st_mtime_ns == when

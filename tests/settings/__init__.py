@@ -1,0 +1,1 @@
+"""Configurations: ours and released ones."""

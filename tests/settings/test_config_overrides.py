@@ -1,0 +1,66 @@
+"""Every key of every configuration that ships may be set to the value it has: nothing changes.
+
+A default that lives in a factory of the section above, and not in the section's own type or in the
+YAML, is lost as soon as another key of the section is set.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from groundwork.settings import load, load_config, to_dict
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+# Not for use by themselves: what others build on, and the paths.
+PARTS = {"base", "data", "large", "res", "tiny", "tiny_model", "tiny_training"}
+SHIPPED = sorted(path for path in CONFIGS.rglob("*.yaml") if path.stem not in PARTS)
+
+
+def kind_of(path: Path) -> load.Kind:
+    if path.parent != CONFIGS:
+        return "detector" if path.parent.name == "detector" else "referring"
+    return "grounding" if path.stem.startswith("Grounding") else "pretrain"
+
+
+def settings_of(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of everything in a configuration that has no keys below it."""
+    if isinstance(value, dict) and value:
+        keys = list(value.items())
+    elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+        keys = list(enumerate(value))
+    else:
+        yield place, value
+        return
+    for key, item in keys:
+        yield from settings_of(item, f"{place}.{key}" if place else str(key))
+
+
+@pytest.fixture
+def parsed_once(monkeypatch) -> None:
+    """Files and values are parsed once: the test reads each file some hundred times."""
+    parse = functools.cache(load.parse_yaml)
+    monkeypatch.setattr(load, "parse_yaml", lambda text, where: copy.deepcopy(parse(text, where)))
+
+
+@pytest.mark.usefixtures("parsed_once")
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_setting_a_key_to_its_own_value_changes_nothing(path):
+    config = load_config(path, kind_of(path))
+    for key, value in settings_of(to_dict(config)):
+        override = f"{key}={json.dumps(value)}"
+        assert load_config(path, kind_of(path), [override]) == config, override
+
+
+def test_a_key_of_a_section_leaves_the_defaults_of_the_others():
+    simrec = CONFIGS / "simrec" / "refcoco.yaml"
+    assert load_config(simrec, "referring", ["model.text.dropout=0.0"]).model.text.layers == 1
+    grounding = CONFIGS / "Grounding_refcoco.yaml"
+    changed = load_config(grounding, "grounding", ["model.embed_dim=128"])
+    assert changed.model.image_size == load_config(grounding, "grounding").model.image_size == 384
