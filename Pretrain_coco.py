@@ -5,13 +5,16 @@
     torchrun --nproc_per_node=8 Pretrain_coco.py --checkpoint ALBEF.pth --output_dir ALBEF_COCO
 """
 
-from groundwork.jobs import pretrain, run_script
+from groundwork.jobs import run_script, train
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run with command line arguments `argv` (default: those of the process)."""
-    pretrain.main(
-        argv, description=__doc__ or "", config="configs/Pretrain_coco.yaml", data_format="coco"
+    train.main(
+        argv,
+        description=__doc__ or "",
+        config="configs/Pretrain_coco.yaml",
+        defaults={"data.format": "coco"},
     )
 
 

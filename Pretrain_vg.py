@@ -6,13 +6,16 @@
     python -m torch.distributed.launch --nproc_per_node=8 --use_env Pretrain_vg.py ...
 """
 
-from groundwork.jobs import pretrain, run_script
+from groundwork.jobs import run_script, train
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run with command line arguments `argv` (default: those of the process)."""
-    pretrain.main(
-        argv, description=__doc__ or "", config="configs/Pretrain_vg.yaml", data_format="vg"
+    train.main(
+        argv,
+        description=__doc__ or "",
+        config="configs/Pretrain_vg.yaml",
+        defaults={"data.format": "vg"},
     )
 
 

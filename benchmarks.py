@@ -13,7 +13,8 @@ class Benchmark:
     """One row.
 
     name: as in the `benchmark` column of results.json.
-    reader: which reader of dataset/formats takes the annotation files.
+    reader: which reader of dataset/formats takes the released lists of ALBEF, AMC and SelfEQ; "":
+        there are none, and data.evaluate names the files.
     resize: how an image is brought to the network's size (`dataset.image_text.transforms`).
     image_size: side of the network input in the published evaluation, in pixels.
     max_words: a cleaned phrase is cut to this many words.
@@ -27,13 +28,13 @@ class Benchmark:
     """
 
     name: str
-    reader: str
-    resize: Literal["pil_bicubic", "opencv_bilinear"]
-    image_size: int
-    max_words: int
-    stated_size: bool
-    splits: tuple[str, ...]
-    needs: tuple[str, ...]
+    reader: str = ""
+    resize: Literal["pil_bicubic", "opencv_bilinear"] = "pil_bicubic"
+    image_size: int = 384
+    max_words: int = 30
+    stated_size: bool = False
+    splits: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ("evaluate",)
     published: dict[tuple[str, str], float] = field(default_factory=dict)
     unverified: tuple[tuple[str, str], ...] = ()
 
@@ -88,6 +89,11 @@ _ROWS = (
             ("AMC", "test"): 86.49,
         },
     ),
+    Benchmark(name="refcoco", splits=("val", "testA", "testB")),
+    Benchmark(name="refcocog_umd", splits=("val", "test")),
+    Benchmark(name="refcocog_google", splits=("val",)),
+    Benchmark(name="grefcoco", splits=("val", "testA", "testB")),
+    Benchmark(name="mixed"),
 )
 
 BENCHMARKS: dict[str, Benchmark] = {row.name: row for row in _ROWS} | {

@@ -6,16 +6,16 @@
 `--checkpoint` is a file, or a folder of which every *.pth is evaluated.
 """
 
-from groundwork.jobs import grounding, run_script
+from groundwork.jobs import evaluate, run_script
 
 
 def main(argv: list[str] | None = None) -> list[dict]:
     """Run with command line arguments `argv`; returns the rows of results.json."""
-    return grounding.main(
+    return evaluate.main(
         argv,
         description=__doc__ or "",
         config="configs/Grounding_refclef.yaml",
-        benchmark="refclef",
+        defaults={"benchmark": "refclef"},
     )
 
 

@@ -8,12 +8,12 @@ of an object agree, `--write simrec tuples refer` adds the files that published 
 split's annotated boxes are not used.
 """
 
-from groundwork.jobs import pseudo_labels, run_script
+from groundwork.jobs import label, run_script
 
 
 def main(argv: list[str] | None = None) -> dict[str, int]:
     """Run with command line arguments `argv`; returns what was counted."""
-    return pseudo_labels.main(argv, description=__doc__ or "")
+    return label.main(argv, description=__doc__ or "")
 
 
 if __name__ == "__main__":

@@ -6,12 +6,12 @@
 `--checkpoint` is a file, or a folder of which every *.pth is evaluated.
 """
 
-from groundwork.jobs import referring, run_script
+from groundwork.jobs import evaluate, run_script
 
 
 def main(argv: list[str] | None = None) -> list[dict]:
     """Run with command line arguments `argv`; returns the rows of results.json."""
-    return referring.main(argv, description=__doc__ or "")
+    return evaluate.main(argv, description=__doc__ or "")
 
 
 if __name__ == "__main__":

@@ -8,12 +8,13 @@
 `--resume FILE --resume_model_only` starts anew from its weights, as `--checkpoint FILE` does.
 """
 
-from groundwork.jobs import referring_training, run_script
+from groundwork.jobs import run_script
+from groundwork.jobs import train as job
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run with command line arguments `argv` (default: those of the process)."""
-    referring_training.main(argv, description=__doc__ or "")
+    job.main(argv, description=__doc__ or "")
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ Evaluation batch:
     size             list of B (H, W) that boxes, masks and points are in: the image's, or the one
                      that the records state
     image_path       list of B str
-    image_index      list of B int, indices into the data set
+    sample_index     list of B int, indices into the data set
     corrupt          list of str, paths of images that could not be decoded and are left out (none
                      unless tolerate_corrupt; if all are, B is 0 and image (0, 3, 0, 0))
     faults           as above

@@ -17,10 +17,7 @@ from typing import Any
 import cv2
 import torch
 from torch.utils.data import DataLoader
-from transformers import PreTrainedTokenizerBase
 
-from groundwork.dataset.image_text.collate import EvalCollate, TrainCollate
-from groundwork.dataset.image_text.dataset import EvalDataset, TrainDataset
 from groundwork.dataset.orientation import OrientationSampler
 from groundwork.dataset.sampler import training_sampler
 
@@ -45,11 +42,10 @@ def _options(workers: int) -> dict[str, Any]:
     return options
 
 
-def make_train_loader(
-    dataset: TrainDataset,
-    tokenizer: PreTrainedTokenizerBase,
+def train_loader(
+    dataset: Any,
+    collate: Callable[[Any], dict[str, Any]],
     batch_size: int,
-    max_tokens: int = 25,
     *,
     world_size: int = 1,
     rank: int = 0,
@@ -62,36 +58,12 @@ def make_train_loader(
     Call `loader.sampler.set_epoch(epoch, start_step)` before every pass. `len(loader)` is what is
     left of the epoch, `loader.sampler.steps_per_epoch` the whole.
 
+    Args:
+        dataset: indexed by (epoch, i). One with a `landscape` that is not None gets batches of one
+            orientation.
+
     Raises:
         ValueError: fewer records than one global batch.
-    """
-    collate = TrainCollate(tokenizer, max_tokens, dataset.transform.mask_size)
-    return train_loader(
-        dataset,
-        collate,
-        batch_size,
-        world_size=world_size,
-        rank=rank,
-        seed=seed,
-        sampling=sampling,
-        workers=workers,
-    )
-
-
-def train_loader(
-    dataset: Any,
-    collate: Callable[[Any], dict[str, Any]],
-    batch_size: int,
-    *,
-    world_size: int = 1,
-    rank: int = 0,
-    seed: int = 42,
-    sampling: str = "global",
-    workers: int = 4,
-) -> DataLoader[Any]:
-    """`make_train_loader` for any data set that is indexed by (epoch, i), and its collate.
-
-    One with a `landscape` that is not None gets batches of one orientation.
     """
     landscape = getattr(dataset, "landscape", None)
     place = {"world_size": world_size, "rank": rank, "seed": seed}
@@ -107,22 +79,6 @@ def train_loader(
     )
 
 
-def make_eval_loader(
-    dataset: EvalDataset,
-    tokenizer: PreTrainedTokenizerBase,
-    batch_size: int,
-    *,
-    world_size: int = 1,
-    rank: int = 0,
-    workers: int = 4,
-) -> DataLoader[Any]:
-    """Batches of images in order; rank r takes images r, r + W, ..., none comes twice."""
-    collate = EvalCollate(tokenizer)
-    return eval_loader(
-        dataset, collate, batch_size, world_size=world_size, rank=rank, workers=workers
-    )
-
-
 def eval_loader(
     dataset: Any,
     collate: Callable[[Any], dict[str, Any]],
@@ -132,7 +88,7 @@ def eval_loader(
     rank: int = 0,
     workers: int = 4,
 ) -> DataLoader[Any]:
-    """`make_eval_loader` for any data set and its collate."""
+    """Batches of samples in order; rank r takes samples r, r + W, ..., none comes twice."""
     return DataLoader(
         dataset,
         batch_size=batch_size,

@@ -1,4 +1,4 @@
-"""Records of any published format for box and mask systems, split by split."""
+"""Records of any published format, split by split."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from groundwork.dataset.formats import (
+    coco,
     flickr30k,
     instances_json,
     labels,
@@ -61,6 +62,7 @@ SOURCES: dict[str, Source] = {
     "instances": Source(lambda path, split: instances_json.read(path, [split], _collection(path))),
     "flickr30k": Source(flickr30k.read, lambda path, split: flickr30k.files(path, [split])),
     "vg": Source(lambda path, _: vg.read(path)),
+    "coco": Source(lambda path, _: coco.read(path)),
     "labels": Source(labels.read),
 }
 

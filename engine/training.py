@@ -60,8 +60,7 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How a run is carried out; fields as in `settings.schema.PretrainConfig` and
-    `settings.referring.ReferringConfig`.
+    """How a run is carried out; fields as in `settings.training.TrainingConfig`.
 
     unused_parameters: whether a step may leave trainable parameters without a gradient, because
         what it reaches depends on its batch.

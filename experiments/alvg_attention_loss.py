@@ -16,11 +16,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
 
-import train
 from groundwork import engine, utils
 from groundwork.experiments.gains import gain_cells
 from groundwork.experiments.quick.common import draw
-from groundwork.jobs import run_script
+from groundwork.jobs import run_script, train
 from groundwork.report.results import update_rows
 
 CONFIG = Path(__file__).parent.parent / "configs" / "alvg" / "refcoco+_tiny.yaml"

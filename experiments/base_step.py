@@ -29,12 +29,10 @@ from groundwork.dataset.text import load_tokenizer
 from groundwork.engine.precision import DTYPES, computing
 from groundwork.engine.training import TrainingStep, to_device
 from groundwork.jobs import run_script
-from groundwork.models.albef import build as albef
-from groundwork.models.albef.explainer import Explainer
-from groundwork.models.alvg import build as alvg
-from groundwork.optim import create_optimizer, create_rated_optimizer
-from groundwork.settings import PretrainConfig, ReferringConfig, load_config
-from groundwork.settings.parsing import parse_yaml
+from groundwork.models import SYSTEMS
+from groundwork.models.alvg.model import PAD
+from groundwork.optim import create_optimizer
+from groundwork.settings import RunConfig, load_config
 
 GIB = 2**30
 WORDS = 12  # tokens of ALBEF's phrases, [CLS] and [SEP] included: about the longest of a batch
@@ -68,47 +66,41 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def subject(args: argparse.Namespace, device: torch.device) -> Subject:
     """Of the recipe that the arguments name, on `device`."""
-    path = Path(args.config)
-    content = parse_yaml(path.read_text(encoding="utf-8"), str(path))
-    if "stages" in content:
-        pretrain = load_config(path, "pretrain", args.set, defaults={"data.format": "vg"})
-        return albef_subject(pretrain, args.batch, device)
-    return alvg_subject(load_config(path, "referring", args.set), args.batch, device)
-
-
-def alvg_subject(config: ReferringConfig, size: int, device: torch.device) -> Subject:
+    config = load_config(Path(args.config), args.set)
     torch.manual_seed(config.seed)
-    model = alvg.build_model(config.model).to(device).train()
-    return Subject(
-        module=TrainingStep(model, alvg.build_criterion(config.model)).to(device),
-        optimizer=create_rated_optimizer(config.optimizer, model),
-        forward=torch.no_grad()(model),
-        batch=to_device(alvg_batch(config, size), device),
-        pixels=config.data.image_size,
-        clip_norm=config.clip_norm,
-    )
-
-
-def albef_subject(config: PretrainConfig, size: int, device: torch.device) -> Subject:
-    torch.manual_seed(config.seed)
-    model, criteria = albef.build(config, load_tokenizer(config.data.text_encoder))
-    model.to(device).train()
-    batch = to_device(albef_batch(config, size), device)
+    if config.system == "albef":
+        tokenizer: object = load_tokenizer(config.data.text_encoder)
+        batch, pixels = albef_batch(config, args.batch), config.model.image_size
+    else:
+        tokenizer, batch = AnyPieces(), alvg_batch(config, args.batch)
+        pixels = config.data.image_size
+    objectives = [stage.objective for stage in config.stages]
+    parts = SYSTEMS[config.system].build(config.model, tokenizer, objectives)
+    model = parts.model.to(device).train()
     optimizer = create_optimizer(config.optimizer, model)
-    # An explainer freezes its model, so it has one of its own.
-    explainer = Explainer(albef.build_model(config.model, momentum=False)).to(device).eval()
-    phrase_image = torch.arange(size, device=device)
+    phrase_image = torch.arange(args.batch, device=device)
     return Subject(
-        module=TrainingStep(model, criteria[0]).to(device),
+        module=TrainingStep(model, parts.criteria[0]).to(device),
         optimizer=optimizer,
-        forward=lambda batch: explainer(batch | {"phrase_image": phrase_image}),
-        batch=batch,
-        pixels=config.model.image_size,
+        forward=torch.no_grad()(
+            lambda batch: parts.evaluated(batch | {"phrase_image": phrase_image})
+        ),
+        batch=to_device(batch, device),
+        pixels=pixels,
         clip_norm=config.clip_norm,
     )
 
 
-def alvg_batch(config: ReferringConfig, size: int) -> dict[str, object]:
+class AnyPieces:
+    """A tokeniser of which only the sizes are asked."""
+
+    pad_token_id = PAD
+
+    def __len__(self) -> int:
+        return 0
+
+
+def alvg_batch(config: RunConfig, size: int) -> dict[str, object]:
     """Samples of one target each, as `ReferringCollate` makes them."""
     side, length = config.data.image_size, config.data.max_tokens
     x, y, w, h = 5 / 12, 3 / 8, 1 / 6, 1 / 4
@@ -122,7 +114,7 @@ def alvg_batch(config: ReferringConfig, size: int) -> dict[str, object]:
     }
 
 
-def albef_batch(config: PretrainConfig, size: int) -> dict[str, object]:
+def albef_batch(config: RunConfig, size: int) -> dict[str, object]:
     """Samples with one region each and no paraphrase, as `TrainCollate` makes them."""
     side, mask_side = config.model.image_size, config.data.mask_size
     nothing = torch.zeros(0, 1, dtype=torch.int64)

@@ -27,9 +27,10 @@ from PIL import Image
 
 from groundwork import utils
 from groundwork.dataset.formats import read_table
+from groundwork.dataset.image_text.collate import TrainCollate
 from groundwork.dataset.image_text.dataset import TrainDataset
 from groundwork.dataset.image_text.transforms import TrainTransform
-from groundwork.dataset.loader import make_train_loader
+from groundwork.dataset.loader import train_loader
 from groundwork.dataset.text import load_tokenizer
 
 VOCABULARY = Path(__file__).parent.parent / "dataset" / "vocabularies" / "bert-base-uncased"
@@ -75,7 +76,9 @@ def memory(pid: int) -> dict[str, float]:
 
 def load(dataset: TrainDataset, args: argparse.Namespace) -> Iterator[dict[int, dict[str, float]]]:
     """Readings of all workers by pid, every 20 batches."""
-    loader = make_train_loader(dataset, load_tokenizer(VOCABULARY), 64, workers=args.workers)
+    loader = train_loader(
+        dataset, TrainCollate(load_tokenizer(VOCABULARY), 25, 256), 64, workers=args.workers
+    )
     for number, _ in enumerate(loader, 1):
         if number % 20 == 0:
             yield {child.pid: memory(child.pid) for child in multiprocessing.active_children()}

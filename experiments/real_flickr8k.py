@@ -21,11 +21,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import grounding_eval_singlegpu_flickr
-import Pretrain_vg
 from groundwork import engine
 from groundwork.dataset.formats import flickr30k
-from groundwork.jobs import run_script
+from groundwork.jobs import evaluate, run_script, train
 from groundwork.report.pages import markdown, write_report
 from groundwork.report.results import Row, merge_rows
 from groundwork.settings import dump_yaml
@@ -37,7 +35,7 @@ HERE = Path(__file__).parent
 # Stages, and the weights of the image-text losses: beside AMC they must not outweigh it.
 VARIANTS: dict[str, dict[str, Any]] = {
     "a": {
-        "stages": [{"objective": ["itc_itm_mlm"], "epochs": 4, "train_file": ["captions.json"]}],
+        "stages": [{"objective": ["itc_itm_mlm"], "epochs": 4, "train": ["captions.json"]}],
         "weights": {"ita": 1.0, "itm": 1.0, "mlm": 0.5},
     },
     "b": {
@@ -65,7 +63,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def paraphrase_entries(entries: Sequence[dict]) -> list[dict]:
-    """Entries of a VG train_file -> entries of a relation_file.
+    """Entries of a VG list -> entries of one with paraphrases.
 
     All captions of an entry name the same thing, so each is a paraphrase of the others as a whole.
     """
@@ -81,7 +79,7 @@ def paraphrase_entries(entries: Sequence[dict]) -> list[dict]:
 
 
 def caption_entries(annotations: Path) -> list[dict]:
-    """Entries of a VG train_file without boxes: the captions of every training photograph."""
+    """Entries of a VG list without boxes: the captions of every training photograph."""
     captions: dict[str, list[str]] = {}
     for record in flickr30k.read(annotations, "train"):
         captions.setdefault(record.image, []).append(record.sentence)
@@ -113,16 +111,18 @@ def write_config(args: argparse.Namespace, annotations: Path, variant: str) -> P
     source = HERE / "real_flickr8k.yaml"
     config = parse_yaml(source.read_text(encoding="utf-8"), str(source))
     config["data"] |= {
-        "train_file": [str(annotations / "vg_train.json")],
-        "relation_file": [str(annotations / "relation.json")],
+        "train": {
+            "train": [str(annotations / "vg_train.json")],
+            "relation": [str(annotations / "relation.json")],
+        },
         "image_root": str(args.images),
         "text_encoder": args.vocabulary,
         "cache_dir": str(args.out / "cache"),
     }
-    config["objectives"]["itc_itm_mlm"]["weights"] = VARIANTS[variant]["weights"]
+    config["model"]["objectives"]["itc_itm_mlm"]["weights"] = VARIANTS[variant]["weights"]
     config["stages"] = [
-        stage | {"train_file": [str(annotations / name) for name in stage["train_file"]]}
-        if "train_file" in stage
+        stage | {"train": {"train": [str(annotations / name) for name in stage["train"]]}}
+        if "train" in stage
         else stage
         for stage in VARIANTS[variant]["stages"]
     ]
@@ -137,6 +137,7 @@ def write_evaluation(args: argparse.Namespace, annotations: Path) -> Path:
     source = HERE / "real_flickr8k.yaml"
     model = parse_yaml(source.read_text(encoding="utf-8"), str(source))["model"]
     config = {
+        "system": "albef",
         "benchmark": "flickr30k",
         "data": {
             "flickr_data": str(annotations),
@@ -179,8 +180,8 @@ def main(argv: Sequence[str] | None = None) -> list[Row]:
         if args.set:
             call += ["--set", *args.set]
         engine.remove_run(folder)
-        Pretrain_vg.main(call)
-        found = grounding_eval_singlegpu_flickr.main(
+        train.main(call)
+        found = evaluate.main(
             ["--config", str(evaluation), "--checkpoint", str(folder),
              "--output_dir", str(folder / "flickr30k"), "--again"]
         )  # fmt: skip

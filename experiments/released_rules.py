@@ -14,13 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
 
-import grounding_eval_singlegpu
-import Pretrain_vg
 from groundwork import engine
 from groundwork.experiments.gains import gain_cells
 from groundwork.experiments.quick.albef import BASE
 from groundwork.experiments.quick.common import CONFIGS, draw
-from groundwork.jobs import run_script
+from groundwork.jobs import evaluate, run_script, train
 
 MENDED = ["data.augment=true", "data.jitter_rule=torchvision", "data.paraphrase_rule=whole_words"]
 VARIANTS = {
@@ -56,13 +54,13 @@ def pointing(args: argparse.Namespace, objective: str, variant: str, seed: int) 
     folder = args.out / f"{objective}_{variant.replace(' ', '_')}_{seed}"
     root = f"roots.embedded={args.data}"
     engine.remove_run(folder)
-    Pretrain_vg.main(
+    train.main(
         ["--config", str(CONFIGS / f"quickstart_{objective}.yaml"), "--checkpoint", str(BASE),
          "--output_dir", str(folder), "--seed", str(seed), "--set", "keep=1", root,
          "stages.0.epochs=1", f"stages.0.steps={args.steps}", *VARIANTS[variant]]
     )  # fmt: skip
     (checkpoint,) = folder.glob("checkpoint_*.pth")
-    rows = grounding_eval_singlegpu.main(
+    rows = evaluate.main(
         ["--config", str(CONFIGS / "Grounding_refcoco_tiny.yaml"), "--checkpoint", str(checkpoint),
          "--output_dir", str(folder), "--again", "--set", root, f"data.splits=[{SPLIT}]"]
     )  # fmt: skip

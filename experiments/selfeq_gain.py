@@ -16,13 +16,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
 
-import grounding_eval_singlegpu
-import Pretrain_vg
 from groundwork import engine
 from groundwork.experiments.gains import gain_cells
 from groundwork.experiments.quick.albef import BASE
 from groundwork.experiments.quick.common import CONFIGS, draw
-from groundwork.jobs import run_script
+from groundwork.jobs import evaluate, run_script, train
 from groundwork.report.results import update_rows
 from groundwork.tools import self_consistency
 
@@ -46,18 +44,16 @@ def train_and_evaluate(args: argparse.Namespace, objective: str, seed: int) -> l
     folder = args.out / f"{objective}_{seed}"
     root = f"roots.embedded={args.data}"
     engine.remove_run(folder)
-    Pretrain_vg.main(
+    train.main(
         ["--config", str(CONFIGS / "quickstart_selfeq.yaml"), "--checkpoint", str(BASE),
          "--output_dir", str(folder), "--seed", str(seed), "--set", "keep=1", root,
-         f"stages.0.objective={OBJECTIVES[objective]}", "stages.0.data=relation",
+         f"stages.0.objective={OBJECTIVES[objective]}", "stages.0.splits=[relation]",
          f"stages.0.steps={args.steps}"]
     )  # fmt: skip
     (checkpoint,) = folder.glob("checkpoint_*.pth")
     config = str(CONFIGS / "Grounding_refcoco_tiny.yaml")
     call = ["--config", config, "--checkpoint", str(checkpoint)]
-    rows = grounding_eval_singlegpu.main(
-        [*call, "--output_dir", str(folder / "refcoco"), "--again", "--set", root]
-    )
+    rows = evaluate.main([*call, "--output_dir", str(folder / "refcoco"), "--again", "--set", root])
     pairs = [f"{split}={args.data / f'paraphrases_{split}.json'}" for split in ("seen", "heldout")]
     rows += self_consistency.main(
         [*call, "--pairs", *pairs, "--output_dir", str(folder / "pairs"), "--set", root]

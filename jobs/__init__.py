@@ -5,16 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from transformers import PreTrainedTokenizerBase
-
-from groundwork.settings.schema import GroundingConfig, PretrainConfig
-
 _WORKER_ERROR = re.compile(
     r"Caught \w+ in DataLoader worker.*\n[\w.]+: (?P<message>[^\n]+)\s*", re.DOTALL
 )
-
-
-STRICT_HELP = "stop at the first record that cannot be used as annotated"
 
 
 def run_script(main: Callable[[], object]) -> None:
@@ -29,15 +22,3 @@ def plain_message(error: Exception) -> str:
     """What an error says, without the traceback that a loading process puts in front of it."""
     found = _WORKER_ERROR.fullmatch(str(error))
     return found["message"] if found else str(error)
-
-
-def check_vocabulary(
-    config: PretrainConfig | GroundingConfig, tokenizer: PreTrainedTokenizerBase
-) -> None:
-    """Raises ValueError if the tokeniser can give ids that the model has no embedding for."""
-    if len(tokenizer) > config.model.text.vocab_size:
-        raise ValueError(
-            f"the tokeniser {config.data.text_encoder} has {len(tokenizer)} words, the model "
-            f"{config.model.text.vocab_size}: set model.text.vocab_size, or give the tokeniser of"
-            " the checkpoint with --text_encoder"
-        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -32,9 +33,9 @@ from groundwork.models.refclip.detection_loss import (
     start_objectness_low,
 )
 from groundwork.models.refclip.detector import COARSEST
-from groundwork.optim import create_rated_optimizer
-from groundwork.scheduler import stepwise_rate
-from groundwork.settings import DetectorConfig, load_config, to_dict
+from groundwork.optim import create_optimizer
+from groundwork.scheduler import learning_rate
+from groundwork.settings import DetectorConfig, load_detector, to_dict
 from groundwork.settings.roots import root_overrides
 
 logger = logging.getLogger("groundwork")
@@ -44,7 +45,7 @@ BOXES = 10
 METRIC = f"recall@0.5 of {BOXES} boxes"
 
 
-def main(argv: Sequence[str] | None, *, description: str) -> None:
+def main(argv: Sequence[str] | None, *, description: str = "") -> None:
     """Train as the arguments say."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -60,7 +61,7 @@ def main(argv: Sequence[str] | None, *, description: str) -> None:
     device = utils.init_distributed(args.device)
     utils.setup_logging()
     try:
-        config = load_config(args.config, "detector", [*root_overrides(args.data), *args.set])
+        config = load_detector(args.config, [*root_overrides(args.data), *args.set])
         run(config, args, device)
     finally:
         utils.close_distributed()
@@ -95,7 +96,7 @@ def run(config: DetectorConfig, args: argparse.Namespace, device: torch.device) 
     engine.fit(
         model,
         [stage(config, model, trained)],
-        {"run": create_rated_optimizer(config.optimizer, model)},
+        {"run": create_optimizer(config.optimizer, model)},
         engine.Settings.of(config, unused_parameters=False),
         snapshots=snapshots,
         output_dir=output_dir,
@@ -154,10 +155,6 @@ def stage(
     )
     weights = {f"loss_{name}": factor for name, factor in config.weights.items()}
 
-    def rate(epoch: int, step: int, steps: int) -> float:
-        place = epoch * steps + step
-        return stepwise_rate(config.schedule, config.optimizer, place, steps, config.epochs)
-
     return engine.Stage(
         name="detector",
         criterion=DetectionCriterion(model.detector, weights, every_head=config.every_head),
@@ -171,9 +168,9 @@ def stage(
             workers=data.workers,
         ),
         optimizer_name="run",
-        learning_rate=rate,
+        learning_rate=partial(learning_rate, config.schedule, config.optimizer),
         epochs=config.epochs,
-        steps=config.steps,
+        steps=config.stages[-1].steps,
     )
 
 

@@ -7,13 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from groundwork import utils
-from groundwork.dataset.loader import make_eval_loader
-from groundwork.dataset.text import load_tokenizer
 from groundwork.engine.training import to_device
-from groundwork.jobs.grounding import build_dataset, describe
+from groundwork.jobs.forms import FORMS
+from groundwork.jobs.tokenizers import load_texts
 from groundwork.metrics import accuracy_rows
-from groundwork.models.albef import checkpoint
-from groundwork.models.albef.build import build_grounding
+from groundwork.models import SYSTEMS
 from groundwork.settings import load_config
 
 
@@ -29,15 +27,17 @@ def matching_rows(
         config_file, overrides: the evaluation whose phrases and images are used.
         file: the checkpoint. device: as for `utils.choose_device`.
     """
-    config = load_config(config_file, "grounding", [*overrides, "batch_size=64"])
-    chosen = utils.choose_device(device)
-    explainer, _ = build_grounding(config)
-    checkpoint.load(explainer.model, file)
-    explainer.to(chosen)
-    dataset = build_dataset(config)
-    loader = make_eval_loader(
-        dataset, load_tokenizer(config.data.text_encoder), config.batch_size, workers=0
+    config = load_config(
+        config_file, [*overrides, "batch_size=64", "data.workers=0"], purpose="evaluation"
     )
+    splits_of = config.evaluated_splits
+    chosen = utils.choose_device(device)
+    system, tokenizer = SYSTEMS[config.system], load_texts(config, file)
+    parts = system.build(config.model, tokenizer, training=False)
+    system.load(parts.model, file)
+    explainer = parts.evaluated.to(chosen).eval()
+    form = FORMS[system.samples]
+    loader = form.evaluation(config, splits_of, tokenizer).loader
     correct: list[float] = []
     splits: list[str] = []
     images: list[str] = []
@@ -50,12 +50,12 @@ def matching_rows(
         correct += (own > other).float().tolist()
         splits += batch["splits"]
         images += [batch["image_path"][i] for i in batch["phrase_image"].tolist()]
-    about = describe(config, file)
+    about = form.describe(config, file, splits_of)
     keys = {
         "system": about.system,
         "objective": about.objective,
         "checkpoint": about.checkpoint,
-        "benchmark": config.benchmark,
+        "benchmark": about.benchmark,
         "metric": "matching",
         "derived": False,
         "note": "chance: 50",

@@ -1,22 +1,16 @@
-"""Evaluating box and mask systems: the job behind test.py, and the validation of train.py."""
+"""Samples of box and mask systems for the jobs: an expression or a sentence per sample."""
 
 from __future__ import annotations
 
-import argparse
-import logging
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import nn
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
-from groundwork import engine, utils
-from groundwork.dataset.loader import split_loader
+from groundwork import utils
+from groundwork.dataset.loader import split_loader, train_loader
 from groundwork.dataset.pseudo_labels import Unlabelled
 from groundwork.dataset.referring.collate import ReferringCollate
 from groundwork.dataset.referring.dataset import ReferringDataset, ReferringRules
@@ -24,189 +18,99 @@ from groundwork.dataset.referring.text import ReferringText
 from groundwork.dataset.referring.transforms import ReferringTransform
 from groundwork.dataset.sources import read_splits, source_files
 from groundwork.geometry import Box, Grounding, iou
-from groundwork.jobs import STRICT_HELP
-from groundwork.jobs.evaluation import (
-    MANIFEST,
-    Remarks,
-    below,
-    checkpoint_files,
-    evaluate_checkpoints,
-    require_predictions,
-)
-from groundwork.jobs.folders import RESULTS_HELP, results_folder
-from groundwork.jobs.launch_flags import add_launch_flags, adopt_launch_flags
-from groundwork.jobs.rooms import ROOMS
-from groundwork.jobs.tokenizers import Tokenizer, load_texts, require_same_words
+from groundwork.jobs.evaluation import below
+from groundwork.jobs.samples import Evaluation
+from groundwork.jobs.tokenizers import Tokenizer
+from groundwork.models import SYSTEMS
+from groundwork.models.common.system import Batch
 from groundwork.report.predictions import Prediction, Run, runs_of
-from groundwork.report.results import score_rows
-from groundwork.settings import ReferringConfig, load_config, to_dict
-from groundwork.settings.roots import root_overrides
-
-logger = logging.getLogger("groundwork")
-Postprocess = Callable[[Any, dict[str, Any]], list[Grounding]]
+from groundwork.settings.data import ReferringDataConfig
+from groundwork.settings.run import RunConfig
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments that train.py and test.py share."""
-    parser.add_argument("--config", required=True, help="YAML file, such as configs/reftr/*.yaml")
-    parser.add_argument("--text_encoder", help="tokeniser: hub name, folder, or vocab.txt")
-    parser.add_argument("--device", help="cuda, cuda:1, cpu; default: cuda if there is one")
-    parser.add_argument("--seed", type=int, help="overrides the config's seed")
-    parser.add_argument("--strict", action="store_true", help=STRICT_HELP)
-    parser.add_argument("--data", help="root of the data; trees of the repositories are known")
-    parser.add_argument(
-        "--set", nargs="+", default=[], metavar="KEY=VALUE", help="override config values"
-    )
-    add_launch_flags(parser)
+class Referring:
+    """The form of samples of box and mask systems (`jobs.samples.SampleForm`)."""
+
+    def train_loader(self, alone: RunConfig, tokenizer: Tokenizer) -> DataLoader[Any]:
+        """The training loader of a stage for this process."""
+        text = text_rules(alone, tokenizer)
+        return train_loader(
+            build_dataset(alone, text, alone.data.train, training=True),
+            collate(alone, text, training=True),
+            alone.batch_size,
+            world_size=utils.world_size(),
+            rank=utils.rank(),
+            seed=alone.seed,
+            sampling=alone.data.sampling,
+            workers=alone.data.workers,
+        )
+
+    def evaluation(
+        self, config: RunConfig, splits: Sequence[str], tokenizer: Tokenizer
+    ) -> Evaluation:
+        """Some splits; no sample comes twice, no batch holds two splits."""
+        text = text_rules(config, tokenizer)
+        files = {split: config.data.evaluate[split] for split in splits}
+        return evaluation_of(config, text, build_dataset(config, text, files, training=False))
+
+    def unlabelled(self, config: RunConfig, tokenizer: Tokenizer) -> Evaluation:
+        """All of data.train, seen as in an evaluation, so that nothing is jittered or drawn."""
+        text = text_rules(config, tokenizer)
+        dataset = build_dataset(config, text, config.data.train, training=False, labelled=False)
+        return evaluation_of(config, text, dataset)
+
+    def evaluation_files(self, config: RunConfig, splits: Sequence[str]) -> list[Path]:
+        """Every annotation file that the evaluation reads."""
+        files = {split: config.data.evaluate[split] for split in splits}
+        return [Path(file) for file in source_files(files, config.data.format)]
+
+    def describe(self, config: RunConfig, checkpoint: Path | None, splits: Sequence[str]) -> Run:
+        """The columns that all rows of an evaluation share."""
+        data, system = data_of(config), SYSTEMS[config.system]
+        side = data.max_image_size if data.resize == "aspect" else data.image_size
+        return Run(
+            system=system.title,
+            objective=task_of(config),
+            checkpoint=checkpoint.name if checkpoint else "",
+            benchmark=config.benchmark or "own",
+            derived=system.derived,
+            splits=tuple(splits),
+            image_root=data.evaluation_images,
+            opener=data.opener,
+            note=f"{side} px",
+            seed=config.seed,
+            merged_boxes=data.merged_boxes,
+            resampling=data.resampling,
+            inclusive=config.inclusive_thresholds,
+        )
 
 
-def load_settings(args: argparse.Namespace) -> ReferringConfig:
-    """The configuration that the shared arguments ask for."""
-    overrides = [*root_overrides(args.data), *args.set]
-    if args.text_encoder:
-        overrides.append(f"data.text_encoder={args.text_encoder}")
-    if args.seed is not None:
-        overrides.append(f"seed={args.seed}")
-    if args.strict:
-        overrides.append("data.strict=true")
-    return load_config(args.config, "referring", overrides)
+def data_of(config: RunConfig) -> ReferringDataConfig:
+    """The section `data` of a run of this form."""
+    assert isinstance(config.data, ReferringDataConfig)
+    return config.data
 
 
-def main(argv: Sequence[str] | None, *, description: str) -> list[dict]:
-    """Evaluate a checkpoint, or every checkpoint of a folder, on all splits of the configuration.
-
-    Returns:
-        The rows of results.json about these checkpoints.
-    """
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_arguments(parser)
-    parser.add_argument(
-        "--checkpoint",
-        "--eval-weights",
-        "--load-from",
-        required=True,
-        help="a .pth file, or a folder of them; the other names are RefCLIP's and ALVG's",
-    )
-    parser.add_argument("--output_dir", "--work-dir", help=RESULTS_HELP)
-    parser.add_argument("--split", nargs="+", help="only these splits of data.evaluate")
-    parser.add_argument("--again", action="store_true", help="evaluate what has results already")
-    args = parser.parse_args(argv)
-    adopt_launch_flags(args)
-    device = utils.init_distributed(args.device)
-    utils.setup_logging()
-    try:
-        settings = load_settings(args)
-        splits = args.split or list(settings.data.evaluate)
-        checkpoint = Path(args.checkpoint)
-        output_dir = Path(args.output_dir or results_folder(args.config))
-        return run(settings, checkpoint, output_dir, device, splits=splits, again=args.again)
-    finally:
-        utils.close_distributed()
-
-
-def run(
-    config: ReferringConfig,
-    checkpoints: Path,
-    output_dir: Path,
-    device: torch.device,
-    *,
-    splits: Sequence[str],
-    again: bool,
-) -> list[dict]:
-    """`main` with everything parsed."""
-    room, files = ROOMS[config.system], chosen_files(config, splits)
-    tokenizer = load_texts(config, checkpoint_files(checkpoints)[0])
-    model, _, postprocess = room.build(config.model, tokenizer)
-    model.to(device).eval()
-    loader = evaluation_loader(config, tokenizer, files)
-    annotations = source_files(files, config.data.format)
-    utils.write_manifest(
-        output_dir, to_dict(config), seed=config.seed, files=annotations, name=MANIFEST
-    )
-
-    def predict_with(file: Path) -> tuple[list[Prediction], Remarks]:
-        require_same_words(tokenizer, file)
-        logger.info("%s", room.load(model, file))
-        return predict(config, model, postprocess, loader, device)
-
-    return evaluate_checkpoints(
-        checkpoints,
-        output_dir,
-        lambda file: describe(config, file.name, splits),
-        predict_with,
-        settings=to_dict(config),
-        annotations=annotations,
-        again=again,
-    )
-
-
-def chosen_files(config: ReferringConfig, splits: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """The annotation files of some splits of data.evaluate.
-
-    Raises:
-        ValueError: no splits, or one that the configuration does not have.
-    """
-    known = config.data.evaluate
-    if not splits:
-        raise ValueError("data.evaluate names no split; give its annotation files there")
-    for split in splits:
-        if split not in known:
-            raise ValueError(
-                f"split {split!r}: the configuration has no annotation of it in data.evaluate, "
-                f"which names {', '.join(known) or 'none'}"
-            )
-    return {split: known[split] for split in splits}
-
-
-def describe(config: ReferringConfig, checkpoint: str, splits: Sequence[str]) -> Run:
-    """The columns that all rows of an evaluation share."""
-    data = config.data
-    side = data.max_image_size if data.resize == "aspect" else data.image_size
-    room = ROOMS[config.system]
-    return Run(
-        system=room.title,
-        objective=task_of(config),
-        checkpoint=checkpoint,
-        benchmark=config.benchmark,
-        derived=room.derived,
-        splits=tuple(splits),
-        image_root=evaluation_images(config),
-        opener=data.opener,
-        note=f"{side} px",
-        seed=config.seed,
-        merged_boxes=data.merged_boxes,
-        resampling=data.resampling,
-        inclusive=config.inclusive_thresholds,
-    )
-
-
-def task_of(config: ReferringConfig) -> str:
+def task_of(config: RunConfig) -> str:
     """What the model was trained for: boxes of one or of several phrases, or masks."""
-    if not config.model.needs_boxes:
+    model = config.model
+    if not model.needs_boxes:
         return "REC without boxes"
-    if config.several_targets:
-        return "GREC, GRES" if config.model.masks else "GREC"
-    if config.model.masks:
+    if model.several_targets:
+        return "GREC, GRES" if model.masks else "GREC"
+    if model.masks:
         return "RES"
-    return "multi-phrase" if config.data.multi_phrase else "REC"
+    return "multi-phrase" if data_of(config).multi_phrase else "REC"
 
 
-def evaluation_images(config: ReferringConfig) -> str:
-    """The folder of the images that are evaluated."""
-    own = config.data.evaluate_image_root
-    return config.data.image_root if own is None else own
-
-
-def text_rules(config: ReferringConfig, tokenizer: Tokenizer) -> ReferringText:
+def text_rules(config: RunConfig, tokenizer: Tokenizer) -> ReferringText:
     """How this configuration makes expressions tokens."""
-    data = config.data
+    data = data_of(config)
     return ReferringText(tokenizer, data.multi_phrase, data.max_tokens, data.max_phrase_tokens)
 
 
 def build_dataset(
-    config: ReferringConfig,
+    config: RunConfig,
     text: ReferringText,
     files: Mapping[str, Sequence[str]],
     *,
@@ -215,7 +119,7 @@ def build_dataset(
 ) -> ReferringDataset:
     """The samples of some splits, for training or for evaluation; `labelled` False: annotated
     boxes, masks and classes are taken away as soon as they have been read."""
-    data = config.data
+    data = data_of(config)
     records = read_splits(files, data.format, data.cache_dir, integer_boxes=data.integer_boxes)
     return ReferringDataset(
         records if labelled else Unlabelled(records),
@@ -225,9 +129,9 @@ def build_dataset(
     )
 
 
-def data_transform(config: ReferringConfig, *, training: bool) -> ReferringTransform:
+def data_transform(config: RunConfig, *, training: bool) -> ReferringTransform:
     """How this configuration brings images to the network's size."""
-    data = config.data
+    data = data_of(config)
     return ReferringTransform(
         data.image_size,
         data.max_image_size,
@@ -238,23 +142,23 @@ def data_transform(config: ReferringConfig, *, training: bool) -> ReferringTrans
     )
 
 
-def data_rules(config: ReferringConfig, *, training: bool, labelled: bool = True) -> ReferringRules:
+def data_rules(config: RunConfig, *, training: bool, labelled: bool = True) -> ReferringRules:
     """What a data set of this configuration makes of its records; arguments as `build_dataset`."""
-    data = config.data
+    data, model = data_of(config), config.model
     return ReferringRules(
-        image_root=data.image_root if training else evaluation_images(config),
+        image_root=data.image_root if training or not labelled else data.evaluation_images,
         image_roots=data.image_roots,
         collections=data.collections if training else (),
         mask_root=data.mask_root,
-        several_targets=config.several_targets,
-        one_per_record=data.one_per_record,
+        several_targets=model.several_targets,
+        one_per_record=data.one_per_record and labelled,
         one_orientation=data.sampling == "orientation" and training,
-        masks=config.model.masks and labelled,
+        masks=model.masks and labelled,
         max_phrases=data.max_phrases,
         integer_boxes=data.integer_boxes,
         last_pixel_boxes=data.last_pixel_boxes,
         stated_sizes=data.stated_sizes,
-        boxes=(config.model.needs_boxes or not training) and labelled,
+        boxes=(model.needs_boxes or not training) and labelled,
         one_per_object=data.one_per_object and training and data.format != "labels",
         scale_jitter=data.scale_jitter and training,
         tolerate_corrupt=data.tolerate_corrupt,
@@ -265,9 +169,9 @@ def data_rules(config: ReferringConfig, *, training: bool, labelled: bool = True
     )
 
 
-def collate(config: ReferringConfig, text: ReferringText, *, training: bool) -> ReferringCollate:
+def collate(config: RunConfig, text: ReferringText, *, training: bool) -> ReferringCollate:
     """Makes the batches of this configuration."""
-    data = config.data
+    data = data_of(config)
     return ReferringCollate(
         text,
         training=training,
@@ -277,21 +181,10 @@ def collate(config: ReferringConfig, text: ReferringText, *, training: bool) -> 
     )
 
 
-def evaluation_loader(
-    config: ReferringConfig,
-    tokenizer: Tokenizer,
-    files: Mapping[str, Sequence[str]],
-) -> DataLoader:
-    """Batches of some splits for this process; no sample comes twice, no batch holds two splits."""
-    text = text_rules(config, tokenizer)
-    return loader_of(config, text, build_dataset(config, text, files, training=False))
-
-
-def loader_of(
-    config: ReferringConfig, text: ReferringText, dataset: ReferringDataset
-) -> DataLoader:
-    """`evaluation_loader` for a data set that is there."""
-    return split_loader(
+def evaluation_of(config: RunConfig, text: ReferringText, dataset: ReferringDataset) -> Evaluation:
+    """A data set with its batches and what its groundings become."""
+    root, several = config.data.evaluation_images, config.model.several_targets
+    loader = split_loader(
         dataset,
         collate(config, text, training=False),
         config.eval_batch_size or config.batch_size,
@@ -300,48 +193,15 @@ def loader_of(
         rank=utils.rank(),
         workers=config.data.workers,
     )
-
-
-def predict(
-    config: ReferringConfig,
-    model: nn.Module,
-    postprocess: Postprocess,
-    loader: DataLoader,
-    device: torch.device,
-) -> tuple[list[Prediction], Remarks]:
-    """Ground every expression.
-
-    Returns:
-        The predictions of all processes in the order of the data set, and what is to be said of
-        them.
-    """
-    mine: list[tuple[int, Prediction]] = []
-    remarks = Remarks()
-    batches = engine.evaluate(
-        model,
-        postprocess,
+    return Evaluation(
         loader,
-        device=device,
-        precision=config.precision,
-        progress=lambda found: tqdm(
-            found, desc=config.benchmark, disable=not utils.is_main(), mininterval=1.0
-        ),
+        lambda batch, row, found: to_prediction(batch, row, found, root, several=several),
+        dataset.expressions,
     )
-    for batch, groundings in batches:
-        remarks.add(batch)
-        for row, grounding in enumerate(groundings):
-            images, several = evaluation_images(config), config.several_targets
-            prediction = to_prediction(batch, row, grounding, images, several=several)
-            mine.append((batch["sample_index"][int(batch["phrase_image"][row])], prediction))
-    everyone = [item for part in utils.all_gather_objects(mine) for item in part]
-    remarks = remarks.gathered()
-    predictions = [prediction for _, prediction in sorted(everyone, key=lambda item: item[0])]
-    require_predictions(predictions, remarks)
-    return predictions, remarks
 
 
 def to_prediction(
-    batch: dict, row: int, grounding: Grounding, image_root: str, *, several: bool = False
+    batch: Batch, row: int, grounding: Grounding, image_root: str, *, several: bool = False
 ) -> Prediction:
     """One expression of an evaluation batch with its truth and its grounding; `several`: it may
     have any number of targets."""
@@ -376,16 +236,3 @@ def best_box(candidates: np.ndarray, truth: np.ndarray) -> Box:
     """Of (n, 4) candidates the one with the highest IoU with any of (m, 4) true boxes."""
     x1, y1, x2, y2 = candidates[int(iou(candidates, truth).max(axis=1).argmax())].tolist()
     return (x1, y1, x2, y2)
-
-
-def metric_values(about: Run, predictions: Sequence[Prediction]) -> dict[str, float]:
-    """The system's own metrics by name, in percent or the metric's unit: means over the splits, of
-    those that all splits have."""
-    found: dict[str, list[float]] = {}
-    for row in score_rows(about, predictions):
-        if isinstance(row["value"], float):
-            found.setdefault(str(row["metric"]), []).append(row["value"])
-    number = len(about.splits)
-    return {
-        name: math.fsum(values) / number for name, values in found.items() if len(values) == number
-    }

@@ -8,7 +8,7 @@ from typing import Any
 
 from groundwork.engine import Names
 from groundwork.models.albef import checkpoint
-from groundwork.settings.schema import PretrainConfig, StageConfig
+from groundwork.settings import RunConfig, StageConfig
 
 _LOSSES = {
     "loss_mlm": "loss_mlm",
@@ -25,7 +25,7 @@ _LOSSES = {
 """Our name of a loss -> that in the released log."""
 
 
-def names_of(config: PretrainConfig, stage: StageConfig) -> Names:
+def names_of(config: RunConfig, stage: StageConfig) -> Names:
     """What the stage calls its files: as released with `released_files`, else as any run."""
     if not config.released_files:
         return Names()

@@ -22,8 +22,7 @@ from groundwork.dataset.pseudo_labels import snapped
 from groundwork.dataset.record import Record
 from groundwork.dataset.sources import read_splits
 from groundwork.geometry import xyxy_to_xywh
-from groundwork.jobs import referring
-from groundwork.settings import ReferringConfig
+from groundwork.settings import RunConfig
 
 Proposals = Mapping[str, np.ndarray]
 # benchmark -> (SimREC's file, folder of the lists of ReSC and TransVG, REFER's folder and split);
@@ -40,9 +39,7 @@ NAMES: dict[str, tuple[str | None, str, tuple[str, str] | None]] = {
 CLASS = "object"
 
 
-def write_simrec(
-    config: ReferringConfig, labels: Sequence[Label], out: Path, _: Proposals | None
-) -> str:
+def write_simrec(config: RunConfig, labels: Sequence[Label], out: Path, _: Proposals | None) -> str:
     """anns/NAME.json and masks/NAME/ID.npy, for SimREC, and for RealGIN if it reads the same.
 
     The student's vocabulary is that of this file, all splits: a word that is only in expressions
@@ -54,7 +51,7 @@ def write_simrec(
     name, *_ = _names(config)
     if name is None:
         raise ValueError(f"SimREC has no reader for {config.benchmark}; leave simrec out")
-    path, root = out / "anns" / f"{name}.json", referring.evaluation_images(config)
+    path, root = out / "anns" / f"{name}.json", config.data.evaluation_images
     records = [*_training(labels), *_evaluation(config)]
     counts = simrec.write(records, path)
     masks = out / "masks" / name
@@ -62,9 +59,7 @@ def write_simrec(
     return f"{path}: {_text(counts)}; {masks}: {written} masks of the whole image"
 
 
-def write_tuples(
-    config: ReferringConfig, labels: Sequence[Label], out: Path, _: Proposals | None
-) -> str:
+def write_tuples(config: RunConfig, labels: Sequence[Label], out: Path, _: Proposals | None) -> str:
     """annotations_resc/NAME/NAME_SPLIT.pth, for ReSC, TransVG and RefTR."""
     _, name, _ = _names(config)
     splits: dict[str, list[Record]] = {"train": list(_training(labels))}
@@ -80,7 +75,7 @@ def write_tuples(
 
 
 def write_refer(
-    config: ReferringConfig, labels: Sequence[Label], out: Path, proposals: Proposals | None
+    config: RunConfig, labels: Sequence[Label], out: Path, proposals: Proposals | None
 ) -> str:
     """refer/NAME/refs(SPLIT_BY).p and instances.json, for MAttNet and others that choose among
     proposals: with them, each box is the proposal nearest to it, and the others of the images
@@ -96,7 +91,7 @@ def write_refer(
     far = 0
     if proposals is not None:
         labels, far = snapped(labels, proposals)
-    root = referring.evaluation_images(config)
+    root = config.data.evaluation_images
     records = [
         _classified(_sized(record, root)) for record in (*_training(labels), *_evaluation(config))
     ]
@@ -109,15 +104,15 @@ def write_refer(
     return f"{folder}: {_text(counts)} ({note})"
 
 
-KINDS: dict[str, Callable[[ReferringConfig, Sequence[Label], Path, Proposals | None], str]] = {
+KINDS: dict[str, Callable[[RunConfig, Sequence[Label], Path, Proposals | None], str]] = {
     "simrec": write_simrec,
     "tuples": write_tuples,
     "refer": write_refer,
 }
 
 
-def _names(config: ReferringConfig) -> tuple[str, str, tuple[str, str] | None]:
-    return NAMES[config.benchmark.removeprefix("embedded/")]
+def _names(config: RunConfig) -> tuple[str, str, tuple[str, str] | None]:
+    return NAMES[(config.benchmark or "").removeprefix("embedded/")]
 
 
 def _training(labels: Sequence[Label]) -> Iterator[Record]:
@@ -129,7 +124,7 @@ def _training(labels: Sequence[Label]) -> Iterator[Record]:
         yield numbered(replace(record, split="train"), (phrase,))
 
 
-def _evaluation(config: ReferringConfig) -> Iterator[Record]:
+def _evaluation(config: RunConfig) -> Iterator[Record]:
     """One record per expression of the splits that are for evaluation, without masks."""
     data = config.data
     splits = {split: files for split, files in data.evaluate.items() if split not in data.train}

@@ -1,5 +1,4 @@
-"""The tokeniser of a box and mask system: by name, or made of its annotation files (whole words,
-SentencePiece)."""
+"""The tokeniser of a run: by name, or made of its annotation files (whole words, SentencePiece)."""
 
 from __future__ import annotations
 
@@ -16,9 +15,9 @@ from groundwork.dataset.formats import simrec
 from groundwork.dataset.pieces import SentencePieces
 from groundwork.dataset.sources import read_splits
 from groundwork.dataset.text import load_tokenizer
-from groundwork.dataset.words import Vocabulary, texts_of_annotations, word_matrix, word_vectors
+from groundwork.dataset.words import Vocabulary, texts_of_annotations
 from groundwork.models.common.checkpoint import CheckpointError, read_checkpoint
-from groundwork.settings import ReferringConfig
+from groundwork.settings import RunConfig
 
 logger = logging.getLogger("groundwork")
 WORDS_FILE = "words.txt"
@@ -26,7 +25,7 @@ PIECES_FILE = "pieces.spm"
 Tokenizer = PreTrainedTokenizerBase | Vocabulary | SentencePieces
 
 
-def load_texts(config: ReferringConfig, checkpoint: Path | None = None) -> Tokenizer:
+def load_texts(config: RunConfig, checkpoint: Path | None = None) -> Tokenizer:
     """What data.text_encoder says. For "words" and "pieces": what a checkpoint was trained with, as
     the file or a words.txt or pieces.spm beside it has it, or else that of the annotation files.
 
@@ -58,7 +57,7 @@ def load_texts(config: ReferringConfig, checkpoint: Path | None = None) -> Token
     return Vocabulary.of_texts(_texts(config))
 
 
-def _pieces(config: ReferringConfig, checkpoint: Path | None) -> SentencePieces:
+def _pieces(config: RunConfig, checkpoint: Path | None) -> SentencePieces:
     if checkpoint is None:
         # Not of the evaluated files: pieces can spell any word.
         return SentencePieces.train(
@@ -76,7 +75,7 @@ def _pieces(config: ReferringConfig, checkpoint: Path | None) -> SentencePieces:
     return SentencePieces.read(beside)
 
 
-def _texts(config: ReferringConfig) -> Iterator[str]:
+def _texts(config: RunConfig) -> Iterator[str]:
     """All expressions of the configured files. Boxes are not looked at."""
     data = config.data
     if data.format == "simrec":
@@ -87,8 +86,8 @@ def _texts(config: ReferringConfig) -> Iterator[str]:
             yield from texts_of_annotations({"": simrec.read(file)})
         if not data.labels:
             return
-    for part in config.stages:
-        read = read_splits(part.data.train, part.data.format, data.cache_dir)
+    for alone in config.of_stages:
+        read = read_splits(alone.data.train, alone.data.format, data.cache_dir)
         yield from texts_of_annotations({"": read})
     if data.evaluate and data.format != "simrec":
         read = read_splits(data.evaluate, data.format, data.cache_dir)
@@ -107,22 +106,6 @@ def require_same_words(words: Tokenizer, checkpoint: Path) -> None:
             f"{checkpoint}: was trained with another vocabulary than the first checkpoint of the "
             "folder; evaluate it by itself"
         )
-
-
-def vectors_of_words(model: Any, words: Tokenizer) -> torch.Tensor | None:
-    """The vectors that `init.words` of a model's configuration names; None without it."""
-    if not model.init.words:
-        return None
-    if not isinstance(words, Vocabulary):
-        raise ValueError(
-            'model.init.words gives vectors to whole words; set data.text_encoder: "words"'
-        )
-    if model.init.words.endswith(".npy"):
-        table = word_matrix(words.words, model.init.words, model.text.word_width)
-        return torch.from_numpy(table)
-    table, coverage = word_vectors(words.words, model.init.words, model.text.word_width)
-    logger.info("%s", coverage)
-    return torch.from_numpy(table)
 
 
 def beside_weights(words: Tokenizer) -> dict[str, Any]:

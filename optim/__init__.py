@@ -8,7 +8,7 @@ from torch import nn
 
 
 class OptimizerSettings(Protocol):
-    """What this module reads of the configuration (`settings.schema.OptimizerConfig`)."""
+    """What this module reads of the configuration (`settings.optimisation.OptimizerConfig`)."""
 
     @property
     def lr(self) -> float: ...
@@ -18,6 +18,12 @@ class OptimizerSettings(Protocol):
     def betas(self) -> tuple[float, float]: ...
     @property
     def eps(self) -> float: ...
+    @property
+    def decay(self) -> str: ...
+    @property
+    def amsgrad(self) -> bool: ...
+    @property
+    def peaks(self) -> Mapping[str, float]: ...
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
@@ -76,21 +82,17 @@ def named_groups(
     ]
 
 
-class RatedOptimizerSettings(OptimizerSettings, Protocol):
-    """What `create_rated_optimizer` reads (`settings.referring.ReferringOptimizerConfig`)."""
+def create_optimizer(config: OptimizerSettings, model: nn.Module) -> torch.optim.Optimizer:
+    """AdamW for the trainable parameters of `model`, fused where their device allows it.
 
-    @property
-    def peaks(self) -> Mapping[str, float]: ...
-
-
-def create_rated_optimizer(
-    config: RatedOptimizerSettings, model: nn.Module
-) -> torch.optim.Optimizer:
-    """AdamW over `named_groups`, all of them with weight decay: RefTR's released rule.
+    With `decay` "matrices" over `parameter_groups` (ALBEF's released rule), else over
+    `named_groups`, all of them with weight decay (RefTR's).
 
     Raises:
         ValueError: no trainable parameter, or a key of `config.peaks` that is in no name.
     """
+    if config.decay == "matrices":
+        return _adamw(config, parameter_groups(model, config.weight_decay))
     names = [name for name, _ in model.named_parameters()]
     unused = [key for key in config.peaks if not any(key in name for name in names)]
     if unused:
@@ -102,11 +104,6 @@ def create_rated_optimizer(
     return _adamw(config, [{**group, "weight_decay": config.weight_decay} for group in groups])
 
 
-def create_optimizer(config: OptimizerSettings, model: nn.Module) -> torch.optim.Optimizer:
-    """AdamW for the trainable parameters of `model`, fused where their device allows it."""
-    return _adamw(config, parameter_groups(model, config.weight_decay))
-
-
 def _adamw(config: OptimizerSettings, groups: list[dict]) -> torch.optim.Optimizer:
     fusable = all(p.device.type in ("cpu", "cuda") for g in groups for p in g["params"])
     return torch.optim.AdamW(
@@ -114,6 +111,6 @@ def _adamw(config: OptimizerSettings, groups: list[dict]) -> torch.optim.Optimiz
         lr=config.lr,
         betas=config.betas,
         eps=config.eps,
-        amsgrad=getattr(config, "amsgrad", False),
+        amsgrad=config.amsgrad,
         fused=fusable or None,
     )

@@ -8,7 +8,7 @@ import torch
 
 
 class ScheduleSettings(Protocol):
-    """What this module reads of the configuration (`settings.schema.ScheduleConfig`)."""
+    """What this module reads of the configuration (`settings.optimisation.ScheduleConfig`)."""
 
     @property
     def name(self) -> str: ...
@@ -17,11 +17,15 @@ class ScheduleSettings(Protocol):
     @property
     def warmup_lr(self) -> float: ...
     @property
-    def warmup_epochs(self) -> int: ...
+    def warmup_epochs(self) -> float: ...
     @property
     def warmup_steps(self) -> int: ...
     @property
     def step_size(self) -> int: ...
+    @property
+    def drop_epochs(self) -> Sequence[float]: ...
+    @property
+    def floor(self) -> float: ...
     @property
     def epochs(self) -> int | None: ...
 
@@ -42,31 +46,49 @@ def learning_rate(
 ) -> float:
     """The learning rate of one optimiser step.
 
-    `cosine_epochs` is the rule of the released ALBEF, AMC and SelfEQ training. An index t walks
-    along a linear warm-up of `warmup_epochs` indices and then a cosine of `epochs` indices, see
-    `warm_cosine`. Epoch 0 moves by one index per `step_size` iterations until the warm-up is over
-    and stays at the peak; the released loop sets the rate after the step, so that iteration i >= 1
-    has the index (i - 1) // step_size. Epoch e >= 1 has the index warmup_epochs + e throughout.
-    `cosine_steps` climbs linearly for `warmup_steps` steps, then falls along a cosine until the
-    last step.
+    `cosine_epochs` is `epoch_rate`. `cosine_steps` and `cosine_rates` climb linearly, for
+    `warmup_steps` steps or `warmup_epochs` epochs, and fall along a cosine until the last step. All
+    others are the peak times `rate_factor`.
 
     Args:
         schedule: its `epochs` must be set. optimizer: its `lr` is the peak.
         epoch: counted over the whole run, all stages together, from 0.
         iteration: optimiser step within the epoch, from 0.
-        steps_per_epoch: optimiser steps of an epoch.
+        steps_per_epoch: optimiser steps of an epoch. Stages may differ in it; the schedule follows
+            the share of the epochs.
     """
     if schedule.epochs is None:
         raise ValueError("schedule.epochs is not set; give the length of the cosine in epochs")
-    if schedule.name == "cosine_steps":
-        step, total = epoch * steps_per_epoch + iteration, schedule.epochs * steps_per_epoch
-        return cosine_steps(schedule, optimizer, step, total)
-    if epoch == 0:
-        index = min(max(iteration - 1, 0) // schedule.step_size, schedule.warmup_epochs)
-    else:
-        index = schedule.warmup_epochs + epoch
+    if schedule.name == "cosine_epochs":
+        return epoch_rate(schedule, optimizer, epoch, iteration)
+    step, total = epoch * steps_per_epoch + iteration, schedule.epochs * steps_per_epoch
+    if schedule.name not in ("cosine_steps", "cosine_rates"):
+        return optimizer.lr * rate_factor(schedule, step, steps_per_epoch, schedule.epochs)
+    of_epochs = round(schedule.warmup_epochs * steps_per_epoch)
+    warmup = schedule.warmup_steps if schedule.name == "cosine_steps" else of_epochs
     rates = (schedule.warmup_lr, optimizer.lr, schedule.min_lr)
-    return warm_cosine(index, epochs=schedule.epochs, warmup=schedule.warmup_epochs, rates=rates)
+    return climb_and_fall(step, total=total, warmup=warmup, rates=rates)
+
+
+def epoch_rate(
+    schedule: ScheduleSettings, optimizer: PeakRate, epoch: int, iteration: int
+) -> float:
+    """The rule of the released ALBEF, AMC and SelfEQ training.
+
+    An index t walks along a linear warm-up of `warmup_epochs` indices and then a cosine of `epochs`
+    indices, see `warm_cosine`. Epoch 0 moves by one index per `step_size` iterations until the
+    warm-up is over and stays at the peak; the released loop sets the rate after the step, so that
+    iteration i >= 1 has the index (i - 1) // step_size. Epoch e >= 1 has the index
+    warmup_epochs + e throughout.
+    """
+    assert schedule.epochs is not None
+    warmup = round(schedule.warmup_epochs)
+    if epoch == 0:
+        index = min(max(iteration - 1, 0) // schedule.step_size, warmup)
+    else:
+        index = warmup + epoch
+    rates = (schedule.warmup_lr, optimizer.lr, schedule.min_lr)
+    return warm_cosine(index, epochs=schedule.epochs, warmup=warmup, rates=rates)
 
 
 def warm_cosine(
@@ -75,19 +97,6 @@ def warm_cosine(
     """Linear from `rates[0]` to the peak `rates[1]` over `warmup` indices, then a whole cosine of
     `epochs` indices, which begins at the peak; `rates[2]` from its end on."""
     return climb_and_fall(index, total=warmup + epochs, warmup=warmup, rates=rates)
-
-
-def cosine_steps(
-    schedule: ScheduleSettings, optimizer: PeakRate, step: int, total_steps: int
-) -> float:
-    """The `cosine_steps` rule by the step itself, for runs whose epochs differ in length.
-
-    Args:
-        step: optimiser steps already done in the run, or in the stage if it has its own schedule.
-        total_steps: of the run or stage. Step 0 has warmup_lr if there is a warm-up.
-    """
-    rates = (schedule.warmup_lr, optimizer.lr, schedule.min_lr)
-    return climb_and_fall(step, total=total_steps, warmup=schedule.warmup_steps, rates=rates)
 
 
 def climb_and_fall(
@@ -128,51 +137,8 @@ def step_factor(step: int, *, every: int) -> float:
     return 0.1 ** (step // every)
 
 
-class FactorSettings(Protocol):
-    """What `rate_factor` reads of the configuration (`settings.referring`)."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def warmup_epochs(self) -> float: ...
-    @property
-    def drop_epochs(self) -> Sequence[float]: ...
-    @property
-    def floor(self) -> float: ...
-
-
-class StepwiseSettings(FactorSettings, Protocol):
-    """What `stepwise_rate` reads beyond that."""
-
-    @property
-    def warmup_lr(self) -> float: ...
-    @property
-    def min_lr(self) -> float: ...
-
-
-def stepwise_rate(
-    schedule: StepwiseSettings,
-    optimizer: PeakRate,
-    step: int,
-    steps_per_epoch: int,
-    total_epochs: float,
-) -> float:
-    """The learning rate at an optimiser step of the run: the peak times `rate_factor`, or by
-    "cosine_rates" as RefCLIP released it.
-
-    That climbs linearly from warmup_lr and falls along a cosine to min_lr at the run's end.
-    """
-    if schedule.name != "cosine_rates":
-        return optimizer.lr * rate_factor(schedule, step, steps_per_epoch, total_epochs)
-    warmup = round(schedule.warmup_epochs * steps_per_epoch)
-    total = round(total_epochs * steps_per_epoch)
-    return climb_and_fall(
-        step, total=total, warmup=warmup, rates=(schedule.warmup_lr, optimizer.lr, schedule.min_lr)
-    )
-
-
 def rate_factor(
-    schedule: FactorSettings, step: int, steps_per_epoch: int, total_epochs: float
+    schedule: ScheduleSettings, step: int, steps_per_epoch: int, total_epochs: float
 ) -> float:
     """The factor on the learning rate at an optimiser step of the run.
 

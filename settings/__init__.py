@@ -1,21 +1,18 @@
-"""Configuration: YAML files, the typed schema they must satisfy, and the table of benchmarks."""
+"""Configurations: YAML files, ours and released ones, read into a checked schema."""
 
-from groundwork.benchmarks import BENCHMARKS, Benchmark
 from groundwork.settings.detector import DetectorConfig
-from groundwork.settings.load import load_config
+from groundwork.settings.load import load_config, load_detector
 from groundwork.settings.parsing import dump_yaml, from_mapping, to_dict
-from groundwork.settings.referring import ReferringConfig
-from groundwork.settings.schema import GroundingConfig, PretrainConfig
+from groundwork.settings.run import RunConfig
+from groundwork.settings.training import StageConfig
 
 __all__ = [
-    "BENCHMARKS",
-    "Benchmark",
     "DetectorConfig",
-    "GroundingConfig",
-    "PretrainConfig",
-    "ReferringConfig",
+    "RunConfig",
+    "StageConfig",
     "dump_yaml",
     "from_mapping",
     "load_config",
+    "load_detector",
     "to_dict",
 ]

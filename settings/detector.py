@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from groundwork.models.common.checks import complete_weights, require, require_a_weight
 from groundwork.models.refclip.config import RefclipDetectorConfig
-from groundwork.settings.referring import RunConfig
+from groundwork.settings.training import TrainingConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,7 +40,7 @@ class DetectorDataConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DetectorConfig(RunConfig):
+class DetectorConfig(TrainingConfig):
     """One run of train_detector.py.
 
     every_head: every object is an object for every head, also for the coarsest, the only one that
@@ -55,7 +55,7 @@ class DetectorConfig(RunConfig):
     clip_norm: float | None = 10.0
 
     def __post_init__(self) -> None:
-        RunConfig.__post_init__(self)
+        TrainingConfig.__post_init__(self)
         require(
             self.detector.name == "yolov3",
             f"detector.name is {self.detector.name}; only yolov3 is trained here",

@@ -1,4 +1,4 @@
-"""What a YAML file configures, told by keys that only one kind of file has, released or ours."""
+"""What a released YAML file is for, told by keys that only one kind of file has."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 from groundwork.files.foreign import read_text
-from groundwork.settings.load import Kind
+from groundwork.settings.load import Purpose
 from groundwork.settings.parsing import parse_yaml
 
-_REFERRING = {"system", "MODEL"}
 _FLICKR = {"flickr_data", "image_ids_file"}
 _GROUNDING = {"benchmark", "test_file", "explanation", *_FLICKR}
 _PRETRAIN = {"stages", "add_gcam"}
@@ -32,11 +31,9 @@ def keys_of(path: Path) -> set[str]:
     return below | set(raw)
 
 
-def kind_of(keys: AbstractSet[str]) -> Kind:
-    """The kind that `load_config` asks for, of a file with these top-level keys."""
-    if keys & _REFERRING:
-        return "referring"
-    return "grounding" if keys & _GROUNDING and not keys & _PRETRAIN else "pretrain"
+def purpose_of(keys: AbstractSet[str]) -> Purpose:
+    """What `load_config` is to read a file with these top-level keys for."""
+    return "evaluation" if keys & _GROUNDING and not keys & _PRETRAIN else "training"
 
 
 def benchmark_of(keys: AbstractSet[str], default: str) -> str:

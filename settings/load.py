@@ -3,74 +3,51 @@
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal
 
 from groundwork.files.foreign import read_text
+from groundwork.models import SYSTEMS
+from groundwork.settings.data import ImageTextDataConfig, ReferringDataConfig
 from groundwork.settings.detector import DetectorConfig
-from groundwork.settings.parsing import apply_overrides, from_mapping, parse_yaml, set_by_path
-from groundwork.settings.referring import ReferringConfig, with_model
+from groundwork.settings.earlier import renamed
+from groundwork.settings.parsing import (
+    apply_overrides,
+    from_mapping,
+    join,
+    parse_yaml,
+    set_by_path,
+)
 from groundwork.settings.released import is_released, take_paths_as_written, translate
 from groundwork.settings.released_refclip import is_released_refclip, translate_refclip
-from groundwork.settings.schema import GroundingConfig, PretrainConfig
+from groundwork.settings.run import RunConfig
 
 _ROOT = re.compile(r"\$\{([^}]*)\}")
 _ROOTS = "roots."
 CONFIGS = Path(__file__).parents[1] / "configs"
 REFCLIP_BASE = CONFIGS / "refclip" / "base.yaml"
-Kind = Literal["pretrain", "grounding", "referring", "detector"]
-
-
-@overload
-def load_config(
-    path: str | Path,
-    kind: Literal["pretrain"],
-    overrides: Iterable[str] = (),
-    defaults: Mapping[str, Any] | None = None,
-) -> PretrainConfig: ...
-
-
-@overload
-def load_config(
-    path: str | Path,
-    kind: Literal["grounding"],
-    overrides: Iterable[str] = (),
-    defaults: Mapping[str, Any] | None = None,
-) -> GroundingConfig: ...
-
-
-@overload
-def load_config(
-    path: str | Path,
-    kind: Literal["referring"],
-    overrides: Iterable[str] = (),
-    defaults: Mapping[str, Any] | None = None,
-) -> ReferringConfig: ...
-
-
-@overload
-def load_config(
-    path: str | Path,
-    kind: Literal["detector"],
-    overrides: Iterable[str] = (),
-    defaults: Mapping[str, Any] | None = None,
-) -> DetectorConfig: ...
+Purpose = Literal["training", "evaluation"]
+_DATA = {"image_text": ImageTextDataConfig, "referring": ReferringDataConfig}
+# What an evaluation of heat maps takes for granted that is not a training run's configuration.
+_EVALUATION = {"model.image_size": 384, "batch_size": 32}
 
 
 def load_config(
     path: str | Path,
-    kind: Kind,
     overrides: Iterable[str] = (),
+    *,
+    purpose: Purpose = "training",
     defaults: Mapping[str, Any] | None = None,
-) -> PretrainConfig | GroundingConfig | ReferringConfig | DetectorConfig:
+) -> RunConfig:
     """Reads a configuration of this project, or a released one of ALBEF, AMC, SelfEQ or RefCLIP.
 
     Args:
         path: the YAML file. Its key `base` names a file whose keys it builds on. `${name}` in any
             text stands for the path `name` of data.yaml, which is looked for beside the file, then
-            in this package's folder.
-        kind: what the file configures.
+            in `configs`.
         overrides: `a.b=value` texts, the value in YAML; they win over the file. `roots.name=path`
             wins over data.yaml.
+        purpose: what the released files of ALBEF, AMC and SelfEQ are read for, whose keys mean
+            different things in training and evaluation.
         defaults: dotted path -> value for what the file leaves open, for example {"data.format":
             "coco"}.
 
@@ -78,37 +55,42 @@ def load_config(
         FileNotFoundError: no such file. ValueError: anything in it that is wrong, with its place
             and the remedy.
     """
-    path, defaults = Path(path), dict(defaults or {})
+    path, where, defaults = Path(path), str(path), dict(defaults or {})
+    raw = _read(path)
+    flat = False
+    if is_released_refclip(raw):
+        raw = _merge(_read(REFCLIP_BASE), translate_refclip(raw, where))
+    elif is_released(raw, purpose):
+        raw, flat = translate(raw, purpose, path, defaults), True
+    raw = _overridden(renamed(raw, where), overrides, defaults, where)
+    raw = _with_stages(renamed(raw, where))
+    if flat:
+        take_paths_as_written(raw, path)
+    return _checked(_resolved(raw, path), where, purpose)
+
+
+def config_of(raw: Mapping[str, Any], where: str) -> RunConfig:
+    """The configuration that a checkpoint or a manifest holds; `where` names it in errors."""
+    return _checked(_with_stages(renamed(dict(raw), where)), where, "training")
+
+
+def load_detector(path: str | Path, overrides: Iterable[str] = ()) -> DetectorConfig:
+    """Reads a configuration of `train_detector.py`; arguments and errors as of `load_config`."""
+    path = Path(path)
+    raw = _overridden(_read(path), overrides, {}, str(path))
+    return from_mapping(DetectorConfig, _with_stages(_resolved(raw, path)), str(path))
+
+
+def _checked(raw: dict[str, Any], where: str, purpose: Purpose) -> RunConfig:
+    return from_mapping(RunConfig, _with_sections(raw, purpose, where), where)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The keys of a file over those of the file that its `base` names, relative to its folder."""
     if not path.is_file():
         raise FileNotFoundError(
             f"{path}: no such configuration file; see configs/ for those that ship"
         )
-    where = str(path)
-    raw = _read_with_base(path)
-    flat = False
-    if kind in ("pretrain", "grounding") and is_released(raw, kind):
-        raw, flat = translate(raw, kind, path, defaults), True
-    elif kind == "referring" and is_released_refclip(raw):
-        raw = _merge(_read_with_base(REFCLIP_BASE), translate_refclip(raw, where))
-    for dotted, value in defaults.items():
-        set_by_path(raw, dotted, value, where, replace=False)
-    overrides = list(overrides)
-    roots = [text for text in overrides if text.startswith(_ROOTS)]
-    apply_overrides(raw, [text for text in overrides if text not in roots], where)
-    if flat:
-        take_paths_as_written(raw, path)
-    raw = _resolve_roots(raw, path, dict(text[len(_ROOTS) :].split("=", 1) for text in roots))
-    if kind == "referring":
-        return from_mapping(ReferringConfig, with_model(raw, where), where)
-    if kind == "detector":
-        return from_mapping(DetectorConfig, raw, where)
-    if kind == "pretrain":
-        return from_mapping(PretrainConfig, raw, where)
-    return from_mapping(GroundingConfig, raw, where)
-
-
-def _read_with_base(path: Path) -> dict[str, Any]:
-    """The keys of a file over those of the file that its `base` names, relative to its folder."""
     raw = parse_yaml(read_text(path), str(path))
     if not isinstance(raw, dict):
         raise ValueError(f"{path}: expected keys and values at the top level")
@@ -117,7 +99,7 @@ def _read_with_base(path: Path) -> dict[str, Any]:
     base = path.parent / str(raw.pop("base"))
     if not base.is_file():
         raise FileNotFoundError(f"{path}: its base {base} does not exist")
-    return _merge(_read_with_base(base), raw)
+    return _merge(_read(base), raw)
 
 
 def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -129,10 +111,58 @@ def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _resolve_roots(raw: Any, path: Path, given: Mapping[str, str]) -> Any:
-    """Replaces `${name}` in all texts by the path of that name, in `given` or else in data.yaml."""
-    file = _roots_file(path)
-    roots: dict[str, str] = parse_yaml(read_text(file), str(file)) | dict(given)
+def _overridden(
+    raw: dict[str, Any], overrides: Iterable[str], defaults: Mapping[str, Any], where: str
+) -> dict[str, Any]:
+    """With the defaults below and the overrides above; roots that are given are under "roots"."""
+    raw, overrides = _with_stages(raw), list(overrides)
+    roots = [text for text in overrides if text.startswith(_ROOTS)]
+    for dotted, value in defaults.items():
+        set_by_path(raw, dotted, value, where, replace=False)
+    apply_overrides(raw, [text for text in overrides if text not in roots], where)
+    given = dict(text[len(_ROOTS) :].split("=", 1) for text in roots)
+    return {**raw, "roots": given}
+
+
+def _with_sections(raw: dict[str, Any], purpose: Purpose, where: str) -> dict[str, Any]:
+    """The keys with what the system takes for granted, `model` and `data` read as it has them."""
+    name = raw.get("system")
+    if name not in SYSTEMS:
+        raise ValueError(f"{where}: system: {name!r} is not one of {', '.join(SYSTEMS)}")
+    system = SYSTEMS[name]
+    if purpose == "evaluation" and system.samples == "image_text" and "stages" not in raw:
+        for dotted, value in _EVALUATION.items():
+            set_by_path(raw, dotted, value, where, replace=False)
+    for dotted, value in system.defaults.items():
+        set_by_path(raw, dotted, value, where, replace=False)
+        section, _, key = dotted.partition(".")
+        for stage in raw.get("stages") or ():
+            if key and isinstance(stage, dict) and isinstance(stage.get(section), dict):
+                set_by_path(stage, dotted, value, where, replace=False)
+    data, model = raw.get("data") or {}, raw.get("model") or {}
+    return {
+        **raw,
+        "data": from_mapping(_DATA[system.samples], data, join(where, "data")),
+        "model": from_mapping(system.settings, model, join(where, "model")),
+    }
+
+
+def _with_stages(raw: dict[str, Any]) -> dict[str, Any]:
+    """`epochs` and `steps` beside the stages are those of the last one."""
+    last = {key: raw[key] for key in ("epochs", "steps") if key in raw}
+    if not last:
+        return raw
+    *first, end = raw.get("stages") or [{}]
+    rest = {key: value for key, value in raw.items() if key not in last}
+    return {**rest, "stages": [*first, {**end, **last}]}
+
+
+def _resolved(raw: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Replaces `${name}` in all texts by the path of that name, given or else of data.yaml."""
+    beside = path.parent / "data.yaml"
+    file = beside if beside.is_file() else CONFIGS / "data.yaml"
+    given = raw.pop("roots", {})
+    roots: dict[str, str] = parse_yaml(read_text(file), str(file)) | given
 
     def replace(match: re.Match) -> str:
         if match[1] not in roots:
@@ -148,9 +178,4 @@ def _resolve_roots(raw: Any, path: Path, given: Mapping[str, str]) -> Any:
             return [walk(item) for item in value]
         return _ROOT.sub(replace, value) if isinstance(value, str) else value
 
-    return walk(raw)
-
-
-def _roots_file(path: Path) -> Path:
-    beside = path.parent / "data.yaml"
-    return beside if beside.is_file() else CONFIGS / "data.yaml"
+    return {key: walk(value) for key, value in raw.items()}

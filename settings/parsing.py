@@ -15,6 +15,8 @@ from typing import Any, Literal, TypeVar, Union
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from groundwork.models.common.checks import ByName
+
 Config = TypeVar("Config")
 
 
@@ -79,7 +81,7 @@ def from_mapping(cls: type[Config], mapping: Any, where: str) -> Config:
     if not isinstance(mapping, Mapping):
         raise ValueError(f"{where}: expected keys and values, got {_kind(mapping)}")
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    hints = typing.get_type_hints(cls)
+    hints = typing.get_type_hints(cls, include_extras=True)
     for key in mapping:
         if key not in fields:
             raise unknown_key(join(where, key), str(key), fields)
@@ -149,6 +151,8 @@ def _is_required(field: dataclasses.Field) -> bool:
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
     origin = typing.get_origin(hint)
+    if origin is typing.Annotated:
+        return _convert_by_name(hint.__metadata__[0], value, where)
     if origin in (Union, types.UnionType):
         options = [option for option in typing.get_args(hint) if option is not type(None)]
         ready = any(isinstance(value, option) for option in filter(_is_class, options))
@@ -184,6 +188,19 @@ def _convert_tuple(args: tuple, value: Any, where: str) -> tuple:
         _convert(arg, item, join(where, i))
         for i, (arg, item) in enumerate(zip(args, items, strict=True))
     )
+
+
+def _convert_by_name(classes: ByName, value: Any, where: str) -> dict:
+    """Sections whose keys say of which class each is."""
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{where}: expected keys and values, got {_kind(value)}")
+    for key in value:
+        if key not in classes.registry:
+            raise unknown_key(join(where, key), str(key), classes.registry)
+    return {
+        key: from_mapping(classes.registry[key], section or {}, join(where, key))
+        for key, section in value.items()
+    }
 
 
 def _convert_dict(value_hint: Any, value: Any, where: str) -> dict:

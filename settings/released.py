@@ -10,19 +10,18 @@ import logging
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path, PurePath
-from typing import Any, Literal
+from typing import Any
 
 from groundwork.benchmarks import BENCHMARKS
 from groundwork.files.foreign import read_text
 from groundwork.models.albef.config import TextConfig
 from groundwork.settings.parsing import join, set_by_path, unknown_key
-from groundwork.settings.schema import GroundingConfig, PretrainConfig
+from groundwork.settings.run import RunConfig
 from groundwork.settings.silent import without_effect
-
-Kind = Literal["pretrain", "grounding"]
 
 logger = logging.getLogger(__name__)
 
+_OWN_KEYS = (*(f.name for f in fields(RunConfig)), "epochs", "steps", "objectives", "explanation")
 NO_EFFECT = "no effect: "
 """Begins the entry of a released key that changes nothing; the reason follows."""
 
@@ -59,15 +58,15 @@ _DISTILL = NO_EFFECT + "alpha says how much is distilled; 0 is none"
 _WARM_UP = NO_EFFECT + "the schedule says how long the warm-up is"
 _COCO_FILE = NO_EFFECT + "image sizes come from instances.json or the images themselves"
 
-ALIASES: dict[Kind, dict[str, Any]] = {
-    "pretrain": {
+ALIASES: dict[str, dict[str, Any]] = {
+    "training": {
         **_MODEL,
-        "train_file": "data.train_file",
-        "relation_file": "data.relation_file",
+        "train_file": "data.train.train",
+        "relation_file": "data.train.relation",
         "image_root": "data.image_root",
         "max_words": "data.max_words",
-        "alpha": "objectives.itc_itm_mlm.alpha",
-        "mlm_probability": "objectives.itc_itm_mlm.mlm_probability",
+        "alpha": "model.objectives.itc_itm_mlm.alpha",
+        "mlm_probability": "model.objectives.itc_itm_mlm.mlm_probability",
         "add_gcam": "add_gcam",
         "mask_all": "data.all_boxes",
         "mask_size": "data.mask_size",
@@ -84,7 +83,7 @@ ALIASES: dict[Kind, dict[str, Any]] = {
         "refcoco_data": NO_EFFECT + "training evaluates nothing",
         "det_file": NO_EFFECT + "training evaluates nothing",
     },
-    "grounding": {
+    "evaluation": {
         **_MODEL,
         "test_file": "data.test_file",
         "image_root": "data.image_root",
@@ -111,8 +110,8 @@ ALIASES: dict[Kind, dict[str, Any]] = {
 
 _SHARED = ("batch_size", "optimizer")
 _QUIRKS = {
-    "objectives.itc_itm_mlm.mlm_distill_over": "tokens",
-    "objectives.amc.amc_mean_over": "batch",
+    "model.objectives.itc_itm_mlm.mlm_distill_over": "tokens",
+    "model.objectives.amc.amc_mean_over": "batch",
     "data.flip_swaps_words": False,
     "data.opener": "pillow",
     "data.sampling": "interleaved",
@@ -126,12 +125,12 @@ _NO_FILE = "/"
 _ALBEF_CHECKPOINT_BERT = "config_bert.json"
 
 
-def is_released(raw: dict, kind: Kind) -> bool:
+def is_released(raw: dict, purpose: str) -> bool:
     """Whether a parsed YAML file is one of the released, flat ones."""
-    return any(key in ALIASES[kind] and key not in _SHARED for key in raw)
+    return any(key in ALIASES[purpose] and key not in _SHARED for key in raw)
 
 
-def translate(raw: dict, kind: Kind, path: Path, defaults: dict[str, Any]) -> dict:
+def translate(raw: dict, purpose: str, path: Path, defaults: dict[str, Any]) -> dict:
     """The nested mapping that says what a released file says.
 
     Keys of this project's schema may stand beside the released ones and win over them.
@@ -144,8 +143,8 @@ def translate(raw: dict, kind: Kind, path: Path, defaults: dict[str, Any]) -> di
         ValueError: a key that neither the released files nor the schema know.
         FileNotFoundError: `bert_config` names a file that does not exist.
     """
-    where, table = str(path), ALIASES[kind]
-    own = _own_keys(kind)
+    where, table = str(path), ALIASES[purpose]
+    own = _OWN_KEYS
     nested: dict = {}
     silent: list[tuple[str, str]] = []
     for key, value in raw.items():
@@ -156,7 +155,7 @@ def translate(raw: dict, kind: Kind, path: Path, defaults: dict[str, Any]) -> di
     _read_bert_config(nested, path)
     for dotted, value in defaults.items():
         set_by_path(nested, dotted, value, where, replace=False)
-    if kind == "pretrain":
+    if purpose == "training":
         _add_released_training(nested, where)
     else:
         _add_released_evaluation(nested, where)
@@ -176,10 +175,6 @@ def take_paths_as_written(raw: dict, path: Path) -> None:
         return
     data["allow_outside_paths"] = True
     logger.info("%s: no image_root: the paths of images are taken as the lists have them", path)
-
-
-def _own_keys(kind: Kind) -> tuple[str, ...]:
-    return tuple(f.name for f in fields(PretrainConfig if kind == "pretrain" else GroundingConfig))
 
 
 def _place(
@@ -209,12 +204,13 @@ _NAMES = {"adamw": "adamw", "cosine": "cosine_epochs"}
 def _add_released_training(nested: dict, where: str) -> None:
     """Stages and quirks: those of SelfEQ with a relation file; of AMC with `add_gcam: true`; else
     of ALBEF's own pre-training, on random parts of images."""
+    nested["system"] = "albef"
     for dotted, value in _QUIRKS.items():
         set_by_path(nested, dotted, value, where)
     own, explains = nested.pop("relation", {}), nested.pop("add_gcam", None)
     data = nested.setdefault("data", {})
     total = nested.get("schedule", {}).get("epochs", 30)
-    if not data.get("relation_file"):
+    if "relation" not in data.get("train", {}):
         objective = ["itc_itm_mlm", "amc"] if explains else ["itc_itm_mlm"]
         nested["stages"] = [{"objective": objective, "epochs": total}]
         if not explains:
@@ -231,7 +227,7 @@ def _add_released_evaluation(nested: dict, where: str) -> None:
     """What the released scripts do with their files: RefCLEF's never opens `det_file`; Flickr30k's
     has its own image size, and takes its splits from the names of its lists."""
     benchmark, data = str(nested.get("benchmark", "")), nested.setdefault("data", {})
-    data["opener"] = "pillow"
+    nested["system"], data["opener"] = "albef", "pillow"
     lists = nested.pop("flickr", {})
     if benchmark.endswith("refclef") or data.get("det_file") == _NO_FILE:
         data.pop("det_file", None)

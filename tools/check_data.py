@@ -34,6 +34,7 @@ from transformers import PreTrainedTokenizerBase
 # As `python tools/check_data.py` the root of the project is not on the import path.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+
 from groundwork import utils
 from groundwork.dataset.formats import notes
 from groundwork.dataset.image_text.collate import too_long
@@ -42,13 +43,14 @@ from groundwork.dataset.record import Phrase, Record
 from groundwork.dataset.text import clean_caption, load_tokenizer
 from groundwork.files.foreign import forward_slashes
 from groundwork.geometry import Size
-from groundwork.jobs import STRICT_HELP, check_vocabulary, run_script
-from groundwork.settings import ReferringConfig, load_config
-from groundwork.settings.kinds import benchmark_of, keys_of, kind_of
+from groundwork.jobs import run_script
+from groundwork.jobs.arguments import STRICT_HELP
+from groundwork.models import SYSTEMS
+from groundwork.settings import RunConfig, load_config
+from groundwork.settings.kinds import benchmark_of, keys_of, purpose_of
 from groundwork.settings.roots import root_overrides
-from groundwork.settings.schema import GroundingConfig, PretrainConfig
 from groundwork.tools.check_images import check_images
-from groundwork.tools.config_parts import Part, evaluation_parts, referring_parts, training_parts
+from groundwork.tools.config_parts import Part, parts_of
 from groundwork.tools.data_parts import NAMES, data_roots, named_parts
 from groundwork.tools.findings import (
     ANNOTATION,
@@ -99,32 +101,30 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
-def read_config(args: argparse.Namespace) -> PretrainConfig | GroundingConfig | ReferringConfig:
-    """The configuration, of whichever kind it is."""
-    overrides = [*root_overrides(args.data), *args.set]
-    keys = keys_of(Path(args.config))
-    kind = kind_of(keys)
-    if kind == "referring":
-        return load_config(args.config, "referring", overrides)
-    if kind == "grounding":
+def read_config(args: argparse.Namespace) -> RunConfig:
+    """The configuration, whatever it is for."""
+    overrides, keys = [*root_overrides(args.data), *args.set], keys_of(Path(args.config))
+    purpose = purpose_of(keys)
+    defaults = {"data.format": args.format}
+    if purpose == "evaluation":
         defaults = {"benchmark": benchmark_of(keys, args.benchmark)}
-        return load_config(args.config, "grounding", overrides, defaults=defaults)
-    return load_config(args.config, "pretrain", overrides, defaults={"data.format": args.format})
+    return load_config(args.config, overrides, purpose=purpose, defaults=defaults)
 
 
-def parts_of(args: argparse.Namespace) -> tuple[PreTrainedTokenizerBase | None, Iterable[Part]]:
+def checked_parts(
+    args: argparse.Namespace,
+) -> tuple[PreTrainedTokenizerBase | None, Iterable[Part]]:
     """The tokeniser that phrases are counted with, if they are, and the parts to check."""
     if args.config in NAMES and not Path(args.config).is_file():
         named = named_parts(args.config, data_roots(args.data, args.set))
         return load_tokenizer("bert-base-uncased"), named
     config = read_config(args)
-    if isinstance(config, ReferringConfig):
-        return None, referring_parts(config)
+    system = SYSTEMS[config.system]
+    if system.samples == "referring":
+        return None, parts_of(config)
     tokenizer = load_tokenizer(config.data.text_encoder)
-    check_vocabulary(config, tokenizer)
-    if isinstance(config, PretrainConfig):
-        return tokenizer, training_parts(config)
-    return tokenizer, evaluation_parts(config)
+    system.build(config.model, tokenizer, training=False)  # says if the tokeniser does not fit
+    return tokenizer, parts_of(config)
 
 
 def check_part(
@@ -292,7 +292,7 @@ def table(report: dict[str, Any]) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run with command line arguments `argv`; returns the exit code, 1 if there are errors."""
     args = parse_args(argv)
-    tokenizer, chosen = parts_of(args)
+    tokenizer, chosen = checked_parts(args)
     parts = [check_part(part, tokenizer, args) for part in chosen]
     ok = not any(part["errors"] for part in parts)
     report = {"config": str(args.config), "ok": ok, "parts": parts}

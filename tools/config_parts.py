@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from groundwork.benchmarks import BENCHMARKS
 from groundwork.dataset.faults import Fault, pixel_fault
-from groundwork.dataset.formats import detections, read_table
+from groundwork.dataset.formats import detections
 from groundwork.dataset.formats.refer_agreement import Agreement
 from groundwork.dataset.image_text.dataset import (
     check_size,
@@ -27,10 +26,12 @@ from groundwork.dataset.referring.text import ReferringText
 from groundwork.dataset.referring.transforms import ReferringTransform
 from groundwork.dataset.sources import read_splits
 from groundwork.geometry import Size
-from groundwork.jobs import grounding, pretrain, referring
+from groundwork.jobs import referring
+from groundwork.jobs.image_text import benchmark_of, paraphrasable, read_records
+from groundwork.jobs.image_text import parts_of as parts_of_config
 from groundwork.jobs.tokenizers import load_texts
-from groundwork.settings import ReferringConfig
-from groundwork.settings.schema import GroundingConfig, PretrainConfig, StageConfig
+from groundwork.models import SYSTEMS
+from groundwork.settings import RunConfig
 from groundwork.tools.findings import NARROW, STOPS
 
 UNLIMITED = sys.maxsize
@@ -106,24 +107,36 @@ def narrow(transform: ReferringTransform, record: Record, size: Size) -> Iterato
         yield Fault(NARROW, str(error))
 
 
-def training_parts(config: PretrainConfig) -> Iterator[Part]:
+def parts_of(config: RunConfig) -> Iterator[Part]:
+    """One part per set of files that some stage reads, and what is evaluated."""
+    if SYSTEMS[config.system].samples == "referring":
+        yield from referring_parts(config)
+        return
+    yield from training_parts(config)
+    if config.benchmark is not None:
+        yield evaluation_part(config)
+
+
+def training_parts(config: RunConfig) -> Iterator[Part]:
     """One part per set of files that some stage reads."""
-    data = config.data
-    stages: dict[tuple[str, ...], list[StageConfig]] = {}
-    for stage in config.stages:
-        stages.setdefault(pretrain.stage_files(config, stage), []).append(stage)
-    for files, readers in stages.items():
+    stages: dict[str, list[RunConfig]] = {}
+    for alone in config.of_stages:
+        stages.setdefault(str(alone.data.train), []).append(alone)
+    for readers in stages.values():
+        (data, _), first = parts_of_config(readers[0]), readers[0]
+        files = [file for split in data.train.values() for file in split]
+        learns_from = frozenset().union(*(one.learns_from(one.stages[0]) for one in readers))
         needs: dict[Need, Callable[[Phrase], bool]] = {}
-        if regions := any(stage.uses_regions for stage in readers):
+        if regions := "boxes" in learns_from:
             needs[BOX] = lambda phrase: bool(phrase.boxes)
-        if any("selfeq" in stage.objective for stage in readers):
-            needs[PARAPHRASE] = pretrain.paraphrasable(config)
+        if "paraphrases" in learns_from:
+            needs[PARAPHRASE] = paraphrasable(first)
         yield Part(
             name=", ".join(Path(file).name for file in files) or "(no file)",
-            read=lambda files=files: read_table(files, data.format, data.cache_dir),
-            problems=partial(_training_problems, regions=regions, max_words=data.max_words),
+            read=partial(read_splits, data.train, data.format, data.cache_dir),
+            problems=partial(_training_problems, regions=regions, max_words=data.training_words),
             image_root=data.image_root,
-            max_words=data.max_words,
+            max_words=data.training_words,
             max_tokens=data.max_tokens,
             needs=needs,
             opener=data.opener,
@@ -144,17 +157,15 @@ def _training_problems(
         yield from (fault for fault in found if fault is not None)
 
 
-def evaluation_parts(config: GroundingConfig) -> Iterator[Part]:
-    """One part: the splits of the benchmark that the configuration asks for."""
-    benchmark, data = BENCHMARKS[config.benchmark], config.data
-    splits = data.splits or benchmark.splits
-    max_words = grounding.max_words(config)
-
+def evaluation_part(config: RunConfig) -> Part:
+    """The splits of the benchmark that the configuration asks for."""
+    (data, model), benchmark = parts_of_config(config), benchmark_of(config)
+    splits, max_words = config.evaluated_splits, data.max_words or benchmark.max_words
     agreement = Agreement()
 
     def read() -> list[Record]:
         try:
-            found = grounding.read_records(benchmark, config, agreement)
+            found = read_records(config, splits, agreement)
             return [record for record in found if record.split in splits]
         finally:
             if agreement.entries:
@@ -172,13 +183,13 @@ def evaluation_parts(config: GroundingConfig) -> Iterator[Part]:
         for phrase in record.phrases:
             yield from mask_problems(phrase, record, size)
 
-    yield Part(
+    return Part(
         name=benchmark.name,
         read=read,
         problems=problems,
-        image_root=data.image_root,
+        image_root=data.evaluation_images,
         max_words=max_words,
-        max_tokens=config.model.text.max_position_embeddings,
+        max_tokens=UNLIMITED if model.max_text_tokens is None else model.max_text_tokens,
         cuts=False,
         proposals=(lambda: detections.read(data.det_file)) if data.det_file else None,
         opener=data.opener,
@@ -188,18 +199,18 @@ def evaluation_parts(config: GroundingConfig) -> Iterator[Part]:
     )
 
 
-def referring_parts(config: ReferringConfig) -> Iterator[Part]:
+def referring_parts(config: RunConfig) -> Iterator[Part]:
     """A part per stage of the training data, and one per split that is evaluated."""
     text = referring.text_rules(config, load_texts(config))
-    for stage in config.stages:
-        if stage.data.train:
-            yield _referring_part(stage, text, stage.data.train, training=True)
+    for alone in config.of_stages:
+        if alone.data.train:
+            yield _referring_part(alone, text, alone.data.train, training=True)
     for split, files in config.data.evaluate.items():
         yield _referring_part(config, text, {split: files}, training=False)
 
 
 def _referring_part(
-    config: ReferringConfig,
+    config: RunConfig,
     text: ReferringText,
     files: Mapping[str, tuple[str, ...]],
     *,

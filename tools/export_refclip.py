@@ -22,9 +22,9 @@ from groundwork.engine.snapshot import Position
 from groundwork.jobs import run_script
 from groundwork.models.common.checkpoint import CheckpointError, read_checkpoint, recognise
 from groundwork.models.simrec.config import SimrecModelConfig
-from groundwork.scheduler import stepwise_rate
-from groundwork.settings import ReferringConfig, from_mapping
-from groundwork.settings.referring import with_model
+from groundwork.scheduler import learning_rate
+from groundwork.settings import RunConfig
+from groundwork.settings.load import config_of
 
 _WORDS = "lang_encoder.embedding.weight"
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
@@ -67,7 +67,7 @@ def released_content(content: dict[str, Any], source: str) -> dict[str, Any]:
     Raises:
         CheckpointError: the checkpoint is of the middle of an epoch.
     """
-    config = from_mapping(ReferringConfig, with_model(content["config"], source), source)
+    config = config_of(content["config"], source)
     position = Position(**content["run"]["position"])
     if position.step:
         raise CheckpointError(
@@ -103,13 +103,13 @@ def optimised(names: Collection[str], frozen: tuple[str, ...]) -> list[str]:
     ]
 
 
-def next_rate(config: ReferringConfig, position: Position) -> float:
+def next_rate(config: RunConfig, position: Position) -> float:
     """The rate of the step after a position, which their scheduler has set already."""
     steps, per_epoch = position.global_step, position.global_step // position.epoch
-    return stepwise_rate(config.schedule, config.optimizer, steps, per_epoch, config.total_epochs)
+    return learning_rate(config.schedule, config.optimizer, 0, steps, per_epoch)
 
 
-def adam_state(config: ReferringConfig, rate: float, count: int) -> dict[str, Any]:
+def adam_state(config: RunConfig, rate: float, count: int) -> dict[str, Any]:
     """The state of torch.optim.Adam over `count` tensors before its first step."""
     group = {
         "lr": rate,
@@ -123,7 +123,7 @@ def adam_state(config: ReferringConfig, rate: float, count: int) -> dict[str, An
     return {"state": {}, "param_groups": [group]}
 
 
-def scheduler_state(config: ReferringConfig, rate: float, steps: int) -> dict[str, Any]:
+def scheduler_state(config: RunConfig, rate: float, steps: int) -> dict[str, Any]:
     """The state of torch's LambdaLR after so many steps."""
     return {
         "base_lrs": [config.optimizer.lr],

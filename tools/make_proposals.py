@@ -33,15 +33,15 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from groundwork import utils
-from groundwork.benchmarks import BENCHMARKS
 from groundwork.dataset.formats import detections
+from groundwork.dataset.formats.refer_agreement import Agreement
 from groundwork.dataset.images import load_image, resolve_image
 from groundwork.geometry import clip_boxes
-from groundwork.jobs import grounding, run_script
+from groundwork.jobs import run_script
+from groundwork.jobs.image_text import read_records
 from groundwork.models.common.checkpoint import CheckpointError, read_checkpoint
-from groundwork.settings import load_config
+from groundwork.settings import RunConfig, load_config
 from groundwork.settings.roots import root_overrides
-from groundwork.settings.schema import GroundingConfig
 
 DETECTORS = models.list_models(module=models.detection)
 
@@ -100,20 +100,22 @@ def build_detector(args: argparse.Namespace) -> nn.Module:
     return model.eval()
 
 
-def find_images(config: GroundingConfig) -> dict[str, Path]:
+def find_images(config: RunConfig) -> dict[str, Path]:
     """{image id: file} of all records that are evaluated; the id is the key of `dets.json`."""
-    benchmark, data = BENCHMARKS[config.benchmark], config.data
-    splits = data.splits or benchmark.splits
+    data, splits = config.data, config.evaluated_splits
     return {
         record.record_id: resolve_image(
-            data.image_root, record.image, record.source, allow_outside=data.allow_outside_paths
+            data.evaluation_images,
+            record.image,
+            record.source,
+            allow_outside=data.allow_outside_paths,
         )
-        for record in grounding.read_records(benchmark, config)
+        for record in read_records(config, splits, Agreement())
         if record.split in splits
     }
 
 
-class Pictures(Dataset[tuple[str, torch.Tensor]]):
+class EvaluatedImages(Dataset[tuple[str, torch.Tensor]]):
     """(image id, (3, H, W) float32 in [0, 1]) of each image in original size."""
 
     def __init__(self, images: dict[str, Path]) -> None:
@@ -134,7 +136,7 @@ def detect(
 ) -> Iterator[dict[str, np.ndarray]]:
     """Batch by batch {image id: (n, 5) float64 xyxy pixels and score, best first}."""
     loader = DataLoader(
-        Pictures(images), args.batch_size, num_workers=args.workers, collate_fn=list
+        EvaluatedImages(images), args.batch_size, num_workers=args.workers, collate_fn=list
     )
     model.to(device)
     for batch in tqdm(loader, unit="batch"):
@@ -170,7 +172,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run with command line arguments `argv`."""
     args = parse_args(argv)
     overrides = [*root_overrides(args.data), *args.set]
-    config = load_config(args.config, "grounding", overrides, {"benchmark": "refcoco+"})
+    config = load_config(
+        args.config, overrides, purpose="evaluation", defaults={"benchmark": "refcoco+"}
+    )
     if args.out is None and not config.data.det_file:
         raise ValueError(f"{args.config} has no data.det_file; say with --out where to write")
     out = args.out or Path(config.data.det_file)

@@ -15,10 +15,9 @@ from pathlib import Path
 
 import torch
 
-import Pretrain_vg
 from groundwork import engine, utils
 from groundwork.dataset.synthetic import write_dataset
-from groundwork.jobs import run_script
+from groundwork.jobs import run_script, train
 from groundwork.models.albef.checkpoint import QUEUES, TWIN
 from groundwork.models.common.checkpoint import read_checkpoint
 
@@ -42,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not (args.data / "summary.json").is_file():
         write_dataset(args.data, scenes=16000, seed=1, trees=False)
     engine.remove_run(args.run)
-    Pretrain_vg.main(
+    train.main(
         ["--config", str(CONFIG), "--output_dir", str(args.run), "--seed", "1",
          "--set", "keep=1", f"roots.embedded={args.data}", *args.set]
     )  # fmt: skip

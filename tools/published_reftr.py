@@ -17,12 +17,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import test
-import train
 from groundwork import utils
-from groundwork.jobs import run_script
+from groundwork.jobs import evaluate, run_script, train
 from groundwork.models.common.checkpoint import read_checkpoint
-from groundwork.settings import ReferringConfig, load_config
+from groundwork.settings import RunConfig, load_config
 from groundwork.tools.reftr_flags import add_flags, overrides_of
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "reftr"
@@ -95,12 +93,13 @@ def main(argv: Sequence[str] | None = None) -> list[dict] | None:
     path, extra = choose(args)
     output_dir = args.output_dir or str(default_folder(path, extra))
     command = ["--config", str(path), "--output_dir", output_dir, *rest]
-    config = load_config(path, "referring", [*extra, *args.set])
+    config = load_config(path, [*extra, *args.set])
     overrides = [*extra, *overrides_of(args, config)]
     if args.eval:
         splits = ["--split", *args.test_split] if args.test_split else []
         command += ["--checkpoint", args.resume, *splits]
-        return test.main([*command, *_settings([*overrides, *args.set])])
+        argv = [*command, *_settings([*overrides, *args.set])]
+        return evaluate.main(argv)
     if args.pretrained_model and not config.model.masks:
         overrides.append(f"model.init.detr={args.pretrained_model}")
     command += origin(args, config, Path(output_dir))
@@ -117,7 +116,7 @@ def _settings(overrides: Sequence[str]) -> list[str]:
     return ["--set", *overrides] if overrides else []
 
 
-def origin(args: argparse.Namespace, config: ReferringConfig, output_dir: Path) -> list[str]:
+def origin(args: argparse.Namespace, config: RunConfig, output_dir: Path) -> list[str]:
     """What a training run starts from, as arguments of train.py.
 
     A published stage of masks starts from the best checkpoint of its boxes.

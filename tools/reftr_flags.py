@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from groundwork.settings import ReferringConfig
+from groundwork.settings import RunConfig
 from groundwork.settings.silent import without_effect
 
 logger = logging.getLogger("groundwork")
@@ -172,7 +172,7 @@ def _help(effect: Effect) -> str:
     return "as published"
 
 
-def overrides_of(args: argparse.Namespace, config: ReferringConfig) -> list[str]:
+def overrides_of(args: argparse.Namespace, config: RunConfig) -> list[str]:
     """The flags that were given, as `key=value` overrides of the configuration that they are for.
 
     Raises:
@@ -205,7 +205,7 @@ def _require_default(name: str, value: Any, remedy: str, default: str) -> None:
         raise ValueError(f"{f'--{name} {text}'.strip()}: not here; {remedy}")
 
 
-def _networks(args: argparse.Namespace, _: ReferringConfig) -> Iterator[str]:
+def _networks(args: argparse.Namespace, _: RunConfig) -> Iterator[str]:
     """The rate of both networks; at 0 the image network is frozen and the other stands still."""
     rate = max(0.0, float(args.lr_backbone))
     yield f"optimizer.rates={{img_backbone.0: {rate}, lang_backbone: {rate}}}"
@@ -213,26 +213,26 @@ def _networks(args: argparse.Namespace, _: ReferringConfig) -> Iterator[str]:
         yield "model.backbone.train_from=nothing"
 
 
-def _masks(args: argparse.Namespace, config: ReferringConfig) -> Iterator[str]:
+def _masks(args: argparse.Namespace, config: RunConfig) -> Iterator[str]:
     # Without masks there is no branch that the rate could be of; the release ignores it.
     if config.model.masks:
         factor = args.lr_mask_branch_proj
         yield f"optimizer.factors={{bbox_attention: {factor}, mask_head: {factor}}}"
 
 
-def _clipping(args: argparse.Namespace, _: ReferringConfig) -> Iterator[str]:
+def _clipping(args: argparse.Namespace, _: RunConfig) -> Iterator[str]:
     norm = float(args.clip_max_norm)
     yield f"clip_norm={norm if norm > 0 else 'null'}"
 
 
-def _ablation(args: argparse.Namespace, _: ReferringConfig) -> Iterator[str]:
+def _ablation(args: argparse.Namespace, _: RunConfig) -> Iterator[str]:
     if args.ablation == "cem_loss":
         yield "model.weights.cem=1"
     elif args.ablation != "none":
         raise ValueError(f"--ablation {args.ablation}: not here; cem_loss and none are")
 
 
-def _language(args: argparse.Namespace, config: ReferringConfig) -> Iterator[str]:
+def _language(args: argparse.Namespace, config: RunConfig) -> Iterator[str]:
     name = args.bert_model
     yield f"data.text_encoder={name}"
     if "roberta" in name:
@@ -241,7 +241,7 @@ def _language(args: argparse.Namespace, config: ReferringConfig) -> Iterator[str
         yield f"model.init.text={name}"
 
 
-def _schedule(args: argparse.Namespace, config: ReferringConfig) -> Iterator[str]:
+def _schedule(args: argparse.Namespace, config: RunConfig) -> Iterator[str]:
     """The schedule of the recipe with what the flags change. As published each one reads only its
     own: --lr_drop is of StepLR, which has no warm-up."""
     ours = config.schedule
@@ -261,7 +261,7 @@ def _schedule(args: argparse.Namespace, config: ReferringConfig) -> Iterator[str
     yield f"schedule={{name: {name}, warmup_epochs: {warm}{end}}}"
 
 
-def _splits(args: argparse.Namespace, _: ReferringConfig) -> tuple[str, ...]:
+def _splits(args: argparse.Namespace, _: RunConfig) -> tuple[str, ...]:
     """An evaluation takes them as --split."""
     if not args.eval:
         raise ValueError(
@@ -271,7 +271,7 @@ def _splits(args: argparse.Namespace, _: ReferringConfig) -> tuple[str, ...]:
     return ()
 
 
-_JOINT: dict[str, Callable[[argparse.Namespace, ReferringConfig], Iterable[str]]] = {
+_JOINT: dict[str, Callable[[argparse.Namespace, RunConfig], Iterable[str]]] = {
     "networks": _networks,
     "masks": _masks,
     "clipping": _clipping,

@@ -17,25 +17,21 @@ from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
-from torch.utils.data import DataLoader
-
 from groundwork import metrics, utils
-from groundwork.benchmarks import BENCHMARKS
 from groundwork.dataset.formats import paraphrases
-from groundwork.dataset.image_text.dataset import EvalDataset
-from groundwork.dataset.image_text.transforms import EvalTransform
-from groundwork.dataset.loader import make_eval_loader
-from groundwork.dataset.text import load_tokenizer
-from groundwork.jobs import check_vocabulary, run_script
+from groundwork.jobs import run_script
+from groundwork.jobs.evaluate import predict
 from groundwork.jobs.evaluation import checkpoint_files, with_remarks
 from groundwork.jobs.folders import run_folder
-from groundwork.jobs.grounding import describe, max_words, predict, require_positions
+from groundwork.jobs.forms import FORMS
+from groundwork.jobs.image_text import evaluation_dataset, evaluation_of
+from groundwork.jobs.tokenizers import load_texts
+from groundwork.models import SYSTEMS
 from groundwork.report.pages import markdown
 from groundwork.report.predictions import Prediction, write_predictions
 from groundwork.report.results import chance_rows, score_rows, update_rows
 from groundwork.settings import load_config
 from groundwork.settings.roots import root_overrides
-from groundwork.settings.schema import GroundingConfig
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -62,19 +58,25 @@ def main(argv: Sequence[str] | None = None) -> list[dict]:
     utils.setup_logging()
     encoder = [f"data.text_encoder={args.text_encoder}"] if args.text_encoder else []
     config = load_config(
-        args.config, "grounding", [*root_overrides(args.data), *args.set, *encoder]
+        args.config, [*root_overrides(args.data), *args.set, *encoder], purpose="evaluation"
     )
     files = dict(pair.split("=", 1) for pair in args.pairs)
-    loader = build_loader(config, files)
     output_dir = Path(args.output_dir or run_folder(args.config) / "self_consistency")
+    device, checkpoints = utils.choose_device(args.device), checkpoint_files(Path(args.checkpoint))
+    system, tokenizer = SYSTEMS[config.system], load_texts(config, checkpoints[0])
+    parts = system.build(config.model, tokenizer, training=False)
+    parts.evaluated.to(device).eval()
+    records = chain.from_iterable(paraphrases.read(file, split) for split, file in files.items())
+    evaluation = evaluation_of(config, evaluation_dataset(config, list(records)), tokenizer)
+    form = FORMS[system.samples]
     rows: list[dict] = []
-    for file in checkpoint_files(Path(args.checkpoint)):
+    for file in checkpoints:
         about = replace(
-            describe(config, file),
-            benchmark=f"{config.benchmark.rpartition('/')[0] or 'own'}/paraphrases",
-            splits=tuple(files),
+            form.describe(config, file, tuple(files)),
+            benchmark=f"{str(config.benchmark).rpartition('/')[0] or 'own'}/paraphrases",
         )
-        found, remarks = predict(config, file, loader, {}, utils.choose_device(args.device))
+        system.load(parts.model, file)
+        found, remarks = predict(config, parts, evaluation, device, name=file.name)
         folder = output_dir / file.stem
         about = with_remarks(about, remarks, folder)
         pairs = join_pairs(found)
@@ -83,25 +85,6 @@ def main(argv: Sequence[str] | None = None) -> list[dict]:
     rows = update_rows(output_dir / "results.json", rows)
     print(markdown(rows))
     return rows
-
-
-def build_loader(config: GroundingConfig, files: dict[str, str]) -> DataLoader:
-    """Phrases and paraphrases of all files, by the resizing rule of the configured benchmark."""
-    benchmark, data = BENCHMARKS[config.benchmark], config.data
-    dataset = EvalDataset(
-        list(chain.from_iterable(paraphrases.read(file, split) for split, file in files.items())),
-        data.image_root,
-        EvalTransform(config.model.image_size, benchmark.resize),
-        max_words(config),
-        tolerate_corrupt=data.tolerate_corrupt,
-        allow_outside_paths=data.allow_outside_paths,
-        opener=data.opener,
-        strict=data.strict,
-    )
-    tokenizer = load_tokenizer(data.text_encoder)
-    check_vocabulary(config, tokenizer)
-    require_positions(dataset, tokenizer, config)
-    return make_eval_loader(dataset, tokenizer, config.batch_size, workers=data.workers)
 
 
 def join_pairs(predictions: Sequence[Prediction]) -> list[Prediction]:

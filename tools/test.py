@@ -5,9 +5,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-import test
-from groundwork.jobs import run_script
+from groundwork.jobs import evaluate, run_script
 from groundwork.tools.published_alvg import test_arguments
 
 if __name__ == "__main__":
-    run_script(lambda: test.main(test_arguments(None)))
+    run_script(lambda: evaluate.main(test_arguments(None)))

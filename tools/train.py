@@ -5,8 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-import train
-from groundwork.jobs import run_script
+from groundwork.jobs import run_script, train
 from groundwork.tools.published_alvg import train_arguments
 
 if __name__ == "__main__":

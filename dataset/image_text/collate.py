@@ -124,7 +124,7 @@ class EvalCollate:
             "record_ids": [value for sample in samples for value in sample.record_ids],
             "size": [sample.size for sample in samples],
             "image_path": [sample.image_path for sample in samples],
-            "image_index": [sample.image_index for sample in samples],
+            "sample_index": [sample.index for sample in samples],
             "corrupt": corrupt,
             "faults": [line for sample in samples for line in sample.faults],
         }

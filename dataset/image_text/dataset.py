@@ -56,7 +56,7 @@ class EvalSample:
     image: torch.Tensor | None
     size: tuple[int, int]
     image_path: str
-    image_index: int
+    index: int
     phrase: list[str]
     phrase_ids: list[str]
     boxes: list[np.ndarray]
@@ -304,6 +304,10 @@ class EvalDataset(Dataset[EvalSample]):
     def __len__(self) -> int:
         """Number of images, each counted once for every size that is stated for it."""
         return len(self._images)
+
+    def expressions(self, index: int) -> list[tuple[Record, Phrase]]:
+        """The phrases of a sample with their records, in the order of the batch's rows."""
+        return [(record, phrase) for record in self._images[index] for phrase in record.phrases]
 
     def texts(self) -> Iterator[tuple[str, str]]:
         """Every phrase as the model reads it, with the place where its record was read."""

@@ -245,11 +245,12 @@ class ReferringDataset(Dataset[ReferringSample]):
             return None
         return np.array([_is_wide(self.records[number]) for number in self._samples[:, 0].tolist()])
 
-    def phrases(self, index: int) -> tuple[Record, tuple[Phrase, ...]]:
-        """The record of a sample, and the sample's phrases of it; without `one_per_object`."""
+    def expressions(self, index: int) -> list[tuple[Record, Phrase]]:
+        """The phrases of a sample with their record, in the order of the batch's rows; without
+        `one_per_object`."""
         number, start, stop = self._samples[index].tolist()
         record = self.records[number]
-        return record, record.phrases[start:stop]
+        return [(record, phrase) for phrase in record.phrases[start:stop]]
 
     def __getitem__(self, index: int | tuple[int, int]) -> ReferringSample:
         if isinstance(index, tuple):

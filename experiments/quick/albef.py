@@ -13,12 +13,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import grounding_eval_singlegpu
-import grounding_eval_singlegpu_flickr
-import grounding_eval_singlegpu_refclef
-import Pretrain_vg
 from groundwork import engine
 from groundwork.experiments.quick.common import CONFIGS, paths, shown
+from groundwork.jobs import evaluate, train
 from groundwork.jobs.matching import matching_rows
 from groundwork.report.pages import Samples
 from groundwork.report.results import Row, merge_rows
@@ -32,9 +29,9 @@ VARIANTS = {
 }
 MODELS = ("a_match", "base", "b_amc", "c_selfeq")  # in the order of the table
 EVALUATIONS = {
-    "refcoco": (grounding_eval_singlegpu.main, "[testA, testB]"),
-    "refclef": (grounding_eval_singlegpu_refclef.main, "[test]"),
-    "flickr": (grounding_eval_singlegpu_flickr.main, "[test]"),
+    "refcoco": (evaluate.main, "[testA, testB]"),
+    "refclef": (evaluate.main, "[test]"),
+    "flickr": (evaluate.main, "[test]"),
 }
 
 
@@ -43,25 +40,25 @@ def run(args: argparse.Namespace) -> tuple[list[Row], list[Samples]]:
     rows: list[Row] = []
     samples: list[Samples] = []
     for name in MODELS:
-        checkpoint = train(args, name) if name in VARIANTS else BASE
-        new, images = evaluate(args, name, checkpoint)
+        checkpoint = train_variant(args, name) if name in VARIANTS else BASE
+        new, images = evaluate_variant(args, name, checkpoint)
         rows, samples = merge_rows(rows, new), samples + images
     return rows, samples
 
 
-def train(args: argparse.Namespace, name: str) -> Path:
+def train_variant(args: argparse.Namespace, name: str) -> Path:
     """Train one variant; returns its last checkpoint, named after the variant."""
     folder = args.out / name
     engine.remove_run(folder)
     call = ["--config", str(CONFIGS / f"{VARIANTS[name]}.yaml"), "--output_dir", str(folder)]
     if name != "a_match":
         call += ["--checkpoint", str(BASE)]
-    Pretrain_vg.main([*call, "--seed", str(args.seed), "--set", "keep=1", *paths(args), *args.set])
+    train.main([*call, "--seed", str(args.seed), "--set", "keep=1", *paths(args), *args.set])
     (last,) = folder.glob("checkpoint_*.pth")
     return last.rename(folder / f"{name}.pth")
 
 
-def evaluate(
+def evaluate_variant(
     args: argparse.Namespace, name: str, checkpoint: Path
 ) -> tuple[list[Row], list[Samples]]:
     """All evaluations of one model: their rows, and predictions to draw images of."""

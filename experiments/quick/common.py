@@ -11,10 +11,9 @@ from pathlib import Path
 
 import torch
 
-import test
-import train
 from groundwork import engine
 from groundwork.dataset.synthetic import write_dataset
+from groundwork.jobs import evaluate, train
 from groundwork.report.pages import Samples
 from groundwork.report.predictions import read_predictions
 from groundwork.report.results import Row, predictions_files
@@ -66,7 +65,7 @@ def train_boxes(
         The best checkpoint by validation, renamed to `name`.pth, which is what tables call it.
     """
     folder, path = args.out / name, CONFIGS / f"{config}.yaml"
-    share = load_config(path, "referring").batch_size // processes
+    share = load_config(path).batch_size // processes
     engine.remove_run(folder)
     call = ["--config", str(path), "--output_dir", str(folder)]
     if start is not None:
@@ -94,7 +93,7 @@ def evaluate_boxes(
 ) -> tuple[list[Row], list[Samples]]:
     """Evaluate by test.py into the folder `name`: its rows, and predictions to draw images of."""
     folder = args.out / name / "results"
-    rows = test.main(
+    rows = evaluate.main(
         ["--config", str(CONFIGS / f"{config}.yaml"), "--checkpoint", str(checkpoint),
          "--output_dir", str(folder), "--again", "--split", *splits,
          "--set", *paths(args), *overrides]

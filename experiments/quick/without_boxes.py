@@ -18,11 +18,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import pseudo_label
-import train_detector
 from groundwork import engine
 from groundwork.experiments.quick import reftr
 from groundwork.experiments.quick.common import CONFIGS, evaluate_boxes, paths, train_boxes
+from groundwork.jobs import detector_training, label
 from groundwork.report.pages import Samples
 from groundwork.report.results import Row
 
@@ -51,7 +50,7 @@ def run(args: argparse.Namespace) -> tuple[list[Row], list[Samples]]:
     start = f"model.init.detector={train_detector_of(args)}"
     teacher = train_boxes(args, f"{PART}/teacher", TEACHER, seen, start)
     labels = folder / "labels"
-    pseudo_label.main(
+    label.main(
         ["--config", str(CONFIGS / f"{TEACHER}.yaml"), "--checkpoint", str(teacher),
          "--out", str(labels), *KEPT, "--set", *paths(args), seen]
     )  # fmt: skip
@@ -81,7 +80,9 @@ def train_detector_of(args: argparse.Namespace) -> str:
     engine.remove_run(folder)
     config = CONFIGS / "detector" / "embedded.yaml"
     settings = ["keep=1", f"seed={args.seed}", *paths(args), *args.set]
-    train_detector.main(["--config", str(config), "--output_dir", str(folder), "--set", *settings])
+    detector_training.main(
+        ["--config", str(config), "--output_dir", str(folder), "--set", *settings]
+    )
     return str(folder / "checkpoint_best.pth")
 
 

@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedTokenizerBase
+from typing_extensions import override
 
-from groundwork.geometry import Grounding
 from groundwork.models.albef.bert import FusionBertForMaskedLM
-from groundwork.models.albef.config import ModelConfig
+from groundwork.models.albef.checkpoint import (
+    TOKENS,
+    fill,
+    initialise_encoders,
+    load,
+    published_state,
+    require_tokens,
+)
+from groundwork.models.albef.config import AlbefModelConfig
 from groundwork.models.albef.criterion import ObjectiveList
 from groundwork.models.albef.explainer import Explainer
 from groundwork.models.albef.model import ALBEF, MomentumALBEF
-from groundwork.models.albef.objectives import (
-    AttentionMaskConsistency,
-    ImageTextLosses,
-    SelfConsistency,
-    TokenMasker,
-)
 from groundwork.models.albef.postprocess import heatmaps_to_groundings
 from groundwork.models.albef.vision import sine_positions, vision_transformer
-from groundwork.settings.schema import (
-    GroundingConfig,
-    ObjectivesConfig,
-    PretrainConfig,
-    StageConfig,
-)
+from groundwork.models.common.checkpoint import LoadReport
+from groundwork.models.common.system import ObjectiveSettings, Part, Parts, SampleForm, System
 
 
-def build_model(config: ModelConfig, *, momentum: bool) -> ALBEF:
+def build_model(config: AlbefModelConfig, *, momentum: bool) -> ALBEF:
     """A random ALBEF of these sizes; with twin and queues (a `MomentumALBEF`) if `momentum`."""
 
     def image_encoder() -> nn.Module:
@@ -89,58 +87,86 @@ def initialise(model: MomentumALBEF, weights: float, positions: float) -> None:
 
 
 def build_criterion(
-    config: ObjectivesConfig, stage: StageConfig, tokenizer: PreTrainedTokenizerBase
+    objectives: Mapping[str, ObjectiveSettings],
+    names: Sequence[str],
+    tokenizer: PreTrainedTokenizerBase,
 ) -> ObjectiveList:
-    """The objectives of a stage.
+    """The objectives of a stage in the order in which it names them.
 
     Args:
-        config: the settings of every objective.
-        stage: its `objective` names, in the order in which they run.
+        objectives: the settings of all of them.
         tokenizer: gives the ids that masked-language modelling needs, and the vocabulary's size.
     """
-    masker = TokenMasker(
-        vocab_size=len(tokenizer),
-        pad_id=tokenizer.pad_token_id,
-        cls_id=tokenizer.cls_token_id,
-        mask_id=tokenizer.mask_token_id,
-        probability=config.itc_itm_mlm.mlm_probability,
-    )
-    settings = config.itc_itm_mlm
-    image_text = ImageTextLosses(
-        masker, alpha=settings.alpha, mlm_distill_over=settings.mlm_distill_over
-    )
-    amc, selfeq = config.amc, config.selfeq
-    known = {
-        "itc_itm_mlm": image_text,
-        "amc": AttentionMaskConsistency(
-            mean_margin=amc.mean_margin, max_margin=amc.max_margin, mean_over=amc.amc_mean_over
-        ),
-        "selfeq": SelfConsistency(image_text, threshold=selfeq.threshold),
-    }
     weights: dict[str, float] = {}
-    for name in stage.objective:
-        weights |= config.weights_of(name)
-    return ObjectiveList({name: known[name] for name in stage.objective}, weights)
+    for name in names:
+        weights |= objectives[name].losses(objectives)
+    modules = {name: objectives[name].build(objectives, tokenizer) for name in names}
+    return ObjectiveList(modules, weights)
 
 
-def build(
-    config: PretrainConfig, tokenizer: PreTrainedTokenizerBase
-) -> tuple[MomentumALBEF, list[ObjectiveList]]:
-    """The model to train and one criterion per stage."""
-    model = build_model(config.model, momentum=True)
-    return model, [build_criterion(config.objectives, stage, tokenizer) for stage in config.stages]
+class AlbefSystem(System[AlbefModelConfig, ALBEF]):
+    """ALBEF, AMC and SelfEQ."""
 
+    title = "ALBEF"
+    settings = AlbefModelConfig
+    samples: SampleForm = "image_text"
+    derived: tuple[Part, ...] = ("box", "mask")
+    defaults: Mapping[str, object] = {
+        "batch_size": 64,
+        "clip_norm": None,
+        "optimizer.lr": 1e-5,
+        "optimizer.weight_decay": 0.02,
+        "optimizer.decay": "matrices",
+        "schedule.name": "cosine_epochs",
+        "schedule.warmup_epochs": 20,
+        "schedule.warmup_lr": 1e-6,
+    }
+    beside: Mapping[str, object] = {"tokens": TOKENS}
+    load = staticmethod(load)
+    start_from = staticmethod(load)
+    fill = staticmethod(fill)
+    published_state = staticmethod(published_state)
+    check_resumed = staticmethod(require_tokens)
 
-def build_grounding(
-    config: GroundingConfig, *, mode: str = "itm", layer: int | None = None
-) -> tuple[Explainer, Callable[[dict[str, Tensor], dict], list[Grounding]]]:
-    """(explainer, postprocess); weights are to be loaded into `explainer.model`.
+    @override
+    def build(
+        self,
+        settings: AlbefModelConfig,
+        tokenizer: PreTrainedTokenizerBase,
+        objectives: Sequence[Sequence[str]] = (),
+        *,
+        training: bool = True,
+    ) -> Parts:
+        """For training with momentum twin and queues, and a criterion per stage.
 
-    Args:
-        mode, layer: which attention is explained, see `Explainer`.
+        Raises:
+            ValueError: the tokeniser can give ids that the model has no embedding for.
+        """
+        if len(tokenizer) > settings.text.vocab_size:
+            raise ValueError(
+                f"the tokeniser has {len(tokenizer)} words, the model {settings.text.vocab_size}: "
+                "set model.text.vocab_size, or give the tokeniser of the checkpoint with "
+                "--text_encoder"
+            )
+        model = build_model(settings, momentum=training)
+        criteria = [build_criterion(settings.objectives, names, tokenizer) for names in objectives]
+        explainer = Explainer(model, mode=settings.explanation.mode, layer=settings.explained_block)
+        # Which parameters a batch reaches depends on its regions, paraphrases, masked words.
+        return Parts(
+            model=model,
+            criteria=criteria,
+            evaluated=explainer,
+            postprocess=heatmaps_to_groundings,
+            unused_parameters=True,
+        )
 
-    Raises:
-        ValueError: there is no such layer.
-    """
-    explainer = Explainer(build_model(config.model, momentum=False), mode=mode, layer=layer)
-    return explainer.eval(), heatmaps_to_groundings
+    @override
+    def initialise(
+        self, model: ALBEF, settings: AlbefModelConfig, tokenizer: object
+    ) -> list[LoadReport]:
+        """Both encoders from the files that the settings name, if they name any."""
+        init = settings.init
+        if init.vision is None or init.text is None:
+            return []
+        assert isinstance(model, MomentumALBEF)
+        return [initialise_encoders(model, init.vision, init.text)]

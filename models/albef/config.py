@@ -1,14 +1,28 @@
-"""The shape of the ALBEF network: sizes only, so that a model needs no training configuration."""
+"""ALBEF's settings: the network, its objectives, where its first weights come from, and which map
+explains a match."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Any, ClassVar, Literal
 
+from transformers import PreTrainedTokenizerBase
+
+from groundwork.models.albef.objectives import (
+    AttentionMaskConsistency,
+    ImageTextLosses,
+    SelfConsistency,
+    TokenMasker,
+)
 from groundwork.models.common.checks import (
+    ByName,
     complete_weights,
     require,
     require_positive,
     require_rate,
 )
+from groundwork.models.common.system import ImageTextSettings, ObjectiveSettings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,7 +65,153 @@ class TextConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ModelConfig:
+class ItcItmMlmConfig:
+    """Image-text contrast (ita), matching (itm) and masked words (mlm).
+
+    alpha: weight of the momentum twin's soft targets against the hard ones.
+    mlm_probability: share of the tokens that are masked.
+    mlm_distill_over: axis of the distillation's log-softmax; "tokens" is what the released code
+        does.
+    weights: factor of each loss in the total.
+    """
+
+    learns_from: ClassVar[frozenset[str]] = frozenset()
+    alpha: float = 0.4
+    mlm_probability: float = 0.15
+    mlm_distill_over: Literal["tokens", "vocabulary"] = "vocabulary"
+    weights: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        require_rate("alpha", self.alpha)
+        require_rate("mlm_probability", self.mlm_probability)
+        complete_weights(self, {"mlm": 1.0, "ita": 1.0, "itm": 1.0})
+
+    def losses(self, _every: Mapping[str, Any]) -> dict[str, float]:
+        """Loss name -> its factor in the total."""
+        return {f"loss_{name}": weight for name, weight in self.weights.items()}
+
+    def build(
+        self, _every: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase
+    ) -> ImageTextLosses:
+        """The objective; the tokeniser gives the ids that masked words need."""
+        masker = TokenMasker(
+            vocab_size=len(tokenizer),
+            pad_id=tokenizer.pad_token_id,
+            cls_id=tokenizer.cls_token_id,
+            mask_id=tokenizer.mask_token_id,
+            probability=self.mlm_probability,
+        )
+        return ImageTextLosses(masker, alpha=self.alpha, mlm_distill_over=self.mlm_distill_over)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AmcConfig:
+    """Attention mask consistency: the explanation must be higher inside the annotated region than
+    outside.
+
+    mean_margin, max_margin: by how much, for the mean and for the maximum of a map in [0, 1].
+    amc_mean_over: means per "sample", or over the whole "batch" at once as the released code does.
+    weights: factor of each term in the total.
+    """
+
+    learns_from: ClassVar[frozenset[str]] = frozenset({"boxes"})
+    mean_margin: float = 0.1
+    max_margin: float = 0.5
+    amc_mean_over: Literal["batch", "sample"] = "sample"
+    weights: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        complete_weights(self, {"mean": 0.2, "max": 0.8})
+
+    def losses(self, _every: Mapping[str, Any]) -> dict[str, float]:
+        """Loss name -> its factor in the total."""
+        return {f"loss_amc_{name}": weight for name, weight in self.weights.items()}
+
+    def build(
+        self, _every: Mapping[str, Any], _tokenizer: PreTrainedTokenizerBase
+    ) -> AttentionMaskConsistency:
+        """The objective."""
+        return AttentionMaskConsistency(
+            mean_margin=self.mean_margin,
+            max_margin=self.max_margin,
+            mean_over=self.amc_mean_over,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SelfEqConfig:
+    """Self-consistency: a phrase and its paraphrase must be explained alike.
+
+    threshold: a cell belongs to the region where the two maps (each in [0, 1]) add up to at least
+        this.
+    weights: factor of each term in the total.
+    """
+
+    learns_from: ClassVar[frozenset[str]] = frozenset({"paraphrases"})
+    threshold: float = 0.8
+    weights: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        require(0 < self.threshold <= 2, f"threshold is {self.threshold}; it must lie in (0, 2]")
+        complete_weights(self, {"similarity": 1.0, "consistency": 0.5})
+
+    def losses(self, every: Mapping[str, Any]) -> dict[str, float]:
+        """Loss name -> its factor in the total; the paraphrase's own losses weigh as the
+        phrase's."""
+        text = every["itc_itm_mlm"].weights
+        return {f"loss_syn_{name}": weight for name, weight in text.items()} | {
+            "loss_sim_syn": self.weights["similarity"],
+            "loss_cst_syn": self.weights["consistency"],
+        }
+
+    def build(
+        self, every: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase
+    ) -> SelfConsistency:
+        """The objective."""
+        image_text = every["itc_itm_mlm"].build(every, tokenizer)
+        return SelfConsistency(image_text, threshold=self.threshold)
+
+
+OBJECTIVES: dict[str, type] = {
+    "itc_itm_mlm": ItcItmMlmConfig,
+    "amc": AmcConfig,
+    "selfeq": SelfEqConfig,
+}
+"""The training objectives that a stage may name (`models.common.system.ObjectiveSettings`)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExplanationConfig:
+    """Which heat map is evaluated.
+
+    mode: "itm" explains the match logit by cross-attention, "itc" the similarity by vision
+        self-attention.
+    block: text layer (itm) or vision block (itc), counted from 0; None = explanation_layer.
+    """
+
+    mode: Literal["itm", "itc"] = "itm"
+    block: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AlbefInitConfig:
+    """Where the first weights come from; None leaves that part random.
+
+    vision: a DeiT of timm by name, or its file. text: a BERT of the hub by name, or its folder.
+    """
+
+    vision: str | None = None
+    text: str | None = None
+
+    def __post_init__(self) -> None:
+        require(
+            (self.vision is None) == (self.text is None),
+            "init.vision and init.text: both encoders start from files, or none",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AlbefModelConfig(ImageTextSettings):
     """ALBEF: vision transformer, fusion BERT, projections, momentum twin and queues.
 
     image_size, patch_size: sides of the square network input and of one patch, in pixels.
@@ -69,6 +229,8 @@ class ModelConfig:
         matrices and of their position embeddings. 0.02 suits BERT's width of 768; small models
         learn much faster from wider ones, about 1 / sqrt(width).
     explanation_layer: index of the text layer whose cross-attention explains a match.
+    explanation: which map is evaluated. objectives: the settings of every training objective; a
+        stage chooses which of them are trained.
     """
 
     image_size: int = 256
@@ -86,6 +248,11 @@ class ModelConfig:
     initializer_range: float = 0.02
     position_initializer_range: float = 0.02
     explanation_layer: int = 8
+    explanation: ExplanationConfig = field(default_factory=ExplanationConfig)
+    init: AlbefInitConfig = field(default_factory=AlbefInitConfig)
+    objectives: Annotated[dict[str, ObjectiveSettings], ByName(OBJECTIVES)] = field(
+        default_factory=dict
+    )
 
     def __post_init__(self) -> None:
         require_positive(self, "image_size", "patch_size", "vision_width", "vision_depth")
@@ -112,86 +279,29 @@ class ModelConfig:
             f"explanation_layer {self.explanation_layer} has no cross-attention; choose one of "
             f"{first}..{end - 1}",
         )
+        block = self.explained_block
+        by_text = self.explanation.mode == "itm"
+        legal = range(first, end) if by_text else range(self.vision_depth)
+        require(
+            block in legal,
+            f"explanation.block {block} does not exist for {self.explanation.mode} maps; choose "
+            f"{legal.start}..{legal.stop - 1}",
+        )
+        complete = {name: self.objectives.get(name) or kind() for name, kind in OBJECTIVES.items()}
+        object.__setattr__(self, "objectives", complete)
 
+    @property
+    def explained_block(self) -> int:
+        """The text layer or vision block whose attention is evaluated."""
+        block = self.explanation.block
+        return self.explanation_layer if block is None else block
 
-OBJECTIVES = ("itc_itm_mlm", "amc", "selfeq")
-"""The training objectives that a stage may name."""
+    @property
+    def max_text_tokens(self) -> int:
+        """Length of the table of text positions."""
+        return self.text.max_position_embeddings
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ItcItmMlmConfig:
-    """Image-text contrast (ita), matching (itm) and masked words (mlm).
-
-    alpha: weight of the momentum twin's soft targets against the hard ones.
-    mlm_probability: share of the tokens that are masked.
-    mlm_distill_over: axis of the distillation's log-softmax; "tokens" is what the released code
-        does.
-    weights: factor of each loss in the total.
-    """
-
-    alpha: float = 0.4
-    mlm_probability: float = 0.15
-    mlm_distill_over: Literal["tokens", "vocabulary"] = "vocabulary"
-    weights: dict[str, float] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        require_rate("alpha", self.alpha)
-        require_rate("mlm_probability", self.mlm_probability)
-        complete_weights(self, {"mlm": 1.0, "ita": 1.0, "itm": 1.0})
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AmcConfig:
-    """Attention mask consistency: the explanation must be higher inside the annotated region than
-    outside.
-
-    mean_margin, max_margin: by how much, for the mean and for the maximum of a map in [0, 1].
-    amc_mean_over: means per "sample", or over the whole "batch" at once as the released code does.
-    weights: factor of each term in the total.
-    """
-
-    mean_margin: float = 0.1
-    max_margin: float = 0.5
-    amc_mean_over: Literal["batch", "sample"] = "sample"
-    weights: dict[str, float] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        complete_weights(self, {"mean": 0.2, "max": 0.8})
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SelfEqConfig:
-    """Self-consistency: a phrase and its paraphrase must be explained alike.
-
-    threshold: a cell belongs to the region where the two maps (each in [0, 1]) add up to at least
-        this.
-    weights: factor of each term in the total.
-    """
-
-    threshold: float = 0.8
-    weights: dict[str, float] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        require(0 < self.threshold <= 2, f"threshold is {self.threshold}; it must lie in (0, 2]")
-        complete_weights(self, {"similarity": 1.0, "consistency": 0.5})
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ObjectivesConfig:
-    """The settings of every objective; a stage chooses which of them are trained."""
-
-    itc_itm_mlm: ItcItmMlmConfig = field(default_factory=ItcItmMlmConfig)
-    amc: AmcConfig = field(default_factory=AmcConfig)
-    selfeq: SelfEqConfig = field(default_factory=SelfEqConfig)
-
-    def weights_of(self, objective: str) -> dict[str, float]:
-        """Loss name -> its factor in the total, of one of `OBJECTIVES`."""
-        text, amc, selfeq = self.itc_itm_mlm.weights, self.amc.weights, self.selfeq.weights
-        if objective == "itc_itm_mlm":
-            return {f"loss_{name}": weight for name, weight in text.items()}
-        if objective == "amc":
-            return {f"loss_amc_{name}": weight for name, weight in amc.items()}
-        return {f"loss_syn_{name}": weight for name, weight in text.items()} | {
-            "loss_sim_syn": selfeq["similarity"],
-            "loss_cst_syn": selfeq["consistency"],
-        }
+    @property
+    def note(self) -> str:
+        """Which map is evaluated."""
+        return f"{self.explanation.mode} map of block {self.explained_block}"

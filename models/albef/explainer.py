@@ -6,6 +6,7 @@ Shapes: B images, T phrases of all of them, L tokens, N = h * w patches.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from groundwork.models.common.heatmap import explanation
 
 
 class Explainer(nn.Module):
-    """Heat maps of phrases; freezes the model, since only the explained attention needs a gradient.
+    """Heat maps of phrases; only the explained attention needs a gradient.
 
     Args:
         model: ALBEF.
@@ -29,7 +30,7 @@ class Explainer(nn.Module):
 
     def __init__(self, model: ALBEF, *, mode: str = "itm", layer: int | None = None):
         super().__init__()
-        self.model = model.requires_grad_(False)
+        self.model = model
         self.layer = model.explanation_layer if layer is None else layer
         self.explain = {"itm": self._by_matching, "itc": self._by_similarity}[mode]
         depth = len(
@@ -53,7 +54,7 @@ class Explainer(nn.Module):
             `heatmaps` (T, h, w), not negative, not scaled; `score` (T,): the log odds of a match
             (positive: they belong together), or the similarity over temperature.
         """
-        with torch.enable_grad():
+        with torch.enable_grad(), frozen(self.model):
             return self.explain(batch)
 
     def _by_matching(self, batch: dict) -> dict[str, Tensor]:
@@ -97,6 +98,19 @@ class Explainer(nn.Module):
             support = (recorder.probabilities * gradient.relu())[owner[rows], :, 0, 1:]
             heatmaps[rows] = support.mean(dim=1).detach().float().unflatten(-1, model.grid)
         return {"heatmaps": heatmaps, "score": scores.detach().float()}
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """No parameter needs a gradient inside: a model in training is explained as cheaply as any."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
 
 
 def _per_phrase(attention: Tensor, rows: Tensor) -> Tensor:

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Protocol
+
+from typing_extensions import override
+
 from groundwork.models.alvg.beit3 import BEiT3
-from groundwork.models.alvg.checkpoint import initialise_encoder, load
-from groundwork.models.alvg.config import AlvgInitConfig, AlvgModelConfig, Beit3Config
+from groundwork.models.alvg.checkpoint import (
+    fill,
+    initialise_encoder,
+    load,
+    published_state,
+    start_from,
+)
+from groundwork.models.alvg.config import AlvgModelConfig, Beit3Config
 from groundwork.models.alvg.criterion import ALVGCriterion
 from groundwork.models.alvg.decoder import BoxDecoder
 from groundwork.models.alvg.enhancement import ImageEnhancement
@@ -14,6 +25,7 @@ from groundwork.models.alvg.postprocess import Postprocess
 from groundwork.models.alvg.queries import QueryGenerator
 from groundwork.models.alvg.stem import ConvolutionalStem
 from groundwork.models.common.checkpoint import LoadReport
+from groundwork.models.common.system import Parts, System, shared_parts
 
 
 def build_encoder(config: Beit3Config) -> BEiT3:
@@ -96,37 +108,64 @@ def build_postprocess(config: AlvgModelConfig) -> Postprocess:
     return Postprocess(config.score_threshold if config.several_targets else None)
 
 
-def initialise(model: ALVG, config: AlvgInitConfig) -> list[LoadReport]:
-    """Fills a random model from the files that the config names; nothing is done without any.
+class Pieces(Protocol):
+    """A tokeniser such as `dataset.pieces.SentencePieces`."""
 
-    Raises:
-        FileNotFoundError, CheckpointError: see `models.common.checkpoint`.
-    """
-    if config.alvg:
-        return [load(model, config.alvg)]
-    if config.beit3:
-        scaled = config.patch_resize == "bicubic_scaled"
-        return [initialise_encoder(model.encoder, config.beit3, scaled=scaled)]
-    return []
+    pad_token_id: int
+
+    def __len__(self) -> int: ...
 
 
-def build(config: AlvgModelConfig, tokenizer) -> tuple[ALVG, ALVGCriterion, Postprocess]:
-    """(model with random weights, criterion, postprocess).
+class AlvgSystem(System[AlvgModelConfig, ALVG]):
+    """ALVG, with a SentencePiece tokeniser."""
 
-    Args:
-        tokenizer: with a length and a `pad_token_id`, such as `dataset.pieces.SentencePieces`.
+    title = "ALVG"
+    settings = AlvgModelConfig
+    load = staticmethod(load)
+    start_from = staticmethod(start_from)
+    fill = staticmethod(fill)
+    published_state = staticmethod(published_state)
 
-    Raises:
-        ValueError: the tokeniser has more pieces than the encoder, or pads with another id.
-    """
-    if len(tokenizer) > config.encoder.vocab_size:
-        raise ValueError(
-            f"model.encoder.vocab_size is {config.encoder.vocab_size}, but the tokeniser has "
-            f"{len(tokenizer)} pieces; set it to at least that"
-        )
-    if tokenizer.pad_token_id != PAD:
-        raise ValueError(
-            f"the tokeniser pads with {tokenizer.pad_token_id}, BEiT-3 with {PAD}: give a "
-            "SentencePiece model such as beit3.spm as data.text_encoder"
-        )
-    return build_model(config), build_criterion(config), build_postprocess(config)
+    @override
+    def build(
+        self,
+        settings: AlvgModelConfig,
+        tokenizer: Pieces,
+        objectives: Sequence[Sequence[str]] = (),
+        *,
+        training: bool = True,
+    ) -> Parts:
+        """All stages share the criterion.
+
+        Raises:
+            ValueError: the tokeniser has more pieces than the encoder, or pads with another id.
+        """
+        if len(tokenizer) > settings.encoder.vocab_size:
+            raise ValueError(
+                f"model.encoder.vocab_size is {settings.encoder.vocab_size}, but the tokeniser has "
+                f"{len(tokenizer)} pieces; set it to at least that"
+            )
+        if tokenizer.pad_token_id != PAD:
+            raise ValueError(
+                f"the tokeniser pads with {tokenizer.pad_token_id}, BEiT-3 with {PAD}: give a "
+                "SentencePiece model such as beit3.spm as data.text_encoder"
+            )
+        model, criterion = build_model(settings), build_criterion(settings)
+        return shared_parts(model, criterion, build_postprocess(settings), objectives)
+
+    @override
+    def initialise(
+        self, model: ALVG, settings: AlvgModelConfig, tokenizer: object
+    ) -> list[LoadReport]:
+        """The files that the settings name, if any.
+
+        Raises:
+            FileNotFoundError, CheckpointError: see `models.common.checkpoint`.
+        """
+        init = settings.init
+        if init.alvg:
+            return [load(model, init.alvg)]
+        if init.beit3:
+            scaled = init.patch_resize == "bicubic_scaled"
+            return [initialise_encoder(model.encoder, init.beit3, scaled=scaled)]
+        return []

@@ -11,6 +11,7 @@ from groundwork.models.common.checks import (
     require_positive,
     require_rate,
 )
+from groundwork.models.common.system import ModelSettings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,7 +114,7 @@ class AlvgInitConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class AlvgModelConfig:
+class AlvgModelConfig(ModelSettings):
     """ALVG: BEiT-3, enhancement of the image by the text, queries, box decoder, mask head.
 
     compat: "released" switches all of `quirks` on. Released checkpoints need it; `test.py` does it
@@ -183,8 +184,3 @@ class AlvgModelConfig:
             absent["score_attention"] = "image_enhancement: true"
         complete_weights(self, boxes | masks | attention, absent)
         require_a_weight(self.weights, "the model")
-
-    @property
-    def needs_boxes(self) -> bool:
-        """Training reads annotated boxes."""
-        return True

@@ -1,6 +1,16 @@
 """The checks that configuration classes share; every message says what to change."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ByName:
+    """Marks a field that holds sections by name, whose classes a registry has:
+    `Annotated[dict[str, Base], ByName(REGISTRY)]`."""
+
+    registry: Mapping[str, type]
+
 
 MASKS = "masks: true"
 """What switches the losses of masks on."""

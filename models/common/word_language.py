@@ -171,22 +171,6 @@ class WordLanguageEncoder(nn.Module):
         return Sentence(self.att_flat(states, padding), states, padding, gru)
 
 
-def load_word_vectors(encoder: WordLanguageEncoder, vectors: Tensor) -> None:
-    """Put (V, word_width) vectors in the place of random ones.
-
-    Raises:
-        ValueError: another number of words, or another width.
-    """
-    table = encoder.embedding.weight
-    if vectors.shape != table.shape:
-        raise ValueError(
-            f"word vectors of {tuple(vectors.shape)} for a model of {tuple(table.shape)} (words, "
-            "width); set model.text.word_width to that of the vectors"
-        )
-    with torch.no_grad():
-        table.copy_(vectors)
-
-
 def check_vocabulary(encoder: WordLanguageEncoder, table: Tensor | None, source: str) -> None:
     """Raises CheckpointError if a file's table of word vectors has another number of words than
     the model: then every word would be read as another one."""

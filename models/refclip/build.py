@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sized
+from collections.abc import Sequence, Sized
 
-from torch import Tensor, nn
 from torchvision.models import detection as torchvision_detection
 from torchvision.models import get_model, list_models
+from typing_extensions import override
 
-from groundwork.geometry import Grounding
 from groundwork.models.common.checkpoint import LoadReport
 from groundwork.models.common.darknet import MultiScaleFusion
 from groundwork.models.common.distributed import synchronise_batch_norms
-from groundwork.models.common.word_language import WordLanguageEncoder, load_word_vectors
+from groundwork.models.common.system import Parts, System, shared_parts
+from groundwork.models.common.word_language import WordLanguageEncoder
+from groundwork.models.common.word_vectors import Words, load_word_vectors
 from groundwork.models.refclip.cache import DetectionCache
-from groundwork.models.refclip.checkpoint import initialise_detector, load
-from groundwork.models.refclip.config import (
-    RefclipDetectorConfig,
-    RefclipInitConfig,
-    RefclipModelConfig,
-)
+from groundwork.models.refclip.checkpoint import fill, initialise_detector, load, published_state
+from groundwork.models.refclip.config import RefclipDetectorConfig, RefclipModelConfig
 from groundwork.models.refclip.criterion import RefCLIPCriterion
 from groundwork.models.refclip.detector import TorchvisionDetector
 from groundwork.models.refclip.model import RefCLIP
 from groundwork.models.refclip.postprocess import outputs_to_groundings
 from groundwork.models.refclip.yolov3 import YoloV3
-
-Postprocess = Callable[[dict[str, Tensor], dict], list[Grounding]]
 
 
 def build_detector(config: RefclipDetectorConfig) -> YoloV3 | TorchvisionDetector:
@@ -79,29 +74,45 @@ def build_model(config: RefclipModelConfig, vocabulary: int) -> RefCLIP:
     return model
 
 
-def initialise(
-    model: RefCLIP, config: RefclipInitConfig, word_vectors: Tensor | None
-) -> list[LoadReport]:
-    """Fills a random model with the words' vectors and from the files that the config names.
-
-    Args:
-        word_vectors: (V, word_width), read from `config.words`.
-
-    Raises:
-        FileNotFoundError, CheckpointError: see `models.common.checkpoint`.
-    """
-    if word_vectors is not None:
-        load_word_vectors(model.lang_encoder, word_vectors)
-    steps = ((initialise_detector, config.detector), (load, config.refclip))
-    return [step(model, source) for step, source in steps if source]
-
-
 def build_criterion(config: RefclipModelConfig) -> RefCLIPCriterion:
     """The loss with its factor."""
     weights = {f"loss_{name}": factor for name, factor in config.weights.items()}
     return RefCLIPCriterion(weights, across_processes=config.across_processes)
 
 
-def build(config: RefclipModelConfig, words: Sized) -> tuple[RefCLIP, nn.Module, Postprocess]:
-    """(model with random weights for a vocabulary, criterion, postprocess)."""
-    return build_model(config, len(words)), build_criterion(config), outputs_to_groundings
+class RefclipSystem(System[RefclipModelConfig, RefCLIP]):
+    """RefCLIP, for whole words."""
+
+    title = "RefCLIP"
+    settings = RefclipModelConfig
+    load = staticmethod(load)
+    start_from = staticmethod(load)
+    fill = staticmethod(fill)
+    published_state = staticmethod(published_state)
+
+    @override
+    def build(
+        self,
+        settings: RefclipModelConfig,
+        tokenizer: Sized,
+        objectives: Sequence[Sequence[str]] = (),
+        *,
+        training: bool = True,
+    ) -> Parts:
+        """All stages share the criterion."""
+        model, criterion = build_model(settings, len(tokenizer)), build_criterion(settings)
+        return shared_parts(model, criterion, outputs_to_groundings, objectives)
+
+    @override
+    def initialise(
+        self, model: RefCLIP, settings: RefclipModelConfig, tokenizer: Words
+    ) -> list[LoadReport]:
+        """The words' vectors, and the files that the settings name.
+
+        Raises:
+            FileNotFoundError, CheckpointError: see `models.common.checkpoint`.
+        """
+        init = settings.init
+        load_word_vectors(model.lang_encoder, tokenizer, init.words)
+        steps = ((initialise_detector, init.detector), (load, init.refclip))
+        return [step(model, source) for step, source in steps if source]

@@ -9,6 +9,7 @@ from groundwork.models.common.checks import (
     require_a_weight,
     require_positive,
 )
+from groundwork.models.common.system import ModelSettings
 from groundwork.models.common.word_config import WordTextConfig
 
 
@@ -89,7 +90,7 @@ class RefclipCacheConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RefclipModelConfig:
+class RefclipModelConfig(ModelSettings):
     """RefCLIP: frozen detector, fusion of its scales, selected cells against the sentence.
 
     width: of the space in which cells and sentences meet, and of the sentence encoder.
@@ -125,16 +126,6 @@ class RefclipModelConfig:
         )
         complete_weights(self, {"contrastive": 1.0})
         require_a_weight(self.weights, "the model")
-
-    @property
-    def masks(self) -> bool:
-        """RefCLIP gives boxes only."""
-        return False
-
-    @property
-    def max_text_tokens(self) -> int | None:
-        """No limit: the recurrent network has no table of positions."""
-        return None
 
     @property
     def needs_boxes(self) -> bool:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
-from torch import Tensor
 from transformers import (
     BertConfig,
     BertModel,
@@ -13,24 +12,26 @@ from transformers import (
     RobertaConfig,
     RobertaModel,
 )
+from typing_extensions import override
 
-from groundwork.geometry import Grounding
 from groundwork.models.common.checkpoint import LoadReport
+from groundwork.models.common.system import Parts, System, shared_parts
 from groundwork.models.reftr.backbone import Backbone, ResNetBody
 from groundwork.models.reftr.checkpoint import (
+    fill,
     initialise_backbone,
     initialise_from_detection,
     initialise_from_detr,
     initialise_text,
+    load,
+    published_state,
 )
-from groundwork.models.reftr.config import ReftrInitConfig, ReftrModelConfig, ReftrTextConfig
+from groundwork.models.reftr.config import ReftrModelConfig, ReftrTextConfig
 from groundwork.models.reftr.criterion import RefTRCriterion
 from groundwork.models.reftr.model import RefTR
 from groundwork.models.reftr.postprocess import outputs_to_groundings
 from groundwork.models.reftr.segmentation import RefTRSegmentation
 from groundwork.models.reftr.transformer import VisionLanguageTransformer
-
-Postprocess = Callable[[dict[str, Tensor], dict], list[Grounding]]
 
 
 def build_text_encoder(config: ReftrTextConfig) -> BertModel | RobertaModel:
@@ -91,21 +92,6 @@ def build_model(config: ReftrModelConfig) -> RefTR:
     return RefTR(*parts, aux_loss=config.aux_loss, **options)
 
 
-def initialise(model: RefTR, config: ReftrInitConfig) -> list[LoadReport]:
-    """Fills a random model from the files that the config names; nothing is done without any.
-
-    Raises:
-        FileNotFoundError, CheckpointError: see `models.common.checkpoint`.
-    """
-    steps = (
-        (initialise_backbone, config.backbone),
-        (initialise_text, config.text),
-        (initialise_from_detr, config.detr),
-        (initialise_from_detection, config.reftr),
-    )
-    return [step(model, source) for step, source in steps if source]
-
-
 def build_criterion(config: ReftrModelConfig) -> RefTRCriterion:
     """The losses that this model has, with their factors."""
     given = config.weights
@@ -121,22 +107,57 @@ def build_criterion(config: ReftrModelConfig) -> RefTRCriterion:
     return RefTRCriterion(weights, box_loss_per=config.box_loss_per)
 
 
-def build(
-    config: ReftrModelConfig, tokenizer: PreTrainedTokenizerBase
-) -> tuple[RefTR, RefTRCriterion, Postprocess]:
-    """(model with random weights, criterion, postprocess).
+class ReftrSystem(System[ReftrModelConfig, RefTR]):
+    """RefTR, with BERT or RoBERTa."""
 
-    Raises:
-        ValueError: the tokeniser has more words than the text network, or pads with another id.
-    """
-    if len(tokenizer) > config.text.vocab_size:
-        raise ValueError(
-            f"model.text.vocab_size is {config.text.vocab_size}, but the tokeniser has "
-            f"{len(tokenizer)} words; set it to at least that"
+    title = "RefTR"
+    settings = ReftrModelConfig
+    load = staticmethod(load)
+    start_from = staticmethod(initialise_from_detection)
+    fill = staticmethod(fill)
+    published_state = staticmethod(published_state)
+
+    @override
+    def build(
+        self,
+        settings: ReftrModelConfig,
+        tokenizer: PreTrainedTokenizerBase,
+        objectives: Sequence[Sequence[str]] = (),
+        *,
+        training: bool = True,
+    ) -> Parts:
+        """All stages share the criterion.
+
+        Raises:
+            ValueError: the tokeniser has more words than the text network, or pads with another id.
+        """
+        if len(tokenizer) > settings.text.vocab_size:
+            raise ValueError(
+                f"model.text.vocab_size is {settings.text.vocab_size}, but the tokeniser has "
+                f"{len(tokenizer)} words; set it to at least that"
+            )
+        if tokenizer.pad_token_id != settings.text.pad_id:
+            raise ValueError(
+                f"model.text.pad_id is {settings.text.pad_id}, but the tokeniser pads with "
+                f"{tokenizer.pad_token_id}; set it to that (BERT 0, RoBERTa 1)"
+            )
+        model, criterion = build_model(settings), build_criterion(settings)
+        return shared_parts(model, criterion, outputs_to_groundings, objectives)
+
+    @override
+    def initialise(
+        self, model: RefTR, settings: ReftrModelConfig, tokenizer: object
+    ) -> list[LoadReport]:
+        """The files that the settings name, if any.
+
+        Raises:
+            FileNotFoundError, CheckpointError: see `models.common.checkpoint`.
+        """
+        init = settings.init
+        steps = (
+            (initialise_backbone, init.backbone),
+            (initialise_text, init.text),
+            (initialise_from_detr, init.detr),
+            (initialise_from_detection, init.reftr),
         )
-    if tokenizer.pad_token_id != config.text.pad_id:
-        raise ValueError(
-            f"model.text.pad_id is {config.text.pad_id}, but the tokeniser pads with "
-            f"{tokenizer.pad_token_id}; set it to that (BERT 0, RoBERTa 1)"
-        )
-    return build_model(config), build_criterion(config), outputs_to_groundings
+        return [step(model, source) for step, source in steps if source]

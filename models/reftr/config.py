@@ -11,6 +11,7 @@ from groundwork.models.common.checks import (
     require_positive,
     require_rate,
 )
+from groundwork.models.common.system import ModelSettings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,7 +106,7 @@ class ReftrInitConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ReftrModelConfig:
+class ReftrModelConfig(ModelSettings):
     """RefTR: image and text network, joint encoder, one query per phrase, box and mask heads.
 
     width, heads, ffn: of encoder and decoder.
@@ -171,8 +172,3 @@ class ReftrModelConfig:
         masks = {"mask": 1.0, "dice": 1.0, "cem": 0.0}
         complete_weights(self, boxes | masks, {} if self.masks else dict.fromkeys(masks, MASKS))
         require_a_weight(self.weights, "the model")
-
-    @property
-    def needs_boxes(self) -> bool:
-        """Training reads annotated boxes."""
-        return True

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sized
+from collections.abc import Sequence, Sized
 
-from torch import Tensor, nn
+from typing_extensions import override
 
-from groundwork.geometry import Grounding
 from groundwork.models.common.checkpoint import LoadReport
 from groundwork.models.common.darknet import MultiScaleFusion
 from groundwork.models.common.distributed import synchronise_batch_norms
-from groundwork.models.common.word_language import WordLanguageEncoder, load_word_vectors
+from groundwork.models.common.system import Parts, System, shared_parts
+from groundwork.models.common.word_language import WordLanguageEncoder
+from groundwork.models.common.word_vectors import Words, load_word_vectors
 from groundwork.models.simrec.backbone import CSPDarkNet
-from groundwork.models.simrec.checkpoint import initialise_backbone, load
-from groundwork.models.simrec.config import SimrecInitConfig, SimrecModelConfig
+from groundwork.models.simrec.checkpoint import fill, initialise_backbone, load, published_state
+from groundwork.models.simrec.config import SimrecModelConfig
 from groundwork.models.simrec.criterion import SimRECCriterion
 from groundwork.models.simrec.fusion import CollectDiffuseAttention
 from groundwork.models.simrec.head import BoxHead
 from groundwork.models.simrec.model import SimREC
 from groundwork.models.simrec.postprocess import outputs_to_groundings
 
-Postprocess = Callable[[dict[str, Tensor], dict], list[Grounding]]
 # Score of padded words in the pooling; RefCLIP's is -1e9.
 PADDED = -1e4
 
@@ -59,23 +59,6 @@ def build_model(config: SimrecModelConfig, vocabulary: int) -> SimREC:
     return model
 
 
-def initialise(
-    model: SimREC, config: SimrecInitConfig, word_vectors: Tensor | None
-) -> list[LoadReport]:
-    """Fills a random model with the words' vectors and from the files that the config names.
-
-    Args:
-        word_vectors: (V, word_width), read from `config.words`.
-
-    Raises:
-        FileNotFoundError, CheckpointError: see `models.common.checkpoint`.
-    """
-    if word_vectors is not None:
-        load_word_vectors(model.lang_encoder, word_vectors)
-    steps = ((initialise_backbone, config.backbone), (load, config.simrec))
-    return [step(model, source) for step, source in steps if source]
-
-
 def build_criterion(config: SimrecModelConfig) -> SimRECCriterion:
     """The losses with their factors."""
     weights = {f"loss_{name}": factor for name, factor in config.weights.items()}
@@ -84,6 +67,39 @@ def build_criterion(config: SimrecModelConfig) -> SimRECCriterion:
     )
 
 
-def build(config: SimrecModelConfig, words: Sized) -> tuple[SimREC, nn.Module, Postprocess]:
-    """(model with random weights for a vocabulary, criterion, postprocess)."""
-    return build_model(config, len(words)), build_criterion(config), outputs_to_groundings
+class SimrecSystem(System[SimrecModelConfig, SimREC]):
+    """SimREC, for whole words."""
+
+    title = "SimREC"
+    settings = SimrecModelConfig
+    load = staticmethod(load)
+    start_from = staticmethod(load)
+    fill = staticmethod(fill)
+    published_state = staticmethod(published_state)
+
+    @override
+    def build(
+        self,
+        settings: SimrecModelConfig,
+        tokenizer: Sized,
+        objectives: Sequence[Sequence[str]] = (),
+        *,
+        training: bool = True,
+    ) -> Parts:
+        """All stages share the criterion."""
+        model, criterion = build_model(settings, len(tokenizer)), build_criterion(settings)
+        return shared_parts(model, criterion, outputs_to_groundings, objectives)
+
+    @override
+    def initialise(
+        self, model: SimREC, settings: SimrecModelConfig, tokenizer: Words
+    ) -> list[LoadReport]:
+        """The words' vectors, and the files that the settings name.
+
+        Raises:
+            FileNotFoundError, CheckpointError: see `models.common.checkpoint`.
+        """
+        init = settings.init
+        load_word_vectors(model.lang_encoder, tokenizer, init.words)
+        steps = ((initialise_backbone, init.backbone), (load, init.simrec))
+        return [step(model, source) for step, source in steps if source]

@@ -9,6 +9,7 @@ from groundwork.models.common.checks import (
     require_a_weight,
     require_positive,
 )
+from groundwork.models.common.system import ModelSettings
 from groundwork.models.common.word_config import WordTextConfig
 
 
@@ -72,7 +73,7 @@ class SimrecInitConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SimrecModelConfig:
+class SimrecModelConfig(ModelSettings):
     """SimREC: image and sentence meet at three scales, then in an attention; one box per cell.
 
     width: of sentence encoder and fused maps. heads: of the attention. head_width: of the box head.
@@ -117,18 +118,3 @@ class SimrecModelConfig:
         )
         complete_weights(self, {"iou": 5.0, "obj": 1.0})
         require_a_weight(self.weights, "the model")
-
-    @property
-    def masks(self) -> bool:
-        """SimREC gives boxes only; the published mask is empty."""
-        return False
-
-    @property
-    def needs_boxes(self) -> bool:
-        """Training reads annotated boxes, or pseudo-labels."""
-        return True
-
-    @property
-    def max_text_tokens(self) -> int | None:
-        """No limit: the recurrent network has no table of positions."""
-        return None

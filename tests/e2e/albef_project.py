@@ -19,10 +19,11 @@ from groundwork.dataset.randaugment import OPERATIONS
 from groundwork.dataset.text import load_tokenizer
 from groundwork.models.albef import checkpoint
 from groundwork.models.albef.build import build_model
-from groundwork.models.albef.config import ModelConfig, TextConfig
+from groundwork.models.albef.config import AlbefModelConfig, TextConfig
 from groundwork.models.albef.objectives import TokenMasker
 from groundwork.optim import create_optimizer
 from groundwork.settings import load_config
+from groundwork.settings.optimisation import OptimizerConfig
 
 EVALUATION = {
     "refclef": "grounding_eval_singlegpu_refclef",
@@ -133,7 +134,7 @@ def randaugment(name: str, picture: np.ndarray, value: float | None) -> np.ndarr
 
 def meaning_of_yaml(path: Path) -> tuple[list[list[str]], int]:
     """(objectives of each stage, words of a caption) of a training file."""
-    config = load_config(path, "pretrain", [], defaults={"data.format": "vg"})
+    config = load_config(path, [], defaults={"data.format": "vg"})
     return [list(stage.objective) for stage in config.stages], config.data.max_words
 
 
@@ -141,8 +142,10 @@ def training_config(data: Path, kind: str, *, epochs: int, batch_size: int) -> d
     """Our configuration that says what the released one of AMC or SelfEQ says, tiny."""
     coco = kind == "selfeq_coco"
     files = {
-        "train_file": [str(data / ("coco.json" if coco else "vg.json"))],
-        "relation_file": [str(data / ("coco.json" if coco else "relation.json"))],
+        "train": {
+            "train": [str(data / ("coco.json" if coco else "vg.json"))],
+            "relation": [str(data / ("coco.json" if coco else "relation.json"))],
+        },
         "image_root": str(data),
         "format": "coco" if coco else "vg",
         "workers": 0,
@@ -157,7 +160,8 @@ def training_config(data: Path, kind: str, *, epochs: int, batch_size: int) -> d
     if kind == "amc":
         stages = [{"objective": ["itc_itm_mlm", "amc"], "epochs": epochs}]
     return {
-        "data": files | RELEASED_RULES, "stages": stages, "batch_size": batch_size, "log_every": 1,
+        "system": "albef", "data": files | RELEASED_RULES, "stages": stages,
+        "batch_size": batch_size, "log_every": 1,
         "model": MODEL | {"text": TEXT}, "optimizer": optimizer, "schedule": schedule,
         "released_files": True,
     }  # fmt: skip
@@ -175,7 +179,7 @@ def training_log(out: Path) -> list[tuple[int, float]]:
 
 def model(weights: Path) -> torch.nn.Module:
     """The tiny model in training form with the weights of the set."""
-    settings = ModelConfig(**MODEL, text=TextConfig(**TEXT))
+    settings = AlbefModelConfig(**MODEL, text=TextConfig(**TEXT))
     built = build_model(settings, momentum=True)
     checkpoint.load(built, weights)
     return built
@@ -203,7 +207,7 @@ def mask_words(ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 def weight_decays(model: torch.nn.Module) -> dict[str, float]:
     """{name of a trained parameter: its weight decay}."""
-    settings = SimpleNamespace(lr=1e-5, weight_decay=0.02, betas=(0.9, 0.999), eps=1e-8)
+    settings = OptimizerConfig(lr=1e-5, weight_decay=0.02, decay="matrices")
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     groups = create_optimizer(settings, model).param_groups
     return {names[id(p)]: group["weight_decay"] for group in groups for p in group["params"]}

@@ -6,7 +6,6 @@ no command, through the classes behind train.py.
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -20,8 +19,9 @@ from groundwork.dataset.loader import train_loader
 from groundwork.dataset.referring.dataset import ReferringSample
 from groundwork.geometry import runs_to_mask, scale_boxes
 from groundwork.jobs import referring
-from groundwork.jobs.rooms import ROOMS
 from groundwork.jobs.tokenizers import load_texts
+from groundwork.models import SYSTEMS
+from groundwork.settings import load_config
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs" / "alvg"
 # Visits of a record after which every one of its sentences must have been drawn.
@@ -120,14 +120,8 @@ class Project:
         splits: Iterable[str],
         attention_weights: Mapping[str, float],
     ) -> None:
-        parser = argparse.ArgumentParser()
-        referring.add_arguments(parser)
         weights = [f"model.weights.{k}_attention={v}" for k, v in attention_weights.items()]
-        config = referring.load_settings(
-            parser.parse_args(
-                ["--config", str(CONFIGS / f"{recipe}.yaml"), "--set", *values, *weights]
-            )
-        )
+        config = load_config(CONFIGS / f"{recipe}.yaml", [*values, *weights])
         self.config, self.tokens, self.splits = config, load_texts(config), list(splits)
         self.text = referring.text_rules(config, self.tokens)
         train = config.data.train
@@ -135,7 +129,7 @@ class Project:
         self.collate = referring.collate(config, self.text, training=True)
 
     def evaluation_samples(self) -> list[Sample]:
-        files = referring.chosen_files(self.config, self.splits)
+        files = {split: self.config.data.evaluate[split] for split in self.splits}
         data = referring.build_dataset(self.config, self.text, files, training=False)
         return [sample_of(data[index]) for index in range(len(data))]
 
@@ -161,12 +155,12 @@ class Project:
     def losses(self, batches: list[list[ReferringSample]], checkpoint: Path) -> np.ndarray:
         """(batches, 4) weighted, without dropout: boxes and classes of all layers, masks, attention
         of the decoder, of the score."""
-        room = ROOMS["alvg"]
-        model, criterion, _ = room.build(self.config.model, self.tokens)
-        room.load(model, checkpoint)
+        parts = SYSTEMS["alvg"].build(self.config.model, self.tokens, [()])
+        model, (criterion,) = parts.model, parts.criteria
+        SYSTEMS["alvg"].load(model, checkpoint)
         model.eval()
         criterion.eval()
-        parts = (
+        groups = (
             ("loss_class", "loss_bbox", "loss_giou"),
             ("loss_mask", "loss_dice"),
             ("loss_decoder_attention",),
@@ -179,7 +173,7 @@ class Project:
                 found = criterion(model(batch), batch)
             weighted = {key: float(found[key]) * criterion.weights[key] for key in found}
             rows.append(
-                [sum(v for k, v in weighted.items() if k.startswith(part)) for part in parts]
+                [sum(v for k, v in weighted.items() if k.startswith(part)) for part in groups]
             )
         return np.array(rows)
 

@@ -21,7 +21,7 @@ from groundwork.jobs import referring
 from groundwork.jobs.tokenizers import load_texts
 from groundwork.models.simrec.criterion import canvas_shares
 from groundwork.models.simrec.model import SimREC
-from groundwork.settings import ReferringConfig, load_config
+from groundwork.settings import RunConfig, load_config
 from groundwork.settings.roots import root_overrides
 from groundwork.tools import export_refclip
 from tests.helpers.script_runs import CONFIGS
@@ -124,8 +124,8 @@ def export(checkpoint: Path, file: Path) -> dict:
     return torch.load(export_refclip.main([str(checkpoint), "--out", str(file)]), weights_only=True)
 
 
-def configuration(system: str, tree: Path, *overrides: str) -> ReferringConfig:
-    return load_config(_recipe(system, "refcoco"), "referring", [*root_overrides(tree), *overrides])
+def configuration(system: str, tree: Path, *overrides: str) -> RunConfig:
+    return load_config(_recipe(system, "refcoco"), [*root_overrides(tree), *overrides])
 
 
 @dataclass(frozen=True)
@@ -188,8 +188,8 @@ def samples_of_annotations(tree: Path, annotations: Path) -> int:
     return _samples(configuration("simrec", tree, *_only(annotations)))
 
 
-def _samples(config: ReferringConfig) -> int:
-    part, text = config.stages[-1], referring.text_rules(config, load_texts(config))
+def _samples(config: RunConfig) -> int:
+    part, text = config.of_stages[-1], referring.text_rules(config, load_texts(config))
     return len(referring.build_dataset(part, text, part.data.train, training=True))
 
 

@@ -147,7 +147,7 @@ def samples(
         *root_overrides(str(place.data / place.tree)),
         *place.overrides(splits, training=training),
     ]
-    config = load_config(place.config, "referring", settings)
+    config = load_config(place.config, settings)
     text = referring.text_rules(config, load_tokenizer(place.text_encoder))
     files = config.data.train if training else config.data.evaluate
     data = referring.build_dataset(config, text, files, training=training)

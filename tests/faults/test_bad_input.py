@@ -37,7 +37,7 @@ def own(tmp_path):
 def train_on(own, *more, overrides=()):
     folder, entries = own
     file = write_json(folder / "own.json", entries)
-    data = [f"data.train_file=[{file}]", f"data.image_root={folder / 'images'}"]
+    data = [f"data.train.train=[{file}]", f"data.image_root={folder / 'images'}"]
     out = folder / "run"
     engine.remove_run(out)
     return train(Pretrain_vg, AMC, out, *more, overrides=[*data, *overrides])
@@ -176,7 +176,7 @@ def test_a_missing_evaluation_file_is_named(override, message, trained, tmp_path
 def test_a_list_that_is_cut_off_is_named(own):
     file = own[0] / "cut.json"
     file.write_text(json.dumps(own[1])[:-20])
-    cut = [f"data.train_file=[{file}]"]
+    cut = [f"data.train.train=[{file}]"]
     assert f"{file} is not valid JSON" in error_of(lambda: train_on(own, overrides=cut))
 
 
@@ -390,7 +390,7 @@ def test_a_script_ends_on_an_error_with_its_message_and_no_traceback(own):
     """The error comes from a loading process, whose own traceback must not reach the user."""
     damage(own[0] / "images" / "1.jpg", "corrupt jpeg")
     file = write_json(own[0] / "own.json", own[1])
-    data = [f"data.train_file=[{file}]", f"data.image_root={own[0] / 'images'}", "data.workers=1"]
+    data = [f"data.train.train=[{file}]", f"data.image_root={own[0] / 'images'}", "data.workers=1"]
     script, call = CONFIGS.parent / "Pretrain_vg.py", [*shortened(AMC), *data]
     command = [sys.executable, str(script), *arguments(AMC, own[0] / "run", overrides=call)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)

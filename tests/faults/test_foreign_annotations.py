@@ -72,12 +72,10 @@ def test_a_configuration_with_a_byte_order_mark_is_read_and_cp1252_is_named(tmp_
     path = tmp_path / "own.yaml"
     text = f"# gr\xfcn\nbase: {CONFIGS / 'Pretrain_vg_tiny.yaml'}\n"
     path.write_text(text, encoding="utf-8-sig")
-    assert load_config(path, "pretrain") == load_config(
-        CONFIGS / "Pretrain_vg_tiny.yaml", "pretrain"
-    )
+    assert load_config(path) == load_config(CONFIGS / "Pretrain_vg_tiny.yaml")
     path.write_text(text, encoding="cp1252")
     with pytest.raises(ValueError, match=r"own\.yaml is not UTF-8: byte 0xfc in line 1"):
-        load_config(path, "pretrain")
+        load_config(path)
 
 
 def test_text_of_two_bytes_a_letter_without_a_mark_is_named(tmp_path):
@@ -351,7 +349,7 @@ def test_a_way_out_by_backslashes_is_refused(data):
 
 def test_proposals_in_mattnets_form_are_read_at_their_place(data, trained):
     place = load_config(
-        CONFIGS / "Grounding_refcoco_tiny.yaml", "grounding", [f"roots.embedded={data}"]
+        CONFIGS / "Grounding_refcoco_tiny.yaml", [f"roots.embedded={data}"], purpose="evaluation"
     ).data.det_file
     before = detections.read(place)
     rows = [

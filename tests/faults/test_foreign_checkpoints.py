@@ -28,7 +28,7 @@ from tests.helpers.script_runs import CONFIGS, error_of
 VAL = ["data.splits=[val]"]
 SMALL = (
     "data.workers=0", "data.image_size=48", "data.max_image_size=48", "batch_size=4",
-    "precision=fp32", "log_every=1", "curriculum=[]", "select=null", "epochs=1", "steps=1",
+    "precision=fp32", "log_every=1", "stages=[{}]", "select=null", "epochs=1", "steps=1",
     "model.backbone.output_stride=32",
 )  # fmt: skip
 BOXES = CONFIGS / "reftr" / "refcoco+_tiny.yaml"
@@ -221,7 +221,7 @@ FILES: dict[str, tuple[Callable[[Path], None], str]] = {
     "pickle": (pickled, r"is a plain pickle of tests\.faults\.test_foreign_checkpoints\.Trainer"),
     "class": (
         lambda path: torch.save({"model": {}, "trainer": Trainer()}, path),
-        r"not loaded.*an object of the class tests\.faults\.test_foreign_checkpoints\.Trainer.*Re-save",
+        r"not loaded.*of the class tests\.faults\.test_foreign_checkpoints\.Trainer.*Re-save",
     ),
     "date": (
         lambda path: torch.save({"model": {}, "date": datetime.date(2026, 1, 1)}, path),

@@ -43,7 +43,7 @@ def train_list(own, image):
 
 
 def settings(own, image):
-    return [f"data.train_file=[{train_list(own, image)}]", f"data.image_root={own / 'images'}"]
+    return [f"data.train.train=[{train_list(own, image)}]", f"data.image_root={own / 'images'}"]
 
 
 def refused(message, own, name, record):

@@ -13,9 +13,9 @@ from torch import nn
 from groundwork.engine.average import WeightAverage
 from groundwork.models.refclip.criterion import anchor_logits
 from groundwork.models.refclip.postprocess import choose, margins
-from groundwork.optim import create_rated_optimizer
+from groundwork.optim import create_optimizer
 from groundwork.scheduler import climb_and_fall
-from groundwork.settings.referring import ReferringOptimizerConfig
+from groundwork.settings.optimisation import OptimizerConfig
 from tests.golden.golden_refclip import GoldenRefCLIP, GoldenRun
 
 STRIDES = ("s32", "s16", "s8")
@@ -263,7 +263,7 @@ def _step(golden: GoldenRefCLIP, kind: str) -> dict:
         model = run.model
         # The file's mean began after the forward, which moved the buffers.
         average = WeightAverage(model, 0.9997)
-        optimizer = create_rated_optimizer(ReferringOptimizerConfig(**RATES), model)
+        optimizer = create_optimizer(OptimizerConfig(**RATES), model)
         total = nn.utils.clip_grad_norm_(model.parameters(), CLIP)
         gradient = model.linear_ts.bias.grad.clone()
         optimizer.step()

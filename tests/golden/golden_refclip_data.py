@@ -21,7 +21,8 @@ from groundwork.dataset.referring.collate import ReferringCollate
 from groundwork.dataset.referring.dataset import ReferringDataset, ReferringRules
 from groundwork.dataset.referring.text import ReferringText
 from groundwork.dataset.referring.transforms import IMAGENET_MEAN, IMAGENET_STD, ReferringTransform
-from groundwork.dataset.words import Vocabulary, split_words, texts_of_annotations, word_vectors
+from groundwork.dataset.words import Vocabulary, split_words, texts_of_annotations
+from groundwork.models.common.word_vectors import word_vectors
 from groundwork.models.refclip.postprocess import outputs_to_groundings, to_image
 from tests.golden.golden_refclip import GoldenRefCLIP
 

@@ -19,7 +19,7 @@ from groundwork.models.albef.objectives import (
 )
 from groundwork.optim import create_optimizer
 from groundwork.scheduler import apply_learning_rate, learning_rate
-from groundwork.settings.schema import OptimizerConfig, ScheduleConfig
+from groundwork.settings.optimisation import OptimizerConfig, ScheduleConfig
 from tests.conftest import load_golden
 from tests.golden import trajectory_inputs as inputs
 from tests.golden.golden_albef import WEIGHTS, GoldenALBEF

@@ -15,7 +15,7 @@ from groundwork.models.alvg.build import build_criterion, build_model
 from groundwork.models.alvg.checkpoint import fill
 from groundwork.models.alvg.config import AlvgModelConfig, Beit3Config
 from groundwork.models.common.checkpoint import LoadReport
-from groundwork.settings.referring import ReferringOptimizerConfig, ReferringScheduleConfig
+from groundwork.settings.optimisation import OptimizerConfig, ScheduleConfig
 from tests.golden import trajectory_inputs_alvg as inputs
 from tests.golden.named_weights import fill_state_dict
 from tests.golden.trajectories import check_weights, close, run
@@ -83,11 +83,11 @@ def weighted(losses: dict[str, float], weights: dict[str, float], names: tuple[s
 def test_eight_steps_are_the_published_ones(arrays, task):
     config = config_of(task)
     criterion = build_criterion(config)
-    rates = ReferringOptimizerConfig(
+    rates = OptimizerConfig(
         lr=inputs.LR, weight_decay=0, betas=inputs.BETAS, eps=inputs.EPS, amsgrad=True,
         rates={"vis_enc": inputs.LR_VIS_ENC},
     )  # fmt: skip
-    schedule = ReferringScheduleConfig(
+    schedule = ScheduleConfig(
         name="epochs", warmup_epochs=inputs.WARMUP_EPOCHS, drop_epochs=inputs.DROPS
     )
     batches = (batch_of(step, task) for step in range(inputs.STEPS))

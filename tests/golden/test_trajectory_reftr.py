@@ -20,9 +20,9 @@ from torch import nn
 from groundwork.models.common.checkpoint import LoadReport
 from groundwork.models.reftr.build import build_criterion, build_model
 from groundwork.models.reftr.checkpoint import fill
-from groundwork.optim import create_rated_optimizer
-from groundwork.scheduler import apply_learning_rate, stepwise_rate
-from groundwork.settings.referring import ReferringOptimizerConfig, ReferringScheduleConfig
+from groundwork.optim import create_optimizer
+from groundwork.scheduler import apply_learning_rate, learning_rate
+from groundwork.settings.optimisation import OptimizerConfig, ScheduleConfig
 from tests.golden.golden_reftr import POSITION_IDS, GoldenRefTR
 from tests.golden.named_weights import fill_state_dict
 
@@ -133,21 +133,19 @@ def ellipses(boxes: list[torch.Tensor], sizes: list, canvas: tuple) -> torch.Ten
     return masks
 
 
-def settings_of(name: str) -> tuple[ReferringOptimizerConfig, ReferringScheduleConfig]:
+def settings_of(name: str) -> tuple[OptimizerConfig, ScheduleConfig]:
     given = golden().meta["trainings"][name]
     kind = SCHEDULES[given["lr_schedule"]]
     drops = given.get("lr_drop_epochs", [given["lr_drop"]] if "lr_drop" in given else [])
     factor = given["mask_factor"]
-    optimizer = ReferringOptimizerConfig(
+    optimizer = OptimizerConfig(
         lr=given["lr"],
         weight_decay=given["weight_decay"],
         rates=dict.fromkeys(PARTS, given["lr_backbone"]),
         factors=dict.fromkeys(OF_MASKS, factor) if name == "res" else {},
     )
     warmup = given.get("warm_up_epoch", 0)
-    return optimizer, ReferringScheduleConfig(
-        name=kind, warmup_epochs=warmup, drop_epochs=tuple(drops)
-    )
+    return optimizer, ScheduleConfig(name=kind, warmup_epochs=warmup, drop_epochs=tuple(drops))
 
 
 def build(name: str) -> tuple[nn.Module, nn.Module]:
@@ -164,11 +162,12 @@ def build(name: str) -> tuple[nn.Module, nn.Module]:
 def train(name: str) -> Trained:
     meta, (model, criterion) = golden().meta, build(name)
     settings, schedule = settings_of(name)
-    optimizer = create_rated_optimizer(settings, model)
+    optimizer = create_optimizer(settings, model)
     parameters = dict(model.named_parameters())
     out = Trained(model, {k: p.detach().clone() for k, p in parameters.items()}, {}, [], [], [], [])
     for step in range(meta["epochs"] * meta["steps_per_epoch"]):
-        rate = stepwise_rate(schedule, settings, step, meta["steps_per_epoch"], meta["epochs"])
+        per_epoch = meta["steps_per_epoch"]
+        rate = learning_rate(schedule, settings, *divmod(step, per_epoch), per_epoch)
         apply_learning_rate(optimizer, rate)
         batch = draw_batch(name, step)
         losses = criterion(model(batch), batch)

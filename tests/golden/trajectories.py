@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from groundwork.settings.referring import ReferringOptimizerConfig, ReferringScheduleConfig
+from groundwork.settings.optimisation import OptimizerConfig, ScheduleConfig
 from groundwork.engine.training import Settings, Trainer, TrainingStep
-from groundwork.optim import create_rated_optimizer
-from groundwork.scheduler import apply_learning_rate, stepwise_rate
+from groundwork.optim import create_optimizer
+from groundwork.scheduler import apply_learning_rate, learning_rate
 
 TOLERANCE = 1e-5
 
@@ -45,8 +45,8 @@ def run(
     batches: Iterable[dict],
     inputs: ModuleType,
     *,
-    rates: ReferringOptimizerConfig,
-    schedule: ReferringScheduleConfig,
+    rates: OptimizerConfig,
+    schedule: ScheduleConfig,
     ema: float | None,
 ) -> Trajectory:
     """Train on the batches as `engine` does; EPOCHS, STEPS_PER_EPOCH and CLIP are those of `inputs`.
@@ -54,13 +54,13 @@ def run(
     Without a running mean it is what the model itself has.
     """
     found, device = Trajectory(first=copy_of(model)), torch.device("cpu")
-    optimizer = create_rated_optimizer(rates, model)
+    optimizer = create_optimizer(rates, model)
     settings = Settings(seed=0, clip_norm=inputs.CLIP, ema=ema)
     trainer = Trainer(model, {}, settings, snapshots=None, log=None, device=device)  # type: ignore[arg-type]
     module = TrainingStep(model.train(), criterion.train())
     with norms_into(found.norms):
         for step, batch in enumerate(batches):
-            rate = stepwise_rate(schedule, rates, step, inputs.STEPS_PER_EPOCH, inputs.EPOCHS)
+            rate = learning_rate(schedule, rates, *divmod(step, inputs.STEPS_PER_EPOCH), inputs.STEPS_PER_EPOCH)
             apply_learning_rate(optimizer, rate)
             losses = trainer.train_step(module, optimizer, [batch])
             found.losses.append({name: float(value) for name, value in losses.items()})

@@ -12,7 +12,7 @@ from types import ModuleType
 
 from torch import Tensor, nn
 
-from groundwork.settings.referring import ReferringOptimizerConfig, ReferringScheduleConfig
+from groundwork.settings.optimisation import OptimizerConfig, ScheduleConfig
 from tests.golden import trajectories
 from tests.golden.named_weights import fill_state_dict
 
@@ -36,12 +36,13 @@ def run(
     model: nn.Module, criterion: nn.Module, batches: Iterable[dict], inputs: ModuleType
 ) -> trajectories.Trajectory:
     """Train on the batches with the published optimiser, schedule and running mean."""
-    rates = ReferringOptimizerConfig(lr=inputs.LR, weight_decay=0, betas=inputs.BETAS, eps=inputs.EPS)
-    schedule = ReferringScheduleConfig(
+    rates = OptimizerConfig(lr=inputs.LR, weight_decay=0, betas=inputs.BETAS, eps=inputs.EPS)
+    schedule = ScheduleConfig(
         name="cosine_rates",
         warmup_epochs=inputs.WARMUP_EPOCHS,
         warmup_lr=inputs.WARMUP_LR,
         min_lr=inputs.MIN_LR,
+        epochs=inputs.EPOCHS,
     )
     return trajectories.run(
         model, criterion, batches, inputs, rates=rates, schedule=schedule, ema=inputs.EMA

@@ -21,7 +21,7 @@ RESULT_KEYS = [
 
 def shortened(config: str | Path, *, epochs: int = 1, steps: int = 1) -> list[str]:
     """Overrides that leave every stage of a shipped training configuration so short."""
-    stages = range(len(load_config(config_file(config), "pretrain").stages))
+    stages = range(len(load_config(config_file(config)).stages))
     return [f"stages.{i}.{text}" for i in stages for text in (f"epochs={epochs}", f"steps={steps}")]
 
 

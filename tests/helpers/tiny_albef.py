@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import SimpleNamespace
 
 import torch
 
 from groundwork.models.albef.build import build_criterion, build_model
-from groundwork.models.albef.config import ModelConfig, TextConfig
+from groundwork.models.albef.config import AlbefModelConfig, TextConfig
 from groundwork.models.albef.criterion import ObjectiveList
 from groundwork.models.albef.model import ALBEF
-from groundwork.settings.schema import ObjectivesConfig
 
 TEXT = TextConfig(
     vocab_size=64,
@@ -24,7 +22,7 @@ TEXT = TextConfig(
     hidden_dropout_prob=0.0,
     attention_probs_dropout_prob=0.0,
 )
-MODEL = ModelConfig(
+MODEL = AlbefModelConfig(
     image_size=32,
     patch_size=8,
     vision_width=32,
@@ -47,13 +45,13 @@ class Tokenizer:
         return TEXT.vocab_size
 
 
-def tiny_model(config: ModelConfig = MODEL, *, momentum: bool = True, seed: int = 0) -> ALBEF:
+def tiny_model(config: AlbefModelConfig = MODEL, *, momentum: bool = True, seed: int = 0) -> ALBEF:
     torch.manual_seed(seed)
     return build_model(config, momentum=momentum)
 
 
 def tiny_criterion(*objectives: str) -> ObjectiveList:
-    return build_criterion(ObjectivesConfig(), SimpleNamespace(objective=objectives), Tokenizer())
+    return build_criterion(MODEL.objectives, objectives, Tokenizer())
 
 
 def texts(count: int, draw: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:

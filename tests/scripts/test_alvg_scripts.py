@@ -21,7 +21,7 @@ from tests.helpers.dataset_files import write_json
 CONFIGS = Path(__file__).parents[2] / "configs" / "alvg"
 SMALL = ["model.encoder.layers=1", "model.encoder.width=32", "model.width=32", "model.ffn=64",
          "model.encoder.stem_channels=8", "model.mask_channels=16", "data.workers=0",
-         "batch_size=4", "epochs=1", "steps=2", "curriculum=[]"]  # fmt: skip
+         "batch_size=4", "epochs=1", "steps=2", "stages=[{}]"]  # fmt: skip
 WANTED = {"refcoco+_tiny": "Acc@0.5", "refcoco+_res_tiny": "mIoU", "grefcoco_tiny": "cIoU"}
 
 
@@ -45,7 +45,7 @@ def test_a_tiny_run_trains_evaluates_and_shows_its_attention(tmp_path, name):
 
 def test_the_quick_start_goes_from_boxes_to_masks_to_any_number_of_targets(tmp_path):
     call = ["--parts", "alvg", "--out", str(tmp_path / "run"), "--data", str(tmp_path / "data")]
-    few = ["data.workers=0", "batch_size=4", "epochs=1", "steps=2", "curriculum=[]"]
+    few = ["data.workers=0", "batch_size=4", "epochs=1", "steps=2", "stages=[{}]"]
     rows = quickstart.main([*call, "--scenes", "60", "--set", *few])
     found = {(row["checkpoint"], row["metric"]) for row in rows if row["system"] == "ALVG"}
     wanted = {("alvg_rec.pth", "Acc@0.5"), ("alvg_res.pth", "mIoU"), ("alvg_grec.pth", "F1")}
@@ -57,7 +57,7 @@ def test_the_quick_start_goes_from_boxes_to_masks_to_any_number_of_targets(tmp_p
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_recipe_reads(path):
     if path.stem not in ("base", "large", "tiny"):
-        config = load_config(path, "referring")
+        config = load_config(path)
         assert config.system == "alvg" and path.read_text().startswith("# ALVG")
 
 
@@ -69,9 +69,7 @@ RECIPES = [
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_published_recipes_follow_the_release_and_our_own_do_not(path):
-    released, own = (
-        load_config(file, "referring") for file in (path, CONFIGS / "refcoco+_tiny.yaml")
-    )
+    released, own = (load_config(file) for file in (path, CONFIGS / "refcoco+_tiny.yaml"))
     assert all(asdict(released.model.quirks).values())
     assert not any(asdict(own.model.quirks).values())
     for key, value in {
@@ -86,15 +84,15 @@ def test_published_recipes_follow_the_release_and_our_own_do_not(path):
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*_finetune.yaml")), ids=lambda p: p.stem)
 def test_fine_tuning_starts_from_the_last_epoch_of_the_pre_training(path):
-    before = load_config(CONFIGS / "large_pretrain_coco.yaml", "referring")
+    before = load_config(CONFIGS / "large_pretrain_coco.yaml")
     last = f"runs/alvg/large_pretrain_coco/checkpoint_{before.epochs - 1:02d}.pth"
-    config = load_config(path, "referring")
+    config = load_config(path)
     assert config.model.init.alvg == last and config.model.init.beit3 is None
     assert "--checkpoint" not in path.read_text()
 
 
 def test_visual_genomes_images_of_the_mixed_list_are_left_out(tmp_path):
-    config = load_config(CONFIGS / "large_pretrain_mixed.yaml", "referring")
+    config = load_config(CONFIGS / "large_pretrain_mixed.yaml")
     kinds = ("coco", "vg", "visual-genome", "saiaprtc12", "flickr")
     entry = {"width": 9, "height": 6, "expressions": ["x"], "bbox": [1, 1, 3, 3]}
     entries = [entry | {"image_id": n, "data_source": kind} for n, kind in enumerate(kinds)]

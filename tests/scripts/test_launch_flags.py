@@ -16,20 +16,20 @@ import grounding_eval_singlegpu_flickr
 import grounding_eval_singlegpu_refclef
 import Pretrain_coco
 import Pretrain_vg
-from groundwork.jobs import grounding, pretrain
+from groundwork.jobs import evaluate, train
 from groundwork.jobs.launch_flags import adopt_launch_flags, truth
 from tests.helpers.published_tree import RELEASED
 from tests.helpers.tiny_runs import write_config
 
 FLAGS = json.loads((RELEASED / "commands.json").read_text())["flags"]
 SCRIPTS = {
-    "SelfEQ/Pretrain_vg.py": (pretrain, Pretrain_vg),
-    "SelfEQ/Pretrain_coco.py": (pretrain, Pretrain_coco),
-    "AMC-grounding/Pretrain.py": (pretrain, Pretrain_vg),
-    "SelfEQ/grounding_eval_singlegpu.py": (grounding, grounding_eval_singlegpu),
-    "AMC-grounding/grounding_eval_singlegpu.py": (grounding, grounding_eval_singlegpu),
-    "SelfEQ/grounding_eval_singlegpu_flickr.py": (grounding, grounding_eval_singlegpu_flickr),
-    "SelfEQ/grounding_eval_singlegpu_refclef.py": (grounding, grounding_eval_singlegpu_refclef),
+    "SelfEQ/Pretrain_vg.py": (train, Pretrain_vg),
+    "SelfEQ/Pretrain_coco.py": (train, Pretrain_coco),
+    "AMC-grounding/Pretrain.py": (train, Pretrain_vg),
+    "SelfEQ/grounding_eval_singlegpu.py": (evaluate, grounding_eval_singlegpu),
+    "AMC-grounding/grounding_eval_singlegpu.py": (evaluate, grounding_eval_singlegpu),
+    "SelfEQ/grounding_eval_singlegpu_flickr.py": (evaluate, grounding_eval_singlegpu_flickr),
+    "SelfEQ/grounding_eval_singlegpu_refclef.py": (evaluate, grounding_eval_singlegpu_refclef),
 }
 ROOT = Path(__file__).parents[2]
 
@@ -61,20 +61,22 @@ def test_every_flag_of_a_released_script_is_taken(name, monkeypatch):
     [([], False), (["--resume"], True), (["--resume", "True"], True), (["--resume=False"], False)],
 )
 def test_resume_is_a_switch_and_a_word(given, expected):
-    args = pretrain.parse_args([*given, "--output_dir", "x"], description="", config="c.yaml")
+    args = train.parse_args([*given, "--output_dir", "x"], description="", config="c.yaml")
     assert args.resume is expected
 
 
-def test_a_word_that_is_neither_is_refused(capsys):
+def test_a_word_that_is_neither_is_refused():
     with pytest.raises(argparse.ArgumentTypeError):
         truth("perhaps")
-    with pytest.raises(SystemExit):
-        pretrain.parse_args(["--resume", "perhaps"], description="", config="c.yaml")
-    assert "'perhaps' is neither True nor False" in capsys.readouterr().err
+
+
+def test_another_word_is_the_file_of_the_run_that_goes_on():
+    args = train.parse_args(["--resume", "run/last.ckpt"], description="", config="c.yaml")
+    assert (args.resume, args.checkpoint) == (True, "run/last.ckpt")
 
 
 def adopted(*argv: str) -> dict[str, str]:
-    args = pretrain.parse_args(argv, description="", config="c.yaml")
+    args = train.parse_args(argv, description="", config="c.yaml")
     with pytest.MonkeyPatch.context() as patch:
         for name in ("LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
             # Registered, so that what is set meanwhile is taken back.

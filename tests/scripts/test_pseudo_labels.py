@@ -19,7 +19,7 @@ from groundwork.dataset.formats import detections, labels, refer, simrec, tuples
 from groundwork.dataset.formats.labels import CONFIDENCE, Label
 from groundwork.dataset.pseudo_labels import agreeing, label_of, snapped, surest, with_agreement
 from groundwork.dataset.record import Phrase, Record
-from groundwork.jobs import pseudo_labels, referring, student_files
+from groundwork.jobs import referring, student_files
 from groundwork.jobs.tokenizers import load_texts
 from groundwork.models.common.checkpoint import read_checkpoint
 from groundwork.settings import load_config
@@ -60,7 +60,7 @@ def run_training(config: Path, out: Path, *more: str) -> Path:
 def run_labelling(config: Path, checkpoint: Path, out: Path, *more: object, changes=()) -> Path:
     argv = settings(config, "--checkpoint", checkpoint, "--out", out, *more)
     pseudo_label.main([*argv, *overrides(config, *changes)])
-    return out / pseudo_labels.LABELS_FILE
+    return out / label.LABELS_FILE
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,7 @@ def test_students_train_on_labels_and_never_open_the_training_annotation(
 
 def test_every_label_is_a_sample_of_the_students_epoch(teachers, tmp_path):
     file = run_labelling(SIMREC, teachers[SIMREC], tmp_path / "labels")
-    whole = load_config(SIMREC, "referring", [f"data.labels={file}"])
+    whole = load_config(SIMREC, [f"data.labels={file}"])
     config, text = whole.stages[-1], referring.text_rules(whole, load_texts(whole))
     dataset = referring.build_dataset(config, text, config.data.train, training=True)
     made = [(label.text, label.box) for _, label in labels.load(file)]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from groundwork.settings import ReferringConfig, load_config
+from groundwork.settings import RunConfig, load_config
 from groundwork.tools import published_alvg
 from tests.helpers.published_tree import RELEASED
 from tests.helpers.script_runs import CONFIGS
@@ -20,9 +20,9 @@ BASE = "configs/single/ViT-base/refcoco/refcoco.py"
 ROOT = Path(__file__).parents[2]
 
 
-def settings(arguments: list[str]) -> ReferringConfig:
+def settings(arguments: list[str]) -> RunConfig:
     overrides = arguments[arguments.index("--set") + 1 :] if "--set" in arguments else []
-    return load_config(arguments[arguments.index("--config") + 1], "referring", overrides)
+    return load_config(arguments[arguments.index("--config") + 1], overrides)
 
 
 @pytest.mark.parametrize("name", NAMES)

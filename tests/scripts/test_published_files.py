@@ -67,7 +67,7 @@ def at_home(tree, monkeypatch) -> Path:
 
 def small(workplace: Path) -> list[str]:
     """Overrides that shrink the published model, and name a vocabulary of its size."""
-    config = load_config(CONFIGS / "Pretrain_vg_amc_tiny.yaml", "pretrain")
+    config = load_config(CONFIGS / "Pretrain_vg_amc_tiny.yaml")
     words = workplace / "data/embedded/tokenizer"
     return [f"model={json.dumps(to_dict(config.model))}", f"data.text_encoder={words}"]
 
@@ -122,13 +122,11 @@ def test_a_published_refclip_file_trains_and_evaluates(name, at_home, tmp_path, 
 
 @pytest.mark.parametrize("name", REFCLIP)
 def test_a_published_refclip_file_means_what_our_recipe_says(name):
-    ours = load_config(CONFIGS / "refclip" / f"{name}.yaml", "referring")
+    ours = load_config(CONFIGS / "refclip" / f"{name}.yaml")
     files = [f"data.{key}={json.dumps(to_dict(getattr(ours.data, key)))}"
              for key in ("train", "evaluate", "image_root")]  # fmt: skip
     detector = f"model.init.detector={ours.model.init.detector}"
-    theirs = load_config(
-        RELEASED / "refclip" / f"{name}.yaml", "referring", [*files, detector, "log_every=50"]
-    )
+    theirs = load_config(RELEASED / "refclip" / f"{name}.yaml", [*files, detector, "log_every=50"])
     assert theirs == ours
 
 
@@ -155,7 +153,7 @@ def test_what_a_refclip_file_may_not_say_is_an_error(tmp_path, change, message):
     path = tmp_path / "referit.yaml"
     path.write_text(text.replace(*change))
     with pytest.raises(ValueError, match=message):
-        load_config(path, "referring")
+        load_config(path)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import torch
 import test
 import train
 from groundwork.models.common.checkpoint import read_checkpoint
-from groundwork.settings import ReferringConfig, load_config
+from groundwork.settings import RunConfig, load_config
 from groundwork.tools import published_reftr, reftr_flags
 from tests.helpers.published_tree import RELEASED
 from tests.helpers.script_runs import CONFIGS
@@ -38,7 +38,7 @@ def commands(monkeypatch) -> list[list[str]]:
     logging.root.handlers[:], logging.root.level = handlers, level
 
 
-def run(commands: list[list[str]], *argv: str) -> tuple[dict[str, str], ReferringConfig]:
+def run(commands: list[list[str]], *argv: str) -> tuple[dict[str, str], RunConfig]:
     """The flags that a published command gives to the script, and its configuration."""
     published_reftr.main([f"configs/{argv[0]}.sh", *argv[1:]])
     command = commands.pop()
@@ -48,7 +48,7 @@ def run(commands: list[list[str]], *argv: str) -> tuple[dict[str, str], Referrin
         a: b for a, b in zip(command[:end], [*command[1:end], ""], strict=True) if a[:2] == "--"
     }
     given = command[end + 1 :]
-    return flags, load_config(config, "referring", given)
+    return flags, load_config(config, given)
 
 
 def test_all_published_flags_and_configurations_are_known():
@@ -192,7 +192,7 @@ def test_a_stage_of_masks_starts_from_the_best_of_its_boxes(commands):
 def test_a_rate_of_zero_leaves_both_networks_as_they_are(tmp_path):
     short = ["--device", "cpu", "--epochs=1", "--batch_size=4", "--num_workers=0", "--img_size=48",
              "--max_img_size=48"]  # fmt: skip
-    settings = ["--set", "steps=1", "curriculum=[]", "select=null", "precision=fp32",
+    settings = ["--set", "steps=1", "stages=[{}]", "select=null", "precision=fp32",
                 "schedule={name: cosine}", "model.backbone.norm=frozen"]  # fmt: skip
     boxes = str(CONFIGS / "reftr/refcoco+_tiny.yaml")
     first = tmp_path / "first/checkpoint_00.pth"

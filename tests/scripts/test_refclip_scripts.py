@@ -61,7 +61,7 @@ def trained_refclip(workplace, tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_recipe_loads_and_says_what_it_buys(path):
-    config = load_config(path, "referring")
+    config = load_config(path)
     head = path.read_text(encoding="utf-8").splitlines()[:6]
     for key in ("Paper:", "Command:", "Hardware:", "Cost:", "Expected:"):
         assert any(line.startswith(f"# {key}") for line in head), f"{path.name} lacks {key}"
@@ -130,7 +130,7 @@ def test_every_epoch_draws_one_sentence_of_each_object(embedded):
     from groundwork.jobs import referring
     from groundwork.jobs.tokenizers import load_texts
 
-    config = load_config(TINY, "referring")
+    config = load_config(TINY)
     text = referring.text_rules(config, load_texts(config))
     dataset = referring.build_dataset(config, text, config.data.train, training=True)
     content = entries.load_json(embedded / "anns" / "refcoco+.json")["train"]
@@ -341,7 +341,7 @@ def test_a_released_recipe_finds_its_data_in_the_published_tree(embedded):
     from groundwork.settings.roots import root_overrides
 
     overrides = [*root_overrides(embedded), "data.image_size=96"]
-    config = load_config(REFCLIP / "refcoco+.yaml", "referring", overrides)
+    config = load_config(REFCLIP / "refcoco+.yaml", overrides)
     text = referring.text_rules(config, load_texts(config))
     for files, training in ((config.data.train, True), (config.data.evaluate, False)):
         dataset = referring.build_dataset(config, text, files, training=training)

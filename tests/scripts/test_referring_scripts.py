@@ -14,7 +14,8 @@ import torch
 import test
 import train
 from groundwork.dataset.text import load_tokenizer
-from groundwork.jobs import referring, referring_training, run_script
+from groundwork.jobs import referring, run_script
+from groundwork.jobs import train as training_job
 from groundwork.models.common.checkpoint import read_checkpoint
 from groundwork.report.predictions import read_predictions
 from groundwork.report.results import read_rows
@@ -29,7 +30,7 @@ RECIPES = sorted(path for path in REFTR.glob("*.yaml") if path.stem not in ("bas
 TINY = [path for path in RECIPES if path.stem.endswith("_tiny")]
 QUICK = (
     "data.workers=0", "data.image_size=48", "data.max_image_size=48", "batch_size=4",
-    "precision=fp32", "log_every=1", "curriculum=[]", "model.backbone.output_stride=32",
+    "precision=fp32", "log_every=1", "stages=[{}]", "model.backbone.output_stride=32",
     "select.every=1",
 )  # fmt: skip
 BOXES, MASKS, PHRASES = (
@@ -86,7 +87,7 @@ def runs(workplace, tmp_path_factory) -> dict[Path, Path]:
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_recipe_loads_and_says_what_it_buys(path):
-    config = load_config(path, "referring")
+    config = load_config(path)
     head = path.read_text(encoding="utf-8").splitlines()[:6]
     for key in ("Paper:", "Command:", "Hardware:", "Cost:", "Expected:"):
         assert any(line.startswith(f"# {key}") for line in head), f"{path.name} lacks {key}"
@@ -98,8 +99,8 @@ def test_every_recipe_loads_and_says_what_it_buys(path):
 def test_the_two_ways_to_start_are_there_for_every_benchmark():
     for path in RECIPES:
         if f"{path.stem}_imagenet" in {other.stem for other in RECIPES}:
-            released = load_config(path, "referring")
-            clean = load_config(path.with_stem(f"{path.stem}_imagenet"), "referring")
+            released = load_config(path)
+            clean = load_config(path.with_stem(f"{path.stem}_imagenet"))
             assert released.model.init.detr and not clean.model.init.detr
             assert clean.model.init.backbone == "imagenet" and clean.schedule.warmup_epochs > 0
 
@@ -107,7 +108,7 @@ def test_the_two_ways_to_start_are_there_for_every_benchmark():
 @pytest.mark.parametrize("name", ["refcoco+", "refcoco+_res", "flickr30k", "vg"])
 def test_released_recipes_find_their_data_in_the_published_tree(name, embedded):
     overrides = [*root_overrides(embedded), "data.image_size=96", "data.max_image_size=96"]
-    config = load_config(REFTR / f"{name}.yaml", "referring", overrides)
+    config = load_config(REFTR / f"{name}.yaml", overrides)
     text = referring.text_rules(config, load_tokenizer(config.data.text_encoder))
     for files, training in ((config.data.train, True), (config.data.evaluate, False)):
         dataset = referring.build_dataset(config, text, files, training=training)
@@ -143,7 +144,7 @@ def test_wrong_settings_end_with_the_remedy(tmp_path, override, message):
 
 @pytest.mark.parametrize("config", TINY, ids=lambda path: path.stem)
 def test_training_logs_validates_and_keeps_the_best(runs, config):
-    folder, settings = runs[config], load_config(config, "referring")
+    folder, settings = runs[config], load_config(config)
     losses = lines(folder, "epoch")
     assert len(losses) == 2 and {"loss_bbox", "loss_giou"} <= losses[0].keys()
     assert ("loss_dice" in losses[0]) == settings.model.masks
@@ -225,7 +226,7 @@ def test_segmentation_starts_from_a_detection_checkpoint(runs, tmp_path):
 
 @pytest.mark.parametrize("config", TINY, ids=lambda path: path.stem)
 def test_evaluation_writes_the_one_schema(runs, config, tmp_path):
-    settings = load_config(config, "referring")
+    settings = load_config(config)
     rows = run_evaluation(config, runs[config] / "checkpoint_best.pth", tmp_path)
     assert read_rows(tmp_path / "results.json") == rows
     for row in rows:
@@ -316,7 +317,7 @@ def test_every_published_configuration_is_one_of_ours(name, runs):
         args, rest = published_reftr.parse_args([f"configs/{name}.sh", *more])
         path, extra = published_reftr.choose(args)
         assert not rest and path in RECIPES
-        config = load_config(path, "referring", extra)
+        config = load_config(path, extra)
         backbone = "resnet101" if "101" in name else "resnet50"
         assert config.model.backbone.name == backbone
         if "101" in name:
@@ -342,8 +343,8 @@ def test_an_evaluation_takes_the_stage_of_its_checkpoint(runs):
 def test_published_rates_are_those_of_their_parts(flags, rates, factors, lr):
     args, _ = published_reftr.parse_args(["configs/refcoco/RefTR_refcoco.sh", "--masks", *flags])
     path, _ = published_reftr.choose(args)
-    settings = reftr_flags.overrides_of(args, load_config(path, "referring"))
-    optimizer = load_config(path, "referring", settings).optimizer
+    settings = reftr_flags.overrides_of(args, load_config(path))
+    optimizer = load_config(path, settings).optimizer
     assert optimizer.rates == {"img_backbone.0": rates, "lang_backbone": rates}
     assert optimizer.factors == {"bbox_attention": factors, "mask_head": factors}
     assert optimizer.peaks["mask_head"] == pytest.approx(factors * lr)
@@ -352,7 +353,7 @@ def test_published_rates_are_those_of_their_parts(flags, rates, factors, lr):
 def test_a_model_without_masks_has_no_rate_of_masks():
     name = "configs/refcoco/RefTR_refcoco.sh"
     args, _ = published_reftr.parse_args([name, "--lr_mask_branch_proj=4"])
-    config = load_config(published_reftr.choose(args)[0], "referring")
+    config = load_config(published_reftr.choose(args)[0])
     assert reftr_flags.overrides_of(args, config) == []
 
 
@@ -370,7 +371,7 @@ def test_a_model_without_masks_has_no_rate_of_masks():
 )
 def test_a_run_goes_on_or_takes_weights_only(given, expected):
     args = {"resume": None, "checkpoint": None, "resume_model_only": False} | given
-    assert referring_training.origin(argparse.Namespace(**args)) == expected
+    assert training_job.origin(argparse.Namespace(**args)) == expected
 
 
 def test_the_origin_of_a_run_must_be_one_file(tmp_path):

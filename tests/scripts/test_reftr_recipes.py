@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from groundwork.models.reftr.build import build_model
-from groundwork.optim import create_rated_optimizer
-from groundwork.scheduler import apply_learning_rate, stepwise_rate
+from groundwork.optim import create_optimizer
+from groundwork.scheduler import apply_learning_rate, learning_rate
 from groundwork.settings import load_config
 from tests.helpers.script_runs import CONFIGS
 
@@ -52,13 +52,13 @@ RECIPES = {  # recipe -> epochs, batch per process, iteration -> rate of the mai
 
 
 def settings_of(name: str, *overrides: str):
-    return load_config(CONFIGS / "reftr" / f"{name}.yaml", "referring", overrides)
+    return load_config(CONFIGS / "reftr" / f"{name}.yaml", overrides)
 
 
 def groups_of(config) -> torch.optim.Optimizer:
     """The optimiser of a model that takes no memory."""
     with torch.device("meta"):
-        return create_rated_optimizer(config.optimizer, build_model(config.model))
+        return create_optimizer(config.optimizer, build_model(config.model))
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -73,7 +73,7 @@ def test_every_recipe_trains_as_published(name):
     # The networks' rate is a tenth of the main one, and in a stage of masks the same.
     shares = [1, 1, 1, 10, 10] if config.model.masks else [1, 0.1, 0.1]
     for step, rate in rates.items():
-        main = stepwise_rate(config.schedule, config.optimizer, step, STEPS, epochs)
+        main = learning_rate(config.schedule, config.optimizer, *divmod(step, STEPS), STEPS)
         apply_learning_rate(optimizer, main)
         expected = [share * rate for share in shares]
         # The table has six digits.

@@ -70,7 +70,7 @@ def test_every_tiny_config_trains_and_leaves_checkpoints_log_curves_and_manifest
     config, embedded, tmp_path
 ):
     out = train(script_of(config), config, tmp_path)
-    stages = load_config(CONFIGS / f"{config}.yaml", "pretrain").stages
+    stages = load_config(CONFIGS / f"{config}.yaml").stages
     names = [f"checkpoint_{epoch:02d}.pth" for epoch in range(len(stages))]
     assert sorted(path.name for path in out.glob("*.pth")) == names
     assert any((out / "tensorboard").iterdir())
@@ -105,7 +105,7 @@ def test_all_objectives_train_together_in_one_stage(tmp_path):
 
 
 def test_precision_is_a_choice_of_training_and_of_evaluation_and_weights_stay_fp32(tmp_path):
-    shipped = load_config(CONFIGS / "Pretrain_vg_amc_tiny.yaml", "pretrain").precision
+    shipped = load_config(CONFIGS / "Pretrain_vg_amc_tiny.yaml").precision
     other = f"precision={'fp32' if shipped == 'bf16' else 'bf16'}"
     out = train(Pretrain_vg, "Pretrain_vg_amc_tiny", tmp_path / "run", overrides=[other])
     state = torch.load(out / "checkpoint_00.pth", weights_only=True)["model"]
@@ -163,7 +163,7 @@ AS_DEIT = "model.vision_stem=linear"
 def encoders(tmp_path_factory):
     """(DeiT file, BERT folder, their state dicts) as wide as the tiny configs' model."""
     folder = tmp_path_factory.mktemp("encoders")
-    model = load_config(CONFIGS / "Pretrain_vg_amc_tiny.yaml", "pretrain").model
+    model = load_config(CONFIGS / "Pretrain_vg_amc_tiny.yaml").model
     deit = timm.create_model(
         "deit_tiny_patch16_224",
         img_size=32,
@@ -316,7 +316,7 @@ def test_again_evaluates_anew_with_the_same_result(evaluated, trained, tmp_path)
 def test_other_maps_and_splits_do_not_count_as_evaluated(evaluated, trained, tmp_path):
     out = shutil.copytree(evaluated[0], tmp_path / "results")
     file, predictions = trained / "checkpoint_01.pth", "predictions_embedded_refcoco+.jsonl"
-    layer = load_config(CONFIGS / "Grounding_refcoco_tiny.yaml", "grounding").model.text
+    layer = load_config(CONFIGS / "Grounding_refcoco_tiny.yaml", purpose="evaluation").model.text
     maps = [read_predictions(out / file.stem / predictions)[1][0].heatmap]
     for note, more in {
         f"itm map of block {layer.num_hidden_layers - 1}": (

@@ -9,7 +9,7 @@ import pytest
 
 import test
 import train
-from groundwork.scheduler import stepwise_rate
+from groundwork.scheduler import learning_rate
 from groundwork.settings import load_config
 from tests.helpers.script_runs import CONFIGS, error_of
 
@@ -18,7 +18,7 @@ RECIPES = sorted(p for p in (CONFIGS / "simrec").glob("*.yaml") if p.stem not in
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_recipe_loads_and_says_what_it_buys(path):
-    config = load_config(path, "referring", ["data.labels=labels.jsonl"])
+    config = load_config(path, ["data.labels=labels.jsonl"])
     head = path.read_text(encoding="utf-8").splitlines()[:6]
     for key in ("Paper:", "Command:", "Hardware:", "Cost:", "Expected:"):
         assert any(line.startswith(f"# {key}") for line in head), f"{path.name} lacks {key}"
@@ -44,9 +44,9 @@ def test_every_recipe_loads_and_says_what_it_buys(path):
     ],
 )  # fmt: skip
 def test_the_published_recipes_have_their_rates(recipe, published):
-    config = load_config(CONFIGS / "simrec" / f"{recipe}.yaml", "referring")
+    config = load_config(CONFIGS / "simrec" / f"{recipe}.yaml")
     for step, rate in published.items():
-        ours = stepwise_rate(config.schedule, config.optimizer, step, 50, config.total_epochs)
+        ours = learning_rate(config.schedule, config.optimizer, *divmod(step, 50), 50)
         assert ours == pytest.approx(rate, rel=1e-6)
 
 
@@ -63,7 +63,7 @@ def test_the_published_recipes_have_their_rates(recipe, published):
 )
 def test_wrong_settings_end_with_the_remedy(override, message):
     recipe = CONFIGS / "simrec" / "refcoco+_tiny.yaml"
-    assert message in error_of(lambda: load_config(recipe, "referring", override.split()))
+    assert message in error_of(lambda: load_config(recipe, override.split()))
 
 
 @pytest.mark.usefixtures("embedded")

@@ -2,32 +2,35 @@
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from groundwork.settings import BENCHMARKS, dump_yaml, load_config
+from groundwork.benchmarks import BENCHMARKS
+from groundwork.models.albef.config import OBJECTIVES
+from groundwork.settings import dump_yaml, load_config
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 RELEASED = Path(__file__).parents[1] / "released"
 SHIPPED = sorted([*CONFIGS.glob("Pretrain*.yaml"), *CONFIGS.glob("Grounding_*.yaml")])
-SMALL = "data: {train_file: a.json}\nstages: [{objective: amc, epochs: 2}]\n"
+SMALL = "system: albef\ndata: {train: {train: a.json}}\nstages: [{objective: amc, epochs: 2}]\n"
 
 
-def kind_of(path):
-    return "pretrain" if path.name.startswith("Pretrain") else "grounding"
+def purpose_of(path):
+    return "training" if path.name.startswith("Pretrain") else "evaluation"
 
 
-def load_text(folder, text, kind="pretrain", overrides=()):
+def load_text(folder, text, purpose="training", overrides=()):
     path = folder / "own.yaml"
     path.write_text(text)
-    return load_config(path, kind, overrides)
+    return load_config(path, overrides, purpose=purpose)
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_a_shipped_config_loads_and_survives_being_written_and_read_again(path, tmp_path):
-    config = load_config(path, kind_of(path))
-    assert load_text(tmp_path, dump_yaml(config), kind_of(path)) == config
+    config = load_config(path, purpose=purpose_of(path))
+    assert load_text(tmp_path, dump_yaml(config), purpose_of(path)) == config
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
@@ -50,24 +53,24 @@ def test_a_shipped_config_names_images_and_annotations_by_roots_of_data_yaml_onl
 def test_every_published_size_has_a_tiny_variant_on_the_embedded_data():
     for path in SHIPPED:
         if not path.stem.endswith("_tiny"):
-            tiny = load_config(path.with_name(f"{path.stem}_tiny.yaml"), kind_of(path))
+            tiny = load_config(path.with_name(f"{path.stem}_tiny.yaml"), purpose=purpose_of(path))
             assert tiny.data.image_root.startswith("data/embedded/")
             assert tiny.model.image_size < 100
 
 
 def test_paper_configs_turn_the_released_quirks_on_and_the_combined_one_does_not():
     for name in ("Pretrain", "Pretrain_vg", "Pretrain_coco", "Pretrain_vg_amc"):
-        config = load_config(CONFIGS / f"{name}.yaml", "pretrain")
+        config = load_config(CONFIGS / f"{name}.yaml")
         assert not config.data.flip_swaps_words
         assert config.released_files
-        assert config.objectives.itc_itm_mlm.mlm_distill_over == "tokens"
+        assert config.model.objectives["itc_itm_mlm"].mlm_distill_over == "tokens"
         used = {"randaugment_rule"} if name == "Pretrain" else {"jitter_rule"}
         if name in ("Pretrain_vg", "Pretrain_coco"):
             used.add("paraphrase_rule")
         assert {getattr(config.data, rule) for rule in used} == {"released"}
-    amc = load_config(CONFIGS / "Pretrain_vg_amc.yaml", "pretrain")
+    amc = load_config(CONFIGS / "Pretrain_vg_amc.yaml")
     assert amc.objectives.amc.amc_mean_over == "batch"
-    both = load_config(CONFIGS / "Pretrain_vg_amc_selfeq.yaml", "pretrain")
+    both = load_config(CONFIGS / "Pretrain_vg_amc_selfeq.yaml")
     assert both.data.flip_swaps_words and not both.released_files
     rules = both.data.jitter_rule, both.data.randaugment_rule, both.data.paraphrase_rule
     assert rules == ("torchvision", "mended", "whole_words")
@@ -84,18 +87,22 @@ def test_paper_configs_turn_the_released_quirks_on_and_the_combined_one_does_not
     ],
 )
 def test_a_released_training_file_means_what_our_config_of_that_paper_says(ours, theirs):
-    config = load_config(CONFIGS / f"{ours}.yaml", "pretrain")
+    config = load_config(CONFIGS / f"{ours}.yaml")
     released = load_config(
-        RELEASED / f"{theirs}.yaml", "pretrain", defaults={"data.format": config.data.format}
+        RELEASED / f"{theirs}.yaml", defaults={"data.format": config.data.format}
     )
-    for part in ("stages", "model", "optimizer", "schedule", "batch_size"):
+    for part in ("stages", "optimizer", "schedule", "batch_size"):
         assert getattr(released, part) == getattr(config, part)
-    for objective in {name for stage in config.stages for name in stage.objective}:
-        assert getattr(released.objectives, objective) == getattr(config.objectives, objective)
+    used = {name for stage in config.stages for name in stage.objective}
+    for name in used:
+        assert released.model.objectives[name] == config.model.objectives[name]
+    # Settings of objectives that no stage trains may differ.
+    unused = {name: released.model.objectives[name] for name in OBJECTIVES}
+    assert released.model == replace(config.model, objectives=unused)
     rules = ["flip_swaps_words", "opener", "sampling", "crop", "augment", "all_boxes"]
     # Other rules are of things that the recipe does not do.
     rules += ["randaugment_rule"] if config.data.crop == "random" else ["jitter_rule"]
-    rules += ["paraphrase_rule"] if config.data.relation_file else []
+    rules += ["paraphrase_rule"] if "relation" in config.data.train else []
     for rule in (*rules, "format", "max_words", "max_tokens", "mask_size", "colour_jitter"):
         assert getattr(released.data, rule) == getattr(config.data, rule), rule
     assert (config.data.opener, config.data.sampling) == ("pillow", "interleaved")
@@ -109,27 +116,23 @@ def test_a_released_relation_optimizer_belongs_to_the_selfeq_epoch_only(tmp_path
         tmp_path, f"{head}relation_optimizer:{relation.replace('1e-05', '2e-05', 1)}"
     )
     first, second = config.stages
-    assert (first.objective, first.epochs, first.data, first.augment) == (
-        ("selfeq",),
-        1,
-        "relation",
-        False,
-    )
+    assert (first.objective, first.epochs, first.augment) == (("selfeq",), 1, False)
     assert first.optimizer.lr == 2e-5
-    assert (second.objective, second.epochs, second.data) == (("itc_itm_mlm",), 29, "train")
+    assert (second.objective, second.epochs) == (("itc_itm_mlm",), 29)
+    assert [list(one.data.train) for one in config.of_stages] == [["relation"], ["train"]]
     assert second.optimizer is None
     assert config.optimizer.lr == 1e-5
 
 
 def test_a_released_file_loaded_for_coco_trains_on_the_coco_format():
     path = RELEASED / "selfeq/Pretrain_coco.yaml"
-    config = load_config(path, "pretrain", defaults={"data.format": "coco"})
+    config = load_config(path, defaults={"data.format": "coco"})
     assert config.data.format == "coco"
 
 
 def test_a_released_evaluation_file_loads_for_the_benchmark_of_the_script():
     config = load_config(
-        RELEASED / "albef/Grounding.yaml", "grounding", defaults={"benchmark": "refcoco+"}
+        RELEASED / "albef/Grounding.yaml", purpose="evaluation", defaults={"benchmark": "refcoco+"}
     )
     assert config.benchmark == "refcoco+"
     assert config.data.refcoco_data == "data"
@@ -140,7 +143,7 @@ def test_a_released_evaluation_file_loads_for_the_benchmark_of_the_script():
 def test_a_released_flickr_file_is_evaluated_at_256_pixels_from_the_folder_of_its_lists(tmp_path):
     path = tmp_path / "flickr.yaml"
     path.write_text("test_file: ['info/val.txt']\nimage_root: images\nimage_res: 384\n")
-    config = load_config(path, "grounding", defaults={"benchmark": "flickr30k"})
+    config = load_config(path, purpose="evaluation", defaults={"benchmark": "flickr30k"})
     assert config.model.image_size == BENCHMARKS["flickr30k"].image_size == 256
     assert config.data.flickr_data == "info"
 
@@ -155,7 +158,7 @@ FLICKR = (
 def load_flickr(folder, text):
     path = folder / "flickr.yaml"
     path.write_text(text)
-    return load_config(path, "grounding", defaults={"benchmark": "flickr30k"}).data
+    return load_config(path, purpose="evaluation", defaults={"benchmark": "flickr30k"}).data
 
 
 def test_the_three_lists_of_a_released_flickr_file_are_two_folders_and_the_splits(tmp_path):
@@ -190,17 +193,17 @@ def test_a_slash_for_the_proposals_means_none_and_refclef_has_none(tmp_path, ben
     text = "test_file: [a.json]\nrefcoco_data: r\ndet_file: '/'\non_bbox: False\n"
     path = tmp_path / "refer.yaml"
     path.write_text(text)
-    data = load_config(path, "grounding", defaults={"benchmark": benchmark}).data
+    data = load_config(path, purpose="evaluation", defaults={"benchmark": benchmark}).data
     assert (data.det_file, data.split_by) == (None, "unc")
     path.write_text(text.replace("'/'", "dets.json"))
-    data = load_config(path, "grounding", defaults={"benchmark": benchmark}).data
+    data = load_config(path, purpose="evaluation", defaults={"benchmark": benchmark}).data
     assert data.det_file == (None if benchmark == "refclef" else "dets.json")
 
 
 def test_a_released_file_without_explanations_is_albefs_own(tmp_path):
     config = load_text(tmp_path, "train_file: [a.json]\nimage_res: 256\n")
     (stage,) = config.stages
-    assert (stage.objective, stage.uses_regions) == (("itc_itm_mlm",), False)
+    assert (stage.objective, config.learns_from(stage)) == (("itc_itm_mlm",), frozenset())
     assert (config.data.crop, config.data.max_words) == ("random", 30)
     text = "train_file: [a.json]\nadd_gcam: False\nmask_all: True\nmask_size: 64\nmax_words: 40\n"
     config = load_text(tmp_path, text)
@@ -221,12 +224,14 @@ def test_regions_are_not_asked_of_cropped_images(tmp_path):
 
 def test_released_keys_without_effect_are_reported_once_in_one_line_with_the_reason(caplog):
     with caplog.at_level(logging.INFO):
-        load_config(RELEASED / "amc/Pretrain.yaml", "pretrain")
+        load_config(RELEASED / "amc/Pretrain.yaml")
     (record,) = caplog.records
     assert "schedular.decay_rate (there is one cosine cycle" in record.message
     with caplog.at_level(logging.INFO):
         load_config(
-            RELEASED / "albef/Grounding.yaml", "grounding", defaults={"benchmark": "refcoco+"}
+            RELEASED / "albef/Grounding.yaml",
+            purpose="evaluation",
+            defaults={"benchmark": "refcoco+"},
         )
     *_, record = caplog.records
     assert "train_file, alpha, optimizer, schedular (evaluation trains nothing)" in record.message
@@ -237,7 +242,7 @@ def test_own_keys_may_stand_beside_released_ones(tmp_path):
     config = load_text(tmp_path, text)
     assert config.precision == "bf16"
     assert config.data.workers == 1
-    assert len(config.data.train_file) == 3
+    assert len(config.data.train["train"]) == 3
 
 
 def test_a_key_that_nobody_knows_is_refused_in_a_released_file(tmp_path):
@@ -262,12 +267,12 @@ def test_the_sizes_of_the_text_model_come_from_the_bert_file_a_released_file_nam
 
 
 def test_an_unknown_key_is_refused_with_its_path_the_legal_keys_and_the_nearest(tmp_path):
-    text = SMALL + "objectives: {amc: {max_margn: 1}}\n"
-    expected = r"own.yaml: objectives.amc.max_margn: unknown key; did you mean .max_margin.\?"
+    text = SMALL + "model: {objectives: {amc: {max_margn: 1}}}\n"
+    expected = r"own.yaml: model.objectives.amc.max_margn: unknown key; did you mean .max_margin.\?"
     with pytest.raises(ValueError, match=expected):
         load_text(tmp_path, text)
     with pytest.raises(ValueError, match=expected):
-        load_text(tmp_path, SMALL, overrides=["objectives.amc.max_margn=1"])
+        load_text(tmp_path, SMALL, overrides=["model.objectives.amc.max_margn=1"])
 
 
 @pytest.mark.parametrize(
@@ -291,7 +296,6 @@ def test_an_unknown_key_is_refused_with_its_path_the_legal_keys_and_the_nearest(
         ("model.vision_heads=7", "vision_width 768 is not divisible by vision_heads 7"),
         ("model.image_size=250", "image_size 250 is not a multiple of patch_size 16"),
         ("model.text.fusion_layer=12", "fusion_layer 12 must lie in 1..11"),
-        ("stages=[]", "stages is empty"),
         (
             "stages.0.objective=[]",
             r"stages.0: objective is empty; name one or several of itc_itm_mlm",
@@ -300,13 +304,13 @@ def test_an_unknown_key_is_refused_with_its_path_the_legal_keys_and_the_nearest(
             "stages.0.objective=amcc",
             "objective 'amcc' does not exist; legal: itc_itm_mlm, amc, selfeq",
         ),
-        ("stages.0.objective=selfeq", "data.relation_file is empty"),
-        ("stages.0={objective: selfeq, epochs: 1, data: train}", "set data: relation"),
+        ("stages.0.objective=selfeq", "data.train.relation names no file"),
+        ("stages.0.splits=[other]", "data.train has no 'other'; legal: train"),
         ("stages.1.epochs=3", "'1' is not an index of a list of 1"),
-        ("data.format=coco", "amc needs boxes, and files of data.format coco have none"),
-        ("data.train_file=[]", "data.train_file is empty"),
-        ("data.max_tokens=600", "exceeds model.text.max_position_embeddings 512"),
-        ("objectives.amc.weights={median: 1}", "unknown loss 'median'; legal: mean, max"),
+        ("data.format=coco", "amc needs boxes, and files of format coco have none"),
+        ("data.train.train=[]", "data.train.train names no file"),
+        ("data.max_tokens=600", "exceeds the model's 512 text positions"),
+        ("model.objectives.amc.weights={median: 1}", "unknown loss 'median'; legal: mean, max"),
         ("optimizer.name=sgd", "optimizer.name: 'sgd' is not one of 'adamw'"),
         ("seed.low=3", "seed.low: unknown key|has no keys below it|expected a whole number"),
         ("data.image_root=${nowhere}/x", r"\$\{nowhere\} is no root; .*data.yaml has vg_images"),
@@ -321,27 +325,28 @@ def test_a_wrong_value_is_refused_with_the_remedy(override, message, tmp_path):
 @pytest.mark.parametrize(
     "override, message",
     [
-        ("benchmark=refcoco", r"benchmark 'refcoco' does not exist; legal: refcoco\+"),
+        ("benchmark=refcoco++", r"benchmark 'refcoco\+\+' does not exist; legal: refcoco\+"),
+        ("benchmark=refcoco", "benchmark refcoco needs data.evaluate, which is empty"),
         ("data.splits=[testC]", r"has no split 'testC'; legal: val, testA, testB"),
         ("data.refcoco_data=null", "needs data.refcoco_data, which is empty"),
-        ("explanation.block=3", "block 3 does not exist for itm maps; choose 6..11"),
+        ("model.explanation.block=3", "block 3 does not exist for itm maps; choose 6..11"),
         (
-            "explanation={mode: itc, block: 12}",
+            "model.explanation={mode: itc, block: 12}",
             "block 12 does not exist for itc maps; choose 0..11",
         ),
     ],
 )
 def test_a_wrong_evaluation_is_refused_with_the_remedy(override, message):
     with pytest.raises(ValueError, match=message):
-        load_config(CONFIGS / "Grounding_refcoco.yaml", "grounding", [override])
+        load_config(CONFIGS / "Grounding_refcoco.yaml", [override], purpose="evaluation")
 
 
 def test_overrides_are_yaml_and_win_over_the_file(tmp_path):
-    overrides = ["optimizer.lr=1e-4", "stages.0.epochs=7", "data.train_file=[x.json, y.json]"]
+    overrides = ["optimizer.lr=1e-4", "stages.0.epochs=7", "data.train.train=[x.json, y.json]"]
     config = load_text(tmp_path, SMALL, overrides=overrides)
     assert config.optimizer.lr == 1e-4
     assert config.stages[0].epochs == config.schedule.epochs == 7
-    assert config.data.train_file == ("x.json", "y.json")
+    assert config.data.train == {"train": ("x.json", "y.json")}
 
 
 def test_a_stage_s_own_schedule_lasts_as_long_as_the_stage_unless_it_says_otherwise(tmp_path):
@@ -352,7 +357,7 @@ def test_a_stage_s_own_schedule_lasts_as_long_as_the_stage_unless_it_says_otherw
     config = load_text(tmp_path, text)
     assert config.schedule.epochs == 5
     assert config.stages[1].schedule.epochs == 3
-    released = load_config(RELEASED / "selfeq/Pretrain_vg.yaml", "pretrain").stages[0]
+    released = load_config(RELEASED / "selfeq/Pretrain_vg.yaml").stages[0]
     assert (released.epochs, released.schedule.epochs) == (1, 30)
 
 
@@ -368,19 +373,44 @@ def test_a_file_builds_on_the_keys_of_its_base_and_replaces_lists_as_a_whole(tmp
 
 def test_one_name_stands_for_a_list_of_one_and_whole_numbers_for_numbers(tmp_path):
     config = load_text(tmp_path, SMALL + "clip_norm: 1\n")
-    assert config.data.train_file == ("a.json",)
+    assert config.data.train == {"train": ("a.json",)}
     assert config.stages[0].objective == ("amc",)
     assert isinstance(config.clip_norm, float)
 
 
 def test_a_stage_with_paraphrases_reads_relation_files_by_itself(tmp_path):
-    text = "data: {relation_file: r.json}\nstages: [{objective: [amc, selfeq], epochs: 1}]\n"
-    assert load_text(tmp_path, text).stages[0].data == "relation"
+    text = SMALL.replace("a.json", "a.json, relation: r.json").replace("amc", "[amc, selfeq]")
+    (alone,) = load_text(tmp_path, text).of_stages
+    assert alone.data.train == {"relation": ("r.json",)}
+
+
+def test_keys_of_before_are_taken_and_said(tmp_path, caplog):
+    text = (
+        "data: {train_file: a.json, relation_file: r.json, pictures: cropped}\n"
+        "objectives: {itc_itm_mlm: {alpha: 0.1}}\n"
+        "stages: [{objective: itc_itm_mlm, epochs: 2, data: relation}]\n"
+    )
+    with caplog.at_level(logging.INFO):
+        config = load_text(tmp_path, text, overrides=["objectives.selfeq.threshold=0.7"])
+    assert (config.system, config.data.crop) == ("albef", "random")
+    assert config.data.train == {"train": ("a.json",), "relation": ("r.json",)}
+    assert config.of_stages[0].data.train == {"relation": ("r.json",)}
+    objectives = config.model.objectives
+    assert (objectives["itc_itm_mlm"].alpha, objectives["selfeq"].threshold) == (0.1, 0.7)
+    assert "data.train_file is data.train.train" in caplog.text
+    text = "benchmark: refcoco\ndata: {train: {train: a.pth}}\nepochs: 3\nsteps: 2\n"
+    text += "schedule: {name: cosine}\ncurriculum: [{train: {one: b.pth}, epochs: 1}]\n"
+    config = load_text(tmp_path, text)
+    assert (config.system, [stage.epochs for stage in config.stages]) == ("reftr", [1, 3])
+    assert [alone.data.train for alone in config.of_stages] == [
+        {"one": ("b.pth",)},
+        {"train": ("a.pth",)},
+    ]
 
 
 def test_loss_weights_that_are_not_named_keep_their_published_value(tmp_path):
-    config = load_text(tmp_path, SMALL + "objectives: {amc: {weights: {max: 1}}}\n")
-    assert config.objectives.amc.weights == {"mean": 0.2, "max": 1.0}
+    config = load_text(tmp_path, SMALL + "model: {objectives: {amc: {weights: {max: 1}}}}\n")
+    assert config.model.objectives["amc"].weights == {"mean": 0.2, "max": 1.0}
 
 
 def test_roots_come_from_the_data_yaml_beside_the_file(tmp_path):
@@ -393,10 +423,10 @@ def test_roots_come_from_the_data_yaml_beside_the_file(tmp_path):
 
 def test_missing_or_broken_files_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="none.yaml: no such configuration file"):
-        load_config(tmp_path / "none.yaml", "pretrain")
+        load_config(tmp_path / "none.yaml")
     with pytest.raises(ValueError, match="own.yaml: not valid YAML"):
         load_text(tmp_path, "data: [")
-    with pytest.raises(ValueError, match="own.yaml: data: missing"):
+    with pytest.raises(ValueError, match="own.yaml: system: None is not one of albef, reftr"):
         load_text(tmp_path, "stages: []\n")
     with pytest.raises(ValueError, match="own.yaml: expected keys and values at the top level"):
         load_text(tmp_path, "just text\n")

@@ -15,7 +15,14 @@ from typing import Any
 
 import pytest
 
-from groundwork.settings import load, load_config, to_dict
+from groundwork.settings import (
+    DetectorConfig,
+    RunConfig,
+    load,
+    load_config,
+    load_detector,
+    to_dict,
+)
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 # Not for use by themselves: what others build on, and the paths.
@@ -23,10 +30,11 @@ PARTS = {"base", "data", "large", "res", "tiny", "tiny_model", "tiny_training"}
 SHIPPED = sorted(path for path in CONFIGS.rglob("*.yaml") if path.stem not in PARTS)
 
 
-def kind_of(path: Path) -> load.Kind:
-    if path.parent != CONFIGS:
-        return "detector" if path.parent.name == "detector" else "referring"
-    return "grounding" if path.stem.startswith("Grounding") else "pretrain"
+def loaded(path: Path, *overrides: str) -> RunConfig | DetectorConfig:
+    if path.parent.name == "detector":
+        return load_detector(path, overrides)
+    evaluation = path.stem.startswith("Grounding")
+    return load_config(path, overrides, purpose="evaluation" if evaluation else "training")
 
 
 def settings_of(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
@@ -52,15 +60,19 @@ def parsed_once(monkeypatch) -> None:
 @pytest.mark.usefixtures("parsed_once")
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_setting_a_key_to_its_own_value_changes_nothing(path):
-    config = load_config(path, kind_of(path))
+    config = loaded(path)
     for key, value in settings_of(to_dict(config)):
         override = f"{key}={json.dumps(value)}"
-        assert load_config(path, kind_of(path), [override]) == config, override
+        assert loaded(path, override) == config, override
 
 
 def test_a_key_of_a_section_leaves_the_defaults_of_the_others():
     simrec = CONFIGS / "simrec" / "refcoco.yaml"
-    assert load_config(simrec, "referring", ["model.text.dropout=0.0"]).model.text.layers == 1
+    assert load_config(simrec, ["model.text.dropout=0.0"]).model.text.layers == 1
     grounding = CONFIGS / "Grounding_refcoco.yaml"
-    changed = load_config(grounding, "grounding", ["model.embed_dim=128"])
-    assert changed.model.image_size == load_config(grounding, "grounding").model.image_size == 384
+    changed = load_config(grounding, ["model.embed_dim=128"], purpose="evaluation")
+    assert (
+        changed.model.image_size
+        == load_config(grounding, purpose="evaluation").model.image_size
+        == 384
+    )

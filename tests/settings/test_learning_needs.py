@@ -51,7 +51,7 @@ def checked(config: str, path: Path, *overrides: str) -> tuple[int, list[dict]]:
 @pytest.mark.parametrize("change", [without("bbox"), renamed], ids=["none", "another key"])
 def test_amc_on_a_list_without_boxes_is_an_error_in_run_and_check(change, embedded, tmp_path):
     path = rewritten(embedded / "vg" / "train.json", tmp_path / "own.json", change)
-    own = f"data.train_file=[{path}]"
+    own = f"data.train.train=[{path}]"
     expected = "phrases has a box, without which amc learns nothing; boxes are read from"
     message = error_of(
         lambda: script_runs.train(Pretrain_vg, AMC, tmp_path / "run", overrides=[own])
@@ -65,7 +65,7 @@ def test_amc_on_a_list_without_boxes_is_an_error_in_run_and_check(change, embedd
 def test_some_phrases_without_a_box_are_a_warning_with_their_number(embedded, tmp_path, capsys):
     source, path = embedded / "vg" / "train.json", tmp_path / "own.json"
     rewritten(source, path, without("bbox"), every=3)
-    own = f"data.train_file=[{path}]"
+    own = f"data.train.train=[{path}]"
     phrases = [(len(e["caption"]), "bbox" in e) for e in json.loads(path.read_text())]
     lacking = sum(count for count, boxed in phrases if not boxed)
     script_runs.train(Pretrain_vg, AMC, tmp_path / "run", overrides=[own])
@@ -86,7 +86,7 @@ def test_selfeq_on_a_list_without_paraphrases_is_an_error_in_run_and_check(
     change, embedded, tmp_path
 ):
     path = rewritten(embedded / "vg" / "relation.json", tmp_path / "own.json", change)
-    own = [f"data.relation_file=[{path}]", "stages=[{objective: selfeq, epochs: 1}]"]
+    own = [f"data.train.relation=[{path}]", "stages=[{objective: selfeq, epochs: 1}]"]
     expected = "phrases has a paraphrase, without which selfeq learns nothing"
     argv = script_runs.arguments(SELFEQ, tmp_path / "run", overrides=own)
     assert expected in error_of(lambda: Pretrain_vg.main(argv))
@@ -118,7 +118,7 @@ def test_a_weight_without_a_loss_and_a_total_of_nothing_are_errors(
 
 @pytest.mark.usefixtures("embedded")
 def test_an_objective_whose_losses_all_weigh_nothing_is_an_error(tmp_path):
-    override = "objectives.amc.weights={mean: 0, max: 0}"
+    override = "model.objectives.amc.weights={mean: 0, max: 0}"
     expected = "amc are 0 (loss_amc_mean, loss_amc_max): nothing is learnt"
     argv = script_runs.arguments(AMC, tmp_path, overrides=[override])
     assert expected in error_of(lambda: Pretrain_vg.main(argv))
@@ -128,7 +128,7 @@ def test_an_objective_whose_losses_all_weigh_nothing_is_an_error(tmp_path):
 
 def test_weights_are_those_that_the_configuration_has_losses_for():
     boxes, masks = (
-        load_config(CONFIGS / "reftr" / f"refcoco{kind}.yaml", "referring").model.weights
+        load_config(CONFIGS / "reftr" / f"refcoco{kind}.yaml").model.weights
         for kind in ("", "_res")
     )
     assert "mask" not in boxes and {"mask", "dice", "cem"} <= masks.keys()
@@ -149,7 +149,7 @@ def test_a_phrase_longer_than_the_positions_is_an_error_of_run_and_check(
 ):
     config, (listed,) = "Grounding_refcoco_tiny", embedded.glob("refcoco+/*test.json")
     entries = json.loads(listed.read_text())
-    positions = load_config(CONFIGS / f"{config}.yaml", "grounding").model.text
+    positions = load_config(CONFIGS / f"{config}.yaml", purpose="evaluation").model.text
     words = positions.max_position_embeddings + 5
     entries[0]["text"] = " ".join(["circle"] * words)
     path = tmp_path / "test.json"

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("embedded")
 
 def tiny_model():
     """The override that shrinks a published model to that of the tiny configs."""
-    config = load_config(CONFIGS / "Pretrain_vg_amc_tiny.yaml", "pretrain")
+    config = load_config(CONFIGS / "Pretrain_vg_amc_tiny.yaml")
     return f"model={json.dumps(to_dict(config.model))}"
 
 
@@ -40,7 +40,7 @@ def lines_of(out, kind="step"):
 
 
 def test_the_released_amc_file_trains_all_four_losses(tmp_path):
-    data = f"data.train_file=[{EMBEDDED}/vg/train.json]"
+    data = f"data.train.train=[{EMBEDDED}/vg/train.json]"
     config = RELEASED / "amc/Pretrain.yaml"
     out = train(Pretrain_vg, config, tmp_path, overrides=shrunk(data), steps=3)
     lines = lines_of(out)
@@ -63,8 +63,8 @@ def test_the_released_selfeq_file_trains_its_two_stages_with_an_optimiser_each(
 ):
     train_file = "vg/train.json" if folder == "vg" else "coco/relation.json"
     data = (
-        f"data.train_file=[{EMBEDDED}/{train_file}]",
-        f"data.relation_file=[{EMBEDDED}/{folder}/relation.json]",
+        f"data.train.train=[{EMBEDDED}/{train_file}]",
+        f"data.train.relation=[{EMBEDDED}/{folder}/relation.json]",
     )
     config = RELEASED / "selfeq/Pretrain_vg.yaml"
     out = train(script, config, tmp_path, overrides=shrunk(*data), steps=2)
@@ -78,12 +78,12 @@ def test_the_released_selfeq_file_trains_its_two_stages_with_an_optimiser_each(
     assert {"train_lr", "train_loss_mlm", "epoch"} <= set(later)
     assert last["optimizer"]["param_groups"][0]["lr"] != 0
     assert set(last["run"]["other_optimizers"]) == {"stage_0"}
-    assert last["config"]["objectives"]["itc_itm_mlm"]["mlm_distill_over"] == "tokens"
+    assert last["config"]["model"]["objectives"]["itc_itm_mlm"]["mlm_distill_over"] == "tokens"
     assert last["config"]["stages"][0]["schedule"]["epochs"] == 30
 
 
 def test_a_run_with_released_names_resumes_after_its_relation_epoch(tmp_path):
-    data = [f"data.{name}_file=[{EMBEDDED}/vg/{name}.json]" for name in ("train", "relation")]
+    data = [f"data.train.{name}=[{EMBEDDED}/vg/{name}.json]" for name in ("train", "relation")]
     config, overrides = RELEASED / "selfeq/Pretrain_vg.yaml", shrunk(*data)
     whole = train(Pretrain_vg, config, tmp_path / "whole", overrides=overrides, steps=2)
     split = train(Pretrain_vg, config, tmp_path / "split", overrides=overrides, steps=2)
@@ -95,7 +95,7 @@ def test_a_run_with_released_names_resumes_after_its_relation_epoch(tmp_path):
 
 
 def test_our_recipe_of_albef_trains_the_image_text_losses_on_cropped_images(tmp_path):
-    config, data = CONFIGS / "Pretrain.yaml", f"data.train_file=[{EMBEDDED}/vg/train.json]"
+    config, data = CONFIGS / "Pretrain.yaml", f"data.train.train=[{EMBEDDED}/vg/train.json]"
     out = train(Pretrain_vg, config, tmp_path, overrides=shrunk(data), steps=2)
     assert {line["stage"] for line in lines_of(out)} == {"itc_itm_mlm"}
 

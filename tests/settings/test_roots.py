@@ -8,7 +8,7 @@ import pytest
 
 import grounding_eval_singlegpu
 from groundwork.settings import load_config
-from groundwork.settings.load import _roots_file
+from groundwork.settings.load import CONFIGS
 from groundwork.settings.parsing import parse_yaml
 from groundwork.settings.roots import PLACES, root_overrides, roots_below
 
@@ -60,7 +60,7 @@ def test_what_is_not_there_is_expected_below_the_root_and_nowhere_else(tmp_path)
 
 
 def test_every_path_of_the_configurations_has_a_place_in_the_trees():
-    file = _roots_file(Path("configs/x.yaml"))
+    file = CONFIGS / "data.yaml"
     assert parse_yaml(file.read_text(), str(file)).keys() == PLACES.keys()
 
 
@@ -68,7 +68,9 @@ def test_the_embedded_data_set_is_a_tree_too(tmp_path):
     for name in ("refcoco+", "images"):
         (tmp_path / name).mkdir()
     (tmp_path / "scenes.jsonl").write_text("")
-    config = load_config("configs/Grounding_refcoco.yaml", "grounding", root_overrides(tmp_path))
+    config = load_config(
+        "configs/Grounding_refcoco.yaml", root_overrides(tmp_path), purpose="evaluation"
+    )
     assert config.data.test_file == (str(tmp_path / "refcoco+" / "test.json"),)
     assert config.data.image_root == str(tmp_path / "images")
     assert config.data.refcoco_data == str(tmp_path)
@@ -76,7 +78,7 @@ def test_the_embedded_data_set_is_a_tree_too(tmp_path):
 
 def test_a_path_given_by_name_wins_over_the_tree(tmp_path):
     overrides = [*root_overrides(tmp_path), "roots.coco_images=elsewhere"]
-    config = load_config("configs/Grounding_refcoco.yaml", "grounding", overrides)
+    config = load_config("configs/Grounding_refcoco.yaml", overrides, purpose="evaluation")
     assert config.data.image_root == "elsewhere"
 
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from groundwork.models.albef.checkpoint import TOKENS, load, published_state
-from groundwork.models.albef.config import ModelConfig, TextConfig
+from groundwork.models.albef.config import AlbefModelConfig, TextConfig
 from groundwork.models.albef.vision import resize_position_embedding
 from groundwork.models.common.checkpoint import CheckpointError
 from tests.helpers.tiny_albef import MODEL, tiny_model
@@ -59,7 +59,7 @@ def test_a_saved_file_has_the_published_keys_and_shapes():
     golden = json.loads((GOLDEN / "amc_tiny_keys.json").read_text())
     settings = json.loads((GOLDEN / "bert_tiny.json").read_text())
     names = TextConfig.__dataclass_fields__.keys() & settings.keys()
-    config = ModelConfig(
+    config = AlbefModelConfig(
         image_size=256, patch_size=16, vision_width=96, vision_depth=12, vision_heads=12,
         text=TextConfig(**{name: settings[name] for name in names}), embed_dim=32, queue_size=24,
     )  # fmt: skip

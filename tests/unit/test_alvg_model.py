@@ -10,7 +10,7 @@ import torch
 
 from groundwork.metrics import several
 from groundwork.models.alvg.build import (
-    build,
+    AlvgSystem,
     build_criterion,
     build_encoder,
     build_model,
@@ -156,7 +156,7 @@ def test_an_image_of_another_size_and_a_foreign_tokeniser_are_refused():
             return 10
 
     with pytest.raises(ValueError, match=r"beit3\.spm"):
-        build(config(), Bert())
+        AlvgSystem().build(config(), Bert())
 
 
 def test_predictions_that_are_not_finite_are_named():

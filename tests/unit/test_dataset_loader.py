@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DistributedSampler
 
+from groundwork.dataset.image_text.collate import EvalCollate, TrainCollate
 from groundwork.dataset.image_text.dataset import EvalDataset, TrainDataset
 from groundwork.dataset.image_text.transforms import EvalTransform, TrainTransform
-from groundwork.dataset.loader import make_eval_loader, make_train_loader
+from groundwork.dataset.loader import eval_loader, train_loader
 from groundwork.dataset.orientation import OrientationSampler
 from groundwork.dataset.record import Phrase, Record, RecordTable
 from groundwork.dataset.sampler import EpochSampler, PaddedSampler, TrainingSampler
@@ -162,8 +163,8 @@ def same(one: dict, other: dict) -> bool:
 
 
 def test_worker_processes_do_not_change_what_is_drawn(images, tokenizer):
-    plain = make_train_loader(train_data(images), tokenizer, 3, workers=0)
-    parallel = make_train_loader(train_data(images), tokenizer, 3, workers=2)
+    plain = train_loader(train_data(images), TrainCollate(tokenizer, 25, 256), 3, workers=0)
+    parallel = train_loader(train_data(images), TrainCollate(tokenizer, 25, 256), 3, workers=2)
     for epoch, start_step in ((0, 0), (1, 0), (2, 1)):
         for loader in (plain, parallel):
             loader.sampler.set_epoch(epoch, start_step)
@@ -173,10 +174,10 @@ def test_worker_processes_do_not_change_what_is_drawn(images, tokenizer):
 
 
 def test_a_resumed_loader_gives_the_batches_that_were_left(images, tokenizer):
-    loader = make_train_loader(train_data(images), tokenizer, 2, workers=0)
+    loader = train_loader(train_data(images), TrainCollate(tokenizer, 25, 256), 2, workers=0)
     loader.sampler.set_epoch(3)
     whole = list(loader)
-    resumed = make_train_loader(train_data(images), tokenizer, 2, workers=0)
+    resumed = train_loader(train_data(images), TrainCollate(tokenizer, 25, 256), 2, workers=0)
     resumed.sampler.set_epoch(3, 2)
     assert len(resumed) == 3
     assert all(map(same, resumed, whole[2:]))
@@ -189,7 +190,7 @@ def test_skipped_steps_are_not_loaded(images, tokenizer, monkeypatch):
     monkeypatch.setattr(
         TrainDataset, "__getitem__", lambda self, index: visited.append(index) or load(self, index)
     )
-    loader = make_train_loader(data, tokenizer, 2, workers=0)
+    loader = train_loader(data, TrainCollate(tokenizer, 25, 256), 2, workers=0)
     loader.sampler.set_epoch(0, 4)
     list(loader)
     assert len(visited) == 2
@@ -197,9 +198,10 @@ def test_skipped_steps_are_not_loaded(images, tokenizer, monkeypatch):
 
 def test_two_ranks_load_the_halves_of_the_global_batch(images, tokenizer):
     data = train_data(images)
-    alone = next(iter(make_train_loader(data, tokenizer, 4, workers=0)))
+    collate = TrainCollate(tokenizer, 25, 256)
+    alone = next(iter(train_loader(data, collate, 4, workers=0)))
     halves = [
-        next(iter(make_train_loader(data, tokenizer, 2, workers=0, world_size=2, rank=rank)))
+        next(iter(train_loader(data, collate, 2, workers=0, world_size=2, rank=rank)))
         for rank in range(2)
     ]
     assert torch.equal(torch.cat([half["image"] for half in halves]), alone["image"])
@@ -211,10 +213,10 @@ def test_evaluation_visits_every_image_once_whatever_the_number_of_ranks(images,
     folder, records = images
     data = EvalDataset(records, folder, EvalTransform(32), 30)
     loaders = [
-        make_eval_loader(data, tokenizer, 3, workers=0, world_size=world, rank=rank)
+        eval_loader(data, EvalCollate(tokenizer), 3, workers=0, world_size=world, rank=rank)
         for rank in range(world)
     ]
-    visited = [index for loader in loaders for batch in loader for index in batch["image_index"]]
+    visited = [index for loader in loaders for batch in loader for index in batch["sample_index"]]
     assert sorted(visited) == list(range(10))
 
 

@@ -330,6 +330,6 @@ def test_an_evaluation_batch_says_which_image_each_phrase_belongs_to(root, token
     assert batch["text_ids"].shape == (3, 4)
     assert batch["phrase"] == ["a dog", "a man", "the red hat"]
     assert batch["size"] == [(60, 80)] * 2
-    assert batch["image_index"] == [0, 1]
+    assert batch["sample_index"] == [0, 1]
     for key in ("phrase_ids", "boxes", "splits", "record_ids"):
         assert len(batch[key]) == 3

@@ -5,18 +5,24 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from groundwork.models.common.checkpoint import CheckpointError
-from groundwork.models.refclip.build import build_model, initialise
+from groundwork.models.refclip.build import RefclipSystem, build_model
 from groundwork.models.refclip.checkpoint import load, published_state
 from groundwork.models.refclip.config import RefclipDetectorConfig, RefclipInitConfig
 from tests.helpers.tiny_refclip import MODEL, VOCABULARY, tiny_refclip
 from tests.helpers.tiny_reftr import tiny_reftr
 
 ENCODER = "visual_encoder."
+
+
+def initialised(model, init) -> list:
+    """What was loaded of the files that `init` names."""
+    return RefclipSystem().initialise(model, SimpleNamespace(init=init), None)
 
 
 @pytest.fixture
@@ -48,7 +54,7 @@ def detector_state(config: RefclipDetectorConfig = MODEL.detector, seed: int = 3
 def start(detector: Path, **changes) -> tuple:
     config = replace(MODEL, **changes)
     model = build_model(config, VOCABULARY)
-    return model, initialise(model, RefclipInitConfig(detector=str(detector)), None)
+    return model, initialised(model, RefclipInitConfig(detector=str(detector)))
 
 
 @pytest.mark.parametrize("prefix", ["", "module."])
@@ -94,7 +100,7 @@ def test_a_torchvision_detector_is_read_from_its_file(save):
     model = build_model(replace(MODEL, detector=config), VOCABULARY)
     state = {k: v + 1 for k, v in model.visual_encoder.network.state_dict().items()}
     file = save(state, "fcos.pth")
-    initialise(model, RefclipInitConfig(detector=str(file)), None)
+    initialised(model, RefclipInitConfig(detector=str(file)))
     for name, value in model.visual_encoder.network.state_dict().items():
         assert torch.equal(value, state[name]), name
 
@@ -109,7 +115,7 @@ def test_downloading_is_asked_for_and_fails_with_the_remedy(monkeypatch):
     monkeypatch.setattr("torch.hub.load_state_dict_from_url", refuse)
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", refuse)
     with pytest.raises(CheckpointError, match="no network.*download them elsewhere"):
-        initialise(model, RefclipInitConfig(detector="torchvision"), None)
+        initialised(model, RefclipInitConfig(detector="torchvision"))
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import os
 import pickle
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ import torch
 from torchvision.models import resnet18
 
 from groundwork.models.common.checkpoint import CheckpointError, read_checkpoint
-from groundwork.models.reftr.build import build_model, build_text_encoder, initialise
+from groundwork.models.reftr.build import ReftrSystem, build_model, build_text_encoder
 from groundwork.models.reftr.checkpoint import load, published_state
 from groundwork.models.reftr.config import ReftrInitConfig, ReftrModelConfig, ReftrTextConfig
 from tests.helpers.tiny_albef import tiny_model
@@ -24,6 +25,11 @@ from tests.helpers.tiny_reftr import MASKS, MODEL, TEXT, tiny_reftr
 GOLDEN = Path(__file__).parents[1] / "golden"
 OF_MASKS = ("bbox_attention.", "mask_head.")
 NAMESPACE = argparse.Namespace(lr=1e-4, test_split=["val"], output_dir="runs", resume=None)
+
+
+def initialised(model, init) -> list:
+    """What was loaded of the files that `init` names."""
+    return ReftrSystem().initialise(model, SimpleNamespace(init=init), None)
 
 
 @pytest.fixture
@@ -105,7 +111,7 @@ def test_a_file_without_masks_starts_a_model_with_them_only_on_request(save):
     path, before = save(file), {k: v.clone() for k, v in model.state_dict().items()}
     with pytest.raises(CheckpointError, match=r"missing: bbox_attention.*and 27 more"):
         load(model, path)
-    (report,) = initialise(model, ReftrInitConfig(reftr=str(path)))
+    (report,) = initialised(model, ReftrInitConfig(reftr=str(path)))
     assert_holds(model, file["model"], OF_MASKS)
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items() if k[:4] == "mask")
     assert "Kept as initialised (not in the file): bbox_attention (4), mask_head (28)" in str(
@@ -139,7 +145,7 @@ def detr_file(model) -> dict:
 def test_detr_gives_backbone_and_encoder_and_a_warning(save):
     source, model = tiny_reftr(seed=1), tiny_reftr()
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    (report,) = initialise(model, ReftrInitConfig(detr=str(save(detr_file(source)))))
+    (report,) = initialised(model, ReftrInitConfig(detr=str(save(detr_file(source)))))
     taken = ("img_backbone.", "vl_transformer.encoder.")
     for name, value in model.state_dict().items():
         expected = source.state_dict() if name.startswith(taken) else before
@@ -150,7 +156,7 @@ def test_detr_gives_backbone_and_encoder_and_a_warning(save):
 def test_a_detr_of_another_depth_is_refused(save):
     path = save(detr_file(tiny_reftr(replace(MODEL, encoder_layers=2))))
     with pytest.raises(CheckpointError, match=r"encoder.*unknown: layers\.1\."):
-        initialise(tiny_reftr(), ReftrInitConfig(detr=str(path)))
+        initialised(tiny_reftr(), ReftrInitConfig(detr=str(path)))
 
 
 def test_a_torchvision_file_gives_the_backbone(save):
@@ -159,7 +165,7 @@ def test_a_torchvision_file_gives_the_backbone(save):
     backbone = replace(MODEL.backbone, name="resnet18", width=64)
     for norm in ("frozen", "batch"):
         model = tiny_reftr(replace(MODEL, backbone=replace(backbone, norm=norm)))
-        initialise(model, ReftrInitConfig(backbone=str(save(network.state_dict()))))
+        initialised(model, ReftrInitConfig(backbone=str(save(network.state_dict()))))
         assert_holds(model.img_backbone[0].body, network.state_dict())
 
 
@@ -167,14 +173,14 @@ def test_a_folder_gives_the_text_network(tmp_path):
     torch.manual_seed(1)
     source, model = build_text_encoder(TEXT), tiny_reftr()
     source.save_pretrained(tmp_path)
-    initialise(model, ReftrInitConfig(text=str(tmp_path)))
+    initialised(model, ReftrInitConfig(text=str(tmp_path)))
     assert_holds(model.lang_backbone, source.state_dict())
     with pytest.raises(CheckpointError, match=r"model\.init\.text: .*nowhere is neither a folder"):
-        initialise(model, ReftrInitConfig(text=str(tmp_path / "nowhere")))
+        initialised(model, ReftrInitConfig(text=str(tmp_path / "nowhere")))
 
 
 def test_nothing_is_loaded_unasked():
-    assert initialise(tiny_reftr(), ReftrInitConfig()) == []
+    assert initialised(tiny_reftr(), ReftrInitConfig()) == []
 
 
 class Stranger:

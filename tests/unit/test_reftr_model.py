@@ -11,7 +11,7 @@ from torch import nn
 
 from groundwork.geometry import iou
 from groundwork.models.reftr.backbone import SinePosition
-from groundwork.models.reftr.build import build, build_criterion
+from groundwork.models.reftr.build import ReftrSystem, build_criterion
 from groundwork.models.reftr.config import (
     ReftrBackboneConfig,
     ReftrInitConfig,
@@ -67,7 +67,7 @@ def with_phrases(batch: dict, order: list[int], row: int = 0) -> dict:
 
 def test_the_first_boxes_are_the_middle_half():
     torch.manual_seed(0)
-    model, _, _ = build(MODEL, Tokenizer())
+    model = ReftrSystem().build(MODEL, Tokenizer()).model
     assert_same(boxes_of(model, tiny_batch()), torch.full((2, 1, 4), 0.5))
 
 
@@ -381,6 +381,6 @@ def test_a_phrase_with_two_boxes_is_refused_by_name():
 
 def test_a_tokeniser_that_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="tokeniser has 61 words"):
-        build(MODEL, Tokenizer(61))
+        ReftrSystem().build(MODEL, Tokenizer(61))
     with pytest.raises(ValueError, match="pads with 1"):
-        build(MODEL, Tokenizer(pad=1))
+        ReftrSystem().build(MODEL, Tokenizer(pad=1))

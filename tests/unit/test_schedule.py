@@ -1,16 +1,19 @@
 """The learning rate follows the released rule; the optimiser decays what it should."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
-from groundwork.optim import create_optimizer, create_rated_optimizer, parameter_groups
-from groundwork.scheduler import apply_learning_rate, cosine_steps, learning_rate, rate_factor
-from groundwork.settings.referring import ReferringOptimizerConfig, ReferringScheduleConfig
-from groundwork.settings.schema import OptimizerConfig, ScheduleConfig
+from groundwork.optim import create_optimizer, parameter_groups
+from groundwork.scheduler import apply_learning_rate, learning_rate, rate_factor
+from groundwork.settings.optimisation import OptimizerConfig, ScheduleConfig
 
-ADAMW = OptimizerConfig(lr=1e-5)
-RELEASED = ScheduleConfig(epochs=30, min_lr=1e-6, warmup_lr=1e-6, warmup_epochs=10, step_size=100)
+ADAMW = OptimizerConfig(lr=1e-5, weight_decay=0.02, decay="matrices")
+RELEASED = ScheduleConfig(
+    name="cosine_epochs", epochs=30, min_lr=1e-6, warmup_lr=1e-6, warmup_epochs=10, step_size=100
+)
 
 
 def released(epoch, iteration=0):
@@ -39,7 +42,7 @@ def test_a_later_epoch_uses_the_cosine_from_the_peak_on():
 
 
 def test_the_rates_of_amc_are_those_that_its_release_prints():
-    schedule = ScheduleConfig(epochs=30, min_lr=1e-6, warmup_lr=1e-6, warmup_epochs=20)
+    schedule = replace(RELEASED, warmup_epochs=20)
 
     def rate(epoch, iteration=0):
         return learning_rate(schedule, ADAMW, epoch, iteration, 5000)
@@ -50,7 +53,7 @@ def test_the_rates_of_amc_are_those_that_its_release_prints():
 
 
 def test_a_short_run_whose_warm_up_is_longer_than_its_cosine_still_has_rates():
-    schedule = ScheduleConfig(epochs=2, warmup_epochs=20)
+    schedule = replace(RELEASED, epochs=2, warmup_epochs=20)
     rates = [learning_rate(schedule, ADAMW, 0, i, 3000) for i in (0, 2000, 2001)]
     assert rates == pytest.approx([1e-6, 1e-6 + 19 * 9e-6 / 20, 1e-5])
 
@@ -64,13 +67,13 @@ def test_cosine_steps_climbs_linearly_peaks_after_the_warm_up_and_ends_at_min_lr
     assert rates[5] == pytest.approx(5e-6)
     assert rates[10] == max(rates) == 1e-5
     assert rates[10:] == sorted(rates[10:], reverse=True)
-    assert cosine_steps(schedule, ADAMW, 100, 100) == pytest.approx(1e-7)
-    assert cosine_steps(schedule, ADAMW, 1000, 100) == pytest.approx(1e-7)
+    assert learning_rate(schedule, ADAMW, 2, 0, 50) == pytest.approx(1e-7)
+    assert learning_rate(schedule, ADAMW, 20, 0, 50) == pytest.approx(1e-7)
 
 
 def test_a_schedule_without_a_length_is_refused():
     with pytest.raises(ValueError, match="schedule.epochs is not set"):
-        learning_rate(ScheduleConfig(), ADAMW, 0, 0, 10)
+        learning_rate(ScheduleConfig(name="cosine"), ADAMW, 0, 0, 10)
 
 
 def test_applying_a_rate_reaches_every_group():
@@ -109,7 +112,7 @@ def test_a_model_without_trainable_parameters_is_refused():
 def test_one_step_moves_every_trainable_parameter():
     net = model()
     before = [p.detach().clone() for p in net.parameters()]
-    optimizer = create_optimizer(OptimizerConfig(lr=0.1), net)
+    optimizer = create_optimizer(OptimizerConfig(lr=0.1, decay="matrices"), net)
     sum((p**2).sum() + p.sum() for p in net.parameters()).backward()
     optimizer.step()
     assert all((p != b).any() for p, b in zip(net.parameters(), before, strict=True))
@@ -117,30 +120,30 @@ def test_one_step_moves_every_trainable_parameter():
 
 def test_groups_with_rates_of_their_own_keep_their_share():
     model = nn.ModuleDict({"text": nn.Linear(2, 2), "mask_head": nn.Linear(2, 2)})
-    config = ReferringOptimizerConfig(lr=1e-4, rates={"text": 1e-5}, weight_decay=0.1)
-    optimizer = create_rated_optimizer(config, model)
+    config = OptimizerConfig(lr=1e-4, rates={"text": 1e-5}, weight_decay=0.1)
+    optimizer = create_optimizer(config, model)
     assert [group["lr"] for group in optimizer.param_groups] == [1e-4, 1e-5]
     assert all(group["weight_decay"] == 0.1 for group in optimizer.param_groups)
     apply_learning_rate(optimizer, 5e-5)
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([5e-5, 5e-6])
     with pytest.raises(ValueError, match=r"optimizer\.rates or factors: no .* contains image"):
-        create_rated_optimizer(ReferringOptimizerConfig(rates={"image": 1e-5}), model)
+        create_optimizer(OptimizerConfig(rates={"image": 1e-5}), model)
 
 
 def test_a_factor_moves_with_the_main_rate_and_a_rate_stays():
     model = nn.ModuleDict({"text": nn.Linear(2, 2), "mask_head": nn.Linear(2, 2)})
     for lr in (1e-5, 2e-5):
-        config = ReferringOptimizerConfig(lr=lr, rates={"text": 1e-5}, factors={"mask_head": 10})
-        optimizer = create_rated_optimizer(config, model)
+        config = OptimizerConfig(lr=lr, rates={"text": 1e-5}, factors={"mask_head": 10})
+        optimizer = create_optimizer(config, model)
         assert [g["lr"] for g in optimizer.param_groups] == pytest.approx([1e-5, 10 * lr])
     with pytest.raises(ValueError, match="both name text"):
-        ReferringOptimizerConfig(rates={"text": 1e-5}, factors={"text": 2})
+        OptimizerConfig(rates={"text": 1e-5}, factors={"text": 2})
     with pytest.raises(ValueError, match=r"factors\.text is 0"):
-        ReferringOptimizerConfig(factors={"text": 0})
+        OptimizerConfig(factors={"text": 0})
 
 
 def factors(steps, **schedule):
-    config = ReferringScheduleConfig(**schedule)
+    config = ScheduleConfig(**schedule)
     return [rate_factor(config, step, steps_per_epoch=10, total_epochs=9) for step in steps]
 
 

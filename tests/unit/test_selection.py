@@ -7,7 +7,7 @@ import json
 import pytest
 
 import train as train_script
-from groundwork.jobs.referring import metric_values
+from groundwork.jobs.evaluate import metric_values
 from groundwork.models.common.checkpoint import read_checkpoint
 from groundwork.report.predictions import Run
 from groundwork.settings import load_config
@@ -32,7 +32,7 @@ def test_epochs_are_validated_from_the_first_on_and_the_last_unless_told_otherwi
 
 
 def test_grefcoco_is_validated_as_published():
-    config = load_config(CONFIGS / "grefcoco.yaml", "referring")
+    config = load_config(CONFIGS / "grefcoco.yaml")
     epochs = [e for e in range(1, config.epochs + 1) if config.select.due(e, config.epochs)]
     assert epochs == list(range(51, 250, 2))
 
@@ -54,7 +54,7 @@ def test_a_value_is_the_mean_over_the_splits_whatever_their_sizes():
 
 @pytest.mark.parametrize("name", ["large_pretrain_coco", "large_pretrain_mixed"])
 def test_pre_trainings_are_chosen_by_all_their_validation_sets(name):
-    config = load_config(CONFIGS / f"{name}.yaml", "referring")
+    config = load_config(CONFIGS / f"{name}.yaml")
     assert config.select.splits == tuple(config.data.evaluate)
     assert len(config.select.splits) == {"large_pretrain_coco": 3, "large_pretrain_mixed": 5}[name]
     assert (MASKS in config.select.best) == config.model.masks

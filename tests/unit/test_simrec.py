@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from groundwork import utils
 from groundwork.engine.snapshot import Position
 from groundwork.engine.training import TrainingStep, distribute, seed_step
 from groundwork.models.common.checkpoint import CheckpointError
-from groundwork.models.simrec.build import build_criterion, build_model, initialise
+from groundwork.models.simrec.build import SimrecSystem, build_criterion, build_model
 from groundwork.models.simrec.checkpoint import load, published_state
 from groundwork.models.simrec.config import (
     SimrecBackboneConfig,
@@ -38,6 +39,11 @@ MODEL = SimrecModelConfig(
     text=SimrecTextConfig(word_width=8, layers=1, heads=2, ffn=12, dropout=0.0, train_words=True),
     width=16, head_width=8,
 )  # fmt: skip
+
+
+def initialised(model, init) -> list:
+    """What was loaded of the files that `init` names."""
+    return SimrecSystem().initialise(model, SimpleNamespace(init=init), None)
 
 
 def tiny_simrec(config: SimrecModelConfig = MODEL, *, seed: int = 0) -> SimREC:
@@ -275,7 +281,7 @@ def test_the_backbone_comes_from_files_of_its_own_and_of_others(save):
         model = tiny_simrec()
         head = model.head.stems[0].conv.weight.clone()
         init = SimrecInitConfig(backbone=str(save(file, f"{number}.pth")))
-        (report,) = initialise(model, init, None)
+        (report,) = initialised(model, init)
         ours = model.visual_encoder.model[8].cv1.conv.weight
         assert torch.equal(ours, flat["model.8.cv1.conv.weight"])
         assert torch.equal(model.head.stems[0].conv.weight, head)
@@ -299,7 +305,7 @@ def test_files_that_do_not_fit_are_named(save):
     with pytest.raises(CheckpointError, match="holds more than tensors"):
         load(model, save({"state_dict": state, "config": Path("x")}))
     with pytest.raises(CheckpointError, match="missing: model.0.conv"):
-        initialise(model, SimrecInitConfig(backbone=str(save({"a": torch.zeros(1)}))), None)
+        initialised(model, SimrecInitConfig(backbone=str(save({"a": torch.zeros(1)}))), None)
 
 
 # --- several processes ----------------------------------------------------------------------------

@@ -7,8 +7,9 @@ import pytest
 
 from groundwork.dataset.letterbox import GREY, letterbox, letterbox_of
 from groundwork.dataset.referring.transforms import ReferringTransform
-from groundwork.dataset.words import SPECIAL, Vocabulary, split_words, word_matrix, word_vectors
+from groundwork.dataset.words import SPECIAL, Vocabulary, split_words
 from groundwork.models.common.letterbox import to_image
+from groundwork.models.common.word_vectors import word_matrix, word_vectors
 
 WORDS = Vocabulary.of_texts(["The girl's red-shirt", "red dog"])
 

@@ -1,0 +1,52 @@
+"""What the jobs ask of a form of samples: loaders, and how a grounding becomes a prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch.utils.data import DataLoader
+
+from groundwork.dataset.record import Phrase, Record
+from groundwork.geometry import Grounding
+from groundwork.jobs.tokenizers import Tokenizer
+from groundwork.models.common.system import Batch
+from groundwork.report.predictions import Prediction, Run
+from groundwork.settings.run import RunConfig
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Some splits, ready to be evaluated by this process.
+
+    loader: batches of every sample once. prediction: (batch, row of a phrase, its grounding) ->
+    the phrase with its truth and its grounding. expressions: index of a sample -> its records and
+    phrases, in the order of the batch's rows.
+    """
+
+    loader: DataLoader[Any]
+    prediction: Callable[[Batch, int, Grounding], Prediction]
+    expressions: Callable[[int], Sequence[tuple[Record, Phrase]]]
+
+
+class SampleForm(Protocol):
+    """One of the two forms of samples: `jobs.image_text`, `jobs.referring`."""
+
+    def train_loader(self, alone: RunConfig, tokenizer: Tokenizer) -> DataLoader[Any]:
+        """Training batches of this process; `alone`: one of `RunConfig.of_stages`."""
+
+    def evaluation(
+        self, config: RunConfig, splits: Sequence[str], tokenizer: Tokenizer
+    ) -> Evaluation:
+        """Some of `RunConfig.evaluated_splits`."""
+
+    def unlabelled(self, config: RunConfig, tokenizer: Tokenizer) -> Evaluation:
+        """All of data.train as in an evaluation, without any annotated box, mask or class."""
+
+    def evaluation_files(self, config: RunConfig, splits: Sequence[str]) -> list[Path]:
+        """Every annotation file that `evaluation` reads."""
+
+    def describe(self, config: RunConfig, checkpoint: Path | None, splits: Sequence[str]) -> Run:
+        """The columns that all rows of an evaluation share."""

@@ -1,0 +1,290 @@
+"""Training any system: the job behind train.py, Pretrain_vg.py and Pretrain_coco.py."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from groundwork import engine, utils
+from groundwork.dataset.sources import source_files
+from groundwork.jobs import arguments
+from groundwork.jobs.evaluate import metric_values, predict
+from groundwork.jobs.folders import OUTPUT_HELP, run_folder
+from groundwork.jobs.forms import FORMS
+from groundwork.jobs.launch_flags import truth
+from groundwork.jobs.released_files import names_of
+from groundwork.jobs.tokenizers import Tokenizer, beside_weights, load_texts, save_words
+from groundwork.models import SYSTEMS
+from groundwork.models.common.checkpoint import LoadReport
+from groundwork.models.common.system import Parts, System
+from groundwork.optim import create_optimizer
+from groundwork.scheduler import learning_rate
+from groundwork.settings import RunConfig, StageConfig, to_dict
+
+logger = logging.getLogger("groundwork")
+# What a resumed run may be told anew: where things lie, and how often it writes.
+MAY_CHANGE = (
+    "data.allow_outside_paths",
+    "data.cache_dir",
+    "data.evaluate_image_root",
+    "data.image_root",
+    "data.mask_root",
+    "data.text_encoder",
+    "data.workers",
+    "eval_batch_size",
+    "keep",
+    "log_every",
+    "save_every_steps",
+)
+
+
+def main(
+    argv: Sequence[str] | None,
+    *,
+    description: str = "",
+    config: str | None = None,
+    defaults: Mapping[str, Any] | None = None,
+) -> None:
+    """Train as the arguments say.
+
+    Args:
+        description: of the script. config: its default configuration, if it has one.
+        defaults: dotted keys that its configurations may leave open.
+    """
+    args = parse_args(argv, description=description, config=config)
+    with arguments.processes(args) as device:
+        run(arguments.load(args, defaults=defaults), args, device)
+
+
+def parse_args(
+    argv: Sequence[str] | None, *, description: str, config: str | None = None
+) -> argparse.Namespace:
+    """What the command says; `resume` is whether a run goes on, `checkpoint` from which file or
+    with the weights of which."""
+    parser = arguments.parser(description, config=config)
+    parser.add_argument(
+        "--checkpoint",
+        "--load-from",
+        "--finetune-from",
+        help="weights to start from, published or our own, in place of model.init",
+    )
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const="True",
+        metavar="FILE",
+        help="continue the run of FILE or --checkpoint, else the newest one in --output_dir; as"
+        " released also True or False",
+    )
+    parser.add_argument(
+        "--resume_model_only",
+        action="store_true",
+        help="take only the weights of --resume's FILE and start a new run (RefTR's flag)",
+    )
+    parser.add_argument(
+        "--init",
+        nargs=2,
+        metavar=("DEIT", "BERT"),
+        help="ALBEF: model.init.vision and model.init.text, encoders to start from without"
+        " --checkpoint (timm and hub names, or local files)",
+    )
+    parser.add_argument("--output_dir", "--work-dir", help=OUTPUT_HELP)
+    args = parser.parse_args(argv)
+    if args.init and args.checkpoint:
+        parser.error("--init and --checkpoint both say what to start from; give one of them")
+    if args.init:
+        args.set += [f"model.init.vision={args.init[0]}", f"model.init.text={args.init[1]}"]
+    args.resume, args.checkpoint = origin(args)
+    return args
+
+
+def origin(args: argparse.Namespace) -> tuple[bool, str | None]:
+    """Whether a run goes on, and the checkpoint that it goes on from or takes its weights of.
+
+    Raises:
+        ValueError: two files, or --resume_model_only without one.
+    """
+    try:
+        resume, file = truth(args.resume or "False"), args.checkpoint
+    except argparse.ArgumentTypeError:
+        resume, file = True, args.resume
+        if args.checkpoint not in (None, file):
+            raise ValueError(
+                f"--resume {file} and --checkpoint {args.checkpoint}: a run has one origin; "
+                "leave one of them out"
+            ) from None
+    if args.resume_model_only and not file:
+        raise ValueError("--resume_model_only takes the weights of --resume FILE; name the file")
+    return resume and not args.resume_model_only, file
+
+
+def run(config: RunConfig, args: argparse.Namespace, device: torch.device) -> None:
+    """Build everything and call the engine once."""
+    if not config.stages:
+        raise ValueError("stages is empty; add one such as {objective: amc, epochs: 30}")
+    if not config.of_stages[-1].data.train:
+        raise ValueError("data.train names no split; give its annotation files there")
+    system, output_dir = SYSTEMS[config.system], Path(args.output_dir or run_folder(args.config))
+    utils.seed_everything(config.seed)
+    tokenizer = load_texts(config, Path(args.checkpoint) if args.checkpoint else None)
+    parts = system.build(
+        config.model, tokenizer, [stage.objective for stage in config.stages], training=True
+    )
+    kept = {**system.beside, **beside_weights(tokenizer)}
+    snapshots = engine.Snapshots(
+        output_dir,
+        to_dict(config),
+        export=system.published_state,
+        restore_model=lambda model, state: system.fill(model, state, LoadReport("resumed run")),
+        keep=config.keep,
+        may_change=MAY_CHANGE,
+        beside=kept,
+    )
+    resume = snapshots.starting_point(args.resume, args.checkpoint)
+    if resume is None:
+        start(system, parts.model, config, args.checkpoint, tokenizer)
+    else:
+        system.check_resumed(resume)
+    parts.model.to(device)
+    stages = build_stages(config, parts, tokenizer)
+    validation = build_validation(config, parts, tokenizer, device, output_dir=output_dir)
+    if utils.is_main():
+        save_words(tokenizer, output_dir)
+    utils.write_manifest(
+        output_dir,
+        to_dict(config),
+        seed=config.seed,
+        files=annotation_files(config),
+        **system.beside,
+    )
+    engine.fit(
+        parts.model,
+        stages,
+        create_optimizers(config, parts.model),
+        engine.Settings.of(config, unused_parameters=parts.unused_parameters),
+        snapshots=snapshots,
+        output_dir=output_dir,
+        device=device,
+        resume=resume,
+        validation=validation,
+    )
+
+
+def start(
+    system: System[Any, Any],
+    model: nn.Module,
+    config: RunConfig,
+    checkpoint: str | None,
+    tokenizer: Tokenizer,
+) -> None:
+    """The weights of a new run: those of --checkpoint, or what model.init names."""
+    if checkpoint:
+        reports = [system.start_from(model, checkpoint)]
+    else:
+        reports = system.initialise(model, config.model, tokenizer)
+    for report in reports:
+        # Notes say what a reader of the results must know, such as where DETR saw test images.
+        logger.log(logging.WARNING if report.notes else logging.INFO, "%s", report)
+
+
+def annotation_files(config: RunConfig) -> list:
+    """Every annotation file that the run reads, once."""
+    files = [
+        file
+        for alone in config.of_stages
+        for file in source_files(alone.data.train, alone.data.format)
+    ]
+    if config.select is not None:
+        form = FORMS[SYSTEMS[config.system].samples]
+        files += form.evaluation_files(config, config.select.splits)
+    return list(dict.fromkeys(files))
+
+
+def create_optimizers(config: RunConfig, model: nn.Module) -> dict[str, torch.optim.Optimizer]:
+    """The run's optimiser, and one for each stage that asks for its own."""
+    optimizers: dict[str, torch.optim.Optimizer] = {}
+    for index, stage in enumerate(config.stages):
+        name = optimizer_name(index, stage)
+        if name not in optimizers:
+            optimizers[name] = create_optimizer(stage.optimizer or config.optimizer, model)
+    return optimizers
+
+
+def optimizer_name(index: int, stage: StageConfig) -> str:
+    """Stages without an optimiser of their own share the run's, with its state."""
+    return "run" if stage.optimizer is None else f"stage_{index}"
+
+
+def build_stages(config: RunConfig, parts: Parts, tokenizer: Tokenizer) -> list[engine.Stage]:
+    """Data, criterion and schedule of every stage."""
+    form = FORMS[SYSTEMS[config.system].samples]
+    stages, first_epoch = [], 0
+    for index, (alone, criterion) in enumerate(zip(config.of_stages, parts.criteria, strict=True)):
+        stage = config.stages[index]
+        stages.append(
+            engine.Stage(
+                name="+".join(stage.objective) or config.system,
+                criterion=criterion,
+                loader=form.train_loader(alone, tokenizer),
+                optimizer_name=optimizer_name(index, stage),
+                learning_rate=stage_rate(config, stage, first_epoch),
+                epochs=stage.epochs,
+                steps=stage.steps,
+                names=names_of(config, stage),
+            )
+        )
+        first_epoch += stage.epochs
+    return stages
+
+
+def stage_rate(
+    config: RunConfig, stage: StageConfig, first_epoch: int
+) -> Callable[[int, int, int], float]:
+    """(epoch, step, steps per epoch) -> learning rate of a stage that begins at `first_epoch`."""
+    schedule, optimizer = stage.schedule or config.schedule, stage.optimizer or config.optimizer
+    # A stage with a schedule of its own counts its epochs from its own beginning.
+    begin = 0 if stage.schedule is None else first_epoch
+    return lambda epoch, step, steps: learning_rate(schedule, optimizer, epoch - begin, step, steps)
+
+
+def build_validation(
+    config: RunConfig,
+    parts: Parts,
+    tokenizer: Tokenizer,
+    device: torch.device,
+    *,
+    output_dir: Path,
+) -> engine.Validation | None:
+    """The evaluation that chooses the best checkpoints; None if the configuration wants none."""
+    select = config.select
+    if select is None:
+        return None
+    form = FORMS[SYSTEMS[config.system].samples]
+    evaluation = form.evaluation(config, select.splits, tokenizer)
+    about = form.describe(config, None, select.splits)
+    faults = engine.FaultLog(output_dir / "validation")
+    parts.evaluated.to(device)
+
+    def validate(epochs: int) -> dict[str, float] | None:
+        if not select.due(epochs, config.epochs):
+            return None
+        predictions, remarks = predict(config, parts, evaluation, device)
+        faults.add(remarks.faults)
+        faults.write()
+        values = metric_values(about, predictions)
+        for metric in select.best.values():
+            if metric not in values:
+                raise ValueError(
+                    f"select: {metric!r} is not measured on {', '.join(select.splits)}; there are "
+                    f"{', '.join(values)}"
+                )
+            logger.info("after epoch %d: %s %.2f", epochs, metric, values[metric])
+        return values
+
+    return engine.Validation(run=validate, best=select.best)

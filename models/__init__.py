@@ -1,0 +1,21 @@
+"""The systems by name. Every one has a folder here, a room; `common` is shared.
+
+What a system gives to the jobs is written down in `models.common.system.System`.
+"""
+
+from typing import Any
+
+from groundwork.models.albef.build import AlbefSystem
+from groundwork.models.alvg.build import AlvgSystem
+from groundwork.models.common.system import System
+from groundwork.models.refclip.build import RefclipSystem
+from groundwork.models.reftr.build import ReftrSystem
+from groundwork.models.simrec.build import SimrecSystem
+
+SYSTEMS: dict[str, System[Any, Any]] = {
+    "albef": AlbefSystem(),
+    "reftr": ReftrSystem(),
+    "refclip": RefclipSystem(),
+    "simrec": SimrecSystem(),
+    "alvg": AlvgSystem(),
+}

@@ -1,0 +1,61 @@
+"""Keys of version 0.2 that have moved, so that configurations written for it go on working."""
+
+import logging
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+_HEAT_MAPS = {"objectives", "explanation", "flickr_data", "test_file", "train_file"}
+_HEAT_MAPS |= {"relation_file", "refcoco_data"}
+
+
+def renamed(raw: dict[str, Any], where: str) -> dict[str, Any]:
+    """A mapping with today's keys; what was renamed is said in the log.
+
+    `objectives` and `explanation` are parts of `model`; `curriculum` is the stages before the last;
+    data.train_file and data.relation_file are splits of data.train; `system` is named.
+    """
+    raw, moved = dict(raw), []
+    data, stages = dict(raw.get("data") or {}), raw.get("stages")
+    stages = stages if isinstance(stages, list) else []
+    if "system" not in raw:
+        of_albef = any(isinstance(stage, dict) and "objective" in stage for stage in stages)
+        of_albef |= bool(_HEAT_MAPS & (raw.keys() | data.keys()))
+        raw |= {"system": "albef"} if of_albef else {"system": "reftr"} if data else {}
+    data = _data(data, moved)
+    raw |= {"data": data} if data else {}
+    for key in ("objectives", "explanation"):
+        if key in raw:
+            moved.append(f"{key} is model.{key}")
+            raw["model"] = {**(raw.get("model") or {}), key: raw.pop(key)}
+    if "curriculum" in raw:
+        moved.append("curriculum is the stages before the last")
+        raw["stages"] = stages = [*raw.pop("curriculum"), {}]
+    if stages:
+        raw["stages"] = [_stage(one, moved) if isinstance(one, dict) else one for one in stages]
+    if moved:
+        logger.info("%s: keys of version 0.2: %s", where, "; ".join(dict.fromkeys(moved)))
+    return raw
+
+
+def _data(data: dict[str, Any], moved: list[str]) -> dict[str, Any]:
+    for key, split in (("train_file", "train"), ("relation_file", "relation")):
+        if key in data:
+            moved.append(f"data.{key} is data.train.{split}")
+            data["train"] = {**data.get("train", {}), split: data.pop(key)}
+    if "pictures" in data:
+        moved.append("data.pictures is data.crop")
+        data["crop"] = "random" if data.pop("pictures") == "cropped" else "whole"
+    return data
+
+
+def _stage(stage: dict[str, Any], moved: list[str]) -> dict[str, Any]:
+    stage = dict(stage)
+    if "data" in stage:
+        moved.append("a stage's data is its splits")
+        stage["splits"] = [stage.pop("data")]
+    if "train_file" in stage:
+        moved.append("a stage's train_file is its train.train")
+        stage["train"] = {"train": stage.pop("train_file")}
+        stage.pop("splits", None)
+    return stage

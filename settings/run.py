@@ -1,0 +1,189 @@
+"""A run: what is trained on what, how it is carried out, how its best checkpoint is chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from groundwork.benchmarks import BENCHMARKS
+from groundwork.models.common.checks import require, require_a_weight
+from groundwork.models.common.system import (
+    ImageTextSettings,
+    ModelSettings,
+    ObjectiveSettings,
+)
+from groundwork.settings.data import (
+    Files,
+    ImageTextDataConfig,
+    ReferringDataConfig,
+)
+from groundwork.settings.selection import SelectionConfig
+from groundwork.settings.training import StageConfig, TrainingConfig
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunConfig(TrainingConfig):
+    """A run of any system, and its evaluation.
+
+    system: a key of `models.SYSTEMS`, whose `model` section it is.
+    benchmark: what is evaluated on, a key of `benchmarks.BENCHMARKS`; None: nothing is.
+    select: how the best checkpoints are chosen; null: no evaluation while training.
+    released_files: SelfEQ's epochs are called checkpoint_relation_NN.pth and name their optimiser
+        as the released code does; log.txt has its line per epoch, steps.txt our own lines.
+    inclusive_thresholds: beside the metrics of all systems there are those of ALVG's protocol, in
+        which an IoU of exactly the threshold counts: "Acc@0.5 (>=)", "Prec@0.5 (resized, >=)".
+    """
+
+    system: str
+    benchmark: str | None = None
+    data: ImageTextDataConfig | ReferringDataConfig
+    model: ModelSettings
+    select: SelectionConfig | None = None
+    released_files: bool = False
+    inclusive_thresholds: bool = False
+
+    def __post_init__(self) -> None:
+        TrainingConfig.__post_init__(self)
+        require(
+            self.benchmark is None or self.benchmark in BENCHMARKS,
+            f"benchmark {self.benchmark!r} does not exist; legal: {', '.join(BENCHMARKS)}",
+        )
+        limit = self.model.max_text_tokens
+        require(
+            not self.stages or limit is None or self.data.max_tokens <= limit,
+            f"data.max_tokens {self.data.max_tokens} exceeds the model's {limit} text positions",
+        )
+        self._check_data()
+        for index, stage in enumerate(self.stages):
+            self._check_stage(f"stages.{index}", stage)
+        for split in self.select.splits if self.select else ():
+            self._check_held_out(split)
+
+    @property
+    def evaluated_splits(self) -> tuple[str, ...]:
+        """What an evaluation reports: the splits of data.evaluate, or the benchmark's."""
+        if self.data.evaluate or not isinstance(self.data, ImageTextDataConfig):
+            return tuple(self.data.evaluate)
+        reported = BENCHMARKS[self.benchmark].splits if self.benchmark else ()
+        return self.data.splits or reported
+
+    @property
+    def of_stages(self) -> tuple[RunConfig, ...]:
+        """The run as it would be with each stage alone, in their order: `data.train` holds its
+        files, or the pseudo-labels in the place of those of the last stage."""
+        stages = list(self.stages)
+        if stages and self.data.labels is not None:
+            train = {"train": (self.data.labels,)}
+            stages[-1] = replace(stages[-1], train=train, splits=(), format="labels")
+        return tuple(map(self._of_stage, stages))
+
+    def learns_from(self, stage: StageConfig) -> frozenset[str]:
+        """What the samples of a stage must have for its objectives: "boxes", "paraphrases"."""
+        if isinstance(self.model, ImageTextSettings):
+            kinds = (self.model.objectives[name].learns_from for name in stage.objective)
+            return frozenset().union(*kinds)
+        return frozenset({"boxes"} if self.model.needs_boxes else ())
+
+    def _files(self, stage: StageConfig) -> dict[str, Files]:
+        if stage.train is not None:
+            return stage.train
+        if not stage.splits:
+            if not isinstance(self.data, ImageTextDataConfig):
+                return self.data.train
+            return self.data.splits_for(self.learns_from(stage))
+        known = self.data.train
+        for split in stage.splits:
+            legal = ", ".join(known)
+            require(split in known, f"splits: data.train has no {split!r}; legal: {legal}")
+        return {split: known[split] for split in stage.splits}
+
+    def _of_stage(self, stage: StageConfig) -> RunConfig:
+        data = replace(
+            self.data,
+            train=self._files(stage),
+            labels=None,
+            format=stage.format or self.data.format,
+            image_root=self.data.image_root if stage.image_root is None else stage.image_root,
+            evaluate_image_root=self.data.evaluation_images,
+        )
+        # Its data are those that it is left with, whatever its objectives learn from.
+        alone = replace(stage, train=data.train, splits=())
+        return replace(self, data=data, stages=(alone,), select=None)
+
+    def _check_data(self) -> None:
+        data = self.data
+        if isinstance(data, ReferringDataConfig):
+            require(
+                not (self.model.masks and data.multi_phrase),
+                "model.masks and data.multi_phrase: masks are learnt from one expression per image;"
+                " set one of them to false",
+            )
+        elif self.benchmark is not None and not data.evaluate:
+            row = BENCHMARKS[self.benchmark]
+            for key in row.needs:
+                given = bool(getattr(data, key))
+                require(given, f"benchmark {row.name} needs data.{key}, which is empty")
+            for split in data.splits:
+                legal = ", ".join(row.splits)
+                message = f"data.splits: {row.name} has no split {split!r}; legal: {legal}"
+                require(split in row.splits, message)
+        annotated = [s for s in self.stages[:-1] if (s.format or data.format) != "labels"]
+        require(
+            data.labels is None or not annotated,
+            "data.labels and earlier stages: their files hold annotated boxes; give pseudo-labels "
+            "of them with format: labels, or leave these stages out",
+        )
+
+    def _check_stage(self, where: str, stage: StageConfig) -> None:
+        legal: Mapping[str, ObjectiveSettings] = {}
+        if isinstance(self.model, ImageTextSettings):
+            legal = self.model.objectives
+            require(
+                bool(stage.objective),
+                f"{where}: objective is empty; name one or several of {', '.join(legal)}",
+            )
+        for name in stage.objective:
+            require(
+                name in legal,
+                f"{where}: objective {name!r} does not exist; legal: {', '.join(legal) or 'none'}",
+            )
+            require_a_weight(legal[name].losses(legal), f"{where}: {name}")
+        data, what = self.data, " + ".join(stage.objective)
+        if not isinstance(data, ImageTextDataConfig):
+            return
+        if data.labels is None or stage is not self.stages[-1]:
+            self._check_files(where, stage)
+        boxes = "boxes" in self.learns_from(stage)
+        require(
+            not boxes or (stage.format or data.format) != "coco",
+            f"{where}: {what} needs boxes, and files of format coco have none; use selfeq, or "
+            "data.format: vg",
+        )
+        require(
+            not boxes or data.crop == "whole",
+            f"{where}: {what} needs boxes, which a random part of an image loses; set data.crop: "
+            "whole",
+        )
+
+    def _check_files(self, where: str, stage: StageConfig) -> None:
+        try:
+            self._files(stage)
+        except ValueError as error:
+            raise ValueError(f"{where} trains {' + '.join(stage.objective)}: {error}") from None
+
+    def _check_held_out(self, split: str) -> None:
+        legal = self.evaluated_splits
+        require(
+            split in legal,
+            f"select.splits: {split!r} is not in data.evaluate ({', '.join(legal)}); "
+            "name its annotation files there, or set select: null",
+        )
+        parts = (self.data.train, *(stage.train or {} for stage in self.stages))
+        trained = {file for part in parts for files in part.values() for file in files}
+        evaluated = set(self.data.evaluate.get(split, ()))
+        shared = self.data.format == "tuples" and trained & evaluated
+        require(
+            not shared and not any(split in part for part in parts),
+            f"select.splits: {split!r} is trained on, so it cannot choose a checkpoint; hold it "
+            "out, or set select: null",
+        )
