@@ -1,20 +1,27 @@
-"""ALBEF (Li et al., NeurIPS 2021): image, text and fusion encoder, momentum twin, queues.
+"""ALBEF (Li et al., NeurIPS 2021): image, text and fusion encoder, and how they are trained.
 
-Shapes: B images, L text tokens, N = rows * columns image patches, D width, E embedding width, Q
-queue length.
+`ALBEF` is what an evaluation needs. `MomentumALBEF.forward` and what follows it, read downwards, is
+a training forward of ALBEF, AMC and SelfEQ: the images, the texts with their images (fusion and
+explanation, ITC, ITM, MLM), the queues. `objectives/` has the losses of what it gives.
 
-A training forward is lazy: `ALBEF.forward` returns `passes.TrainingPasses`, whose members are
-computed when an objective first asks for them and are shared by all objectives.
+Shapes: B images, P texts, each with its image, L text tokens, N = rows * columns image patches, D
+width, E embedding width, Q queue length, V vocabulary, n hidden words.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial, reduce
+from operator import or_
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from groundwork.models.albef.bert import FusionBertForMaskedLM
-from groundwork.models.albef.passes import TrainingPasses
+from groundwork.models.albef.bert import FusionBertForMaskedLM, KeysValues
+from groundwork.models.albef.passes import Images, Needs, Pairs, Passes, Words
+from groundwork.models.common.attention import AttentionRecorder, unfused
+from groundwork.models.common.heatmap import explanation, min_max
 from groundwork.utils import all_gather
 
 MOMENTUM_PAIRS = ("visual_encoder", "text_encoder", "vision_proj", "text_proj")
@@ -58,14 +65,14 @@ class ALBEF(nn.Module):
 
     def embed_image(self, tokens: Tensor) -> Tensor:
         """Image tokens (B, 1 + N, D) -> unit vectors (B, E)."""
-        return F.normalize(self.vision_proj(tokens[:, 0]), dim=-1)
+        return unit_features(self.vision_proj, tokens)
 
     def embed_text(self, states: Tensor) -> Tensor:
         """Text states (B, L, D) -> unit vectors (B, E)."""
-        return F.normalize(self.text_proj(states[:, 0]), dim=-1)
+        return unit_features(self.text_proj, states)
 
     def match_logits(self, fused: Tensor) -> Tensor:
-        """Fused states (n, L, D) -> logits (n, 2); column 1: text and image belong together."""
+        """Fused states (P, L, D) -> logits (P, 2); column 1: text and image belong together."""
         return self.itm_head(fused[:, 0])
 
 
@@ -88,16 +95,9 @@ class MomentumALBEF(ALBEF):
         embed_dim: int,
         queue_size: int,
         momentum: float = 0.995,
-        temperature: float = 0.07,
-        explanation_layer: int = 8,
+        **of_albef: float,
     ):
-        super().__init__(
-            visual_encoder,
-            text_encoder,
-            embed_dim=embed_dim,
-            temperature=temperature,
-            explanation_layer=explanation_layer,
-        )
+        super().__init__(visual_encoder, text_encoder, embed_dim=embed_dim, **of_albef)
         self.momentum = momentum
         self.visual_encoder_m = visual_encoder_m
         self.text_encoder_m = text_encoder_m
@@ -109,16 +109,133 @@ class MomentumALBEF(ALBEF):
             self.register_buffer(name, torch.zeros(1, dtype=torch.long))
         self.copy_to_twin()
 
-    def _pairs(self) -> tuple[list[Tensor], list[Tensor]]:
-        online, twin = [], []
-        for name in MOMENTUM_PAIRS:
-            online += [p.data for p in self.get_submodule(name).parameters()]
-            twin += [p.data for p in self.get_submodule(f"{name}_m").parameters()]
-        return online, twin
+    def forward(self, batch: dict) -> Callable[[dict[str, Needs]], Passes]:
+        """Begin a step: bound the temperature, move the twin.
+
+        Returns the rest, `passes` of this batch, for the criterion: it knows what is needed.
+        """
+        with torch.no_grad():
+            self.temp.clamp_(0.001, 0.5)
+        self.update_twin()
+        return partial(self.passes, batch)
+
+    def passes(self, batch: dict, needs: dict[str, Needs]) -> Passes:
+        """The training forward, as far as the objectives need it; their losses follow.
+
+        Args:
+            batch: as `dataset.image_text.collate` builds it: `image` (B, 3, H, W); the phrases'
+                `text_ids`, `text_mask` (B, L); `paraphrase_ids`, `paraphrase_mask` (P, L) of the
+                images `paraphrase_index` (P,).
+            needs: of "phrase", "paraphrase" or both; they run, and draw at random, in this order.
+        """
+        images = self.encode_images(batch["image"], reduce(or_, needs.values()))
+        pairs = {}
+        for text, need in needs.items():
+            if text == "phrase":
+                ids, mask, seen = batch["text_ids"], batch["text_mask"], images
+            else:
+                ids, mask = batch["paraphrase_ids"], batch["paraphrase_mask"]
+                seen = images.select(batch["paraphrase_index"])
+            pairs[text] = self.encode_pairs(ids, mask, seen, need)
+        if "phrase" in needs and needs["phrase"].features:
+            self.enqueue(images.twin.features, pairs["phrase"].momentum_features)
+        return Passes(images, **pairs)
+
+    def encode_images(self, image: Tensor, need: Needs) -> Images:
+        """Images (B, 3, H, W), once for all texts."""
+        tokens = self.visual_encoder(image)  # (B, 1 + N, D)
+        fused = need.heatmaps or need.contrast or need.hide_words is not None
+        layers = self.text_encoder.bert.image_keys_values(tokens) if fused else []
+        if not need.features:
+            return Images(layers)
+        with torch.no_grad():
+            twin_tokens, twin_bert = self.visual_encoder_m(image), self.text_encoder_m.bert
+            twin_layers = twin_bert.image_keys_values(twin_tokens) if need.distil_over else []
+            twin = Images(twin_layers, unit_features(self.vision_proj_m, twin_tokens))
+        return Images(layers, self.embed_image(tokens), twin)
+
+    def encode_pairs(self, ids: Tensor, mask: Tensor, images: Images, need: Needs) -> Pairs:
+        """Texts (P, L), phrases or paraphrases, each with its image, as far as `need` says."""
+        pairs, bert = Pairs(), self.text_encoder.bert
+        states = bert.text(ids, mask)  # (P, L, D)
+        # Fusion of the true pairs; for AMC and SelfEQ with the explanation of why they match.
+        if need.heatmaps:
+            pairs.match_logits, pairs.heatmaps = self.explain(states, mask, images)
+        elif need.contrast:
+            pairs.match_logits = self.match_logits(bert.fuse(states, mask, images.keys_values))
+        if need.features:
+            pairs.features = self.embed_text(states)
+            with torch.no_grad():
+                momentum_states = self.text_encoder_m.bert.text(ids, mask)
+                pairs.momentum_features = unit_features(self.text_proj_m, momentum_states)
+        if need.contrast:
+            # ITC (ALBEF, section 3.2): s(image, text) / temperature, against the twin's features of
+            # the batch and of the queues; the twin's own similarities become soft targets.
+            all_texts = torch.cat([pairs.momentum_features.T, self.text_queue], dim=1)
+            all_images = torch.cat([images.twin.features.T, self.image_queue], dim=1)  # (E, P + Q)
+            to_text = images.features @ all_texts / self.temp  # (P, P + Q)
+            to_image = pairs.features @ all_images / self.temp
+            with torch.no_grad():
+                momentum_to_text = images.twin.features @ all_texts / self.temp
+                momentum_to_image = pairs.momentum_features @ all_images / self.temp
+            pairs.similarities = (to_text, momentum_to_text), (to_image, momentum_to_image)
+        if need.contrast and len(ids) > 1:
+            # ITM (section 3.2): each text with a wrong image, each image with a wrong text, drawn
+            # from the batch.
+            wrong_text, wrong_image = draw_negatives(to_text), draw_negatives(to_image)
+            layers = [
+                KeysValues(*map(torch.cat, zip(layer.select(wrong_image), layer, strict=True)))
+                for layer in images.keys_values
+            ]
+            texts = torch.cat([states, states.index_select(0, wrong_text)])
+            masks = torch.cat([mask, mask[wrong_text]])
+            pairs.wrong_logits = self.match_logits(bert.fuse(texts, masks, layers))
+        if need.hide_words:
+            pairs.words = self.restore_words(ids, mask, images, need)
+        return pairs
+
+    def explain(self, states: Tensor, mask: Tensor, images: Images) -> tuple[Tensor, Tensor]:
+        """Match logits (P, 2) of the true pairs and their heat maps (P, rows, columns) in [0, 1].
+
+        AMC, section 3: A * relu(ds / dA), mean over heads and tokens; A is the explained layer's
+        attention to the image, s the logit that they match.
+        """
+        layers = self.text_encoder.bert.encoder.layer[self.explanation_layer :]
+        attentions = [attention for layer in layers for attention in layer.attentions()]
+        # The map's gradient is differentiated again: no fused kernel between the attention and the
+        # logit.
+        with unfused(attentions), AttentionRecorder(layers[0].crossattention.self) as recorder:
+            fused = self.text_encoder.bert.fuse(states, mask, images.keys_values)
+        logits = self.match_logits(fused)
+        gradient = recorder.gradient(logits[:, 1].sum(), create_graph=True)
+        maps = explanation(recorder.probabilities.float(), gradient.float(), mask, self.grid)
+        return logits, min_max(maps)
+
+    def restore_words(self, ids: Tensor, mask: Tensor, images: Images, need: Needs) -> Words:
+        """MLM (ALBEF, section 3.2): what the other words and the image tell of the hidden ones."""
+        text, twin = self.text_encoder, self.text_encoder_m
+        shown, hidden = need.hide_words(ids)
+        # Found once: on a GPU every indexing by a mask would wait for its count again.
+        places = hidden.nonzero(as_tuple=True)
+        states = text.bert(shown, mask, images.keys_values)
+        over_tokens = need.distil_over == "tokens"
+        every_score = text.predict_words(states if over_tokens else states[places])
+        scores = every_score[places] if over_tokens else every_score
+        if need.distil_over is None:
+            return Words(ids[places], scores)
+        student = every_score.log_softmax(1)[places] if over_tokens else scores.log_softmax(-1)
+        with torch.no_grad():
+            states = twin.bert(shown, mask, images.twin.keys_values)
+            teacher = twin.predict_words(states[places]).softmax(dim=-1)
+        return Words(ids[places], scores, student, teacher)
+
+    def _averaged(self, suffix: str = "") -> list[Tensor]:
+        modules = [self.get_submodule(name + suffix) for name in MOMENTUM_PAIRS]
+        return [parameter.data for module in modules for parameter in module.parameters()]
 
     def copy_to_twin(self) -> None:
         """Make the twin equal to the online encoders, and keep gradients away from it."""
-        for target, source in zip(*reversed(self._pairs()), strict=True):
+        for target, source in zip(self._averaged("_m"), self._averaged(), strict=True):
             target.copy_(source)
         for name in MOMENTUM_PAIRS:
             self.get_submodule(f"{name}_m").requires_grad_(False)
@@ -126,8 +243,7 @@ class MomentumALBEF(ALBEF):
     @torch.no_grad()
     def update_twin(self) -> None:
         """One step of the running average: twin = momentum * twin + (1 - momentum) * online."""
-        online, twin = self._pairs()
-        torch._foreach_lerp_(twin, online, 1 - self.momentum)
+        torch._foreach_lerp_(self._averaged("_m"), self._averaged(), 1 - self.momentum)
 
     @torch.no_grad()
     def enqueue(self, image_features: Tensor, text_features: Tensor) -> None:
@@ -146,14 +262,19 @@ class MomentumALBEF(ALBEF):
             queue[:, columns] = rows[first:].T.to(queue.dtype)
             pointer.add_(len(rows)).remainder_(size)
 
-    def forward(self, batch: dict) -> TrainingPasses:
-        """Begin a step: bound the temperature, move the twin, return the lazy passes of `batch`.
 
-        Args:
-            batch: as `dataset.image_text.collate` builds it (`image`, `text_ids`, `text_mask`,
-                `paraphrase_index`, `paraphrase_ids`, ...).
-        """
-        with torch.no_grad():
-            self.temp.clamp_(0.001, 0.5)
-        self.update_twin()
-        return TrainingPasses(self, batch)
+def unit_features(projection: nn.Linear, states: Tensor) -> Tensor:
+    """States (n, length, D) of images or texts -> unit vectors (n, E) of their [CLS]."""
+    return F.normalize(projection(states[:, 0]), dim=-1)
+
+
+@torch.no_grad()
+def draw_negatives(similarities: Tensor) -> Tensor:
+    """For each of P rows another row's index, (P,): similar ones more often, never its own.
+
+    `similarities` is (P, P + Q); only the batch's own columns take part.
+    """
+    rows = len(similarities)
+    own = torch.eye(rows, dtype=torch.bool, device=similarities.device)
+    others = similarities[:, :rows].float().masked_fill(own, float("-inf"))
+    return torch.multinomial(others.softmax(-1), 1).flatten()

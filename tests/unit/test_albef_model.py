@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -145,6 +146,53 @@ def test_one_paraphrase_among_many_samples_is_legal():
         losses = train_once(model, tiny_batch([False, True, False, False]), *ALL)
     assert losses["loss_sim_syn"].item() > 0
     assert finite_gradients(model)
+
+
+# --- what is computed -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("objectives", "paraphrased", "expected"),
+    [
+        # Runs of the image encoder and its twin, of the text encoder and its twin (with the texts
+        # that hide words), and of attentions without a fused kernel: two layers of two attentions
+        # for every text that is explained.
+        (("amc",), True, (1, 0, 1, 0, 4)),
+        (("itc_itm_mlm",), True, (1, 1, 2, 2, 0)),
+        (("itc_itm_mlm", "amc"), True, (1, 1, 2, 2, 4)),
+        (("selfeq",), True, (1, 1, 3, 3, 8)),
+        (("selfeq",), False, (1, 1, 1, 1, 0)),
+        (ALL, True, (1, 1, 4, 4, 8)),
+    ],
+)
+def test_passes_are_computed_once_and_only_if_an_objective_needs_them(
+    objectives, paraphrased, expected
+):
+    model = tiny_model()
+    encoders = [
+        model.visual_encoder,
+        model.visual_encoder_m,
+        model.text_encoder.bert.embeddings,
+        model.text_encoder_m.bert.embeddings,
+    ]
+    dropouts = [m for n, m in model.named_modules() if "text" in n and n.endswith("attn_drop")]
+    runs = Counter()
+    for name, modules in enumerate([*([encoder] for encoder in encoders), dropouts]):
+        for module in modules:
+            module.register_forward_hook(lambda *_, name=name: runs.update([name]))
+    train_once(model, tiny_batch([paraphrased] * 3), *objectives)
+    assert tuple(runs[name] for name in range(5)) == expected
+
+
+def test_a_twin_without_a_say_is_not_asked_for_soft_labels():
+    model, criterion, batch = tiny_model(), tiny_criterion("itc_itm_mlm"), tiny_batch([False] * 3)
+    criterion.start_step(epoch=0, step=0, steps_per_epoch=5)
+    needs = criterion.objectives["itc_itm_mlm"].needs(batch)["phrase"]
+    words = model(batch)({"phrase": needs}).phrase.words
+    assert needs.distil_over is words.teacher is words.student is None
+    criterion.start_step(epoch=0, step=1, steps_per_epoch=5)
+    needs = criterion.objectives["itc_itm_mlm"].needs(batch)["phrase"]
+    assert model(batch)({"phrase": needs}).phrase.words.teacher.shape[1] == TEXT.vocab_size
 
 
 # --- objectives on maps ---------------------------------------------------------------------------

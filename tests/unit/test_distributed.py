@@ -65,19 +65,18 @@ def itc_of_one_process() -> list[dict]:
     is the mean over the halves, and the queue moves once by the whole global batch.
     """
     model = tiny_model()
-    alignment = tiny_criterion("itc_itm_mlm").objectives["itc_itm_mlm"].alignment
-    found = []
+    criterion, enqueue = tiny_criterion("itc_itm_mlm"), model.enqueue
+    found, features = [], []
+    model.enqueue = lambda *of_half: features.append(of_half)
     for batch in global_batches():
         model.zero_grad()
-        losses, images, phrases = [], [], []
+        losses = []
         for rank, momentum in enumerate((0.995, 1.0)):
             model.momentum = momentum  # the twin moves once per step, not per half
-            passes = model(half(batch, rank))
-            losses.append(alignment(passes.phrase))
+            losses.append(criterion(model(half(batch, rank)), batch)["loss_ita"])
             (losses[rank] / 2).backward()
-            images.append(passes.images.momentum_features)
-            phrases.append(passes.phrase.momentum_features)
-        model.enqueue(torch.cat(images), torch.cat(phrases))
+        enqueue(*map(torch.cat, zip(*features, strict=True)))
+        features.clear()
         found.append(state_after_step(model, torch.stack(losses).detach()))
     return found
 

@@ -1,4 +1,4 @@
-"""The objectives of ALBEF, small modules: lazy passes and batch in, named losses out."""
+"""The objectives of ALBEF: each names what it needs of a forward and gives named losses of it."""
 
 from groundwork.models.albef.objectives.amc import AttentionMaskConsistency
 from groundwork.models.albef.objectives.itc_itm_mlm import ImageTextLosses, TokenMasker

@@ -5,14 +5,17 @@ Shapes: B samples, R samples with a region, M side of the region masks.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from groundwork.models.albef.passes import TrainingPasses
+from groundwork.models.albef.passes import Needs, Passes
 
 
-class AttentionMaskConsistency(nn.Module):
+@dataclass(frozen=True, kw_only=True)
+class AttentionMaskConsistency:
     """Two margins between the explanation inside and outside the annotated region.
 
     Args:
@@ -22,18 +25,17 @@ class AttentionMaskConsistency(nn.Module):
             batch.
     """
 
-    uses_heatmaps = True
-    uses_queue = False
+    mean_margin: float = 0.1
+    max_margin: float = 0.5
+    mean_over: str = "sample"
 
-    def __init__(
-        self, *, mean_margin: float = 0.1, max_margin: float = 0.5, mean_over: str = "sample"
-    ):
-        super().__init__()
-        self.mean_margin = mean_margin
-        self.max_margin = max_margin
-        self.mean_over = mean_over
+    def start_step(self, _epoch: int, _step: int, _steps_per_epoch: int) -> None:
+        """Nothing depends on where training stands."""
 
-    def forward(self, passes: TrainingPasses, batch: dict) -> dict[str, Tensor]:
+    def needs(self, _batch: dict) -> dict[str, Needs]:
+        return {"phrase": Needs(heatmaps=True)}
+
+    def __call__(self, passes: Passes, batch: dict) -> dict[str, Tensor]:
         """Scalars `loss_amc_mean` and `loss_amc_max`; both 0 if no sample has a region.
 
         Args:

@@ -5,17 +5,20 @@ No boxes are needed. Shapes: P samples that have a paraphrase, h x w patches.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from groundwork.models.albef.objectives.itc_itm_mlm import ImageTextLosses
-from groundwork.models.albef.passes import TrainingPasses
+from groundwork.models.albef.passes import Needs, Passes
 
 LOSSES = ("loss_syn_mlm", "loss_syn_ita", "loss_syn_itm", "loss_sim_syn", "loss_cst_syn")
 
 
-class SelfConsistency(nn.Module):
+@dataclass(frozen=True)
+class SelfConsistency:
     """Similarity and consistency of two explanations, and the image-text losses of the paraphrase.
 
     The phrase itself enters through its explanation only; combine with `itc_itm_mlm` to train on
@@ -26,37 +29,43 @@ class SelfConsistency(nn.Module):
         threshold: k of the paper; the region of interest is where the two maps sum to at least k.
     """
 
-    uses_heatmaps = True
-    uses_queue = True
+    image_text: ImageTextLosses
+    threshold: float = 0.8
 
-    def __init__(self, image_text: ImageTextLosses, *, threshold: float = 0.8):
-        super().__init__()
-        self.image_text = image_text
-        self.threshold = threshold
+    def start_step(self, epoch: int, step: int, steps_per_epoch: int) -> None:
+        self.image_text.start_step(epoch, step, steps_per_epoch)
 
-    def forward(self, passes: TrainingPasses, _batch: dict) -> dict[str, Tensor]:
+    def needs(self, batch: dict) -> dict[str, Needs]:
+        """Both maps and the paraphrase's losses; the phrase's features enter the queues."""
+        if len(batch["paraphrase_index"]) == 0:
+            return {"phrase": Needs(features=True)}
+        return {
+            "paraphrase": self.image_text.needs(batch)["phrase"] | Needs(heatmaps=True),
+            "phrase": Needs(features=True, heatmaps=True),
+        }
+
+    def __call__(self, passes: Passes, batch: dict) -> dict[str, Tensor]:
         """Scalars `loss_syn_{mlm,ita,itm}`, `loss_{sim,cst}_syn`; all 0 without a paraphrase."""
-        if len(passes.paraphrased) == 0:
+        paraphrased = batch["paraphrase_index"]
+        if len(paraphrased) == 0:
             # Part of the graph all the same: every process of a group must have something to
             # differentiate.
             nothing = 0.0 * (passes.images.features.sum() + passes.phrase.features.sum())
             return dict.fromkeys(LOSSES, nothing)
-        losses = self.image_text.of_pairs(passes.paraphrase)
-        phrase_maps = passes.phrase.heatmaps.index_select(0, passes.paraphrased)
+        losses, accuracy = self.image_text.of_pairs(passes.paraphrase)
+        phrase_maps = passes.phrase.heatmaps.index_select(0, paraphrased)
         paraphrase_maps = passes.paraphrase.heatmaps
-        return {
-            "loss_syn_mlm": losses["mlm"],
-            "loss_syn_ita": losses["ita"],
-            "loss_syn_itm": losses["itm"],
+        return {f"loss_syn_{name}": loss for name, loss in losses.items()} | {
             # The paper writes a squared error; the published weights were trained with smooth L1.
             "loss_sim_syn": F.smooth_l1_loss(paraphrase_maps, phrase_maps),
             "loss_cst_syn": self.consistency(phrase_maps, paraphrase_maps),
-            "syn_itm_accuracy": losses["itm_accuracy"],
+            "syn_itm_accuracy": accuracy,
         }
 
     def consistency(self, first: Tensor, second: Tensor) -> Tensor:
         """Both maps (P, h, w) should be high and even over the region R that they agree on.
 
+        Of each map m: std(m * R) + relu(k / 2 - sum(m * R) / |R|), R = (first + second >= k).
         The deviation is taken over all cells of all samples and |R| counts all samples, as
         released. An empty R leaves both hinge terms at their largest, k / 2.
         """
