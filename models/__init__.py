@@ -8,14 +8,14 @@ from typing import Any
 from groundwork.models.albef.build import AlbefSystem
 from groundwork.models.alvg.build import AlvgSystem
 from groundwork.models.common.system import System
-from groundwork.models.refclip.build import RefclipSystem
+from groundwork.models.refclip.build import REFCLIP
 from groundwork.models.reftr.build import ReftrSystem
-from groundwork.models.simrec.build import SimrecSystem
+from groundwork.models.simrec.build import SIMREC
 
 SYSTEMS: dict[str, System[Any, Any]] = {
     "albef": AlbefSystem(),
     "reftr": ReftrSystem(),
-    "refclip": RefclipSystem(),
-    "simrec": SimrecSystem(),
+    "refclip": REFCLIP,
+    "simrec": SIMREC,
     "alvg": AlvgSystem(),
 }

@@ -3,6 +3,8 @@
 import logging
 from typing import Any
 
+from groundwork.settings.parsing import merged
+
 logger = logging.getLogger(__name__)
 
 _HEAT_MAPS = {"objectives", "explanation", "flickr_data", "test_file", "train_file"}
@@ -27,10 +29,11 @@ def renamed(raw: dict[str, Any], where: str) -> dict[str, Any]:
     for key in ("objectives", "explanation"):
         if key in raw:
             moved.append(f"{key} is model.{key}")
-            raw["model"] = {**(raw.get("model") or {}), key: raw.pop(key)}
+            model = raw.get("model") or {}
+            raw["model"] = {**model, key: merged(model.get(key), raw.pop(key))}
     if "curriculum" in raw:
         moved.append("curriculum is the stages before the last")
-        raw["stages"] = stages = [*raw.pop("curriculum"), {}]
+        raw["stages"] = stages = [*raw.pop("curriculum"), *(stages[-1:] or [{}])]
     if stages:
         raw["stages"] = [_stage(one, moved) if isinstance(one, dict) else one for one in stages]
     if moved:

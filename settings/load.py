@@ -14,6 +14,7 @@ from groundwork.settings.parsing import (
     apply_overrides,
     from_mapping,
     join,
+    merged,
     parse_yaml,
     set_by_path,
 )
@@ -59,7 +60,7 @@ def load_config(
     raw = _read(path)
     flat = False
     if is_released_refclip(raw):
-        raw = _merge(_read(REFCLIP_BASE), translate_refclip(raw, where))
+        raw = merged(_read(REFCLIP_BASE), translate_refclip(raw, where))
     elif is_released(raw, purpose):
         raw, flat = translate(raw, purpose, path, defaults), True
     raw = _overridden(renamed(raw, where), overrides, defaults, where)
@@ -99,16 +100,7 @@ def _read(path: Path) -> dict[str, Any]:
     base = path.parent / str(raw.pop("base"))
     if not base.is_file():
         raise FileNotFoundError(f"{path}: its base {base} does not exist")
-    return _merge(_read(base), raw)
-
-
-def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """`above` over `below`: mappings key by key, everything else as a whole."""
-    merged = dict(below)
-    for key, value in above.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merge(merged[key], value) if both else value
-    return merged
+    return merged(_read(base), raw)
 
 
 def _overridden(

@@ -97,6 +97,13 @@ def from_mapping(cls: type[Config], mapping: Any, where: str) -> Config:
         raise ValueError(f"{where}: {error}") from error
 
 
+def merged(below: Any, above: Any) -> Any:
+    """`above` over `below`: mappings key by key, everything else as a whole."""
+    if not (isinstance(below, dict) and isinstance(above, dict)):
+        return above
+    return below | {key: merged(below.get(key), value) for key, value in above.items()}
+
+
 def set_by_path(mapping: dict, path: str, value: Any, where: str, *, replace: bool = True) -> None:
     """Sets `a.b.0.c` in nested dicts and lists, making the dicts that are missing.
 

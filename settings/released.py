@@ -15,7 +15,7 @@ from typing import Any
 from groundwork.benchmarks import BENCHMARKS
 from groundwork.files.foreign import read_text
 from groundwork.models.albef.config import TextConfig
-from groundwork.settings.parsing import join, set_by_path, unknown_key
+from groundwork.settings.parsing import join, merged, set_by_path, unknown_key
 from groundwork.settings.run import RunConfig
 from groundwork.settings.silent import without_effect
 
@@ -161,7 +161,7 @@ def translate(raw: dict, purpose: str, path: Path, defaults: dict[str, Any]) -> 
         _add_released_evaluation(nested, where)
     for key in own:
         if key in raw and key not in table:
-            _merge(nested, key, raw[key])
+            nested[key] = merged(nested.get(key), raw[key])
     if silent:
         logger.info("%s: accepted without effect: %s", path, without_effect(silent))
     return nested
@@ -303,11 +303,3 @@ def _read_bert_config(nested: dict, path: Path) -> None:
         )
     known = {field.name for field in fields(TextConfig)}
     model["text"] = {key: value for key, value in bert.items() if key in known}
-
-
-def _merge(target: dict, key: str, value: Any) -> None:
-    if isinstance(value, dict) and isinstance(target.get(key), dict):
-        for inner, inner_value in value.items():
-            _merge(target[key], inner, inner_value)
-    else:
-        target[key] = value

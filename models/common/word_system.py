@@ -2,52 +2,47 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence, Sized
-from typing import Protocol
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from typing_extensions import override
 
-from groundwork.models.common.checkpoint import LoadReport
-from groundwork.models.common.system import (
-    Model,
-    Parts,
-    Postprocess,
-    Settings,
-    System,
-    shared_parts,
+from groundwork.models.common.checkpoint import (
+    LoadReport,
+    load_strictly,
+    read_published,
+    with_counters,
 )
+from groundwork.models.common.system import ModelSettings, Parts, Postprocess, System, shared_parts
+from groundwork.models.common.word_language import check_vocabulary
 from groundwork.models.common.word_vectors import Words, load_word_vectors
 
+Source = tuple[Callable[[Any, str], LoadReport], str | None]
 
-class WordSystem(System[Settings, Model], Protocol):
-    """A system with a `lang_encoder` over the words of a vocabulary."""
 
+@dataclass(frozen=True)
+class WordSystem(System[Any, Any]):
+    """A system with a `lang_encoder` over the words of a vocabulary; its names are the published
+    ones.
+
+    network: (settings, number of words) -> random model. criterion: settings -> that of all stages.
+    sources: settings -> (what fills a part of the model from a file, the file that they name).
+    """
+
+    title: str
+    settings: type[ModelSettings]
+    network: Callable[[Any, int], nn.Module]
+    criterion: Callable[[Any], nn.Module]
     postprocess: Postprocess
-
-    @abstractmethod
-    def network(self, settings: Settings, vocabulary: int) -> nn.Module:
-        """With random weights, for so many words."""
-
-    @abstractmethod
-    def criterion(self, settings: Settings) -> nn.Module:
-        """Of all stages."""
-
-    @abstractmethod
-    def sources(
-        self, settings: Settings
-    ) -> Iterable[tuple[Callable[[Model, str], LoadReport], str | None]]:
-        """(what fills a part of the model from a file, the file that the settings name)."""
-
-    @abstractmethod
-    def words_file(self, settings: Settings) -> str | None:
-        """The file of the words' vectors that the settings name."""
+    sources: Callable[[Any], Iterable[Source]]
 
     @override
     def build(
         self,
-        settings: Settings,
+        settings: Any,
         tokenizer: Sized,
         objectives: Sequence[Sequence[str]] = (),
         *,
@@ -58,11 +53,54 @@ class WordSystem(System[Settings, Model], Protocol):
         return shared_parts(model, self.criterion(settings), self.postprocess, objectives)
 
     @override
-    def initialise(self, model: Model, settings: Settings, tokenizer: Words) -> list[LoadReport]:
+    def initialise(self, model: Any, settings: Any, tokenizer: Words) -> list[LoadReport]:
         """The words' vectors, and the files that the settings name.
 
         Raises:
             FileNotFoundError, CheckpointError: see `models.common.checkpoint`.
         """
-        load_word_vectors(model.lang_encoder, tokenizer, self.words_file(settings))
+        load_word_vectors(model.lang_encoder, tokenizer, settings.init.words)
         return [step(model, source) for step, source in self.sources(settings) if source]
+
+    @override
+    def load(self, model: Any, path: str | Path) -> LoadReport:
+        """See `load`."""
+        return load(model, path)
+
+    @override
+    def start_from(self, model: Any, path: str | Path) -> LoadReport:
+        """See `load`."""
+        return load(model, path)
+
+    @override
+    def fill(self, model: Any, published: dict[str, Tensor], report: LoadReport) -> None:
+        """See `fill`."""
+        fill(model, published, report)
+
+    @override
+    def published_state(self, model: Any) -> dict[str, Tensor]:
+        """The model's state, whose names are the published ones."""
+        return dict(model.state_dict())
+
+
+def load(model: Any, path: str | Path) -> LoadReport:
+    """Fill `model` from a published or own checkpoint file, the statistics of frozen layers
+    included: training may have moved them.
+
+    Returns:
+        What was loaded; `str()` of it is one paragraph.
+
+    Raises:
+        FileNotFoundError, CheckpointError: see `models.common.checkpoint`; or the file has another
+            vocabulary than the model.
+    """
+    state, report = read_published(path)
+    fill(model, state, report)
+    return report
+
+
+def fill(model: Any, published: dict[str, Tensor], report: LoadReport) -> None:
+    """`load` for a state dict that is already in memory."""
+    table = published.get("lang_encoder.embedding.weight")
+    check_vocabulary(model.lang_encoder, table, report.source)
+    load_strictly(model, with_counters(published, model), report=report)

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Sized
-
 from torchvision.models import detection as torchvision_detection
 from torchvision.models import get_model, list_models
-from typing_extensions import override
 
-from groundwork.models.common.checkpoint import LoadReport
 from groundwork.models.common.darknet import MultiScaleFusion
 from groundwork.models.common.distributed import synchronise_batch_norms
-from groundwork.models.common.system import Parts, System, shared_parts
 from groundwork.models.common.word_language import WordLanguageEncoder
-from groundwork.models.common.word_vectors import Words, load_word_vectors
+from groundwork.models.common.word_system import WordSystem, load
 from groundwork.models.refclip.cache import DetectionCache
-from groundwork.models.refclip.checkpoint import fill, initialise_detector, load, published_state
+from groundwork.models.refclip.checkpoint import initialise_detector
 from groundwork.models.refclip.config import RefclipDetectorConfig, RefclipModelConfig
 from groundwork.models.refclip.criterion import RefCLIPCriterion
 from groundwork.models.refclip.detector import TorchvisionDetector
@@ -80,39 +75,14 @@ def build_criterion(config: RefclipModelConfig) -> RefCLIPCriterion:
     return RefCLIPCriterion(weights, across_processes=config.across_processes)
 
 
-class RefclipSystem(System[RefclipModelConfig, RefCLIP]):
-    """RefCLIP, for whole words."""
-
-    title = "RefCLIP"
-    settings = RefclipModelConfig
-    load = staticmethod(load)
-    start_from = staticmethod(load)
-    fill = staticmethod(fill)
-    published_state = staticmethod(published_state)
-
-    @override
-    def build(
-        self,
-        settings: RefclipModelConfig,
-        tokenizer: Sized,
-        objectives: Sequence[Sequence[str]] = (),
-        *,
-        training: bool = True,
-    ) -> Parts:
-        """All stages share the criterion."""
-        model, criterion = build_model(settings, len(tokenizer)), build_criterion(settings)
-        return shared_parts(model, criterion, outputs_to_groundings, objectives)
-
-    @override
-    def initialise(
-        self, model: RefCLIP, settings: RefclipModelConfig, tokenizer: Words
-    ) -> list[LoadReport]:
-        """The words' vectors, and the files that the settings name.
-
-        Raises:
-            FileNotFoundError, CheckpointError: see `models.common.checkpoint`.
-        """
-        init = settings.init
-        load_word_vectors(model.lang_encoder, tokenizer, init.words)
-        steps = ((initialise_detector, init.detector), (load, init.refclip))
-        return [step(model, source) for step, source in steps if source]
+REFCLIP = WordSystem(
+    title="RefCLIP",
+    settings=RefclipModelConfig,
+    network=build_model,
+    criterion=build_criterion,
+    postprocess=outputs_to_groundings,
+    sources=lambda settings: (
+        (initialise_detector, settings.init.detector),
+        (load, settings.init.refclip),
+    ),
+)

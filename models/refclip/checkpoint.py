@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from torch import Tensor
 from torchvision.models import get_model_weights
 
@@ -13,10 +11,8 @@ from groundwork.models.common.checkpoint import (
     first_line,
     load_strictly,
     read_checkpoint,
-    read_published,
     with_counters,
 )
-from groundwork.models.common.word_language import check_vocabulary
 from groundwork.models.refclip.model import RefCLIP
 from groundwork.models.refclip.yolov3 import YoloV3
 
@@ -26,35 +22,6 @@ LEAKAGE = (
     "RefCOCOg validation and test images: the results are not those of a network that never saw "
     "them."
 )
-
-
-def load(model: RefCLIP, path: str | Path) -> LoadReport:
-    """Fill `model` from a published or own checkpoint file, its detector's statistics included:
-    training may have moved them.
-
-    Returns:
-        What was loaded; `str()` of it is one paragraph.
-
-    Raises:
-        FileNotFoundError, CheckpointError: see `models.common.checkpoint`; or the file has another
-            vocabulary than the model.
-    """
-    state, report = read_published(path)
-    fill(model, state, report)
-    return report
-
-
-def fill(model: RefCLIP, published: dict[str, Tensor], report: LoadReport) -> None:
-    """`load` for a state dict that is already in memory."""
-    check_vocabulary(
-        model.lang_encoder, published.get("lang_encoder.embedding.weight"), report.source
-    )
-    load_strictly(model, with_counters(published, model), report=report)
-
-
-def published_state(model: RefCLIP) -> dict[str, Tensor]:
-    """The model's state in the published layout, which our names are."""
-    return dict(model.state_dict())
 
 
 def initialise_detector(model: RefCLIP, source: str) -> LoadReport:

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Sized
-
-from typing_extensions import override
-
-from groundwork.models.common.checkpoint import LoadReport
 from groundwork.models.common.darknet import MultiScaleFusion
 from groundwork.models.common.distributed import synchronise_batch_norms
-from groundwork.models.common.system import Parts, System, shared_parts
 from groundwork.models.common.word_language import WordLanguageEncoder
-from groundwork.models.common.word_vectors import Words, load_word_vectors
+from groundwork.models.common.word_system import WordSystem, load
 from groundwork.models.simrec.backbone import CSPDarkNet
-from groundwork.models.simrec.checkpoint import fill, initialise_backbone, load, published_state
+from groundwork.models.simrec.checkpoint import initialise_backbone
 from groundwork.models.simrec.config import SimrecModelConfig
 from groundwork.models.simrec.criterion import SimRECCriterion
 from groundwork.models.simrec.fusion import CollectDiffuseAttention
@@ -67,39 +61,14 @@ def build_criterion(config: SimrecModelConfig) -> SimRECCriterion:
     )
 
 
-class SimrecSystem(System[SimrecModelConfig, SimREC]):
-    """SimREC, for whole words."""
-
-    title = "SimREC"
-    settings = SimrecModelConfig
-    load = staticmethod(load)
-    start_from = staticmethod(load)
-    fill = staticmethod(fill)
-    published_state = staticmethod(published_state)
-
-    @override
-    def build(
-        self,
-        settings: SimrecModelConfig,
-        tokenizer: Sized,
-        objectives: Sequence[Sequence[str]] = (),
-        *,
-        training: bool = True,
-    ) -> Parts:
-        """All stages share the criterion."""
-        model, criterion = build_model(settings, len(tokenizer)), build_criterion(settings)
-        return shared_parts(model, criterion, outputs_to_groundings, objectives)
-
-    @override
-    def initialise(
-        self, model: SimREC, settings: SimrecModelConfig, tokenizer: Words
-    ) -> list[LoadReport]:
-        """The words' vectors, and the files that the settings name.
-
-        Raises:
-            FileNotFoundError, CheckpointError: see `models.common.checkpoint`.
-        """
-        init = settings.init
-        load_word_vectors(model.lang_encoder, tokenizer, init.words)
-        steps = ((initialise_backbone, init.backbone), (load, init.simrec))
-        return [step(model, source) for step, source in steps if source]
+SIMREC = WordSystem(
+    title="SimREC",
+    settings=SimrecModelConfig,
+    network=build_model,
+    criterion=build_criterion,
+    postprocess=outputs_to_groundings,
+    sources=lambda settings: (
+        (initialise_backbone, settings.init.backbone),
+        (load, settings.init.simrec),
+    ),
+)

@@ -151,7 +151,7 @@ def test_if_every_image_is_corrupt_tolerance_does_not_help(own, trained):
 # --- annotations ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("key", ["data.train_file", "data.relation_file"])
+@pytest.mark.parametrize("key", ["data.train.train", "data.train.relation"])
 def test_a_missing_training_list_is_named(key, tmp_path):
     missing = f"{key}=[{tmp_path / 'lost.json'}]"
     message = error_of(

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from groundwork.models.common.checkpoint import LoadReport
+from groundwork.models.common.word_system import fill
 from groundwork.models.refclip.build import build_criterion, build_model
-from groundwork.models.refclip.checkpoint import fill
 from groundwork.models.refclip.config import (
     RefclipDetectorConfig,
     RefclipModelConfig,

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from groundwork.models.common.checkpoint import LoadReport
+from groundwork.models.common.word_system import fill
 from groundwork.models.simrec.build import build_criterion, build_model
-from groundwork.models.simrec.checkpoint import fill
 from groundwork.models.simrec.config import (
     SimrecBackboneConfig,
     SimrecModelConfig,

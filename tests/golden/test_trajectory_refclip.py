@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from groundwork.models.common.checkpoint import LoadReport
+from groundwork.models.common.word_system import fill
 from groundwork.models.refclip.build import build_criterion, build_model
-from groundwork.models.refclip.checkpoint import fill
 from tests.golden import trajectory_inputs_refclip as inputs
 from tests.golden.golden_refclip import config_of
 from tests.golden.trajectories import check_weights, close

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from groundwork.models.common.checkpoint import LoadReport
+from groundwork.models.common.word_system import fill
 from groundwork.models.simrec.build import build_criterion, build_model
-from groundwork.models.simrec.checkpoint import fill
 from groundwork.models.simrec.model import SimREC
 from tests.golden import trajectory_inputs_simrec as inputs
 from tests.golden.golden_simrec import config_of

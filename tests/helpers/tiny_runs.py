@@ -38,16 +38,19 @@ MODEL = {
 STAGES = [
     {"objective": "selfeq", "epochs": 1, "steps": 5, "optimizer": {"lr": 1e-3}},
     {"objective": ["itc_itm_mlm", "amc"], "epochs": 1, "steps": 5},
-    {"objective": ["itc_itm_mlm", "selfeq", "amc"], "epochs": 1, "steps": 5, "data": "relation"},
+    {"objective": ["itc_itm_mlm", "selfeq", "amc"], "epochs": 1, "steps": 5},
 ]
 
 
 def write_config(path: Path, data: Path, **changes: object) -> Path:
     """A run of 15 steps over all objectives; its queues of 22 wrap around several times."""
     config = {
+        "system": "albef",
         "data": {
-            "train_file": [str(data / "vg/train.json")],
-            "relation_file": [str(data / "vg/relation.json")],
+            "train": {
+                "train": [str(data / "vg/train.json")],
+                "relation": [str(data / "vg/relation.json")],
+            },
             "image_root": str(data / "images"),
             "text_encoder": str(data / "tokenizer"),
             "mask_size": 32,
@@ -67,7 +70,7 @@ def write_config(path: Path, data: Path, **changes: object) -> Path:
 def start(target: Callable[..., None], *args: object) -> ForkServerProcess:
     """Run `target` in a process of its own, forked from one that has imported everything."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["Pretrain_vg", "tests.tiny_runs"])
+    context.set_forkserver_preload(["Pretrain_vg", "tests.helpers.tiny_runs"])
     process = context.Process(target=_run, args=(target, *args))
     process.start()
     return process

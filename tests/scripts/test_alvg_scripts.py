@@ -101,7 +101,7 @@ def test_visual_genomes_images_of_the_mixed_list_are_left_out(tmp_path):
     built = (build_dataset(config, text, {split: [path]}, training=training)
              for split, training in (("train", True), ("val", False)))  # fmt: skip
     trained, evaluated = (
-        [data.phrases(i)[0].record_id for i in range(len(data))] for data in built
+        [data.expressions(i)[0][0].record_id for i in range(len(data))] for data in built
     )
     assert trained == ["0", "3", "4"] and len(evaluated) == 5
 

@@ -32,7 +32,7 @@ def edit(path, change):
     "config, splits",
     [
         ("Pretrain_vg_amc_tiny", {"train"}),
-        ("Pretrain_coco_tiny", {"train"}),
+        ("Pretrain_coco_tiny", {"relation"}),
         ("Grounding_refcoco_tiny", {"val", "testA", "testB"}),
         ("Grounding_refclef_tiny", {"val", "test"}),
         ("Grounding_flickr_tiny", {"val", "test"}),

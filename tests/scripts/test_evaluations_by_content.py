@@ -21,7 +21,7 @@ CONFIG = "Grounding_refcoco_tiny"
 REFTR = CONFIGS / "reftr" / "refcoco+_tiny.yaml"
 SMALL = (
     "data.workers=0", "data.image_size=48", "data.max_image_size=48", "batch_size=4",
-    "precision=fp32", "stages=[{}]", "select=null", "model.backbone.output_stride=32",
+    "precision=fp32", "select=null", "model.backbone.output_stride=32",
 )  # fmt: skip
 pytestmark = pytest.mark.usefixtures("embedded")
 

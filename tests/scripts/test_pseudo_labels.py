@@ -20,6 +20,7 @@ from groundwork.dataset.formats.labels import CONFIDENCE, Label
 from groundwork.dataset.pseudo_labels import agreeing, label_of, snapped, surest, with_agreement
 from groundwork.dataset.record import Phrase, Record
 from groundwork.jobs import referring, student_files
+from groundwork.jobs.label import LABELS_FILE
 from groundwork.jobs.tokenizers import load_texts
 from groundwork.models.common.checkpoint import read_checkpoint
 from groundwork.settings import load_config
@@ -60,7 +61,7 @@ def run_training(config: Path, out: Path, *more: str) -> Path:
 def run_labelling(config: Path, checkpoint: Path, out: Path, *more: object, changes=()) -> Path:
     argv = settings(config, "--checkpoint", checkpoint, "--out", out, *more)
     pseudo_label.main([*argv, *overrides(config, *changes)])
-    return out / label.LABELS_FILE
+    return out / LABELS_FILE
 
 
 @pytest.fixture(scope="module")

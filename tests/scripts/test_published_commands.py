@@ -81,6 +81,7 @@ def jobs(tmp_path, monkeypatch) -> list[dict[str, Any]]:
 
     def evaluation(config, checkpoints, output_dir, *_, **__):
         seen.append({"config": config, "start": str(checkpoints), "output": str(output_dir)})
+        return []
 
     monkeypatch.setattr(training_job, "run", training)
     monkeypatch.setattr(evaluate, "run", evaluation)

@@ -8,8 +8,7 @@ import logging
 import pytest
 import torch
 
-import test
-import train
+from groundwork.jobs import evaluate, train
 from groundwork.models.common.checkpoint import read_checkpoint
 from groundwork.settings import RunConfig, load_config
 from groundwork.tools import published_reftr, reftr_flags
@@ -32,7 +31,7 @@ def commands(monkeypatch) -> list[list[str]]:
     """The command lines that train.py and test.py are given; nothing is run."""
     seen: list[list[str]] = []
     monkeypatch.setattr(train, "main", seen.append)
-    monkeypatch.setattr(test, "main", seen.append)
+    monkeypatch.setattr(evaluate, "main", seen.append)
     handlers, level = logging.root.handlers[:], logging.root.level
     yield seen
     logging.root.handlers[:], logging.root.level = handlers, level
@@ -192,7 +191,7 @@ def test_a_stage_of_masks_starts_from_the_best_of_its_boxes(commands):
 def test_a_rate_of_zero_leaves_both_networks_as_they_are(tmp_path):
     short = ["--device", "cpu", "--epochs=1", "--batch_size=4", "--num_workers=0", "--img_size=48",
              "--max_img_size=48"]  # fmt: skip
-    settings = ["--set", "steps=1", "stages=[{}]", "select=null", "precision=fp32",
+    settings = ["--set", "steps=1", "select=null", "precision=fp32",
                 "schedule={name: cosine}", "model.backbone.norm=frozen"]  # fmt: skip
     boxes = str(CONFIGS / "reftr/refcoco+_tiny.yaml")
     first = tmp_path / "first/checkpoint_00.pth"

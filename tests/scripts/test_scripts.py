@@ -93,7 +93,7 @@ def test_every_tiny_config_trains_and_leaves_checkpoints_log_curves_and_manifest
     assert manifest["config"]["batch_size"] == 4
     assert manifest["seed"] == 42
     assert manifest["versions"]["torch"] == torch.__version__.split("+")[0]
-    for file in (*manifest["config"]["data"]["train_file"], *manifest["data"]):
+    for file in (*sum(manifest["config"]["data"]["train"].values(), []), *manifest["data"]):
         assert (embedded.parent.parent / file).is_file()
     assert manifest["data"]
 

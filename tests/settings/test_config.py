@@ -103,7 +103,7 @@ def test_a_released_training_file_means_what_our_config_of_that_paper_says(ours,
     # Other rules are of things that the recipe does not do.
     rules += ["randaugment_rule"] if config.data.crop == "random" else ["jitter_rule"]
     rules += ["paraphrase_rule"] if "relation" in config.data.train else []
-    for rule in (*rules, "format", "max_words", "max_tokens", "mask_size", "colour_jitter"):
+    for rule in (*rules, "format", "training_words", "max_tokens", "mask_size", "colour_jitter"):
         assert getattr(released.data, rule) == getattr(config.data, rule), rule
     assert (config.data.opener, config.data.sampling) == ("pillow", "interleaved")
     assert released.released_files and config.released_files

@@ -22,13 +22,14 @@ pytestmark = pytest.mark.usefixtures("embedded")
 
 
 def tiny_model():
-    """The override that shrinks a published model to that of the tiny configs."""
-    config = load_config(CONFIGS / "Pretrain_vg_amc_tiny.yaml")
-    return f"model={json.dumps(to_dict(config.model))}"
+    """The overrides that shrink a published model to that of the tiny configs."""
+    settings = to_dict(load_config(CONFIGS / "Pretrain_vg_amc_tiny.yaml").model)
+    del settings["objectives"]
+    return [f"model.{key}={json.dumps(value)}" for key, value in settings.items()]
 
 
 def shrunk(*overrides):
-    return [tiny_model(), TOKENIZER, IMAGES, *overrides]
+    return [*tiny_model(), TOKENIZER, IMAGES, *overrides]
 
 
 def rows_of(file):
@@ -129,7 +130,7 @@ def test_a_file_in_the_released_form_evaluates(script, expected, folders, traine
         "image_res: 384\nbatch_size: 32\nschedular: {sched: cosine, epochs: 5}\n"
     )
     # The embedded references are split by "berkeley", and Flickr30k has no such key to mind.
-    overrides = [tiny_model(), TOKENIZER, "data.split_by=berkeley"]
+    overrides = [*tiny_model(), TOKENIZER, "data.split_by=berkeley"]
     rows = evaluate(script, path, trained / "checkpoint_01.pth", tmp_path, overrides=overrides)
     assert {row["benchmark"] for row in rows} == {expected}
     assert {row["split"] for row in rows} == {"val", "test"}

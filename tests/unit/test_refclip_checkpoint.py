@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from groundwork.models.common.checkpoint import CheckpointError
-from groundwork.models.refclip.build import RefclipSystem, build_model
-from groundwork.models.refclip.checkpoint import load, published_state
+from groundwork.models.common.word_system import load
+from groundwork.models.refclip.build import REFCLIP, build_model
 from groundwork.models.refclip.config import RefclipDetectorConfig, RefclipInitConfig
 from tests.helpers.tiny_refclip import MODEL, VOCABULARY, tiny_refclip
 from tests.helpers.tiny_reftr import tiny_reftr
@@ -22,7 +22,7 @@ ENCODER = "visual_encoder."
 
 def initialised(model, init) -> list:
     """What was loaded of the files that `init` names."""
-    return RefclipSystem().initialise(model, SimpleNamespace(init=init), None)
+    return REFCLIP.initialise(model, SimpleNamespace(init=init), None)
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def save(tmp_path):
 
 def released(seed: int = 1, prefix: str = "") -> dict:
     """The five entries of a released file; `prefix` as several GPUs leave it."""
-    state = published_state(tiny_refclip(seed=seed))
+    state = REFCLIP.published_state(tiny_refclip(seed=seed))
     return {
         "epoch": 25,
         "state_dict": {prefix + name: value for name, value in state.items()},
@@ -47,7 +47,7 @@ def released(seed: int = 1, prefix: str = "") -> dict:
 
 
 def detector_state(config: RefclipDetectorConfig = MODEL.detector, seed: int = 3) -> dict:
-    state = published_state(tiny_refclip(replace(MODEL, detector=config), seed=seed))
+    state = REFCLIP.published_state(tiny_refclip(replace(MODEL, detector=config), seed=seed))
     return {k.removeprefix(ENCODER): v for k, v in state.items() if k.startswith(ENCODER)}
 
 
@@ -81,7 +81,7 @@ def test_the_detector_is_found_in_any_wrapper(save, wrap):
         "flat": flat,
         "state_dict": {"state_dict": flat},
         "module": {f"module.{ENCODER}{name}": value for name, value in flat.items()},
-        "whole": {"state_dict": published_state(tiny_refclip(seed=3))},
+        "whole": {"state_dict": REFCLIP.published_state(tiny_refclip(seed=3))},
     }[wrap]
     model, (report,) = start(save(content, "yolov3_coco.pth"))
     own = model.visual_encoder.state_dict()

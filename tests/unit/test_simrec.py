@@ -17,8 +17,8 @@ from groundwork import utils
 from groundwork.engine.snapshot import Position
 from groundwork.engine.training import TrainingStep, distribute, seed_step
 from groundwork.models.common.checkpoint import CheckpointError
-from groundwork.models.simrec.build import SimrecSystem, build_criterion, build_model
-from groundwork.models.simrec.checkpoint import load, published_state
+from groundwork.models.common.word_system import load
+from groundwork.models.simrec.build import SIMREC, build_criterion, build_model
 from groundwork.models.simrec.config import (
     SimrecBackboneConfig,
     SimrecInitConfig,
@@ -43,7 +43,7 @@ MODEL = SimrecModelConfig(
 
 def initialised(model, init) -> list:
     """What was loaded of the files that `init` names."""
-    return SimrecSystem().initialise(model, SimpleNamespace(init=init), None)
+    return SIMREC.initialise(model, SimpleNamespace(init=init), None)
 
 
 def tiny_simrec(config: SimrecModelConfig = MODEL, *, seed: int = 0) -> SimREC:
@@ -73,7 +73,7 @@ def test_a_saved_file_has_the_published_keys_and_shapes_in_their_order(size):
     golden = json.loads((GOLDEN / f"simrec_keys_{size}.json").read_text())
     with torch.device("meta"):
         model = build_model(config_of(golden, text_heads=4, bn="train"), 26)
-    written = {name: list(value.shape) for name, value in published_state(model).items()}
+    written = {name: list(value.shape) for name, value in SIMREC.published_state(model).items()}
     assert list(written.items()) == list(golden.items())
 
 
@@ -260,7 +260,7 @@ def save(tmp_path):
 
 
 def test_a_released_file_comes_back_whole_from_one_or_several_gpus(save):
-    state = published_state(tiny_simrec(seed=1))
+    state = SIMREC.published_state(tiny_simrec(seed=1))
     for prefix in ("", "module."):
         file = {
             "epoch": 25, "state_dict": {prefix + key: value for key, value in state.items()},
@@ -272,7 +272,7 @@ def test_a_released_file_comes_back_whole_from_one_or_several_gpus(save):
 
 
 def test_the_backbone_comes_from_files_of_its_own_and_of_others(save):
-    state = published_state(tiny_simrec(seed=1))
+    state = SIMREC.published_state(tiny_simrec(seed=1))
     inside = {k: v for k, v in state.items() if k.startswith("visual_encoder.")}
     flat = {k.removeprefix("visual_encoder."): v for k, v in inside.items()}
     uncounted = {k: v for k, v in flat.items() if not k.endswith("num_batches_tracked")}
@@ -290,11 +290,11 @@ def test_the_backbone_comes_from_files_of_its_own_and_of_others(save):
 
 def test_files_that_do_not_fit_are_named(save):
     model, other = tiny_simrec(), replace(MODEL, head_width=4)
-    state = published_state(model)
+    state = SIMREC.published_state(model)
     words = {**state, "lang_encoder.embedding.weight": torch.zeros(VOCABULARY + 1, 8)}
     missing = {key: value for key, value in state.items() if not key.startswith("head.")}
     for file, message in (
-        (published_state(tiny_simrec(other)), "other shapes: head.reg_convs"),
+        (SIMREC.published_state(tiny_simrec(other)), "other shapes: head.reg_convs"),
         (words, f"its vocabulary has {VOCABULARY + 1} words"),
         (missing, "missing: head.reg_convs"),
         (dict(tiny_refclip().state_dict()), "It looks like a checkpoint of RefCLIP."),
@@ -305,7 +305,7 @@ def test_files_that_do_not_fit_are_named(save):
     with pytest.raises(CheckpointError, match="holds more than tensors"):
         load(model, save({"state_dict": state, "config": Path("x")}))
     with pytest.raises(CheckpointError, match="missing: model.0.conv"):
-        initialised(model, SimrecInitConfig(backbone=str(save({"a": torch.zeros(1)}))), None)
+        initialised(model, SimrecInitConfig(backbone=str(save({"a": torch.zeros(1)}))))
 
 
 # --- several processes ----------------------------------------------------------------------------

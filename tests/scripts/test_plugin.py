@@ -1,0 +1,108 @@
+"""An objective, a system and a benchmark from outside: trained, evaluated and reported by the
+scripts, from one folder of three files, with no file of ours touched."""
+
+from __future__ import annotations
+
+import json
+import sys
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+import pseudo_label
+import test as evaluation
+import train
+from groundwork.benchmarks import BENCHMARKS
+from groundwork.dataset.formats import vg
+from groundwork.dataset.sources import SOURCES
+from groundwork.models import SYSTEMS
+from groundwork.models.albef.config import OBJECTIVES
+from tests.helpers.script_runs import CONFIGS, error_of
+
+TOY = Path(__file__).parents[1] / "helpers" / "toy"
+SYSTEM = """
+system: colour
+benchmark: toys
+data:
+  format: tabs
+  train: {train: toys.tsv}
+  evaluate: {val: toys.tsv}
+  image_root: data/embedded/images
+  text_encoder: data/embedded/tokenizer
+  image_size: 64
+  max_image_size: 64
+  resize: square
+  workers: 0
+schedule: {name: cosine}
+select: {splits: [val]}
+optimizer: {lr: 1e-2}
+epochs: 3
+batch_size: 4
+log_every: 1
+"""
+
+
+@pytest.fixture
+def plugin(embedded, tmp_path, monkeypatch):
+    """The argument that loads the toys, which are gone afterwards; a list for their benchmark."""
+    registries = (BENCHMARKS, SOURCES, SYSTEMS, OBJECTIVES)
+    before = [dict(registry) for registry in registries]
+    rows = [
+        "\t".join([record.image, phrase.text, *map(str, phrase.boxes[0])])
+        for record in islice(vg.read(embedded / "vg" / "relation.json"), 12)
+        for phrase in record.phrases[:1]
+    ]
+    (tmp_path / "toys.tsv").write_text("\n".join(rows))
+    (tmp_path / "data").symlink_to(embedded.parent)
+    monkeypatch.chdir(tmp_path)
+    yield ["--plugin", str(TOY)]
+    for registry, content in zip(registries, before, strict=True):
+        registry.clear()
+        registry.update(content)
+    for name in [name for name in sys.modules if name.startswith("groundwork_plugin_")]:
+        del sys.modules[name]
+
+
+def lines_of(file: Path) -> list[dict]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def test_a_system_and_a_benchmark_train_evaluate_label_and_are_reported(plugin, tmp_path):
+    config, run = tmp_path / "toy.yaml", tmp_path / "run"
+    config.write_text(SYSTEM)
+    train.main(["--config", str(config), "--output_dir", str(run), *plugin])
+    losses = [line["loss_box"] for line in lines_of(run / "log.txt") if line["kind"] == "epoch"]
+    assert len(losses) == 3 and losses[-1] < losses[0]
+    best, out = run / "checkpoint_best.pth", tmp_path / "results"
+    rows = evaluation.main(
+        ["--config", str(config), "--checkpoint", str(best), "--output_dir", str(out), *plugin]
+    )
+    own = {row["metric"]: row for row in rows if row["system"] == "Colour"}
+    assert own["Acc@0.5"]["benchmark"] == "toys" and own["Acc@0.5"]["n"] == 12
+    assert "12.00" in (out / "results.md").read_text(), "the published number beside ours"
+    labels = ["--config", str(config), "--checkpoint", str(best), "--out", str(tmp_path / "l")]
+    assert pseudo_label.main([*labels, *plugin])["expressions"] == 12
+
+
+def test_an_objective_trains_beside_ours_and_its_model_is_evaluated(plugin, tmp_path):
+    run = tmp_path / "run"
+    stage = "stages=[{objective: [itc_itm_mlm, even], epochs: 1, steps: 2}]"
+    train.main(
+        ["--config", str(CONFIGS / "Pretrain_vg_amc_tiny.yaml"), "--output_dir", str(run), *plugin,
+         "--set", stage, "batch_size=4", "log_every=1", "data.workers=0",
+         "model.objectives.even.weight=0.25"]
+    )  # fmt: skip
+    step = next(line for line in lines_of(run / "log.txt") if line["kind"] == "step")
+    assert step["stage"] == "itc_itm_mlm+even" and step["loss_even"] > 0
+    rows = evaluation.main(
+        ["--config", str(CONFIGS / "Grounding_refcoco_tiny.yaml"), "--checkpoint", str(run),
+         "--output_dir", str(tmp_path / "results"), "--split", "val", *plugin,
+         "--set", "data.workers=0"]
+    )  # fmt: skip
+    assert {row["objective"] for row in rows if row["checkpoint"]} == {"itc_itm_mlm+even"}
+
+
+def test_what_is_no_plugin_is_said():
+    argv = ["--config", "x.yaml", "--plugin", "no.such.module"]
+    assert "--plugin no.such.module: no folder, and no module" in error_of(lambda: train.main(argv))
