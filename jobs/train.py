@@ -111,7 +111,7 @@ def origin(args: argparse.Namespace) -> tuple[bool, str | None]:
         ValueError: two files, or --resume_model_only without one.
     """
     try:
-        resume, file = truth(args.resume or "False"), args.checkpoint
+        resume, file = truth("False" if args.resume is None else args.resume), args.checkpoint
     except argparse.ArgumentTypeError:
         resume, file = True, args.resume
         if args.checkpoint not in (None, file):

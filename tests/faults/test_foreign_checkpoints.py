@@ -28,7 +28,7 @@ from tests.helpers.script_runs import CONFIGS, error_of
 VAL = ["data.splits=[val]"]
 SMALL = (
     "data.workers=0", "data.image_size=48", "data.max_image_size=48", "batch_size=4",
-    "precision=fp32", "log_every=1", "stages=[{}]", "select=null", "epochs=1", "steps=1",
+    "precision=fp32", "log_every=1", "select=null", "epochs=1", "steps=1",
     "model.backbone.output_stride=32",
 )  # fmt: skip
 BOXES = CONFIGS / "reftr" / "refcoco+_tiny.yaml"

@@ -130,7 +130,7 @@ def test_students_train_on_labels_and_never_open_the_training_annotation(
 def test_every_label_is_a_sample_of_the_students_epoch(teachers, tmp_path):
     file = run_labelling(SIMREC, teachers[SIMREC], tmp_path / "labels")
     whole = load_config(SIMREC, [f"data.labels={file}"])
-    config, text = whole.stages[-1], referring.text_rules(whole, load_texts(whole))
+    config, text = whole.of_stages[-1], referring.text_rules(whole, load_texts(whole))
     dataset = referring.build_dataset(config, text, config.data.train, training=True)
     made = [(label.text, label.box) for _, label in labels.load(file)]
     samples = [dataset[(0, row)] for row in range(len(dataset))]
@@ -164,7 +164,7 @@ def test_curricula_of_annotated_boxes_are_refused(tmp_path):
     argv = settings(REFTR, "--output_dir", tmp_path)
     curriculum = "curriculum=[{train: {one: boxes.pth}, epochs: 1}]"
     message = error_of(lambda: train.main([*argv, "--set", "data.labels=labels.jsonl", curriculum]))
-    assert "its files hold annotated boxes" in message
+    assert "their files hold annotated boxes" in message
 
 
 # --- files of students ----------------------------------------------------------------------------

@@ -36,7 +36,7 @@ def test_phrases_of_real_sentences_are_trained_and_evaluated(tmp_path, embedded)
         f"data.image_root={RAW / 'images'}",
         f"data.text_encoder={embedded / 'tokenizer'}",
         "data.max_tokens=128",  # the small vocabulary spells most words
-        "data.workers=0", "batch_size=4", "epochs=1", "steps=2", "stages=[{}]",
+        "data.workers=0", "batch_size=4", "epochs=1", "steps=2",
     ]  # fmt: skip
     start = ["--config", str(CONFIGS / "reftr" / "flickr30k_tiny.yaml"), "--device", "cpu"]
     train.main([*start, "--output_dir", str(tmp_path / "run"), "--set", *chosen])

@@ -23,7 +23,7 @@ def test_every_recipe_loads_and_says_what_it_buys(path):
     for key in ("Paper:", "Command:", "Hardware:", "Cost:", "Expected:"):
         assert any(line.startswith(f"# {key}") for line in head), f"{path.name} lacks {key}"
     assert f"configs/simrec/{path.name}" in head[2]
-    assert config.stages[-1].data.format == "labels" and config.data.format == "simrec"
+    assert config.of_stages[-1].data.format == "labels" and config.data.format == "simrec"
     published, finetuned = not path.stem.endswith("_tiny"), path.stem.endswith("_finetune")
     model = config.model
     assert (model.backbone.batch_norm == "train") == model.transposed == published
