@@ -32,8 +32,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-# As `python tools/make_paraphrases.py` the root of the project is not on the import path.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if not __package__:  # as `python tools/make_paraphrases.py`: the project is not on the path
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from groundwork import utils
 from groundwork.dataset.formats import TRAIN_FORMATS, read_table

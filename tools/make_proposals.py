@@ -29,8 +29,8 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import models
 from tqdm import tqdm
 
-# As `python tools/make_proposals.py` the root of the project is not on the import path.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if not __package__:  # as `python tools/make_proposals.py`: the project is not on the path
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from groundwork import utils
 from groundwork.dataset.formats import detections
