@@ -1,7 +1,7 @@
 """Rows of results.json: made from predictions, merged, read and written.
 
 A row is {system, objective, checkpoint, benchmark, split, metric, value, low, high, n, derived,
-note}; see metrics.py. `rescore` computes the rows from a predictions file alone, with the same
+note}; see `metrics`. `rescore` computes the rows from a predictions file alone, with the same
 function that the evaluation used, so a score can be checked or extended without the model and
 its images.
 """
@@ -93,10 +93,6 @@ def _means_something(prediction: Prediction) -> bool:
     return bool(prediction.boxes)
 
 
-def _generalized_iou(prediction: Prediction) -> float:
-    return metrics.mask_iou(prediction.mask_overlap)
-
-
 def _precision(threshold: float) -> Metric:
     return Metric(
         _has_masks,
@@ -157,14 +153,8 @@ SEVERAL_METRICS: dict[str, Metric] = {
     "F1": Metric(_always, lambda p: p.all_found, "box"),
     "N-acc": Metric(_means_nothing, lambda p: not p.found, "box"),
     "T-acc": Metric(_means_something, lambda p: bool(p.found), "box"),
-    "gIoU": Metric(_has_masks, _generalized_iou, "mask", counts=_has_true_mask),
-    "cIoU": Metric(
-        _has_masks,
-        lambda p: p.mask_iou,
-        "mask",
-        counts=_has_true_mask,
-        weight=lambda p: p.mask_overlap[1],
-    ),
+    "gIoU": MASK_METRICS["mIoU"],
+    "cIoU": MASK_METRICS["oIoU"],
     "N-acc (mask)": Metric(
         lambda p: _has_masks(p) and _means_nothing(p), lambda p: p.empty_mask, "mask"
     ),

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from groundwork.geometry import boxes_to_mask, resize_mask
+from groundwork.geometry import resize_mask
 from groundwork.report import pages, predictions, results, sheet
 from groundwork.report.__main__ import main as rescore_and_report
 from groundwork.report.predictions import Prediction, Run
+from tests.helpers.masks import boxes_to_mask
 
 SIZE = (60, 80)
 SQUARE, OTHER = (10.5, 10.0, 30.0, 30.0), (50.0, 30.0, 70.0, 50.0)
