@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from groundwork import utils
 from groundwork.files.foreign import forward_slashes
+from groundwork.files.safe import inside
 from groundwork.geometry.boxes import Box, Size
 from groundwork.geometry.segmentations import encode_segmentation
 
@@ -91,7 +91,7 @@ def decode_mask(text: str, size: Size, root: str | os.PathLike[str] | None = Non
             image.
     """
     if text.endswith(".npy"):
-        path = Path(root or ".", utils.inside(forward_slashes(text), "mask"))
+        path = Path(root or ".", inside(forward_slashes(text), "mask"))
         if not path.is_file():
             raise FileNotFoundError(f"mask {path} does not exist; check the root of the masks")
         try:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from groundwork import engine, utils
+from groundwork.files.json_lines import JsonLines
 from groundwork.report.pages import Samples, markdown, write_report
 from groundwork.report.predictions import (
     Prediction,
@@ -97,7 +98,7 @@ def evaluate_checkpoints(
         The rows of results.json about these checkpoints.
     """
     files = checkpoint_files(checkpoints)
-    log = utils.JsonLines(output_dir / LOG)
+    log = JsonLines(output_dir / LOG)
     rows: list[dict] = []
     samples: list[Samples] = []
     each = _IMAGES if len(files) <= _FEW else _IMAGES_OF_MANY

@@ -17,7 +17,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from groundwork import metrics, utils
+from groundwork import metrics
+from groundwork.files.safe import atomic_write, write_text
 from groundwork.geometry import (
     Box,
     Point,
@@ -206,7 +207,7 @@ def write_predictions(
             _write_heatmaps(_map_path(path, kind), maps)
         else:
             _map_path(path, kind).unlink(missing_ok=True)
-    utils.write_text(path, "\n".join(lines) + "\n")
+    write_text(path, "\n".join(lines) + "\n")
     return path
 
 
@@ -306,7 +307,7 @@ def _write_heatmaps(path: Path, maps: Sequence[np.ndarray | None]) -> None:
     # Gradients make maps of any magnitude; divided by their largest value they fit float16.
     scales = np.array([np.abs(array).max(initial=0) for array in arrays], dtype=np.float32)
     values = [array / (scale or 1) for array, scale in zip(arrays, scales, strict=True)]
-    with utils.atomic_write(path) as partial, partial.open("wb") as file:
+    with atomic_write(path) as partial, partial.open("wb") as file:
         np.savez_compressed(
             file,
             values=np.concatenate([value.ravel() for value in values]).astype(np.float16),

@@ -14,7 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, cast
 
-from groundwork import metrics, utils
+from groundwork import metrics
+from groundwork.files.safe import write_text
 from groundwork.geometry import Box, enclosing_box
 from groundwork.report.predictions import Prediction, Run, read_predictions
 
@@ -334,4 +335,4 @@ def update_rows(path: Path | str, rows: Iterable[Mapping[str, object]]) -> list[
 
 
 def _save_rows(path: Path, rows: Sequence[Row]) -> None:
-    utils.write_text(path, json.dumps(rows, indent=1, allow_nan=False) + "\n")
+    write_text(path, json.dumps(rows, indent=1, allow_nan=False) + "\n")
