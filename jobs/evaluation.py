@@ -14,13 +14,8 @@ from typing import Any
 from groundwork import engine, utils
 from groundwork.files.json_lines import JsonLines
 from groundwork.report.pages import Samples, markdown, write_report
-from groundwork.report.predictions import (
-    Prediction,
-    Run,
-    file_name,
-    read_predictions,
-    write_predictions,
-)
+from groundwork.report.prediction_files import file_name, read_predictions, write_predictions
+from groundwork.report.predictions import Prediction, Run
 from groundwork.report.results import chance_rows, forget_rows, merge_rows, score_rows, update_rows
 
 logger = logging.getLogger("groundwork")

@@ -13,7 +13,8 @@ from PIL import Image
 
 from groundwork.benchmarks import BENCHMARKS
 from groundwork.files.safe import write_text
-from groundwork.report.predictions import Prediction, Run, file_name
+from groundwork.report.prediction_files import file_name
+from groundwork.report.predictions import Prediction, Run
 from groundwork.report.results import Row, update_rows
 from groundwork.report.sheet import Group, draw_sheet, drawn
 

@@ -17,7 +17,8 @@ from typing import NamedTuple, cast
 from groundwork import metrics
 from groundwork.files.safe import write_text
 from groundwork.geometry import Box, enclosing_box
-from groundwork.report.predictions import Prediction, Run, read_predictions
+from groundwork.report.prediction_files import predictions_files, read_predictions
+from groundwork.report.predictions import Prediction, Run
 
 Row = dict[str, object]
 ROW_KEY = ("system", "objective", "checkpoint", "benchmark", "split", "metric")
@@ -260,19 +261,6 @@ def _rows(run: Run, name: str, predictions: Sequence[Prediction], metric: Metric
         seed=run.seed,
         scale=metric.scale,
     )
-
-
-def predictions_files(path: Path | str) -> list[Path]:
-    """The predictions files of a folder and its sub-folders in name order, or the file itself.
-
-    Raises:
-        FileNotFoundError: there is none.
-    """
-    path = Path(path)
-    found = [path] if path.is_file() else sorted(path.rglob("predictions_*.jsonl"))
-    if not found:
-        raise FileNotFoundError(f"no predictions_*.jsonl in {path}; evaluate a checkpoint first")
-    return found
 
 
 def rescore(path: Path | str) -> list[Row]:
