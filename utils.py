@@ -1,37 +1,21 @@
-"""What every run needs and no method knows: device, process group, seeds, logs, files, manifest.
+"""What every run needs and no method knows: device, process group, seeds, logging.
 
 Collectives are the identity without a process group, so that the same code runs in one process.
 """
 
-import contextlib
-import hashlib
-import importlib.metadata
-import json
 import logging
 import os
-import platform
 import random
 import re
-import subprocess
 import sys
-import tempfile
-import threading
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path, PurePath
-from typing import Any, BinaryIO
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
 
-MANIFEST = "manifest.json"
-_MEBIBYTE = 1 << 20
-_PACKAGES = ("torch", "torchvision", "timm", "transformers", "numpy", "pillow", "opencv", "pyarrow")
 shared_random = torch.Generator()  # the same numbers on all processes of a training step
-_PACKAGE_NAMES = {"opencv": "opencv-python-headless"}
-
-
-# --- device and process group ---------------------------------------------------------------------
 
 
 def choose_device(name: str | None = None) -> torch.device:
@@ -165,17 +149,11 @@ def all_gather_objects(value: Any) -> list[Any]:
     return values
 
 
-# --- random numbers -------------------------------------------------------------------------------
-
-
 def seed_everything(seed: int) -> None:
     """Seeds Python, numpy and torch with seed + rank, so that processes draw different numbers."""
     random.seed(seed + rank())
     np.random.seed((seed + rank()) % 2**32)
     torch.manual_seed(seed + rank())
-
-
-# --- logs and files -------------------------------------------------------------------------------
 
 
 def setup_logging() -> None:
@@ -187,214 +165,3 @@ def setup_logging() -> None:
         stream=sys.stderr,
         force=True,
     )
-
-
-class JsonLines:
-    """A file with one JSON object per line, which an interrupted run finds again.
-
-    Rows are added at the end, not atomically: a process that is killed meanwhile may leave its last
-    line unfinished. `rows` does not see such a line and the next `append` cuts it off. Threads of a
-    process may share the object; of a process group only process 0 writes, the others' `append` and
-    `replace` do nothing.
-
-    Args:
-        path: the file; it and its folder are made by the first row.
-        sync: False: when `append` returns, the operating system has the rows, and this process may
-            be killed. True: the disk has them, and the power may fail; that takes milliseconds.
-    """
-
-    def __init__(self, path: str | Path, *, sync: bool = False):
-        self.path = Path(path)
-        self.sync = sync
-        self._lock = threading.Lock()
-
-    def append(self, *rows: Mapping[str, Any]) -> None:
-        """Adds rows of JSON values (nan and inf are kept as JavaScript writes them)."""
-        if not is_main() or not rows:
-            return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self._lock:
-            created = not self.path.exists()
-            with self.path.open("a+b") as file:
-                _drop_unfinished_line(file)
-                file.write(_json_lines(rows))
-                if self.sync:
-                    file.flush()
-                    os.fsync(file.fileno())
-            if self.sync and created:
-                _sync(self.path.parent)
-
-    def rows(self) -> list[dict[str, Any]]:
-        """All rows; ValueError if a line, but for an unfinished last one, is no JSON object."""
-        if not self.path.exists():
-            return []
-        found = []
-        for number, line in enumerate(self.path.read_bytes().split(b"\n")[:-1], 1):
-            try:
-                row = json.loads(line)
-            except ValueError as error:  # of JSON, or of UTF-8
-                raise ValueError(f"{self.path} line {number}: {error}; delete the line") from error
-            if not isinstance(row, dict):
-                raise ValueError(f"{self.path} line {number} is no object; delete the line")
-            found.append(row)
-        return found
-
-    def replace(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Makes `rows` the whole file, atomically: how a resumed run drops rows after its step."""
-        if is_main():
-            write_text(self.path, _json_lines(rows).decode())
-
-
-def _json_lines(rows: Iterable[Mapping[str, Any]]) -> bytes:
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
-
-
-def _drop_unfinished_line(file: BinaryIO) -> None:
-    """Cuts a file that is open for reading and appending after its last line end."""
-    file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
-    if file.read(1) not in (b"", b"\n"):
-        file.seek(0)
-        file.truncate(file.read().rfind(b"\n") + 1)
-
-
-def inside(name: str, what: str, remedy: str = "correct the name") -> PurePath:
-    """A file name that data bring along, before it is joined with a folder: it stays below that.
-
-    "a/../b.jpg" is "b.jpg". Symbolic links below the folder are followed. `what` and `remedy` begin
-    and end the error's message.
-
-    Raises:
-        ValueError: an absolute path, or one that leads out by "..".
-    """
-    path = PurePath(os.path.normpath(name))
-    if path.is_absolute() or ".." in path.parts:
-        raise ValueError(f"{what} {name!r} leads out of the folder it belongs to; {remedy}")
-    return path
-
-
-@contextlib.contextmanager
-def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Gives a path to write to; the file appears at `path` complete or not at all, even if killed.
-
-    An existing file is replaced once the block ends without an error; the folder is made if
-    missing.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    os.close(handle)
-    partial = Path(name)
-    try:
-        yield partial
-        _sync(partial)
-        partial.chmod(0o666 & ~_umask())  # mkstemp makes files that only their owner can read
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-    _sync(path.parent)  # so that the rename survives a power cut
-
-
-def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Writes a text file so that a reader sees the old or the new content, never half of it."""
-    with atomic_write(path) as partial:
-        partial.write_text(text, encoding="utf-8")
-
-
-def remove_partial(folder: str | Path, pattern: str) -> None:
-    """Removes what killed processes left half written of files called `pattern` (a glob)."""
-    for partial in Path(folder).glob(f".{pattern}.*.tmp"):
-        partial.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    value = os.umask(0)
-    os.umask(value)
-    return value
-
-
-def _sync(path: Path) -> None:
-    """Brings a file, or the names in a folder, to the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-# --- the run manifest -----------------------------------------------------------------------------
-
-
-def write_manifest(
-    folder: str | Path,
-    config: Any,
-    *,
-    seed: int,
-    files: Iterable[str | Path] = (),
-    name: str = MANIFEST,
-    **rules: str,
-) -> Path:
-    """Writes what is needed to repeat a run to `folder`/`name` (process 0 only): the same text for
-    the same code, data and command on any machine, apart from versions.
-
-    Args:
-        config: the merged configuration as plain dicts (`settings.to_dict`).
-        seed: before the rank is added.
-        files: annotation files, whose fingerprints tell a changed data set from the same one.
-        name: of the file, another one for every job in a folder.
-        rules: what the numbers depend on and no configuration can change, by name.
-    """
-    path = Path(folder) / name
-    if is_main():
-        manifest = {
-            "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-            "config": config,
-            "seed": seed,
-            "rules": rules,
-            "world_size": world_size(),
-            "git": git_state(),
-            "versions": versions(),
-            "data": {str(file): fingerprint(file) for file in files},
-        }
-        write_text(path, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
-    return path
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that numbers depend on."""
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(_PACKAGE_NAMES.get(package, package))
-        except importlib.metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found
-
-
-def git_state() -> dict[str, Any]:
-    """Commit of this code and whether files differ from it; "unknown" outside a git checkout."""
-    root = Path(__file__).resolve().parent
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(root), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        if Path(git("rev-parse", "--show-toplevel")).resolve() != root:
-            return {"commit": "unknown", "dirty": None}
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
-    except (OSError, subprocess.CalledProcessError):
-        return {"commit": "unknown", "dirty": None}
-
-
-def fingerprint(path: str | Path) -> dict[str, Any]:
-    """Size in bytes and SHA-256 of the first and last MiB of a file, which must exist: cheap."""
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such annotation file; check the paths in the config")
-    size, digest = path.stat().st_size, hashlib.sha256()
-    with path.open("rb") as file:
-        digest.update(file.read(_MEBIBYTE))
-        file.seek(max(0, size - _MEBIBYTE))
-        digest.update(file.read(_MEBIBYTE))
-    return {"bytes": size, "sha256_of_ends": digest.hexdigest()}

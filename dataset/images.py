@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageFile, ImageOps
 
-from groundwork import utils
 from groundwork.files.foreign import forward_slashes
+from groundwork.files.safe import inside
 
 TURN_REMEDY = (
     "; with exchanged sides it would fit, which is what an EXIF orientation does: data.opener:"
@@ -88,7 +88,7 @@ def _resolve(image_root: str, image: str, source: str, allow_outside: bool) -> P
     elif allow_outside:
         path = PurePath(*(part for part in path.parts if part != ".."))
     else:
-        path = utils.inside(image, f"{source}: image", remedy)
+        path = inside(image, f"{source}: image", remedy)
     for start in range(len(path.parts)):
         candidate = Path(image_root, *path.parts[start:])
         if candidate.is_file():

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import sentencepiece
 
-from groundwork import utils
 from groundwork.dataset.words import split_words
+from groundwork.files.safe import atomic_write
 
 START, PAD, STOP, UNK = 0, 1, 2, 3
 _OFFSET = 1
@@ -82,7 +82,7 @@ class SentencePieces:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """As a file that `read` reads."""
-        with utils.atomic_write(Path(path)) as partial:
+        with atomic_write(Path(path)) as partial:
             partial.write_bytes(self.model)
 
     def __len__(self) -> int:

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from groundwork import utils
+from groundwork.files.safe import atomic_write
 from groundwork.geometry import Box
 
 _PHRASE = pa.struct(
@@ -186,13 +186,13 @@ class RecordTable:
         Neither the records nor the table are ever in memory as a whole; the file appears complete
         or not at all.
         """
-        with utils.atomic_write(path) as partial, partial.open("wb") as sink:
+        with atomic_write(path) as partial, partial.open("wb") as sink:
             _write(records, sink)
         return cls.open(path)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write an Arrow IPC file that `open` can map; it appears complete or not at all."""
-        with utils.atomic_write(path) as partial, partial.open("wb") as sink:
+        with atomic_write(path) as partial, partial.open("wb") as sink:
             sink.write(memoryview(self._content))
 
     @classmethod

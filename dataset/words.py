@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from groundwork import utils
 from groundwork.files import foreign
+from groundwork.files.safe import write_text
 
 SPECIAL = ("PAD", "UNK", "CLS")
 PAD, UNK = 0, 1
@@ -93,7 +93,7 @@ class Vocabulary:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """One word per line, the line number (from 0) is the id."""
-        utils.write_text(Path(path), "\n".join(self.words) + "\n")
+        write_text(Path(path), "\n".join(self.words) + "\n")
 
     def __len__(self) -> int:
         return len(self.words)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from groundwork import utils
 from groundwork.engine.folder import FAULTS
+from groundwork.files.safe import write_text
 
 logger = logging.getLogger("groundwork")
 _NAMED = 5
@@ -35,7 +36,7 @@ class FaultLog:
         lines = list(dict.fromkeys(line for part in parts for line in part))
         if utils.is_main() and len(lines) > self._written:
             path = self.folder / FAULTS
-            utils.write_text(path, "".join(f"{line}\n" for line in lines))
+            write_text(path, "".join(f"{line}\n" for line in lines))
             logger.warning(
                 "%d records cannot be used as annotated and are used as the released code uses"
                 " them (--strict stops at the first), see %s:\n%s",

@@ -22,6 +22,7 @@ from groundwork import utils
 from groundwork.engine.faults import FaultLog
 from groundwork.engine.folder import CURVES, LOG
 from groundwork.engine.snapshot import Position
+from groundwork.files.json_lines import JsonLines
 
 
 class RunLog:
@@ -38,8 +39,8 @@ class RunLog:
     """
 
     def __init__(self, folder: Path, every: int, epochs: int, *, file: str = LOG):
-        self.lines = utils.JsonLines(Path(folder) / file)
-        self.epoch_lines = utils.JsonLines(Path(folder) / LOG) if file != LOG else None
+        self.lines = JsonLines(Path(folder) / file)
+        self.epoch_lines = JsonLines(Path(folder) / LOG) if file != LOG else None
         self.every = every
         self.epochs = epochs
         self.main = utils.is_main()

@@ -27,6 +27,7 @@ from groundwork import utils
 from groundwork.engine.average import WeightAverage, raw_weights
 from groundwork.engine.folder import CHECKPOINTS, LAST, lies_in, require_no_run
 from groundwork.engine.names import Names
+from groundwork.files.safe import atomic_write, remove_partial
 from groundwork.models.common.checkpoint import CheckpointError, read_checkpoint
 
 logger = logging.getLogger("groundwork")
@@ -164,8 +165,8 @@ class Snapshots:
     def remove_partial(self) -> None:
         """Remove checkpoints that a killed process left half written."""
         if utils.is_main():
-            utils.remove_partial(self.folder, self.last.name)
-            utils.remove_partial(self.folder, CHECKPOINTS)
+            remove_partial(self.folder, self.last.name)
+            remove_partial(self.folder, CHECKPOINTS)
 
     def starting_point(self, resume: bool, checkpoint: str | None) -> Path | None:
         """What a run goes on from: `checkpoint`, or else the newest; None for a new run.
@@ -271,5 +272,5 @@ def _flatten(config: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _write(content: dict[str, Any], path: Path) -> None:
-    with utils.atomic_write(path) as partial:
+    with atomic_write(path) as partial:
         torch.save(content, partial)

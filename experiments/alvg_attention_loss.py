@@ -16,9 +16,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
 
-from groundwork import engine, utils
+from groundwork import engine
 from groundwork.experiments.gains import gain_cells
 from groundwork.experiments.quick.common import draw
+from groundwork.files.json_lines import JsonLines
+from groundwork.files.safe import write_text
 from groundwork.jobs import run_script, train
 from groundwork.report.results import update_rows
 
@@ -50,7 +52,7 @@ def train_once(args: argparse.Namespace, variant: str, seed: int) -> list[dict]:
          f"roots.embedded={args.data}", "keep=1", f"epochs={args.epochs}", f"steps={args.steps}",
          "select.every=1", *VARIANTS[variant], *args.set]
     )  # fmt: skip
-    rows = utils.JsonLines(folder / "log.txt").rows()
+    rows = JsonLines(folder / "log.txt").rows()
     return [
         {
             "system": "ALVG",
@@ -93,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> list[dict]:
         for variant in VARIANTS:
             rows += train_once(args, variant, seed)
             update_rows(args.out / "results.json", rows)
-    utils.write_text(args.out / "table.md", "\n".join(table(rows)) + "\n")
+    write_text(args.out / "table.md", "\n".join(table(rows)) + "\n")
     print("\n".join(table(rows)))
     return rows
 

@@ -24,10 +24,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from groundwork import utils
 from groundwork.dataset.text import load_tokenizer
 from groundwork.engine.precision import DTYPES, computing
 from groundwork.engine.training import TrainingStep, to_device
+from groundwork.files.safe import atomic_write
 from groundwork.jobs import run_script
 from groundwork.models import SYSTEMS
 from groundwork.models.alvg.model import PAD
@@ -205,7 +205,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, object]:
     args.out.mkdir(parents=True, exist_ok=True)
     recipe = Path(args.config).stem
     name = f"{recipe}_{args.device}_{args.precision}_{args.batch}.json".replace(":", "")
-    with utils.atomic_write(args.out / name) as partial:
+    with atomic_write(args.out / name) as partial:
         partial.write_text(json.dumps(row, indent=1) + "\n", encoding="utf-8")
     print("\n".join(f"{key:18} {value}" for key, value in row.items()))
     return row

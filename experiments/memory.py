@@ -25,13 +25,13 @@ from typing import Any
 
 from PIL import Image
 
-from groundwork import utils
 from groundwork.dataset.formats import read_table
 from groundwork.dataset.image_text.collate import TrainCollate
 from groundwork.dataset.image_text.dataset import TrainDataset
 from groundwork.dataset.image_text.transforms import TrainTransform
 from groundwork.dataset.loader import train_loader
 from groundwork.dataset.text import load_tokenizer
+from groundwork.files.safe import atomic_write, write_text
 
 VOCABULARY = Path(__file__).parent.parent / "dataset" / "vocabularies" / "bert-base-uncased"
 MOST_OPEN_SECONDS, MOST_WORKER_MB = 5, 150
@@ -54,7 +54,7 @@ def write_list(path: Path, regions: int) -> None:
     """The training list, and beside it its image of 64 x 48 pixels."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (64, 48), (90, 120, 150)).save(path.parent / "picture.jpg")
-    with utils.atomic_write(path) as partial, partial.open("w", encoding="utf-8") as file:
+    with atomic_write(path) as partial, partial.open("w", encoding="utf-8") as file:
         for i in range(regions):
             box = [i % 40, i % 30, i % 40 + 5 + i % 19, i % 30 + 5 + i % 13]
             entry = {
@@ -132,7 +132,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     args = parse_args(argv)
     multiprocessing.set_start_method(args.start, force=True)
     result = measure(args)
-    utils.write_text(args.out / "memory.json", json.dumps(result, indent=2) + "\n")
+    write_text(args.out / "memory.json", json.dumps(result, indent=2) + "\n")
     print(json.dumps(result, indent=2))
     uss = result["worker_mb_largest"]["Uss"]
     if result["seconds"]["open"] > MOST_OPEN_SECONDS or uss > MOST_WORKER_MB:

@@ -23,13 +23,13 @@ from typing import Any
 
 from groundwork import engine
 from groundwork.dataset.formats import flickr30k
+from groundwork.files.safe import atomic_write
 from groundwork.jobs import evaluate, run_script, train
 from groundwork.report.pages import markdown, write_report
 from groundwork.report.results import Row, merge_rows
 from groundwork.settings import dump_yaml
 from groundwork.settings.parsing import parse_yaml
 from groundwork.tools import prepare_flickr30k
-from groundwork.utils import atomic_write
 
 HERE = Path(__file__).parent
 # Stages, and the weights of the image-text losses: beside AMC they must not outweigh it.

@@ -1,1 +1,1 @@
-"""Files: safe writing, and reading what other people wrote."""
+"""Files: safe writing, the run manifest, and reading what other people wrote."""

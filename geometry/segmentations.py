@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from pycocotools import mask as coco_mask
 
-Size = tuple[int, int]
+from groundwork.geometry.boxes import Size
+
 # Numbers of a polygon with three corners.
 _LEAST_POLYGON = 6
 # Characters of a compressed run of at most 32 bits, five of them in each.

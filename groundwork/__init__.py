@@ -9,5 +9,6 @@ __version__ = "0.2.0"
 
 _HERE = Path(__file__).resolve().parent
 if not (_HERE / "models").is_dir():
-    # A copy without its links, as some archives and file systems make it: look beside this folder.
-    __path__.append(str(_HERE.parent))
+    # A copy without its links, as some archives and file systems make it: look beside this folder,
+    # and there first, as a link may have become a file that holds its target's name.
+    __path__.insert(0, str(_HERE.parent))

@@ -22,6 +22,7 @@ from groundwork.dataset.detection import (
 )
 from groundwork.dataset.loader import eval_loader, train_loader
 from groundwork.engine.training import to_device
+from groundwork.files.manifest import write_manifest
 from groundwork.geometry import cxcywh01_to_xyxy, iou
 from groundwork.jobs.folders import OUTPUT_HELP, run_folder
 from groundwork.models.common.checkpoint import LoadReport, load_strictly, read_checkpoint
@@ -87,7 +88,7 @@ def run(config: DetectorConfig, args: argparse.Namespace, device: torch.device) 
     if args.checkpoint and not args.resume:
         _fill(model, read_checkpoint(args.checkpoint)["model"])
     model.to(device)
-    utils.write_manifest(
+    write_manifest(
         output_dir,
         to_dict(config),
         seed=config.seed,

@@ -13,6 +13,7 @@ import torch
 from tqdm import tqdm
 
 from groundwork import engine, utils
+from groundwork.files.manifest import write_manifest
 from groundwork.jobs import arguments
 from groundwork.jobs.evaluation import (
     MANIFEST,
@@ -121,7 +122,7 @@ def run(
     parts.evaluated.to(device).eval()
     evaluation = form.evaluation(config, splits, tokenizer)
     files = form.evaluation_files(config, splits)
-    utils.write_manifest(
+    write_manifest(
         output_dir, to_dict(config), seed=config.seed, files=files, name=MANIFEST, **system.beside
     )
 

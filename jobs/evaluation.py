@@ -12,14 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from groundwork import engine, utils
+from groundwork.files.json_lines import JsonLines
 from groundwork.report.pages import Samples, markdown, write_report
-from groundwork.report.predictions import (
-    Prediction,
-    Run,
-    file_name,
-    read_predictions,
-    write_predictions,
-)
+from groundwork.report.prediction_files import file_name, read_predictions, write_predictions
+from groundwork.report.predictions import Prediction, Run
 from groundwork.report.results import chance_rows, forget_rows, merge_rows, score_rows, update_rows
 
 logger = logging.getLogger("groundwork")
@@ -97,7 +93,7 @@ def evaluate_checkpoints(
         The rows of results.json about these checkpoints.
     """
     files = checkpoint_files(checkpoints)
-    log = utils.JsonLines(output_dir / LOG)
+    log = JsonLines(output_dir / LOG)
     rows: list[dict] = []
     samples: list[Samples] = []
     each = _IMAGES if len(files) <= _FEW else _IMAGES_OF_MANY

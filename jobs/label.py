@@ -15,6 +15,7 @@ from groundwork.dataset.formats import detections, labels
 from groundwork.dataset.formats.labels import CONFIDENCE, Label
 from groundwork.dataset.pseudo_labels import agreeing, label_of, surest, with_agreement
 from groundwork.dataset.sources import source_files
+from groundwork.files.manifest import write_manifest
 from groundwork.jobs import arguments, student_files
 from groundwork.jobs.evaluate import groundings
 from groundwork.jobs.forms import FORMS
@@ -148,7 +149,7 @@ def write(
     """The label file, what made it, and the files that students read."""
     out = Path(args.out)
     labels.write(kept, out / LABELS_FILE)
-    utils.write_manifest(
+    write_manifest(
         out,
         to_dict(config),
         seed=config.seed,

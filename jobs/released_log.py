@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
-from groundwork import utils
+from groundwork.files.json_lines import JsonLines
 
 LOG = Path("result", "log.txt")
 _KEYS = {
@@ -37,6 +37,6 @@ def released_lines(rows: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]
 
 def write_released_log(output_dir: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Adds the lines that `output_dir`'s result/log.txt does not have yet."""
-    log = utils.JsonLines(output_dir / LOG)
+    log = JsonLines(output_dir / LOG)
     known = log.rows()
     log.append(*(line for line in released_lines(rows) if line not in known))

@@ -13,6 +13,7 @@ from torch import nn
 
 from groundwork import engine, utils
 from groundwork.dataset.sources import source_files
+from groundwork.files.manifest import write_manifest
 from groundwork.jobs import arguments
 from groundwork.jobs.evaluate import metric_values, predict
 from groundwork.jobs.folders import OUTPUT_HELP, run_folder
@@ -156,7 +157,7 @@ def run(config: RunConfig, args: argparse.Namespace, device: torch.device) -> No
     validation = build_validation(config, parts, tokenizer, device, output_dir=output_dir)
     if utils.is_main():
         save_words(tokenizer, output_dir)
-    utils.write_manifest(
+    write_manifest(
         output_dir,
         to_dict(config),
         seed=config.seed,

@@ -1,6 +1,6 @@
 """Metrics of expressions of any number of targets, or none (gRefCOCO), as pure functions.
 
-Of every expression by itself; means over a data set are taken in metrics.py. Boxes are xyxy float
+Of every expression by itself; means over a data set are taken in `intervals`. Boxes are xyxy float
 pixels.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from groundwork import geometry, metrics
+from groundwork import geometry
 
 REACHED = 0.5
 """GIoU at which a box counts as found."""
@@ -39,9 +39,3 @@ def all_found(boxes: ArrayLike, truths: ArrayLike, threshold: float = REACHED) -
     """gRefCOCO's "F1 score" is the share of expressions whose F1 is exactly 1: every target found
     and nothing else."""
     return f1_score(boxes, truths, threshold) == 1
-
-
-def generalized_iou(mask: np.ndarray | None, truth: np.ndarray) -> float:
-    """gIoU's part of one expression: IoU of two (H, W) masks; without a target 1 for an empty mask,
-    else 0."""
-    return metrics.mask_iou(metrics.mask_overlap(mask, truth))

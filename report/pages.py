@@ -11,9 +11,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from groundwork import utils
 from groundwork.benchmarks import BENCHMARKS
-from groundwork.report.predictions import Prediction, Run, file_name
+from groundwork.files.safe import write_text
+from groundwork.report.prediction_files import file_name
+from groundwork.report.predictions import Prediction, Run
 from groundwork.report.results import Row, update_rows
 from groundwork.report.sheet import Group, draw_sheet, drawn
 
@@ -193,9 +194,9 @@ def write_report(
             sheets.append(draw_sheet(path, item.run, item.groups, image_root=item.image_root))
     text = f"# {title}\n\n{markdown(merged)}\n{EXPLANATION}\n"
     text += "".join(f"\n![{sheet.stem}]({sheet.name})\n" for sheet in sheets)
-    utils.write_text(folder / "results.md", text)
+    write_text(folder / "results.md", text)
     page = folder / "index.html"
-    utils.write_text(page, _page(title, merged, sheets))
+    write_text(page, _page(title, merged, sheets))
     return page
 
 

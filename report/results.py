@@ -1,7 +1,7 @@
 """Rows of results.json: made from predictions, merged, read and written.
 
 A row is {system, objective, checkpoint, benchmark, split, metric, value, low, high, n, derived,
-note}; see metrics.py. `rescore` computes the rows from a predictions file alone, with the same
+note}; see `metrics`. `rescore` computes the rows from a predictions file alone, with the same
 function that the evaluation used, so a score can be checked or extended without the model and
 its images.
 """
@@ -14,9 +14,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, cast
 
-from groundwork import metrics, utils
+from groundwork import metrics
+from groundwork.files.safe import write_text
 from groundwork.geometry import Box, enclosing_box
-from groundwork.report.predictions import Prediction, Run, read_predictions
+from groundwork.report.prediction_files import predictions_files, read_predictions
+from groundwork.report.predictions import Prediction, Run
 
 Row = dict[str, object]
 ROW_KEY = ("system", "objective", "checkpoint", "benchmark", "split", "metric")
@@ -93,10 +95,6 @@ def _means_something(prediction: Prediction) -> bool:
     return bool(prediction.boxes)
 
 
-def _generalized_iou(prediction: Prediction) -> float:
-    return metrics.mask_iou(prediction.mask_overlap)
-
-
 def _precision(threshold: float) -> Metric:
     return Metric(
         _has_masks,
@@ -157,14 +155,8 @@ SEVERAL_METRICS: dict[str, Metric] = {
     "F1": Metric(_always, lambda p: p.all_found, "box"),
     "N-acc": Metric(_means_nothing, lambda p: not p.found, "box"),
     "T-acc": Metric(_means_something, lambda p: bool(p.found), "box"),
-    "gIoU": Metric(_has_masks, _generalized_iou, "mask", counts=_has_true_mask),
-    "cIoU": Metric(
-        _has_masks,
-        lambda p: p.mask_iou,
-        "mask",
-        counts=_has_true_mask,
-        weight=lambda p: p.mask_overlap[1],
-    ),
+    "gIoU": MASK_METRICS["mIoU"],
+    "cIoU": MASK_METRICS["oIoU"],
     "N-acc (mask)": Metric(
         lambda p: _has_masks(p) and _means_nothing(p), lambda p: p.empty_mask, "mask"
     ),
@@ -271,19 +263,6 @@ def _rows(run: Run, name: str, predictions: Sequence[Prediction], metric: Metric
     )
 
 
-def predictions_files(path: Path | str) -> list[Path]:
-    """The predictions files of a folder and its sub-folders in name order, or the file itself.
-
-    Raises:
-        FileNotFoundError: there is none.
-    """
-    path = Path(path)
-    found = [path] if path.is_file() else sorted(path.rglob("predictions_*.jsonl"))
-    if not found:
-        raise FileNotFoundError(f"no predictions_*.jsonl in {path}; evaluate a checkpoint first")
-    return found
-
-
 def rescore(path: Path | str) -> list[Row]:
     """All rows of a predictions file, or of every one in a folder, chance rows included.
 
@@ -344,4 +323,4 @@ def update_rows(path: Path | str, rows: Iterable[Mapping[str, object]]) -> list[
 
 
 def _save_rows(path: Path, rows: Sequence[Row]) -> None:
-    utils.write_text(path, json.dumps(rows, indent=1, allow_nan=False) + "\n")
+    write_text(path, json.dumps(rows, indent=1, allow_nan=False) + "\n")

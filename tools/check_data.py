@@ -31,17 +31,17 @@ import numpy as np
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-# As `python tools/check_data.py` the root of the project is not on the import path.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if not __package__:  # as `python tools/check_data.py`: the project is not on the path
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 
-from groundwork import utils
 from groundwork.dataset.formats import notes
 from groundwork.dataset.image_text.collate import too_long
 from groundwork.dataset.images import TURN_REMEDY
 from groundwork.dataset.record import Phrase, Record
 from groundwork.dataset.text import clean_caption, load_tokenizer
 from groundwork.files.foreign import forward_slashes
+from groundwork.files.safe import write_text
 from groundwork.geometry import Size
 from groundwork.jobs import run_script
 from groundwork.jobs.arguments import STRICT_HELP
@@ -297,7 +297,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     ok = not any(part["errors"] for part in parts)
     report = {"config": str(args.config), "ok": ok, "parts": parts}
     if args.out:
-        utils.write_text(args.out, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+        write_text(args.out, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
     print(table(report))
     return 0 if ok else 1
 

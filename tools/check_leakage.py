@@ -22,15 +22,15 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-# As `python tools/check_leakage.py` the root of the project is not on the import path.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if not __package__:  # as `python tools/check_leakage.py`: the project is not on the path
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from groundwork import utils
 from groundwork.dataset.formats import TRAIN_FORMATS
 from groundwork.dataset.formats.flickr30k import read_ids
 from groundwork.dataset.leakage import ImageSet, Links, Overlap, find_overlap, refer_images
 from groundwork.dataset.record import Record
 from groundwork.files.foreign import read_text
+from groundwork.files.safe import write_text
 from groundwork.jobs import run_script
 from groundwork.tools.preparation import progress
 
@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> Overlap:
         print("collections were not joined: give --image-data, --coco-images for that")
     if args.json:
         content = {text: as_json(found) for text, found in overlaps.items()}
-        utils.write_text(args.json, json.dumps(content, indent=1))
+        write_text(args.json, json.dumps(content, indent=1))
     if any(overlaps.values()):
         raise SystemExit(1)
     return overlaps[args.train[0]]

@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 
-from groundwork import utils
 from groundwork.engine.snapshot import Position
+from groundwork.files.safe import atomic_write
 from groundwork.jobs import run_script
 from groundwork.models.common.checkpoint import CheckpointError, read_checkpoint, recognise
 from groundwork.models.simrec.config import SimrecModelConfig
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
             f"{args.checkpoint}: is no checkpoint of RefCLIP or SimREC that was trained here"
         )
     released = released_content(content, str(args.checkpoint))
-    with utils.atomic_write(args.out) as partial:
+    with atomic_write(args.out) as partial:
         torch.save(released, partial)
     print(
         f"{args.out}: {len(released['state_dict'])} tensors after "

@@ -32,14 +32,16 @@ from typing import Any
 
 from tqdm import tqdm
 
-# As `python tools/make_paraphrases.py` the root of the project is not on the import path.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if not __package__:  # as `python tools/make_paraphrases.py`: the project is not on the path
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from groundwork import utils
 from groundwork.dataset.formats import TRAIN_FORMATS, read_table
 from groundwork.dataset.record import Phrase, Record, RecordTable
 from groundwork.dataset.text import paraphrase
 from groundwork.files.foreign import read_text
+from groundwork.files.json_lines import JsonLines
+from groundwork.files.safe import atomic_write, write_text
 from groundwork.jobs import run_script
 from groundwork.tools.paraphrasing import rules
 from groundwork.tools.paraphrasing.answers import (
@@ -157,7 +159,7 @@ def ask_all(
     model: Model,
     template: str,
     texts: Sequence[str],
-    log: utils.JsonLines,
+    log: JsonLines,
     args: argparse.Namespace,
 ) -> tuple[Answers, dict[str, str]]:
     """`ask` for all texts, several requests at once; answers go to the log as they arrive."""
@@ -222,7 +224,7 @@ def answer_by_model(
     template = read_text(prompt, "prompt")
     build_prompt(template, [])
     model = make_model(args)
-    log = utils.JsonLines(args.cache or args.out.with_suffix(".answers.jsonl"), sync=True)
+    log = JsonLines(args.cache or args.out.with_suffix(".answers.jsonl"), sync=True)
     kept = {row["key"]: tuple(map(Chunk.from_json, row["chunks"])) for row in log.rows()}
     keys = {text: _key(model, template, text) for text in texts}
     answers = {text: kept[key] for text, key in keys.items() if key in kept}
@@ -255,7 +257,7 @@ def entries_of(record: Record, answers: Answers, args: argparse.Namespace) -> It
 def write_relations(table: RecordTable, answers: Answers, args: argparse.Namespace) -> Counter[str]:
     """Write the relation file entry by entry; returns counts."""
     counts = Counter[str]()
-    with utils.atomic_write(args.out) as partial, partial.open("w", encoding="utf-8") as file:
+    with atomic_write(args.out) as partial, partial.open("w", encoding="utf-8") as file:
         for record in table:
             for entry in entries_of(record, answers, args):
                 file.write(",\n" if counts["entries"] else "[\n")
@@ -320,7 +322,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     counts = write_relations(table, answers, args)
     report = make_report(texts, answers, failed, counts)
     text = json.dumps(report, indent=2, ensure_ascii=False)
-    utils.write_text(args.out.with_suffix(".report.json"), text + "\n")
+    write_text(args.out.with_suffix(".report.json"), text + "\n")
     for example in report["examples"][:8]:
         print(f"  {example['phrase']} [{example['group']}] -> {example['paraphrases']}")
     print("\n".join(f"{key}: {value:,}" for key, value in list(report.items())[:7]))

@@ -29,13 +29,14 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import models
 from tqdm import tqdm
 
-# As `python tools/make_proposals.py` the root of the project is not on the import path.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if not __package__:  # as `python tools/make_proposals.py`: the project is not on the path
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from groundwork import utils
 from groundwork.dataset.formats import detections
 from groundwork.dataset.formats.refer_agreement import Agreement
 from groundwork.dataset.images import load_image, resolve_image
+from groundwork.files.json_lines import JsonLines
 from groundwork.geometry import clip_boxes
 from groundwork.jobs import run_script
 from groundwork.jobs.image_text import read_records
@@ -188,7 +189,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     model = build_detector(args)
     if args.again:
         partial.unlink(missing_ok=True)
-    log = utils.JsonLines(partial, sync=True)
+    log = JsonLines(partial, sync=True)
     about, begun = settings(args), log.rows()
     if not begun:
         log.append(about)

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import torch
 
-from groundwork import engine, utils
+from groundwork import engine
 from groundwork.dataset.synthetic import write_dataset
+from groundwork.files.safe import atomic_write
 from groundwork.jobs import run_script, train
 from groundwork.models.albef.checkpoint import QUEUES, TWIN
 from groundwork.models.common.checkpoint import read_checkpoint
@@ -63,7 +64,7 @@ def shrink(checkpoint: Path, out: Path) -> None:
         for stage in content["config"]["stages"]
     ]
     config = {"model": content["config"]["model"], "stages": stages}
-    with utils.atomic_write(out) as partial:
+    with atomic_write(out) as partial:
         kept = {"tokens": content["tokens"], "epoch": content["epoch"]}
         torch.save({"model": model, "config": config, **kept}, partial)
 

@@ -20,9 +20,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-from groundwork import utils
 from groundwork.dataset.formats import tuples
 from groundwork.dataset.record import Record
+from groundwork.files.safe import atomic_write, remove_partial, write_text
 
 # Part of every note: raise it when a tool writes other files from the same input.
 _VERSION = 1
@@ -128,8 +128,8 @@ class Outputs:
             self._report.append(f"  (would write) {name}")
             return
         path = self.folder / name
-        utils.remove_partial(path.parent, path.name)
-        with utils.atomic_write(path) as partial:
+        remove_partial(path.parent, path.name)
+        with atomic_write(path) as partial:
             write(partial)
         self._noted[name] = path.stat().st_size
         self._save("")
@@ -168,7 +168,7 @@ class Outputs:
 
     def _save(self, summary: str) -> None:
         note = {"key": self._key, "files": self._noted, "summary": summary}
-        utils.write_text(self._note, json.dumps(note, indent=1, ensure_ascii=False))
+        write_text(self._note, json.dumps(note, indent=1, ensure_ascii=False))
 
 
 def write_json_list(path: Path, entries: Iterable[Any]) -> int:

@@ -27,10 +27,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-# As `python tools/prepare_flickr30k.py` the root of the project is not on the import path.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if not __package__:  # as `python tools/prepare_flickr30k.py`: the project is not on the path
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from groundwork import utils
 from groundwork.dataset.formats import entities, flickr30k, vg
 from groundwork.dataset.formats.entities import (
     Annotation,
@@ -44,6 +43,7 @@ from groundwork.dataset.images import image_size
 from groundwork.dataset.record import Phrase, Record
 from groundwork.dataset.text import clean_caption
 from groundwork.files.foreign import decode
+from groundwork.files.safe import inside
 from groundwork.geometry import scale_boxes
 from groundwork.tools import tree_files
 from groundwork.tools.preparation import (
@@ -69,7 +69,7 @@ def _raw_files(raw: Path, ids: Sequence[str]) -> Iterator[tuple[str, str, bytes]
     if (raw / "Annotations").is_dir():
         for image_id in ids:
             for kind, suffix in folders.items():
-                path = raw / kind / utils.inside(f"{image_id}{suffix}", f"{raw}: split file")
+                path = raw / kind / inside(f"{image_id}{suffix}", f"{raw}: split file")
                 if not path.is_file():
                     raise FileNotFoundError(
                         f"{path} does not exist; extract the annotation archive again"
@@ -313,7 +313,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if args.images is not None:
         for image in progress(raw, unit="images", what="checking sizes"):
             annotation, sentences = raw[image]
-            path = args.images / utils.inside(f"{image}.jpg", f"{args.raw}: split file")
+            path = args.images / inside(f"{image}.jpg", f"{args.raw}: split file")
             raw[image] = fit_to_image(annotation, path, scale=args.scale_to_images), sentences
     phrases = {"info-ground files": write_info_ground(raw, ids, out)}
     training, left_out = training_records(raw, ids["train"])

@@ -20,8 +20,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
-# As `python tools/prepare_grefcoco.py` the root of the project is not on the import path.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if not __package__:  # as `python tools/prepare_grefcoco.py`: the project is not on the path
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from groundwork.dataset.formats import finetune_grefcoco, grefcoco, instances_json, notes
 from groundwork.dataset.formats.grouping import by_image

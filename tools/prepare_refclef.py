@@ -24,8 +24,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-# As `python tools/prepare_refclef.py` the root of the project is not on the import path.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if not __package__:  # as `python tools/prepare_refclef.py`: the project is not on the path
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from groundwork.dataset.record import Record
 from groundwork.jobs import run_script

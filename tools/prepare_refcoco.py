@@ -25,8 +25,8 @@ from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-# As `python tools/prepare_refcoco.py` the root of the project is not on the import path.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if not __package__:  # as `python tools/prepare_refcoco.py`: the project is not on the path
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from groundwork.dataset.record import Record
 from groundwork.jobs import run_script

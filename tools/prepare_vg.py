@@ -24,8 +24,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-# As `python tools/prepare_vg.py` the root of the project is not on the import path.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if not __package__:  # as `python tools/prepare_vg.py`: the project is not on the path
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from groundwork.dataset.formats import entries, vg, visual_genome
 from groundwork.dataset.image_text.dataset import usable_boxes

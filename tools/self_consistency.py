@@ -28,7 +28,8 @@ from groundwork.jobs.image_text import evaluation_dataset, evaluation_of
 from groundwork.jobs.tokenizers import load_texts
 from groundwork.models import SYSTEMS
 from groundwork.report.pages import markdown
-from groundwork.report.predictions import Prediction, write_predictions
+from groundwork.report.prediction_files import write_predictions
+from groundwork.report.predictions import Prediction
 from groundwork.report.results import chance_rows, score_rows, update_rows
 from groundwork.settings import load_config
 from groundwork.settings.roots import root_overrides

@@ -1,9 +1,10 @@
-"""ALVG's published command, a door to train.py: python tools/train.py --config FILE [...]."""
+"""ALVG's published command: python tools/train.py --config FILE [...] is train.py."""
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+if not __package__:  # as `python tools/train.py`: the project is not on the path
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from groundwork.jobs import run_script, train
 from groundwork.tools.published_alvg import train_arguments

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from groundwork import utils
 from groundwork.dataset.formats import entries
+from groundwork.files.safe import write_text
 from groundwork.geometry import xywh_to_xyxy, xyxy_to_xywh
 
 
@@ -70,5 +70,5 @@ def write(proposals: Mapping[str, np.ndarray], path: str | os.PathLike[str]) -> 
         image_id: np.hstack([xyxy_to_xywh(boxes[:, :4]), boxes[:, 4:]]).round(4).tolist()
         for image_id, boxes in proposals.items()
     }
-    utils.write_text(path, json.dumps(rows, separators=(",", ":")) + "\n")
+    write_text(path, json.dumps(rows, separators=(",", ":")) + "\n")
     return sum(map(len, rows.values()))

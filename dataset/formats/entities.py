@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
 
-from groundwork import utils
 from groundwork.dataset.formats import notes
 from groundwork.dataset.formats.entries import plain
 from groundwork.dataset.formats.flickr30k import sentence_number
 from groundwork.dataset.record import Phrase, Record
 from groundwork.files import foreign
+from groundwork.files.safe import inside
 from groundwork.geometry import Box
 
 _ONE_PIXEL = "boxes whose corners share a column or a row are one pixel wide or high"
@@ -171,7 +171,7 @@ def read_image(folder: str | os.PathLike[str], image_id: str) -> tuple[Annotatio
     Raises:
         FileNotFoundError, ValueError: naming the file.
     """
-    image_id = str(utils.inside(image_id, "image id"))
+    image_id = str(inside(image_id, "image id"))
     annotation = Path(folder, "Annotations", f"{image_id}.xml")
     sentences = Path(folder, "Sentences", f"{image_id}.txt")
     for path in (annotation, sentences):
@@ -254,7 +254,7 @@ def write(records: Iterable[Record], folder: str | os.PathLike[str]) -> dict[str
     images: dict[str, dict[int, Record]] = {}
     for record in records:
         image_id, index = sentence_number(record)
-        utils.inside(image_id, "image id")
+        inside(image_id, "image id")
         images.setdefault(image_id, {})[index] = record
     for image_id, captions in images.items():
         xml = _xml(image_id, list(captions.values()))

@@ -15,10 +15,10 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import ArrayLike
 
-from groundwork import utils
 from groundwork.dataset.formats import notes
 from groundwork.dataset.record import Phrase
 from groundwork.files import foreign
+from groundwork.files.safe import atomic_write, write_text
 from groundwork.geometry import Box, xywh_to_xyxy
 
 _DIGITS = re.compile(r"[+-]?\d+")
@@ -63,13 +63,13 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_object)
 
 def save_json(path: str | os.PathLike[str], content: Any) -> None:
     """Write compact JSON; the file appears complete or not at all."""
-    utils.write_text(path, json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n")
+    write_text(path, json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n")
 
 
 def save_entries(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]]) -> int:
     """Write a JSON list of objects, compact, one object in memory at a time; returns how many."""
     count = 0
-    with utils.atomic_write(path) as partial, partial.open("w", encoding="utf-8") as file:
+    with atomic_write(path) as partial, partial.open("w", encoding="utf-8") as file:
         for count, row in enumerate(rows, 1):
             file.write("[" if count == 1 else ",")
             file.write(json.dumps(row, ensure_ascii=False, separators=(",", ":")))

@@ -15,10 +15,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from groundwork import utils
 from groundwork.dataset.formats import entries
 from groundwork.dataset.record import Phrase, Record
 from groundwork.files import foreign
+from groundwork.files.safe import write_text
 from groundwork.geometry import Box
 
 
@@ -166,7 +166,7 @@ def write(records: Iterable[Record], folder: str | os.PathLike[str], split: str)
                     " boxes in another sentence of the image"
                 )
     ids_file, boxes_file, sentences_file = files(folder, [split])
-    utils.write_text(ids_file, "".join(f"{image_id}\n" for image_id in sentences))
+    write_text(ids_file, "".join(f"{image_id}\n" for image_id in sentences))
     entries.save_json(boxes_file, boxes)
     entries.save_json(sentences_file, sentences)
     written_all = [entry for of_image in sentences.values() for entry in of_image]

@@ -15,11 +15,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from groundwork import utils
 from groundwork.dataset.formats import entries, refer, refer_instances
 from groundwork.dataset.formats.entries import number
 from groundwork.dataset.formats.refer_instances import Instances, Target
 from groundwork.dataset.record import Record
+from groundwork.files.safe import write_text
 
 _NOTHING = -1
 
@@ -92,7 +92,7 @@ def write(
         ids = {"ann_id": list(ann_ids), "category_id": list(category_ids), "no_target": not pairs}
         refs.append(ref | ids)
     path = Path(folder, f"grefs({split_by}).json")
-    utils.write_text(path, json.dumps(refs, separators=(",", ":")) + "\n")
+    write_text(path, json.dumps(refs, separators=(",", ":")) + "\n")
     return refer_instances.count(records)
 
 

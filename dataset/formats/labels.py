@@ -18,10 +18,10 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from groundwork import utils
 from groundwork.dataset.formats import entries
 from groundwork.dataset.record import Phrase, Record
 from groundwork.files import foreign
+from groundwork.files.safe import atomic_write
 from groundwork.geometry import Box
 
 CONFIDENCE = ("objectness", "similarity", "margin", "agreement")
@@ -132,7 +132,7 @@ def _label(entry: Any, source: str) -> Label:
 
 def write(labels: Sequence[Label], path: str | os.PathLike[str]) -> int:
     """Write labels; returns how many."""
-    with utils.atomic_write(path) as partial, partial.open("w", encoding="utf-8") as file:
+    with atomic_write(path) as partial, partial.open("w", encoding="utf-8") as file:
         for label in labels:
             file.write(json.dumps(_entry(label), ensure_ascii=False) + "\n")
     return len(labels)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from groundwork import utils
+from groundwork.files.safe import write_text
 
 _logger = logging.getLogger("groundwork.readers")
 _NAMED = 5
@@ -62,7 +62,7 @@ def collected() -> Iterator[list[Note]]:
 
 def save(notes: Sequence[Note], path: Path) -> None:
     """Keep notes for `repeat`."""
-    utils.write_text(path, json.dumps(notes) + "\n")
+    write_text(path, json.dumps(notes) + "\n")
 
 
 def repeat(path: Path) -> None:

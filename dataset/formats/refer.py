@@ -19,12 +19,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from groundwork import utils
 from groundwork.dataset.formats import entries, notes, plain_pickle, refer_instances
 from groundwork.dataset.formats.entries import number
 from groundwork.dataset.formats.refer_agreement import Agreement
 from groundwork.dataset.formats.refer_instances import Instances, Target, in_split
 from groundwork.dataset.record import Phrase, Record
+from groundwork.files.safe import atomic_write
 
 # Who made the split that the papers report.
 SPLIT_BY = {"refcoco+": "unc", "refclef": "berkeley"}
@@ -213,7 +213,7 @@ def write(
 
 def save_refs(path: str | os.PathLike[str], refs: list[dict[str, Any]]) -> None:
     """Write `refs(SPLIT_BY).p`: what `load_refs` returns."""
-    with utils.atomic_write(path) as partial:
+    with atomic_write(path) as partial:
         # REFER's own tools run on Python 2 too, which knows no later protocol.
         partial.write_bytes(pickle.dumps(refs, protocol=2))
 

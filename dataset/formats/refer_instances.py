@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from groundwork import utils
 from groundwork.dataset.formats import entries
 from groundwork.dataset.formats.entries import number
 from groundwork.dataset.record import Record
+from groundwork.files.safe import write_text
 from groundwork.geometry import Box, decode_mask, xywh_to_xyxy, xyxy_to_xywh
 
 _COCO_NAME = re.compile(r"COCO_\w+?_0*(\d+)\.\w+")
@@ -197,7 +197,7 @@ class _Writer:
             "annotations": list(self._annotations.values()),
             "categories": [{"id": i, "name": name} for name, i in self._categories.items()],
         }
-        utils.write_text(path, json.dumps(content, separators=(",", ":")) + "\n")
+        write_text(path, json.dumps(content, separators=(",", ":")) + "\n")
 
 
 def _segmentation(mask: str, size: tuple[int, int]) -> tuple[Any, int | None]:

@@ -30,10 +30,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from groundwork import utils
 from groundwork.dataset.formats import entries, plain_pickle
 from groundwork.dataset.record import Phrase, Record
 from groundwork.files.foreign import forward_slashes
+from groundwork.files.safe import atomic_write, inside
 from groundwork.geometry import Box, enclosing_box, xywh_to_xyxy
 
 
@@ -191,7 +191,7 @@ def _id(value: Any) -> str:
 
 
 def _mask_file(value: Any, source: str) -> str:
-    path = utils.inside(_string(value, "mask file", source), f"{source}: mask file")
+    path = inside(_string(value, "mask file", source), f"{source}: mask file")
     if path.suffix != ".npy":
         raise ValueError(f"{source}: mask file {value!r} must be a .npy")
     return str(path)
@@ -261,7 +261,7 @@ def write(
         counts["phrases"] += len(record.phrases)
     counts["tuples"] = len(rows)
     # Given a path, torch.save would write the name of the partial file into the archive.
-    with utils.atomic_write(path) as partial, partial.open("wb") as file:
+    with atomic_write(path) as partial, partial.open("wb") as file:
         torch.save(rows, file)
     return dict(counts)
 

@@ -9,11 +9,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from groundwork import utils
 from groundwork.dataset.formats import entries, refer
 from groundwork.dataset.record import Phrase, Record
 from groundwork.dataset.synthetic.scenes import Thing, fill, run_lengths
 from groundwork.dataset.synthetic.vocabulary import SHAPES
+from groundwork.files.safe import write_text
 from groundwork.geometry import Box
 
 Entry = dict[str, Any]
@@ -21,7 +21,7 @@ Entry = dict[str, Any]
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:
     """Writes one item per line, making the folder."""
-    utils.write_text(path, "".join(f"{line}\n" for line in lines))
+    write_text(path, "".join(f"{line}\n" for line in lines))
 
 
 def enclosing_box(things: Iterable[Thing]) -> Box:

@@ -15,7 +15,7 @@ from groundwork import engine
 from groundwork.dataset.synthetic import write_dataset
 from groundwork.jobs import evaluate, train
 from groundwork.report.pages import Samples
-from groundwork.report.predictions import read_predictions
+from groundwork.report.prediction_files import read_predictions
 from groundwork.report.results import Row, predictions_files
 from groundwork.settings import load_config
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from groundwork import utils
+from groundwork.files.safe import atomic_write
 from groundwork.models.refclip.detector import Detection
 
 
@@ -86,7 +87,7 @@ class DetectionCache:
             return
         self._room -= size
         file.parent.mkdir(parents=True, exist_ok=True)
-        with utils.atomic_write(file) as partial, open(partial, "wb") as stream:
+        with atomic_write(file) as partial, open(partial, "wb") as stream:
             np.savez(stream, **arrays)
 
 

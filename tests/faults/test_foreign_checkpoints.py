@@ -21,7 +21,8 @@ import pseudo_label
 import test
 import train
 from groundwork.models.common.checkpoint import CheckpointError, read_checkpoint, without_wrappers
-from groundwork.tools import published_reftr, rescore
+from groundwork.report.__main__ import main as report
+from groundwork.tools import published_reftr
 from tests.helpers import script_runs
 from tests.helpers.script_runs import CONFIGS, error_of
 
@@ -139,7 +140,7 @@ def test_a_published_reftr_file_goes_through_every_script(tmp_path):
     )
     out = ["--output_dir", str(tmp_path / "results")]
     rows = test.main([*start, "--checkpoint", str(file), *out, "--split", "val", *settings])
-    assert rescore.main([str(tmp_path / "results")]) == rows
+    assert report([str(tmp_path / "results")]) == rows
     again = published_reftr.main(
         [str(BOXES), "--device", "cpu", "--eval", f"--resume={file}", "--split", "val",
          "--output_dir", str(tmp_path / "published"), *settings]

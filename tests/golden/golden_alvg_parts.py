@@ -280,7 +280,7 @@ class _Several:
         """[gIoU, cIoU] in percent; counts TP, FN of the samples without, FP, TN of those with a
         target, positive meaning "nothing"."""
         pairs = list(zip(self.masks, self.true_masks, strict=True))[rows]
-        each = np.mean([several.generalized_iou(*pair) for pair in pairs])
+        each = np.mean([metrics.mask_iou(metrics.mask_overlap(*pair)) for pair in pairs])
         inner, union = np.sum([metrics.mask_overlap(*pair) for pair in pairs], axis=0)
         empty, nothing = ~self.masks[rows].any(axis=(1, 2)), self.nothing[rows]
         counts = [nothing & empty, nothing & ~empty, ~nothing & empty, ~nothing & ~empty]

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from groundwork import utils
+from groundwork.files.json_lines import JsonLines
 from groundwork.settings import dump_yaml
 
 MODEL = {
@@ -182,15 +183,15 @@ def _after_a_step(countdown: _Countdown) -> None:
 
 
 def _while_writing_a_log_line(countdown: _Countdown) -> None:
-    append = utils.JsonLines.append
+    append = JsonLines.append
 
-    def half_a_line(self: utils.JsonLines, row: dict) -> None:
+    def half_a_line(self: JsonLines, row: dict) -> None:
         append(self, row)
         if countdown.over():
             os.truncate(self.path, self.path.stat().st_size - 20)
             _kill()
 
-    utils.JsonLines.append = half_a_line
+    JsonLines.append = half_a_line
 
 
 MOMENTS: dict[str, Callable[[_Countdown], None]] = {

@@ -15,7 +15,7 @@ import train
 import train_detector
 from groundwork.dataset.formats import entries
 from groundwork.models.common.checkpoint import CheckpointError, read_checkpoint
-from groundwork.report.predictions import read_predictions
+from groundwork.report.prediction_files import read_predictions
 from groundwork.settings import load_config
 from tests.helpers.script_runs import CONFIGS, error_of
 

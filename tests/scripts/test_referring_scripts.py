@@ -17,11 +17,12 @@ from groundwork.dataset.text import load_tokenizer
 from groundwork.jobs import referring, run_script
 from groundwork.jobs import train as training_job
 from groundwork.models.common.checkpoint import read_checkpoint
-from groundwork.report.predictions import read_predictions
+from groundwork.report.__main__ import main as report
+from groundwork.report.prediction_files import read_predictions
 from groundwork.report.results import read_rows
 from groundwork.settings import load_config
 from groundwork.settings.roots import root_overrides
-from groundwork.tools import published_reftr, reftr_flags, rescore
+from groundwork.tools import published_reftr, reftr_flags
 from tests.helpers.script_runs import CONFIGS, RESULT_KEYS, error_of
 from tests.helpers.tiny_runs import start_group
 
@@ -237,8 +238,8 @@ def test_evaluation_writes_the_one_schema(runs, config, tmp_path):
     assert {"pointing", f"Acc@0.5{protocol}", f"box IoU{protocol}"} <= metrics_of(rows)
     masks = {"mIoU", "oIoU", "mIoU (resized)", *(f"Prec@0.{n}" for n in range(5, 10))}
     assert (masks <= metrics_of(rows)) == settings.model.masks
-    assert rescore.main([str(tmp_path), "--out", str(tmp_path / "again.json")]) == rows
-    assert read_rows(tmp_path / "again.json") == rows
+    assert report([str(tmp_path), "--out", str(tmp_path / "again")]) == rows
+    assert read_rows(tmp_path / "again" / "results.json") == rows
     assert "<table>" in (tmp_path / "index.html").read_text()
 
 

@@ -15,7 +15,7 @@ import grounding_eval_singlegpu_flickr
 import grounding_eval_singlegpu_refclef
 import Pretrain_coco
 import Pretrain_vg
-from groundwork.report.predictions import read_predictions
+from groundwork.report.prediction_files import read_predictions
 from groundwork.report.results import read_rows, rescore
 from groundwork.settings import load_config
 from tests.helpers.script_runs import CONFIGS, RESULT_KEYS, error_of, evaluate, train

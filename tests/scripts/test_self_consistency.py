@@ -5,7 +5,7 @@ import json
 import pytest
 
 from groundwork.jobs.matching import matching_rows
-from groundwork.report.predictions import read_predictions
+from groundwork.report.prediction_files import read_predictions
 from groundwork.report.results import predictions_files
 from groundwork.tools import self_consistency
 from tests.helpers.script_runs import CONFIGS, QUICK, arguments, error_of

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from groundwork import geometry
+from tests.helpers.masks import boxes_to_mask
 
 SIDES = st.integers(1, 2000)
 FRACTIONS = st.floats(0, 1, allow_nan=False)
@@ -61,7 +62,7 @@ def test_a_box_overlaps_itself_wholly_and_its_centre_is_inside(case):
 def test_a_box_of_whole_pixels_survives_the_way_through_a_mask(corners, side):
     x1, x2 = sorted(corners[:2])
     y1, y2 = sorted(corners[2:])
-    mask = geometry.box_to_mask((x1, y1, x2, y2), (side, side + 3))
+    mask = boxes_to_mask((x1, y1, x2, y2), (side, side + 3))
     assert mask.sum() == (x2 - x1) * (y2 - y1)
     expected = (x1, y1, x2, y2) if mask.any() else None
     assert geometry.mask_to_box(mask) == expected
@@ -89,14 +90,13 @@ def test_a_union_counts_overlaps_once():
 @given(st.lists(st.lists(st.integers(0, 12), min_size=4, max_size=4), max_size=6))
 def test_a_union_of_whole_pixels_has_as_much_area_as_its_mask(corners):
     boxes = [(min(a, b), min(c, d), max(a, b), max(c, d)) for a, b, c, d in corners]
-    assert geometry.union_area(boxes) == geometry.boxes_to_mask(boxes, (12, 12)).sum()
+    assert geometry.union_area(boxes) == boxes_to_mask(boxes, (12, 12)).sum()
 
 
 def test_boxes_outside_the_image_are_cut_to_it():
     clipped = geometry.clip_boxes([[-5, -5, 5, 5], [90, 10, 120, 20]], (50, 80))
     np.testing.assert_array_equal(clipped, [[0, 0, 5, 5], [80, 10, 80, 20]])
     assert geometry.area(clipped).tolist() == [25, 0]
-    assert not geometry.box_to_mask((90, 60, 120, 70), (50, 80)).any()
 
 
 def test_corners_are_cut_towards_zero_before_they_are_clipped():
@@ -113,7 +113,6 @@ def test_what_is_no_xyxy_box_is_refused(box):
 def test_no_boxes_are_an_empty_array():
     assert geometry.as_boxes([]).shape == (0, 4)
     assert geometry.iou([], [[0, 0, 1, 1]]).shape == (0, 1)
-    assert not geometry.boxes_to_mask([], (3, 4)).any()
 
 
 def test_a_heat_map_gives_the_box_of_its_largest_hot_blob():
@@ -121,15 +120,16 @@ def test_a_heat_map_gives_the_box_of_its_largest_hot_blob():
     heatmap[2:4, 3:5] = 1.0
     heatmap[10:15, 8:20] = 0.6
     heatmap[0, 0] = -5
-    assert geometry.heatmap_to_box(heatmap) == (8, 10, 20, 15)
-    assert geometry.heatmap_to_box(heatmap, fraction=0.9) == (3, 2, 5, 4)
-    assert geometry.heatmap_to_mask(heatmap).sum() == 60
+    mask = geometry.heatmap_to_mask(heatmap)
+    assert mask.sum() == 60 and geometry.mask_to_box(mask) == (8, 10, 20, 15)
+    hottest = geometry.heatmap_to_mask(heatmap, fraction=0.9)
+    assert geometry.mask_to_box(hottest) == (3, 2, 5, 4)
 
 
 def test_a_heat_map_without_heat_gives_no_box():
     for heatmap in (np.zeros((4, 5)), np.full((4, 5), -1.0)):
-        assert geometry.heatmap_to_box(heatmap) is None
-        assert not geometry.heatmap_to_mask(heatmap).any()
+        mask = geometry.heatmap_to_mask(heatmap)
+        assert not mask.any() and geometry.mask_to_box(mask) is None
     with pytest.raises(ValueError, match="finite"):
         geometry.heatmap_to_mask(np.full((4, 5), np.nan))
     with pytest.raises(ValueError, match="fraction"):

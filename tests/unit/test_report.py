@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from groundwork.geometry import boxes_to_mask, resize_mask
-from groundwork.report import pages, predictions, results, sheet
-from groundwork.report.__main__ import main as rescore_and_report
+from groundwork.geometry import resize_mask
+from groundwork.report import pages, prediction_files, predictions, results, sheet
+from groundwork.report.__main__ import main as report_of
 from groundwork.report.predictions import Prediction, Run
+from tests.helpers.masks import boxes_to_mask
 
 SIZE = (60, 80)
 SQUARE, OTHER = (10.5, 10.0, 30.0, 30.0), (50.0, 30.0, 70.0, 50.0)
@@ -89,7 +90,7 @@ def test_rows_hold_hand_computed_values(run, evaluated):
 
 def test_scores_from_the_saved_predictions_equal_those_of_the_run(run, evaluated, tmp_path):
     rows = results.score_rows(run, evaluated) + results.chance_rows(run, evaluated)
-    path = predictions.write_predictions(tmp_path, run, evaluated)
+    path = prediction_files.write_predictions(tmp_path, run, evaluated)
     assert results.rescore(path) == rows
     assert results.rescore(tmp_path) == rows
 
@@ -97,8 +98,8 @@ def test_scores_from_the_saved_predictions_equal_those_of_the_run(run, evaluated
 def test_saved_predictions_come_back_equal_with_their_heat_maps(run, evaluated, tmp_path):
     evaluated[3] = prediction(3, heatmap=None)
     evaluated[4] = prediction(4, heatmap=np.zeros((2, 7)))
-    path = predictions.write_predictions(tmp_path / "new", run, evaluated)
-    found_run, found = predictions.read_predictions(path)
+    path = prediction_files.write_predictions(tmp_path / "new", run, evaluated)
+    found_run, found = prediction_files.read_predictions(path)
     assert (found_run, found) == (run, evaluated)
     assert found[3].heatmap is None and found[4].heatmap.shape == (2, 7)
     for saved, original in zip(found[5:], evaluated[5:], strict=True):
@@ -111,38 +112,39 @@ def test_saved_predictions_come_back_equal_with_their_heat_maps(run, evaluated, 
 
 def test_numpy_numbers_are_saved_as_numbers(run, tmp_path):
     item = prediction(1, point=tuple(np.array([20, 15])), boxes=(np.array(SQUARE),), score=None)
-    path = predictions.write_predictions(tmp_path, run, [item])
-    assert predictions.read_predictions(path)[1][0].boxes == (SQUARE,)
+    path = prediction_files.write_predictions(tmp_path, run, [item])
+    assert prediction_files.read_predictions(path)[1][0].boxes == (SQUARE,)
 
 
 def test_stored_verdicts_are_not_trusted(run, evaluated, tmp_path):
-    path = predictions.write_predictions(tmp_path, run, evaluated)
+    path = prediction_files.write_predictions(tmp_path, run, evaluated)
     rows = results.rescore(path)
     path.write_text(path.read_text().replace('"hit": true', '"hit": false'))
     assert results.rescore(path) == rows
 
 
 def test_heat_maps_of_an_earlier_evaluation_do_not_stay(run, evaluated, tmp_path):
-    predictions.write_predictions(tmp_path, run, evaluated)
-    path = predictions.write_predictions(tmp_path, run, evaluated[:5], heatmaps=False)
-    assert all(item.heatmap is None for item in predictions.read_predictions(path)[1])
+    prediction_files.write_predictions(tmp_path, run, evaluated)
+    flat = [dataclasses.replace(item, heatmap=None) for item in evaluated[:5]]
+    path = prediction_files.write_predictions(tmp_path, run, flat)
+    assert all(item.heatmap is None for item in prediction_files.read_predictions(path)[1])
 
 
 def test_broken_files_are_named_with_the_line(run, evaluated, tmp_path):
-    path = predictions.write_predictions(tmp_path, run, evaluated)
+    path = prediction_files.write_predictions(tmp_path, run, evaluated)
     lines = path.read_text().rstrip("\n").split("\n")
     for number, wrong in ((1, '{"id": 1}'), (3, '{"id": "x"}'), (4, lines[3][:40]), (2, "[]")):
         path.write_text("\n".join([*lines[: number - 1], wrong, *lines[number:]]))
         with pytest.raises(ValueError, match=f"{re.escape(path.name)}:{number} "):
-            predictions.read_predictions(path)
+            prediction_files.read_predictions(path)
     path.write_text("\n".join(lines[:-1]))
     with pytest.raises(ValueError, match="12 maps"):
-        predictions.read_predictions(path)
+        prediction_files.read_predictions(path)
     path.write_text("")
     with pytest.raises(ValueError, match=":1 "):
-        predictions.read_predictions(path)
+        prediction_files.read_predictions(path)
     with pytest.raises(FileNotFoundError, match="nowhere"):
-        predictions.read_predictions(tmp_path / "nowhere.jsonl")
+        prediction_files.read_predictions(tmp_path / "nowhere.jsonl")
     with pytest.raises(FileNotFoundError, match="evaluate a checkpoint"):
         results.rescore(tmp_path / "nowhere")
 
@@ -156,7 +158,7 @@ def test_a_phrase_without_any_true_box_is_a_miss(run):
 
 def test_what_cannot_be_scored_or_saved_is_refused(run, tmp_path):
     with pytest.raises(ValueError, match="prediction 1 cannot be saved"):
-        predictions.write_predictions(tmp_path, run, [prediction(1, score=float("nan"))])
+        prediction_files.write_predictions(tmp_path, run, [prediction(1, score=float("nan"))])
     with pytest.raises(ValueError, match="nothing to report"):
         results.score_rows(dataclasses.replace(run, splits=()), [])
 
@@ -185,7 +187,7 @@ def test_mask_rows_are_computed_from_run_lengths(run, evaluated, tmp_path):
     evaluated = [
         prediction(number, mask=mask, true_mask=truth) for number, mask in enumerate(found)
     ] + evaluated[4:6]
-    path = predictions.write_predictions(tmp_path, run, evaluated)
+    path = prediction_files.write_predictions(tmp_path, run, evaluated)
     rows = results.rescore(path)
     assert rows == results.score_rows(run, evaluated) + results.chance_rows(run, evaluated)
     assert value(rows, "mIoU", "val") == pytest.approx(100 * 1.5 / 4)
@@ -369,8 +371,8 @@ def test_a_page_of_many_sheets_stays_small_and_names_each_checkpoint(
 
 
 def test_a_report_is_made_from_saved_predictions_alone(run, evaluated, tmp_path, capsys):
-    predictions.write_predictions(tmp_path / "runs", run, evaluated)
-    rescore_and_report([str(tmp_path / "runs"), "--out", str(tmp_path / "report")])
+    prediction_files.write_predictions(tmp_path / "runs", run, evaluated)
+    report_of([str(tmp_path / "runs"), "--out", str(tmp_path / "report")])
     assert "66.67" in capsys.readouterr().out
     assert (tmp_path / "report" / "index.html").is_file()
 
@@ -379,8 +381,8 @@ def test_expressions_that_mean_nothing_come_back_from_their_file(run, tmp_path):
     proposals = {"proposal": None, "proposal_index": None}
     nothing = prediction(1, boxes=(), several=True, box=None, score=None, **proposals)
     one = prediction(2, several=True, found=(SQUARE,), **proposals)
-    path = predictions.write_predictions(tmp_path / "several", run, [nothing, one])
-    assert predictions.read_predictions(path)[1] == [nothing, one]
+    path = prediction_files.write_predictions(tmp_path / "several", run, [nothing, one])
+    assert prediction_files.read_predictions(path)[1] == [nothing, one]
     assert draw(tmp_path / "a.png", run, [nothing, one]).is_file()
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from groundwork.dataset.scale_jitter import View, draw_view
-from groundwork.geometry import boxes_to_mask
+from tests.helpers.masks import boxes_to_mask
 
 SIZE = (60, 90)
 

@@ -1,0 +1,97 @@
+"""The manifest of a run: command, configuration, code, versions and data."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from groundwork.files.safe import write_text
+from groundwork.utils import is_main, world_size
+
+_MEBIBYTE = 1 << 20
+_PACKAGES = (
+    "torch", "torchvision", "timm", "transformers", "numpy", "pillow", "opencv-python-headless",
+    "pyarrow",
+)  # fmt: skip
+
+
+def write_manifest(
+    folder: str | Path,
+    config: Any,
+    *,
+    seed: int,
+    files: Iterable[str | Path] = (),
+    name: str = "manifest.json",
+    **rules: str,
+) -> Path:
+    """Writes what is needed to repeat a run to `folder`/`name` (process 0 only): the same text for
+    the same code, data and command on any machine, apart from versions.
+
+    Args:
+        config: the merged configuration as plain dicts (`settings.to_dict`).
+        seed: before the rank is added.
+        files: annotation files, whose fingerprints tell a changed data set from the same one.
+        name: of the file, another one for every job in a folder.
+        rules: what the numbers depend on and no configuration can change, by name.
+    """
+    path = Path(folder) / name
+    if is_main():
+        manifest = {
+            "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+            "config": config,
+            "seed": seed,
+            "rules": rules,
+            "world_size": world_size(),
+            "git": git_state(),
+            "versions": versions(),
+            "data": {str(file): fingerprint(file) for file in files},
+        }
+        write_text(path, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+    return path
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that numbers depend on."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def git_state() -> dict[str, Any]:
+    """Commit of this code and whether files differ from it; "unknown" outside a git checkout."""
+    root = Path(__file__).resolve().parents[1]
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(root), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        if Path(git("rev-parse", "--show-toplevel")).resolve() != root:
+            return {"commit": "unknown", "dirty": None}
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.CalledProcessError):
+        return {"commit": "unknown", "dirty": None}
+
+
+def fingerprint(path: str | Path) -> dict[str, Any]:
+    """Size in bytes and SHA-256 of the first and last MiB of a file, which must exist: cheap."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such annotation file; check the paths in the config")
+    size, digest = path.stat().st_size, hashlib.sha256()
+    with path.open("rb") as file:
+        digest.update(file.read(_MEBIBYTE))
+        file.seek(max(0, size - _MEBIBYTE))
+        digest.update(file.read(_MEBIBYTE))
+    return {"bytes": size, "sha256_of_ends": digest.hexdigest()}
