@@ -164,7 +164,7 @@ class GoldenALBEF:
         image = self.image384 if side == 384 else self.image[:2]
         ids, mask = self.tensor("text_ids")[:2], self.tensor("text_mask")[:2]
         model = self.evaluation_model(side)
-        explainer = Explainer(model, mode=mode, layer=8)
+        explainer = Explainer(model.requires_grad_(False), mode=mode, layer=8)
         pairs = {
             "image": image,
             "text_ids": ids,

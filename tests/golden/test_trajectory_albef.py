@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -28,6 +29,8 @@ HERE = Path(__file__).parent
 IMAGE_TEXT = ("loss_mlm", "loss_ita", "loss_itm")
 AMC = (*IMAGE_TEXT, "loss_amc_mean", "loss_amc_max")
 SELFEQ = ("loss_syn_mlm", "loss_syn_ita", "loss_syn_itm", "loss_sim_syn", "loss_cst_syn")
+adamw = partial(OptimizerConfig, decay="matrices")
+cosine = partial(ScheduleConfig, name="cosine_epochs")
 
 
 def objectives(*names: str) -> ObjectiveList:
@@ -63,14 +66,14 @@ def batch_of_paraphrases(step: int, base: int) -> dict:
 
 def plan(objective: str) -> list[SimpleNamespace]:
     """An entry per epoch: criterion, names of its losses, batches, steps, optimiser."""
-    run = (OptimizerConfig(**inputs.LR), ScheduleConfig(**inputs.SCHED))
+    run = (adamw(**inputs.LR), cosine(**inputs.SCHED))
     if objective == "amc":
         both = objectives("itc_itm_mlm", "amc")
         return [
             SimpleNamespace(criterion=both, losses=AMC, batch=batch_of_regions, steps=n, of=run)
             for n in inputs.EPOCHS
         ]
-    own = (OptimizerConfig(**inputs.SYN_LR), ScheduleConfig(**inputs.SYN_SCHED))
+    own = (adamw(**inputs.SYN_LR), cosine(**inputs.SYN_SCHED))
     first, *later = inputs.SYN_EPOCHS
     plain = objectives("itc_itm_mlm")
     return [

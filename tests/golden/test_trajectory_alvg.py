@@ -88,7 +88,10 @@ def test_eight_steps_are_the_published_ones(arrays, task):
         rates={"vis_enc": inputs.LR_VIS_ENC},
     )  # fmt: skip
     schedule = ScheduleConfig(
-        name="epochs", warmup_epochs=inputs.WARMUP_EPOCHS, drop_epochs=inputs.DROPS
+        name="epochs",
+        warmup_epochs=inputs.WARMUP_EPOCHS,
+        drop_epochs=inputs.DROPS,
+        epochs=inputs.EPOCHS,
     )
     batches = (batch_of(step, task) for step in range(inputs.STEPS))
     found = run(

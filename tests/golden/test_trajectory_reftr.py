@@ -145,7 +145,9 @@ def settings_of(name: str) -> tuple[OptimizerConfig, ScheduleConfig]:
         factors=dict.fromkeys(OF_MASKS, factor) if name == "res" else {},
     )
     warmup = given.get("warm_up_epoch", 0)
-    return optimizer, ScheduleConfig(name=kind, warmup_epochs=warmup, drop_epochs=tuple(drops))
+    return optimizer, ScheduleConfig(
+        name=kind, warmup_epochs=warmup, drop_epochs=tuple(drops), epochs=golden().meta["epochs"]
+    )
 
 
 def build(name: str) -> tuple[nn.Module, nn.Module]:

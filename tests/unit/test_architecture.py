@@ -208,7 +208,8 @@ def code_lines(path):
     """(line number, text) of lines with code: no docstrings, imports, comments or lone brackets."""
     skipped = set()
     for node in ast.walk(tree_of(path)):
-        is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        value = node.value if isinstance(node, ast.Expr) else None
+        is_text = isinstance(value, ast.Constant) and isinstance(value.value, str)
         if is_text or isinstance(node, ast.Import | ast.ImportFrom):
             skipped.update(range(node.lineno, node.end_lineno + 1))
     lines = enumerate((ROOT / path).read_text(encoding="utf-8").splitlines(), 1)
