@@ -15,14 +15,16 @@ image share them.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from groundwork.models.albef.config import TextConfig
 from groundwork.models.common.torch_types import ModuleListOf
+
+if TYPE_CHECKING:
+    from groundwork.models.albef.config import TextConfig
 
 
 class KeysValues(NamedTuple):
