@@ -9,7 +9,7 @@
 from groundwork.jobs import evaluate, run_script
 
 
-def main(argv: list[str] | None = None) -> list[dict]:
+def main(argv: list[str] | None = None) -> list[dict[str, object]]:
     """Run with command line arguments `argv`; returns the rows of results.json."""
     return evaluate.main(
         argv,

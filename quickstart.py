@@ -43,14 +43,14 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(argv: Sequence[str] | None = None) -> list[dict]:
+def main(argv: Sequence[str] | None = None) -> list[dict[str, object]]:
     """Run with command line arguments `argv`; returns the rows of results.json."""
     args = parse_args(argv)
     utils.setup_logging()
     began = time.perf_counter()
     parts = list(PARTS) if "all" in args.parts else args.parts
     draw(args.data, scenes=args.scenes, seed=args.seed, trees=parts != ["albef"])
-    rows: list[dict] = []
+    rows: list[dict[str, object]] = []
     samples: list[Samples] = []
     for part in parts:
         new, images = PARTS[part](args)

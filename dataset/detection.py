@@ -6,17 +6,18 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
 
+from groundwork.dataset.batches import DetectionBatch
 from groundwork.dataset.formats import entries
 from groundwork.dataset.images import load_image, resolve_image
 from groundwork.dataset.leakage import identity_of_name, refer_images
 from groundwork.dataset.letterbox import Letterbox, lay, letterbox_of
 from groundwork.dataset.referring.transforms import to_tensor
+from groundwork.dataset.sampler import SizedDataset
 from groundwork.geometry import (
     as_boxes,
     clip_boxes,
@@ -131,7 +132,15 @@ class Augmentation:
     smallest: float = 0.6
 
 
-class DetectionDataset(Dataset[dict[str, Any]]):
+class DetectionSample(TypedDict):
+    """As in a `DetectionBatch`: image (3, S, S), object_boxes (n, 4), object_labels (n,)."""
+
+    image: torch.Tensor
+    object_boxes: torch.Tensor
+    object_labels: torch.Tensor
+
+
+class DetectionDataset(SizedDataset[DetectionSample]):
     """Letterboxed images with their objects.
 
     The index of a training sample is (epoch, i), its augmentation follows from (seed, epoch, i); an
@@ -157,7 +166,7 @@ class DetectionDataset(Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index: int | tuple[int, int]) -> dict[str, Any]:
+    def __getitem__(self, index: int | tuple[int, int]) -> DetectionSample:
         number = index[1] if isinstance(index, tuple) else index
         rng = np.random.default_rng((self.seed, *index)) if isinstance(index, tuple) else None
         annotated = self.images[number]
@@ -185,12 +194,12 @@ class DetectionDataset(Dataset[dict[str, Any]]):
         return Letterbox((height, width), (int(left), int(top)))
 
 
-def collate_detection(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """image (B, 3, S, S); object_boxes, B tensors (n, 4) cxcywh in pixels of the square;
-    object_labels, B tensors (n,) int64; corrupt 0."""
+def collate_detection(samples: Sequence[DetectionSample]) -> DetectionBatch:
+    """Samples to a batch."""
     return {
         "image": torch.stack([sample["image"] for sample in samples]),
         "object_boxes": [sample["object_boxes"] for sample in samples],
         "object_labels": [sample["object_labels"] for sample in samples],
         "corrupt": 0,
+        "faults": [],
     }

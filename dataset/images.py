@@ -11,6 +11,7 @@ from pathlib import Path, PurePath
 import cv2
 import numpy as np
 from PIL import Image, ImageFile, ImageOps
+from PIL.TiffImagePlugin import TiffImageFile
 
 from groundwork.files.foreign import forward_slashes
 from groundwork.files.safe import inside
@@ -167,16 +168,15 @@ def _deeper_with_opencv(path: Path) -> np.ndarray:
     """Of 9 to 15 bits, which OpenCV brings to 16 but not to 8."""
     image = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     if image is not None and image.dtype == np.uint16:
-        return (image >> 8).astype(np.uint8)
+        return (image.astype(np.uint16) >> 8).astype(np.uint8)
     with Image.open(path) as picture:
         require_bits(picture)
     raise OSError("OpenCV reads no image in it")
 
 
-def bits_of(picture: Image.Image) -> int:
+def bits_of(picture: ImageFile.ImageFile) -> int:
     """Bits per channel of an open image, by its header."""
-    tag = getattr(picture, "tag_v2", {}).get(_BITS_PER_SAMPLE)
-    if tag:
+    if isinstance(picture, TiffImageFile) and (tag := picture.tag_v2.get(_BITS_PER_SAMPLE)):
         return max(tag) if isinstance(tag, tuple) else int(tag)
     if picture.mode in ("I", "F"):
         return 32
@@ -185,7 +185,7 @@ def bits_of(picture: Image.Image) -> int:
     return 16 if deep else 8
 
 
-def require_bits(picture: Image.Image) -> int:
+def require_bits(picture: ImageFile.ImageFile) -> int:
     """As `bits_of`; raises OSError for pixels that no rule makes 8 bits of."""
     bits = bits_of(picture)
     if picture.mode in ("I", "F") or bits > 16:

@@ -18,8 +18,15 @@ import cv2
 import torch
 from torch.utils.data import DataLoader
 
+from groundwork.dataset.batches import Batch
 from groundwork.dataset.orientation import OrientationSampler
-from groundwork.dataset.sampler import training_sampler
+from groundwork.dataset.sampler import Sample, SizedDataset, TrainingSampler, training_sampler
+
+
+class TrainLoader(DataLoader[object]):
+    """Gives `TrainBatch`es; its sampler is told the epoch, and where in it to begin."""
+
+    sampler: TrainingSampler
 
 
 def _start_worker(_worker: int) -> None:
@@ -43,8 +50,8 @@ def _options(workers: int) -> dict[str, Any]:
 
 
 def train_loader(
-    dataset: Any,
-    collate: Callable[[Any], dict[str, Any]],
+    dataset: SizedDataset[Sample],
+    collate: Callable[[list[Sample]], Batch],
     batch_size: int,
     *,
     world_size: int = 1,
@@ -52,7 +59,7 @@ def train_loader(
     seed: int = 42,
     sampling: str = "global",
     workers: int = 4,
-) -> DataLoader[Any]:
+) -> TrainLoader:
     """Batches of `batch_size` samples for one rank, in the order of `training_sampler`.
 
     Call `loader.sampler.set_epoch(epoch, start_step)` before every pass. `len(loader)` is what is
@@ -65,9 +72,9 @@ def train_loader(
     Raises:
         ValueError: fewer records than one global batch.
     """
-    landscape = getattr(dataset, "landscape", None)
+    landscape = dataset.landscape
     place = {"world_size": world_size, "rank": rank, "seed": seed}
-    return DataLoader(
+    return TrainLoader(
         dataset,
         batch_size=batch_size,
         sampler=training_sampler(sampling, len(dataset), batch_size, **place)
@@ -80,14 +87,14 @@ def train_loader(
 
 
 def eval_loader(
-    dataset: Any,
-    collate: Callable[[Any], dict[str, Any]],
+    dataset: SizedDataset[Sample],
+    collate: Callable[[list[Sample]], Batch],
     batch_size: int,
     *,
     world_size: int = 1,
     rank: int = 0,
     workers: int = 4,
-) -> DataLoader[Any]:
+) -> DataLoader[Sample]:
     """Batches of samples in order; rank r takes samples r, r + W, ..., none comes twice."""
     return DataLoader(
         dataset,
@@ -99,15 +106,15 @@ def eval_loader(
 
 
 def split_loader(
-    dataset: Any,
-    collate: Callable[[Any], dict[str, Any]],
+    dataset: SizedDataset[Sample],
+    collate: Callable[[list[Sample]], Batch],
     batch_size: int,
     sizes: Sequence[int],
     *,
     world_size: int = 1,
     rank: int = 0,
     workers: int = 4,
-) -> DataLoader[Any]:
+) -> DataLoader[Sample]:
     """Batches of every sample once, in order, none of which holds two splits.
 
     An image's result depends on the padding that a larger one of its batch gives it, so that a

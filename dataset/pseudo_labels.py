@@ -7,34 +7,40 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from groundwork.dataset.formats.labels import CONFIDENCE, Label
-from groundwork.dataset.record import Phrase, Record
+from groundwork.dataset.record import Phrase, Record, Records
 from groundwork.geometry import Size, iou
 
 MIN_SIDE = 2.0  # pixels; a smaller box is no label
 
 
-class Unlabelled(Sequence[Record]):
+class Unlabelled:
     """Records without annotated boxes, masks and classes: what weak supervision may see."""
 
-    def __init__(self, records: Sequence[Record]) -> None:
+    def __init__(self, records: Records) -> None:
         self._records = records
 
     def __len__(self) -> int:
         return len(self._records)
 
-    def __getitem__(self, index: int) -> Record:  # type: ignore[override]
-        record = self._records[index]
-        phrases = (
-            replace(phrase, boxes=(), masks=(), category="", matches_nothing=False)
-            for phrase in record.phrases
-        )
-        return replace(record, phrases=tuple(phrases))
+    def __getitem__(self, index: int, /) -> Record:
+        return _without_labels(self._records[index])
+
+    def __iter__(self) -> Iterator[Record]:
+        return map(_without_labels, self._records)
+
+
+def _without_labels(record: Record) -> Record:
+    phrases = (
+        replace(phrase, boxes=(), masks=(), category="", matches_nothing=False)
+        for phrase in record.phrases
+    )
+    return replace(record, phrases=tuple(phrases))
 
 
 def label_of(

@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -105,6 +105,16 @@ class Record:
     source: str = ""
     sentence: str = ""
     image_ids: tuple[str, ...] = ()
+
+
+class Records(Protocol):
+    """What a data set takes them from: a list, a `RecordTable`, or what stands before one."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Record: ...
+
+    def __iter__(self) -> Iterator[Record]: ...
 
 
 def _to_row(record: Record) -> dict[str, Any]:

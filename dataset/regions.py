@@ -33,7 +33,7 @@ def pixel_corners(boxes: Sequence[Box], size: Size) -> np.ndarray:
 def covers_a_pixel(boxes: Sequence[Box], size: Size) -> np.ndarray:
     """Which of the boxes have a pixel between their `pixel_corners`, (n,) bool."""
     corners = pixel_corners(boxes, size)
-    return (corners[:, :2] < corners[:, 2:]).all(axis=1)
+    return np.all(corners[:, :2] < corners[:, 2:], axis=1)
 
 
 def region_mask(boxes: Sequence[Box], size: Size, side: int, mask_size: int) -> torch.Tensor:

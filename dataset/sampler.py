@@ -4,10 +4,26 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from typing import TypeVar
 
 import numpy as np
 import torch
-from torch.utils.data import Sampler
+from torch.utils.data import Dataset, Sampler
+
+Sample = TypeVar("Sample", covariant=True)
+
+
+class SizedDataset(Dataset[Sample], ABC):
+    """A data set that a sampler can draw from: it knows how many samples it has."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @property
+    def landscape(self) -> np.ndarray | None:
+        """(n,) bool: whose images are wider than high, for training batches of one orientation;
+        None: batches may mix them."""
+        return None
 
 
 class TrainingSampler(Sampler[tuple[int, int]], ABC):

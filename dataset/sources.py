@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -29,7 +28,7 @@ class Source(NamedTuple):
     is not the same as to cut their corners."""
 
     read: Callable[[str, str], Iterable[Record]]
-    files: Callable[[str, str], Sequence[str | os.PathLike[str]]] = lambda path, _: [path]
+    files: Callable[[str, str], Sequence[str | Path]] = lambda path, _: [path]
     read_integers: Callable[[str, str], Iterable[Record]] | None = None
 
 
@@ -94,9 +93,7 @@ def read_splits(
     return table_of(records, source_files(splits, format_name), name, cache_dir)
 
 
-def source_files(
-    splits: Mapping[str, Sequence[str]], format_name: str
-) -> list[str | os.PathLike[str]]:
+def source_files(splits: Mapping[str, Sequence[str]], format_name: str) -> list[str | Path]:
     """Every annotation file that `read_splits` reads."""
     source = SOURCES[format_name]
     found = [

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 import torch
-from torch import nn
-from torch.utils.data import DataLoader
 
+from groundwork.dataset.batches import EvalBatch
 from groundwork.engine.precision import computing
 from groundwork.engine.training import to_device
 from groundwork.geometry import Grounding
 
+AnyBatch = TypeVar("AnyBatch", bound=EvalBatch)
+Outputs = TypeVar("Outputs")
+
 
 def evaluate(
-    model: nn.Module,
-    postprocess: Callable[[Any, dict[str, Any]], list[Grounding]],
-    loader: DataLoader,
+    model: Callable[[AnyBatch], Outputs],
+    postprocess: Callable[[Outputs, AnyBatch], list[Grounding]],
+    loader: Iterable[AnyBatch],
     *,
     device: torch.device,
     precision: str = "fp32",
-    progress: Callable[[Any], Any] = lambda batches: batches,
-) -> Iterator[tuple[dict[str, Any], list[Grounding]]]:
+    progress: Callable[[Iterable[AnyBatch]], Iterable[AnyBatch]] = lambda batches: batches,
+) -> Iterator[tuple[AnyBatch, list[Grounding]]]:
     """Run a model over an evaluation loader.
 
     Args:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,10 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from groundwork import utils
+from groundwork.dataset.batches import TrainBatch
 from groundwork.engine.faults import FaultLog
 from groundwork.engine.folder import CURVES, LOG
+from groundwork.engine.names import EpochLine
 from groundwork.engine.snapshot import Position
 from groundwork.files.json_lines import JsonLines
 
@@ -79,7 +80,7 @@ class RunLog:
         stage: str,
         position: Position,
         steps: int,
-        epoch_line: Callable[[int, dict[str, float]], dict[str, Any]] | None = None,
+        epoch_line: EpochLine | None = None,
     ) -> None:
         """Begin an epoch of `steps` steps, or go on with it from `position.step`.
 
@@ -100,7 +101,7 @@ class RunLog:
         position: Position,
         losses: dict[str, Tensor],
         rate: float,
-        batches: list[dict[str, Any]],
+        batches: list[TrainBatch],
     ) -> None:
         """Take note of one step: its losses, learning rate and batches.
 
@@ -111,9 +112,9 @@ class RunLog:
         self._epoch.add(losses)
         self._rates.add({"lr": torch.tensor(rate)})
         self._samples += sum(len(batch["image"]) for batch in batches) * utils.world_size()
-        self._corrupt += sum(batch.get("corrupt", 0) for batch in batches)
+        self._corrupt += sum(batch["corrupt"] for batch in batches)
         for batch in batches:
-            self._faults.add(batch.get("faults", ()))
+            self._faults.add(batch["faults"])
         self.bar.update()
         if position.step % self.every == 0:
             self._line("step", position, rate, self._window)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+
+EpochLine = Callable[[int, dict[str, float]], Mapping[str, object]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,4 +20,4 @@ class Names:
     checkpoint: str = "checkpoint_{:02d}.pth"
     optimizer: str = "optimizer"
     schedule: str = "lr_scheduler"
-    epoch_line: Callable[[int, dict[str, float]], dict[str, Any]] | None = None
+    epoch_line: EpochLine | None = None

@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,7 @@ from groundwork.models.common.checkpoint import CheckpointError, read_checkpoint
 
 logger = logging.getLogger("groundwork")
 OUR_NAMES = Names()
+Model = TypeVar("Model", bound=nn.Module)
 EPOCH_FILE = re.compile(r"checkpoint_(?:[a-z]+_)?(\d+)\.pth")
 
 
@@ -44,7 +45,7 @@ class Position:
     global_step: int = 0
 
 
-class Snapshots:
+class Snapshots(Generic[Model]):
     """Saves and restores runs in `folder`.
 
     Args:
@@ -62,8 +63,8 @@ class Snapshots:
         folder: Path,
         config: dict[str, Any],
         *,
-        export: Callable[[nn.Module], dict[str, Tensor]],
-        restore_model: Callable[[nn.Module, dict[str, Tensor]], None],
+        export: Callable[[Model], dict[str, Tensor]],
+        restore_model: Callable[[Model, dict[str, Tensor]], None],
         keep: int | None = None,
         may_change: Collection[str] = (),
         beside: dict[str, Any] | None = None,
@@ -83,7 +84,7 @@ class Snapshots:
 
     def content(
         self,
-        model: nn.Module,
+        model: Model,
         optimizers: dict[str, Optimizer],
         current: str,
         *,
@@ -199,7 +200,7 @@ class Snapshots:
     def restore(
         self,
         path: Path,
-        model: nn.Module,
+        model: Model,
         optimizers: dict[str, Optimizer],
         scaler: torch.amp.GradScaler,
         average: WeightAverage | None = None,

@@ -9,28 +9,33 @@ happened.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, fields
+from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
-from torch.utils.data import DataLoader
 
 from groundwork import utils
+from groundwork.dataset.batches import Batch, TrainBatch
+from groundwork.dataset.loader import TrainLoader
 from groundwork.engine.average import WeightAverage
 from groundwork.engine.folder import LOG, STEPS, lies_in, remove_log
 from groundwork.engine.log import RunLog
 from groundwork.engine.names import Names
 from groundwork.engine.precision import computing
-from groundwork.engine.snapshot import Position, Snapshots
+from groundwork.engine.snapshot import Model, Position, Snapshots
 from groundwork.engine.weights import require_weighted
+from groundwork.models.common.criterion import Criterion
 from groundwork.scheduler import apply_learning_rate
+
+AnyBatch = TypeVar("AnyBatch", bound=Batch)
 
 
 @dataclass(kw_only=True)
@@ -38,9 +43,7 @@ class Stage:
     """Some epochs of a run.
 
     name: for the log.
-    criterion: (outputs, batch) -> named scalars; `weights` names those that make the total, with
-        their factors; `start_step(epoch, step, steps_per_epoch)` is called before each step.
-    loader: batches (dicts); its sampler has `set_epoch(epoch, start_batch)` and `steps_per_epoch`.
+    criterion: its losses. loader: its batches.
     optimizer_name: key into the run's optimisers; stages that share one continue its state.
     learning_rate: (epoch, step, steps_per_epoch) -> rate, both counted over the whole run and
         within the epoch.
@@ -49,8 +52,8 @@ class Stage:
     """
 
     name: str
-    criterion: nn.Module
-    loader: DataLoader
+    criterion: Criterion
+    loader: TrainLoader
     optimizer_name: str
     learning_rate: Callable[[int, int, int], float]
     epochs: int
@@ -78,11 +81,12 @@ class Settings:
     ema: float | None = None
 
     @classmethod
-    def of(cls, config: Any, **others: Any) -> Settings:
-        """The settings that a configuration of any system holds under the same names, and the
-        `others`, which not all have."""
+    def of(cls, config: object, *, unused_parameters: bool) -> Settings:
+        """The settings that a configuration of any system holds under the same names, and the one
+        that it does not."""
         names = {field.name for field in fields(cls)} - {"unused_parameters"}
-        return cls(**{name: getattr(config, name) for name in names}, **others)
+        held = {name: getattr(config, name) for name in names}
+        return cls(**held, unused_parameters=unused_parameters)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,37 +105,37 @@ class Validation:
 class TrainingStep(nn.Module):
     """Model and criterion as one forward, so that one wrapper sees all that has a gradient."""
 
-    def __init__(self, model: nn.Module, criterion: nn.Module):
+    def __init__(self, model: nn.Module, criterion: Criterion):
         super().__init__()
         self.model = model
         self.criterion = criterion
         self._first = True
 
-    def forward(self, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, batch: TrainBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns the weighted total and the detached named scalars.
 
         Raises:
             ValueError: at the first step, losses and weights do not belong together.
         """
-        losses = self.criterion(self.model(batch), batch)
+        losses: dict[str, Tensor] = self.criterion(self.model(batch), batch)
         weights = self.criterion.weights
         if self._first:
             require_weighted(weights, losses)
             self._first = False
-        total = sum(weights[name] * value for name, value in losses.items() if name in weights)
-        return total, {name: value.detach() for name, value in losses.items()}
+        parts = [weights[name] * value for name, value in losses.items() if name in weights]
+        return reduce(torch.add, parts), {name: value.detach() for name, value in losses.items()}
 
 
-class Trainer:
+class Trainer(Generic[Model]):
     """What `fit` carries from step to step."""
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Model,
         optimizers: dict[str, Optimizer],
         settings: Settings,
         *,
-        snapshots: Snapshots,
+        snapshots: Snapshots[Model],
         log: RunLog,
         device: torch.device,
         validation: Validation | None = None,
@@ -167,7 +171,7 @@ class Trainer:
             )
         stage.loader.sampler.set_epoch(position.epoch, position.step * accumulate)
         optimizer = self.optimizers[stage.optimizer_name]
-        batches = iter(stage.loader)
+        batches: Iterator[TrainBatch] = iter(stage.loader)
         self.log.start_epoch(stage.name, position, steps, stage.names.epoch_line)
         while position.step < steps:
             rate = stage.learning_rate(position.epoch, position.step, steps)
@@ -209,14 +213,14 @@ class Trainer:
         return [name for name in best if self.snapshots.note(name, values[best[name]])]
 
     def train_step(
-        self, module: nn.Module, optimizer: Optimizer, micro_batches: list[dict[str, Any]]
+        self, module: nn.Module, optimizer: Optimizer, micro_batches: list[TrainBatch]
     ) -> dict[str, Tensor]:
         """One optimiser step over one or several batches; returns their mean named scalars."""
         sums: dict[str, Tensor] = {}
         for index, batch in enumerate(micro_batches):
             last = index == len(micro_batches) - 1
-            quiet = nullcontext() if last or not hasattr(module, "no_sync") else module.no_sync()
-            with quiet:
+            group = module if isinstance(module, DistributedDataParallel) else None
+            with nullcontext() if last or group is None else group.no_sync():
                 with computing(self.device, self.settings.precision):
                     total, losses = module(to_device(batch, self.device))
                 self.scaler.scale(total / len(micro_batches)).backward()
@@ -246,12 +250,12 @@ class Trainer:
 
 
 def fit(
-    model: nn.Module,
+    model: Model,
     stages: list[Stage],
     optimizers: dict[str, Optimizer],
     settings: Settings,
     *,
-    snapshots: Snapshots,
+    snapshots: Snapshots[Model],
     output_dir: Path,
     device: torch.device,
     resume: Path | None = None,
@@ -338,9 +342,10 @@ def _seed_of(*entropy: int) -> int:
     return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1)
 
 
-def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
+def to_device(batch: AnyBatch, device: torch.device) -> AnyBatch:
     """The batch with its tensors on `device`; other values as they are."""
-    return {
+    moved = {
         key: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
         for key, value in batch.items()
     }
+    return cast(AnyBatch, moved)  # the same keys, which no type of a comprehension can say

@@ -49,7 +49,8 @@ class _Array(np.ndarray):
         dtype = _type(kind)
         if dtype != np.dtype(object):
             content = _bytes(content)
-        super().__setstate__((1, tuple(map(int, shape)), dtype, bool(fortran), content))
+        whole: tuple[Any, ...] = (1, tuple(map(int, shape)), dtype, bool(fortran), content)
+        super().__setstate__(whole)
 
 
 def _empty_array(_class: Any, _shape: Any, _code: Any) -> _Array:
@@ -57,8 +58,8 @@ def _empty_array(_class: Any, _shape: Any, _code: Any) -> _Array:
 
 
 def _array_from_buffer(buffer: Any, kind: _Type, shape: Any, order: Any) -> np.ndarray:
-    dtype = _plain_type(kind)
-    return np.frombuffer(_bytes(buffer), dtype).reshape(shape, order=_text(order)).copy()
+    flat = np.frombuffer(_bytes(buffer), _plain_type(kind))
+    return flat.reshape(shape, order="F" if _text(order) == "F" else "C").copy()
 
 
 def _scalar(kind: _Type, content: Any) -> Any:
@@ -132,6 +133,6 @@ for _core in ("numpy.core", "numpy._core"):  # before and since NumPy 2
     ALLOWED[f"{_core}.numeric._frombuffer"] = _Call(_array_from_buffer)
 
 
-def torch_globals() -> list[tuple[Any, str]]:
+def torch_globals() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
     """`ALLOWED` as `torch.serialization.safe_globals` takes it."""
     return [(replacement, name) for name, replacement in ALLOWED.items()]

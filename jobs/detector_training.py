@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
 
 from groundwork import engine, utils
+from groundwork.dataset.batches import DetectionBatch
 from groundwork.dataset.detection import (
     Augmentation,
     DetectionDataset,
@@ -34,6 +34,7 @@ from groundwork.models.refclip.detection_loss import (
     start_objectness_low,
 )
 from groundwork.models.refclip.detector import COARSEST
+from groundwork.models.refclip.yolov3 import YoloV3
 from groundwork.optim import create_optimizer
 from groundwork.scheduler import learning_rate
 from groundwork.settings import DetectorConfig, load_detector, to_dict
@@ -74,6 +75,7 @@ def run(config: DetectorConfig, args: argparse.Namespace, device: torch.device) 
     utils.seed_everything(config.seed)
     trained, held_out = images_of(config)
     detector = build_detector(config.detector)
+    assert isinstance(detector, YoloV3)  # the configuration has looked
     start_objectness_low(detector)
     model = DetectorTraining(detector)
     snapshots = engine.Snapshots(
@@ -175,7 +177,9 @@ def stage(
     )
 
 
-def evaluation_loader(config: DetectorConfig, images: list[DetectionImage]) -> DataLoader:
+def evaluation_loader(
+    config: DetectorConfig, images: list[DetectionImage]
+) -> Iterable[DetectionBatch]:
     """Batches of the images that are held out, for this process."""
     data = config.data
     return eval_loader(
@@ -189,7 +193,9 @@ def evaluation_loader(config: DetectorConfig, images: list[DetectionImage]) -> D
 
 
 @torch.no_grad()
-def measure(model: DetectorTraining, loader: DataLoader, device: torch.device) -> dict[str, float]:
+def measure(
+    model: DetectorTraining, loader: Iterable[DetectionBatch], device: torch.device
+) -> dict[str, float]:
     """What RefCLIP needs of a detector, in percent: the share of objects that one of the likeliest
     boxes of the coarsest head finds, and the share of images whose likeliest box is an object."""
     found, likeliest = [], []

@@ -13,7 +13,9 @@ import torch
 from tqdm import tqdm
 
 from groundwork import engine, utils
+from groundwork.dataset.batches import EvalBatch
 from groundwork.files.manifest import write_manifest
+from groundwork.geometry import Grounding
 from groundwork.jobs import arguments
 from groundwork.jobs.evaluation import (
     MANIFEST,
@@ -28,10 +30,10 @@ from groundwork.jobs.released_log import write_released_log
 from groundwork.jobs.samples import Evaluation
 from groundwork.jobs.tokenizers import load_texts, require_same_words
 from groundwork.models import SYSTEMS
-from groundwork.models.common.system import Batch, Parts
+from groundwork.models.common.system import Parts
 from groundwork.report.pages import markdown, write_report
 from groundwork.report.predictions import Prediction, Run
-from groundwork.report.results import merge_rows, score_rows, update_rows
+from groundwork.report.results import Row, merge_rows, score_rows, update_rows
 from groundwork.settings import RunConfig, to_dict
 
 logger = logging.getLogger("groundwork")
@@ -43,7 +45,7 @@ def main(
     description: str = "",
     config: str | None = None,
     defaults: Mapping[str, Any] | None = None,
-) -> list[dict]:
+) -> list[Row]:
     """Evaluate a checkpoint, or every checkpoint of a folder.
 
     Args:
@@ -57,7 +59,7 @@ def main(
     args = parse_args(argv, description=description, config=config)
     with arguments.processes(args) as device:
         together = Path(args.output_dir or "runs/compared") if len(args.config) > 1 else None
-        rows: list[dict] = []
+        rows: list[Row] = []
         for file, checkpoint in zip(args.config, args.checkpoint, strict=True):
             settings = arguments.load(args, config=file, purpose="evaluation", defaults=defaults)
             folder = Path(args.output_dir or results_folder(file))
@@ -111,7 +113,7 @@ def run(
     *,
     splits: Sequence[str],
     again: bool = False,
-) -> list[dict]:
+) -> list[Row]:
     """`main` with everything parsed."""
     require_splits(config, splits)
     system = SYSTEMS[config.system]
@@ -160,7 +162,7 @@ def require_splits(config: RunConfig, splits: Sequence[str]) -> None:
 
 def groundings(
     config: RunConfig, parts: Parts, evaluation: Evaluation, device: torch.device, *, name: str
-) -> Iterator[tuple[Batch, list]]:
+) -> Iterator[tuple[EvalBatch, list[Grounding]]]:
     """(batch, its groundings) of every batch of this process that has an image."""
     return engine.evaluate(
         parts.evaluated,

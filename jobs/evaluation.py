@@ -12,11 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from groundwork import engine, utils
+from groundwork.dataset.batches import EvalBatch
 from groundwork.files.json_lines import JsonLines
 from groundwork.report.pages import Samples, markdown, write_report
 from groundwork.report.prediction_files import file_name, read_predictions, write_predictions
 from groundwork.report.predictions import Prediction, Run
-from groundwork.report.results import chance_rows, forget_rows, merge_rows, score_rows, update_rows
+from groundwork.report.results import (
+    Row,
+    chance_rows,
+    forget_rows,
+    merge_rows,
+    score_rows,
+    update_rows,
+)
 
 logger = logging.getLogger("groundwork")
 # Beside a training run, whose log and manifest it must not touch.
@@ -38,7 +46,7 @@ class Remarks:
     corrupt: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
 
-    def add(self, batch: dict[str, Any]) -> None:
+    def add(self, batch: EvalBatch) -> None:
         """Take note of an evaluation batch."""
         self.corrupt += batch["corrupt"]
         self.faults += batch["faults"]
@@ -75,7 +83,7 @@ def evaluate_checkpoints(
     settings: Mapping[str, Any],
     annotations: Iterable[Path | str],
     again: bool,
-) -> list[dict]:
+) -> list[Row]:
     """Evaluate a checkpoint, or every one of a folder; write predictions, rows and report.
 
     In a process group everybody predicts and the main process writes.
@@ -94,7 +102,7 @@ def evaluate_checkpoints(
     """
     files = checkpoint_files(checkpoints)
     log = JsonLines(output_dir / LOG)
-    rows: list[dict] = []
+    rows: list[Row] = []
     samples: list[Samples] = []
     each = _IMAGES if len(files) <= _FEW else _IMAGES_OF_MANY
     identified = evaluation_identity(settings, annotations)
@@ -214,7 +222,7 @@ def below(path: str, folder: str) -> str:
 
 def log_line(
     about: Run, predictions: Sequence[Prediction], remarks: Remarks, seconds: float
-) -> dict:
+) -> dict[str, object]:
     """What `evaluations.txt` says about one checkpoint: every metric per split."""
     where = {"checkpoint": about.checkpoint, "benchmark": about.benchmark, "note": about.note}
     line: dict[str, object] = dict(where)

@@ -8,23 +8,23 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
+from transformers import PreTrainedTokenizerBase
 
 from groundwork import metrics, utils
 from groundwork.benchmarks import BENCHMARKS, Benchmark
+from groundwork.dataset.batches import ImageTextEvalBatch
 from groundwork.dataset.formats import detections, flickr30k, refer
 from groundwork.dataset.formats.refer_agreement import Agreement
 from groundwork.dataset.image_text.collate import EvalCollate, TrainCollate, too_long
 from groundwork.dataset.image_text.dataset import EvalDataset, TrainDataset
 from groundwork.dataset.image_text.transforms import CropTransform, EvalTransform, TrainTransform
-from groundwork.dataset.loader import eval_loader, train_loader
+from groundwork.dataset.loader import TrainLoader, eval_loader, train_loader
 from groundwork.dataset.needs import BOX, PARAPHRASE
 from groundwork.dataset.pseudo_labels import Unlabelled
-from groundwork.dataset.record import Phrase, Record, RecordTable
+from groundwork.dataset.record import Phrase, Record, Records, RecordTable
 from groundwork.dataset.sources import read_splits, source_files
 from groundwork.dataset.text import PARAPHRASE_RULES
 from groundwork.geometry import Grounding
@@ -34,7 +34,7 @@ from groundwork.jobs.tokenizers import Tokenizer
 from groundwork.models import SYSTEMS
 from groundwork.models.common.checkpoint import read_checkpoint
 from groundwork.models.common.heatmap import enlarge
-from groundwork.models.common.system import Batch, ImageTextSettings
+from groundwork.models.common.system import ImageTextSettings
 from groundwork.report.predictions import Prediction, Run, runs_of
 from groundwork.settings.data import ImageTextDataConfig
 from groundwork.settings.run import RunConfig
@@ -47,7 +47,7 @@ LONG_REMEDY = "lower data.max_words, or shorten the phrase in the annotation fil
 class ImageText:
     """The form of samples of systems explained by heat maps (`jobs.samples.SampleForm`)."""
 
-    def train_loader(self, alone: RunConfig, tokenizer: Tokenizer) -> DataLoader[Any]:
+    def train_loader(self, alone: RunConfig, tokenizer: Tokenizer) -> TrainLoader:
         """The training loader of a stage for this process."""
         data, _ = parts_of(alone)
         records = read_splits(data.train, data.format, data.cache_dir)
@@ -68,7 +68,7 @@ class ImageText:
         )
         return train_loader(
             dataset,
-            TrainCollate(tokenizer, data.max_tokens, data.mask_size),
+            TrainCollate(word_pieces(tokenizer), data.max_tokens, data.mask_size),
             alone.batch_size,
             world_size=utils.world_size(),
             rank=utils.rank(),
@@ -106,10 +106,10 @@ class ImageText:
         found = [*map(Path, data.test_file), *([Path(data.det_file)] if data.det_file else [])]
         benchmark = benchmark_of(config)
         if benchmark.reader == "flickr30k":
-            found += flickr30k.files(data.flickr_data, splits, data.flickr_lists)
+            found += flickr30k.files(annotations_of(config), splits, data.flickr_lists)
         else:
             name = benchmark.name.removeprefix("embedded/")
-            found += refer.files(data.refcoco_data, name, data.split_by)
+            found += refer.files(annotations_of(config), name, data.split_by)
         return [file for file in dict.fromkeys(found) if file.is_file()]
 
     def describe(self, config: RunConfig, checkpoint: Path | None, splits: Sequence[str]) -> Run:
@@ -136,6 +136,13 @@ def parts_of(config: RunConfig) -> tuple[ImageTextDataConfig, ImageTextSettings]
     return data, model
 
 
+def word_pieces(tokenizer: Tokenizer) -> PreTrainedTokenizerBase:
+    """Raises ValueError for a tokeniser that this form of samples has no use for."""
+    if not isinstance(tokenizer, PreTrainedTokenizerBase):
+        raise ValueError("data.text_encoder: give a BERT's vocabulary, such as bert-base-uncased")
+    return tokenizer
+
+
 def benchmark_of(config: RunConfig) -> Benchmark:
     """The row of the benchmark that is evaluated on.
 
@@ -145,6 +152,15 @@ def benchmark_of(config: RunConfig) -> Benchmark:
     if config.benchmark is None:
         raise ValueError(f"benchmark: none is named; give one of {', '.join(BENCHMARKS)}")
     return BENCHMARKS[config.benchmark]
+
+
+def annotations_of(config: RunConfig) -> str:
+    """The folder of the benchmark's published annotations."""
+    data, _ = parts_of(config)
+    flickr = benchmark_of(config).reader == "flickr30k"
+    folder = data.flickr_data if flickr else data.refcoco_data
+    assert folder is not None  # `RunConfig` has looked
+    return folder
 
 
 def read_records(
@@ -158,17 +174,17 @@ def read_records(
         return read_splits({s: data.evaluate[s] for s in splits}, data.format, data.cache_dir)
     if benchmark.reader == "flickr30k":
         return chain.from_iterable(
-            flickr30k.read(data.flickr_data, split, data.flickr_lists, empty=True)
+            flickr30k.read(annotations_of(config), split, data.flickr_lists, empty=True)
             for split in splits
         )
     read = READERS[benchmark.name.removeprefix("embedded/")]
     return chain.from_iterable(
-        read(file, data.refcoco_data, data.split_by, agreement) for file in data.test_file
+        read(file, annotations_of(config), data.split_by, agreement) for file in data.test_file
     )
 
 
 def evaluation_dataset(
-    config: RunConfig, records: Sequence[Record], agreement: Agreement | None = None
+    config: RunConfig, records: Records, agreement: Agreement | None = None
 ) -> EvalDataset:
     """Records by the protocol of the benchmark."""
     (data, model), benchmark = parts_of(config), benchmark_of(config)
@@ -193,19 +209,20 @@ def evaluation_of(config: RunConfig, dataset: EvalDataset, tokenizer: Tokenizer)
         ValueError: a phrase has more tokens than the model has positions: an evaluation cuts at
             words only.
     """
-    data, model = parts_of(config)
-    for message in too_long(tokenizer, dataset.texts(), model.max_text_tokens):
-        raise ValueError(f"{message}; {LONG_REMEDY}")
+    (data, model), pieces = parts_of(config), word_pieces(tokenizer)
+    if model.max_text_tokens is not None:
+        for message in too_long(pieces, dataset.texts(), model.max_text_tokens):
+            raise ValueError(f"{message}; {LONG_REMEDY}")
     proposals = detections.read(data.det_file) if data.det_file else None
 
-    def prediction(batch: Batch, row: int, grounding: Grounding) -> Prediction:
+    def prediction(batch: ImageTextEvalBatch, row: int, grounding: Grounding) -> Prediction:
         # Proposals are filed by image id, which is what such records are called by.
         boxes = proposals.get(batch["record_ids"][row]) if proposals else None
         return to_prediction(batch, row, grounding, data.evaluation_images, boxes)
 
     loader = eval_loader(
         dataset,
-        EvalCollate(tokenizer),
+        EvalCollate(pieces),
         config.eval_batch_size or config.batch_size,
         world_size=utils.world_size(),
         rank=utils.rank(),
@@ -215,7 +232,7 @@ def evaluation_of(config: RunConfig, dataset: EvalDataset, tokenizer: Tokenizer)
 
 
 def to_prediction(
-    batch: Batch,
+    batch: ImageTextEvalBatch,
     row: int,
     grounding: Grounding,
     image_root: str,

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from groundwork import utils
@@ -120,7 +121,7 @@ def _labels(
         for row, grounding in enumerate(found):
             sample = batch["sample_index"][int(batch["phrase_image"][row])]
             record, phrase = evaluation.expressions(sample)[place[sample]]
-            box = grounding.boxes[0] if len(grounding.boxes) else [0.0] * 4
+            box = grounding.boxes[0] if len(grounding.boxes) else np.zeros(4)
             one = label_of(record, phrase, box, grounding.size, grounding.confidence)
             yield sample, place[sample], one
             place[sample] += 1

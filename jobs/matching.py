@@ -12,12 +12,13 @@ from groundwork.jobs.forms import FORMS
 from groundwork.jobs.tokenizers import load_texts
 from groundwork.metrics import accuracy_rows
 from groundwork.models import SYSTEMS
+from groundwork.report.results import Row
 from groundwork.settings import load_config
 
 
 def matching_rows(
     config_file: str, file: Path, overrides: list[str], device: str | None = None
-) -> list[dict]:
+) -> list[Row]:
     """How often a phrase matches its own image better than another, as rows of results.json.
 
     Every phrase is scored with its own image and with the next one of its batch; guessing gives
@@ -37,18 +38,19 @@ def matching_rows(
     system.load(parts.model, file)
     explainer = parts.evaluated.to(chosen).eval()
     form = FORMS[system.samples]
-    loader = form.evaluation(config, splits_of, tokenizer).loader
+    evaluation = form.evaluation(config, splits_of, tokenizer)
     correct: list[float] = []
     splits: list[str] = []
     images: list[str] = []
-    for batch in loader:
+    for batch in evaluation.loader:
         if len(batch["image"]) < 2:
             continue  # a last batch of one image has no other to be confused with
         moved = to_device(batch, chosen)
         own = explainer(moved)["score"]
         other = explainer(moved | {"image": moved["image"].roll(1, 0)})["score"]
         correct += (own > other).float().tolist()
-        splits += batch["splits"]
+        for sample in batch["sample_index"]:
+            splits += [record.split for record, _ in evaluation.expressions(sample)]
         images += [batch["image_path"][i] for i in batch["phrase_image"].tolist()]
     about = form.describe(config, file, splits_of)
     keys = {

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from torch.utils.data import DataLoader
 
 from groundwork import utils
-from groundwork.dataset.loader import split_loader, train_loader
+from groundwork.dataset.batches import ReferringEvalBatch
+from groundwork.dataset.loader import TrainLoader, split_loader, train_loader
 from groundwork.dataset.pseudo_labels import Unlabelled
 from groundwork.dataset.referring.collate import ReferringCollate
 from groundwork.dataset.referring.dataset import ReferringDataset, ReferringRules
@@ -22,7 +21,6 @@ from groundwork.jobs.evaluation import below
 from groundwork.jobs.samples import Evaluation
 from groundwork.jobs.tokenizers import Tokenizer
 from groundwork.models import SYSTEMS
-from groundwork.models.common.system import Batch
 from groundwork.report.predictions import Prediction, Run, runs_of
 from groundwork.settings.data import ReferringDataConfig
 from groundwork.settings.run import RunConfig
@@ -31,7 +29,7 @@ from groundwork.settings.run import RunConfig
 class Referring:
     """The form of samples of box and mask systems (`jobs.samples.SampleForm`)."""
 
-    def train_loader(self, alone: RunConfig, tokenizer: Tokenizer) -> DataLoader[Any]:
+    def train_loader(self, alone: RunConfig, tokenizer: Tokenizer) -> TrainLoader:
         """The training loader of a stage for this process."""
         text = text_rules(alone, tokenizer)
         return train_loader(
@@ -201,7 +199,12 @@ def evaluation_of(config: RunConfig, text: ReferringText, dataset: ReferringData
 
 
 def to_prediction(
-    batch: Batch, row: int, grounding: Grounding, image_root: str, *, several: bool = False
+    batch: ReferringEvalBatch,
+    row: int,
+    grounding: Grounding,
+    image_root: str,
+    *,
+    several: bool = False,
 ) -> Prediction:
     """One expression of an evaluation batch with its truth and its grounding; `several`: it may
     have any number of targets."""

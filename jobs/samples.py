@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from torch.utils.data import DataLoader
-
+from groundwork.dataset.batches import EvalBatch
+from groundwork.dataset.loader import TrainLoader
 from groundwork.dataset.record import Phrase, Record
 from groundwork.geometry import Grounding
 from groundwork.jobs.tokenizers import Tokenizer
-from groundwork.models.common.system import Batch
 from groundwork.report.predictions import Prediction, Run
 from groundwork.settings.run import RunConfig
 
@@ -21,20 +20,20 @@ from groundwork.settings.run import RunConfig
 class Evaluation:
     """Some splits, ready to be evaluated by this process.
 
-    loader: batches of every sample once. prediction: (batch, row of a phrase, its grounding) ->
-    the phrase with its truth and its grounding. expressions: index of a sample -> its records and
-    phrases, in the order of the batch's rows.
+    loader: batches of every sample once, of the form. prediction: (batch, row of a phrase, its
+    grounding) -> the phrase with its truth and its grounding. expressions: index of a sample -> its
+    records and phrases, in the order of the batch's rows.
     """
 
-    loader: DataLoader[Any]
-    prediction: Callable[[Batch, int, Grounding], Prediction]
+    loader: Iterable[EvalBatch]
+    prediction: Callable[[Any, int, Grounding], Prediction]
     expressions: Callable[[int], Sequence[tuple[Record, Phrase]]]
 
 
 class SampleForm(Protocol):
     """One of the two forms of samples: `jobs.image_text`, `jobs.referring`."""
 
-    def train_loader(self, alone: RunConfig, tokenizer: Tokenizer) -> DataLoader[Any]:
+    def train_loader(self, alone: RunConfig, tokenizer: Tokenizer) -> TrainLoader:
         """Training batches of this process; `alone`: one of `RunConfig.of_stages`."""
 
     def evaluation(

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePath
+from typing import Any
 
 import numpy as np
 
@@ -39,7 +40,9 @@ NAMES: dict[str, tuple[str | None, str, tuple[str, str] | None]] = {
 CLASS = "object"
 
 
-def write_simrec(config: RunConfig, labels: Sequence[Label], out: Path, _: Proposals | None) -> str:
+def write_simrec(
+    config: RunConfig, labels: Sequence[Label], out: Path, _proposals: Proposals | None
+) -> str:
     """anns/NAME.json and masks/NAME/ID.npy, for SimREC, and for RealGIN if it reads the same.
 
     The student's vocabulary is that of this file, all splits: a word that is only in expressions
@@ -48,7 +51,7 @@ def write_simrec(config: RunConfig, labels: Sequence[Label], out: Path, _: Propo
     Raises:
         ValueError: SimREC has no reader for the benchmark.
     """
-    name, *_ = _names(config)
+    name, _, _ = _names(config)
     if name is None:
         raise ValueError(f"SimREC has no reader for {config.benchmark}; leave simrec out")
     path, root = out / "anns" / f"{name}.json", config.data.evaluation_images
@@ -59,7 +62,9 @@ def write_simrec(config: RunConfig, labels: Sequence[Label], out: Path, _: Propo
     return f"{path}: {_text(counts)}; {masks}: {written} masks of the whole image"
 
 
-def write_tuples(config: RunConfig, labels: Sequence[Label], out: Path, _: Proposals | None) -> str:
+def write_tuples(
+    config: RunConfig, labels: Sequence[Label], out: Path, _proposals: Proposals | None
+) -> str:
     """annotations_resc/NAME/NAME_SPLIT.pth, for ReSC, TransVG and RefTR."""
     _, name, _ = _names(config)
     splits: dict[str, list[Record]] = {"train": list(_training(labels))}
@@ -111,7 +116,7 @@ KINDS: dict[str, Callable[[RunConfig, Sequence[Label], Path, Proposals | None], 
 }
 
 
-def _names(config: RunConfig) -> tuple[str, str, tuple[str, str] | None]:
+def _names(config: RunConfig) -> tuple[str | None, str, tuple[str, str] | None]:
     return NAMES[(config.benchmark or "").removeprefix("embedded/")]
 
 
@@ -183,7 +188,7 @@ def _add_objects(path: Path, labels: Sequence[Label], proposals: Proposals) -> i
     content = entries.load_json(path)
     taken = {(label.record_id, label.box) for label in labels}
     images = {Path(row["file_name"]).name: row["id"] for row in content["images"]}
-    added = []
+    added: list[dict[str, Any]] = []
     for label in {label.image: label for label in labels}.values():
         for box in map(tuple, proposals[label.record_id].tolist()):
             if (label.record_id, box) not in taken:

@@ -194,7 +194,7 @@ def start(
         logger.log(logging.WARNING if report.notes else logging.INFO, "%s", report)
 
 
-def annotation_files(config: RunConfig) -> list:
+def annotation_files(config: RunConfig) -> list[str | Path]:
     """Every annotation file that the run reads, once."""
     files = [
         file

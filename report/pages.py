@@ -64,11 +64,11 @@ def published_value(row: Mapping[str, object]) -> str:
     benchmark = BENCHMARKS.get(str(row["benchmark"]))
     if benchmark is None or len(trained) > 1:
         return ""
-    if system == "ALBEF" and trained:
+    if system.lower() == "albef" and trained:
         (system,) = trained
-    wanted = (system, row["split"], row["metric"])
+    wanted = (system.lower(), row["split"], row["metric"])
     for known in benchmark.published:
-        if (known.system, known.split, known.metric) == wanted:
+        if (known.system.lower(), known.split, known.metric) == wanted:
             return f"{known.value:.2f}" + " (not verified)" * (not known.verified)
     return ""
 

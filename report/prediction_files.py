@@ -86,8 +86,9 @@ def read_predictions(path: Path | str, *, heatmaps: bool = True) -> tuple[Run, l
                 f"{maps_path} holds {len(maps)} maps, {path} {len(predictions)} predictions; "
                 "they are not of the same evaluation, evaluate again"
             )
-        pairs = zip(predictions, maps, strict=True)
-        predictions = [replace(prediction, **{kind: one}) for prediction, one in pairs]
+        fields: list[dict[str, Any]] = [{kind: one} for one in maps]
+        pairs = zip(predictions, fields, strict=True)
+        predictions = [replace(prediction, **field) for prediction, field in pairs]
     return run, predictions
 
 

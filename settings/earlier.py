@@ -17,7 +17,8 @@ def renamed(raw: dict[str, Any], where: str) -> dict[str, Any]:
     `objectives` and `explanation` are parts of `model`; `curriculum` is the stages before the last;
     data.train_file and data.relation_file are splits of data.train; `system` is named.
     """
-    raw, moved = dict(raw), []
+    raw = dict(raw)
+    moved: list[str] = []
     data, stages = dict(raw.get("data") or {}), raw.get("stages")
     stages = stages if isinstance(stages, list) else []
     if "system" not in raw:

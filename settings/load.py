@@ -125,12 +125,12 @@ def _with_sections(raw: dict[str, Any], purpose: Purpose, where: str) -> dict[st
     if purpose == "evaluation" and system.samples == "image_text" and "stages" not in raw:
         for dotted, value in _EVALUATION.items():
             set_by_path(raw, dotted, value, where, replace=False)
-    for dotted, value in system.defaults.items():
-        set_by_path(raw, dotted, value, where, replace=False)
+    for dotted, default in system.defaults.items():
+        set_by_path(raw, dotted, default, where, replace=False)
         section, _, key = dotted.partition(".")
         for stage in raw.get("stages") or ():
             if key and isinstance(stage, dict) and isinstance(stage.get(section), dict):
-                set_by_path(stage, dotted, value, where, replace=False)
+                set_by_path(stage, dotted, default, where, replace=False)
     data, model = raw.get("data") or {}, raw.get("model") or {}
     return {
         **raw,

@@ -73,7 +73,7 @@ class RunConfig(TrainingConfig):
         files, or the pseudo-labels in the place of those of the last stage."""
         stages = list(self.stages)
         if stages and self.data.labels is not None:
-            train = {"train": (self.data.labels,)}
+            train: dict[str, Files] = {"train": (self.data.labels,)}
             stages[-1] = replace(stages[-1], train=train, splits=(), format="labels")
         return tuple(map(self._of_stage, stages))
 

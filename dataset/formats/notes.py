@@ -7,8 +7,8 @@ import contextlib
 import json
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from groundwork.files.safe import write_text
 
@@ -16,7 +16,8 @@ _logger = logging.getLogger("groundwork.readers")
 _NAMED = 5
 
 
-class Note(NamedTuple):
+@dataclass(frozen=True)
+class Note:
     """count: of entries or boxes. text: names the file, what is done with them, and the first."""
 
     count: int
@@ -29,8 +30,9 @@ class _Collector(logging.Handler):
         self.found = found
 
     def emit(self, record: logging.LogRecord) -> None:
-        if isinstance(record.args, tuple):
-            self.found.append(Note(*record.args))
+        match record.args:
+            case (int(count), str(text)):
+                self.found.append(Note(count, text))
 
 
 def say(path: object, what: str, places: Sequence[str]) -> None:
@@ -45,7 +47,7 @@ def say(path: object, what: str, places: Sequence[str]) -> None:
 
 
 def _say(note: Note) -> None:
-    _logger.warning("%d times: %s", *note)
+    _logger.warning("%d times: %s", note.count, note.text)
 
 
 @contextlib.contextmanager
@@ -62,7 +64,7 @@ def collected() -> Iterator[list[Note]]:
 
 def save(notes: Sequence[Note], path: Path) -> None:
     """Keep notes for `repeat`."""
-    write_text(path, json.dumps(notes) + "\n")
+    write_text(path, json.dumps([astuple(note) for note in notes]) + "\n")
 
 
 def repeat(path: Path) -> None:

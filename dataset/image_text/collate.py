@@ -1,15 +1,15 @@
-"""Samples to batches; the keys are listed in `dataset/__init__.py`."""
+"""Samples to batches; the keys are listed in `dataset/batches.py`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
+from groundwork.dataset.batches import ImageTextEvalBatch, ImageTextTrainBatch
 from groundwork.dataset.image_text.dataset import EvalSample, TrainSample
 
 _TEXTS_AT_ONCE = 4096
@@ -71,7 +71,7 @@ class TrainCollate:
         self.max_tokens = max_tokens
         self.mask_size = mask_size
 
-    def __call__(self, samples: Sequence[TrainSample]) -> dict[str, Any]:
+    def __call__(self, samples: Sequence[TrainSample]) -> ImageTextTrainBatch:
         phrases = [sample.phrase for sample in samples]
         paraphrases = [sample.paraphrase for sample in samples]
         present = [text for text in paraphrases if text is not None]
@@ -104,7 +104,7 @@ class EvalCollate:
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.tokenizer = tokenizer
 
-    def __call__(self, samples: Sequence[EvalSample]) -> dict[str, Any]:
+    def __call__(self, samples: Sequence[EvalSample]) -> ImageTextEvalBatch:
         corrupt = [sample.image_path for sample in samples if sample.image is None]
         samples = [sample for sample in samples if sample.image is not None]
         images = [sample.image for sample in samples if sample.image is not None]

@@ -8,7 +8,6 @@ from itertools import chain
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
 
 from groundwork.dataset.faults import (
     NO_BOX,
@@ -22,15 +21,16 @@ from groundwork.dataset.faults import (
 from groundwork.dataset.image_text.transforms import CropTransform, EvalTransform, TrainTransform
 from groundwork.dataset.images import TURN_REMEDY, CorruptImageError, load_image, resolve_image
 from groundwork.dataset.masks import phrase_mask
-from groundwork.dataset.record import Phrase, Record
+from groundwork.dataset.record import Phrase, Record, Records
 from groundwork.dataset.regions import covers_a_pixel
+from groundwork.dataset.sampler import SizedDataset
 from groundwork.dataset.text import PARAPHRASE_RULES, clean_caption, swap_left_right
 from groundwork.geometry import Box, Size, integer_corners
 
 
 @dataclass(slots=True)
 class TrainSample:
-    """One drawn phrase with its image; keys, units and shapes as in `dataset/__init__.py`.
+    """One drawn phrase with its image; keys, units and shapes as in `dataset/batches.py`.
 
     faults: what of its record cannot be used as annotated, a line each (`dataset.faults`).
     """
@@ -49,6 +49,7 @@ class EvalSample:
     """One image with all its phrases; the lists run over the phrases.
 
     image: None, with no phrases, for an image that cannot be decoded and is left out.
+    index: of the sample in its data set.
     size: (H, W) that boxes, masks and points are in.
     faults: what of its records cannot be used as annotated, a line each.
     """
@@ -139,7 +140,7 @@ def evaluation_faults(
         )
 
 
-class TrainDataset(Dataset[TrainSample]):
+class TrainDataset(SizedDataset[TrainSample]):
     """Training samples; the index is (epoch, i), see `EpochSampler`.
 
     All randomness of a sample comes from a generator seeded with (seed, epoch, i): whichever
@@ -164,7 +165,7 @@ class TrainDataset(Dataset[TrainSample]):
 
     def __init__(
         self,
-        records: Sequence[Record],
+        records: Records,
         image_root: str,
         transform: TrainTransform | CropTransform,
         max_words: int = 50,
@@ -251,7 +252,7 @@ class TrainDataset(Dataset[TrainSample]):
         return [phrase.boxes[i] for i in chosen]
 
 
-class EvalDataset(Dataset[EvalSample]):
+class EvalDataset(SizedDataset[EvalSample]):
     """Every phrase of every image: one item is one image, so that it is decoded and encoded once.
 
     Args:
@@ -272,7 +273,7 @@ class EvalDataset(Dataset[EvalSample]):
 
     def __init__(
         self,
-        records: Sequence[Record],
+        records: Records,
         image_root: str,
         transform: EvalTransform,
         max_words: int,

@@ -1,15 +1,15 @@
-"""Samples of `ReferringDataset` to batches; the keys are listed in `dataset/__init__.py`."""
+"""Samples of `ReferringDataset` to batches; the keys are listed in `dataset/batches.py`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from groundwork.dataset.batches import ReferringBatch, ReferringEvalBatch, ReferringTrainBatch
 from groundwork.dataset.referring.dataset import ReferringSample
 from groundwork.dataset.referring.text import EncodedText, ReferringText
 
@@ -32,16 +32,28 @@ class ReferringCollate:
     fixed_length: bool = False
     max_phrases: int = 16
 
-    def __call__(self, samples: Sequence[ReferringSample]) -> dict[str, Any]:
+    def __call__(
+        self, samples: Sequence[ReferringSample]
+    ) -> ReferringTrainBatch | ReferringEvalBatch:
         corrupt = [sample.image_path for sample in samples if sample.image is None]
         samples = [sample for sample in samples if sample.image is not None]
+        batch = self._batch(samples)
+        if self.training:
+            return {**batch, "corrupt": sum(sample.corrupt for sample in samples)}
+        masks = list(chain.from_iterable(sample.masks for sample in samples))
+        return {**batch, "corrupt": corrupt, "masks": masks}
+
+    def _batch(self, samples: Sequence[ReferringSample]) -> ReferringBatch:
         image, image_mask = pad_images([s.image for s in samples if s.image is not None])
+        length = self.text.max_tokens if self.fixed_length else None
+        text_ids, text_mask = self._pad([sample.text.ids for sample in samples], length)
         counts = torch.tensor([len(sample.phrase) for sample in samples], dtype=torch.int64)
-        batch: dict[str, Any] = {
+        batch: ReferringBatch = {
             "image": image,
             "image_mask": image_mask,
-            **self._texts([sample.text for sample in samples]),
-            "target_boxes": [s.target_boxes for s in samples],
+            "text_ids": text_ids,
+            "text_mask": text_mask,
+            "target_boxes": [sample.target_boxes for sample in samples],
             "size": [sample.size for sample in samples],
             "resized": [sample.resized for sample in samples],
             "offset": [sample.offset for sample in samples],
@@ -50,24 +62,22 @@ class ReferringCollate:
             "sample_index": [sample.index for sample in samples],
             "splits": [sample.split for sample in samples],
             "phrase_image": torch.repeat_interleave(torch.arange(len(samples)), counts),
+            "phrase": [value for sample in samples for value in sample.phrase],
+            "phrase_ids": [value for sample in samples for value in sample.phrase_ids],
+            "expression_ids": [value for sample in samples for value in sample.expression_ids],
+            "boxes": [value for sample in samples for value in sample.boxes],
             "faults": [line for sample in samples for line in sample.faults],
-            "corrupt": sum(sample.corrupt for sample in samples) if self.training else corrupt,
         }
-        for key in ("phrase", "phrase_ids", "expression_ids", "boxes"):
-            batch[key] = list(chain.from_iterable(getattr(sample, key) for sample in samples))
-        if not self.training:
-            batch["masks"] = list(chain.from_iterable(sample.masks for sample in samples))
+        if self.text.multi_phrase:
+            self._add_phrases(batch, [sample.text for sample in samples])
         if self.masks:
             batch["target_mask"] = pad_masks([s.target_mask for s in samples], image_mask.shape)
-        if any(sample.target_masks is not None for sample in samples):
-            batch["target_masks"] = [sample.target_masks for sample in samples]
+        of_targets = [s.target_masks for s in samples if s.target_masks is not None]
+        if of_targets:
+            batch["target_masks"] = of_targets
         return batch
 
-    def _texts(self, texts: Sequence[EncodedText]) -> dict[str, Tensor]:
-        length = self.text.max_tokens if self.fixed_length else None
-        ids, mask = self._pad([text.ids for text in texts], length)
-        if not self.text.multi_phrase:
-            return {"text_ids": ids, "text_mask": mask}
+    def _add_phrases(self, batch: ReferringBatch, texts: Sequence[EncodedText]) -> None:
         empty = self.text.tokenizer("")["input_ids"]
         phrases = [text.phrases or [] for text in texts]
         slots = self.max_phrases if self.fixed_length else max(map(len, phrases), default=0)
@@ -78,17 +88,11 @@ class ReferringCollate:
         spans = [(text.spans or []) + [(0, 1)] * (slots - len(text.spans or [])) for text in texts]
         places = torch.tensor(spans, dtype=torch.int64).reshape(len(texts), slots, 2)
         shape = (len(texts), slots, phrase_ids.shape[-1])
-        return {
-            "text_ids": ids,
-            "text_mask": mask,
-            "phrase_text_ids": phrase_ids.reshape(shape),
-            "phrase_text_mask": phrase_mask.reshape(shape),
-            "phrase_start": places[..., 0],
-            "phrase_stop": places[..., 1],
-            "phrase_valid": torch.tensor(
-                [[slot < len(one) for slot in range(slots)] for one in phrases]
-            ).reshape(len(texts), slots),
-        }
+        batch["phrase_text_ids"] = phrase_ids.reshape(shape)
+        batch["phrase_text_mask"] = phrase_mask.reshape(shape)
+        batch["phrase_start"], batch["phrase_stop"] = places[..., 0], places[..., 1]
+        valid = [[slot < len(one) for slot in range(slots)] for one in phrases]
+        batch["phrase_valid"] = torch.tensor(valid, dtype=torch.bool).reshape(len(texts), slots)
 
     def _pad(self, rows: Sequence[list[int]], length: int | None) -> tuple[Tensor, Tensor]:
         """Rows of ids -> ids and mask, (n, length) int64; the longest row without a length."""

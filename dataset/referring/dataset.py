@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
 
 from groundwork.dataset.faults import (
     Fault,
@@ -24,9 +23,10 @@ from groundwork.dataset.faults import (
 from groundwork.dataset.image_text.dataset import check_size
 from groundwork.dataset.images import CorruptImageError, load_image, resolve_image
 from groundwork.dataset.masks import phrase_mask, target_masks
-from groundwork.dataset.record import Phrase, Record
+from groundwork.dataset.record import Phrase, Record, Records
 from groundwork.dataset.referring.text import EncodedText, ReferringText
 from groundwork.dataset.referring.transforms import ReferringTransform
+from groundwork.dataset.sampler import SizedDataset
 from groundwork.dataset.scale_jitter import draw_view
 from groundwork.geometry import Size, enclosing_box, xyxy_to_cxcywh01
 
@@ -34,7 +34,7 @@ from groundwork.geometry import Size, enclosing_box, xyxy_to_cxcywh01
 @dataclass(slots=True)
 class ReferringSample:
     """One image with one sentence; the lists run over its phrases. Keys, units and shapes as in
-    `dataset/__init__.py`.
+    `dataset/batches.py`.
 
     index: of the sample in its data set.
     image: None for an image that cannot be decoded and is left out of an evaluation.
@@ -56,7 +56,7 @@ class ReferringSample:
     expression_ids: list[str] = field(default_factory=list)
     boxes: list[np.ndarray] = field(default_factory=list)
     masks: list[np.ndarray | None] = field(default_factory=list)
-    target_boxes: torch.Tensor | None = None
+    target_boxes: torch.Tensor = field(default_factory=lambda: torch.zeros(0, 4))
     target_mask: torch.Tensor | None = None
     target_masks: torch.Tensor | None = None
     corrupt: int = 0
@@ -173,7 +173,7 @@ def _as_evaluated(phrase: Phrase) -> Phrase:
     return replace(phrase, boxes=(), masks=()) if phrase.matches_nothing else phrase
 
 
-class ReferringDataset(Dataset[ReferringSample]):
+class ReferringDataset(SizedDataset[ReferringSample]):
     """Samples in the order of the records; all of them are looked through when it is made.
 
     The index of a training sample is (epoch, i), see `EpochSampler`; its augmentation follows from
@@ -195,7 +195,7 @@ class ReferringDataset(Dataset[ReferringSample]):
 
     def __init__(
         self,
-        records: Sequence[Record],
+        records: Records,
         transform: ReferringTransform,
         text: ReferringText,
         rules: ReferringRules,
@@ -246,10 +246,8 @@ class ReferringDataset(Dataset[ReferringSample]):
         return np.array([_is_wide(self.records[number]) for number in self._samples[:, 0].tolist()])
 
     def expressions(self, index: int) -> list[tuple[Record, Phrase]]:
-        """The phrases of a sample with their record, in the order of the batch's rows; without
-        `one_per_object`."""
-        number, start, stop = self._samples[index].tolist()
-        record = self.records[number]
+        """The phrases of an evaluation sample with their record, in the order of a batch's rows."""
+        record, start, stop = self._chosen(index, None)
         return [(record, phrase) for phrase in record.phrases[start:stop]]
 
     def __getitem__(self, index: int | tuple[int, int]) -> ReferringSample:
@@ -261,7 +259,7 @@ class ReferringDataset(Dataset[ReferringSample]):
         except CorruptImageError:
             if not self.rules.tolerate_corrupt:
                 raise
-            record = self.records[int(self._samples[index][0])]
+            record, _, _ = self._chosen(index, None)
             path = self._path(record)
             return ReferringSample(
                 None, (0, 0), path, record.record_id, record.split, EncodedText([])
@@ -284,13 +282,17 @@ class ReferringDataset(Dataset[ReferringSample]):
         root = self.rules.image_roots.get(collection_of(record), self.rules.image_root)
         return str(resolve_image(root, record.image, record.source, allow_outside=outside))
 
-    def _sample(self, index: int, rng: np.random.Generator | None) -> ReferringSample:
+    def _chosen(self, index: int, rng: np.random.Generator | None) -> tuple[Record, int, int]:
+        """The record of a sample, and which of its phrases [start, stop) the sample has."""
         number, start, stop = self._samples[index].tolist()
-        record = self.records[number]
         if self.rules.one_per_record or (self.rules.one_per_object and rng is not None):
             draws = np.random.default_rng((self.rules.seed, index)) if rng is None else rng
             start += int(draws.integers(stop - start))
             stop = start + 1
+        return self.records[number], start, stop
+
+    def _sample(self, index: int, rng: np.random.Generator | None) -> ReferringSample:
+        record, start, stop = self._chosen(index, rng)
         phrases = record.phrases[start:stop]
         path = self._path(record)
         image = load_image(Path(path), record.source, self.rules.opener)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import accumulate
 
-from transformers import PreTrainedTokenizerBase
+from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 from groundwork.dataset.faults import NO_WORD, Fault
 from groundwork.dataset.pieces import SentencePieces
@@ -138,8 +138,12 @@ class ReferringText:
             )
         return ids
 
-    def _sentence(self, record: Record):
+    def _sentence(self, record: Record) -> BatchEncoding:
         encoded = self.tokenizer(record.sentence)
+        if not isinstance(encoded, BatchEncoding):
+            raise TypeError(
+                "multi_phrase: this tokeniser does not know the characters of its tokens"
+            )
         count = len(encoded["input_ids"])
         if count > self.max_tokens:
             raise ValueError(

@@ -15,28 +15,16 @@ image share them.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from groundwork.models.common.torch_types import ModuleListOf
 
-class TextSettings(Protocol):
-    """The sizes of a fusion BERT, named as in BERT's configuration files."""
-
-    vocab_size: int
-    hidden_size: int
-    num_hidden_layers: int
-    fusion_layer: int
-    num_attention_heads: int
-    intermediate_size: int
-    max_position_embeddings: int
-    type_vocab_size: int
-    hidden_dropout_prob: float
-    attention_probs_dropout_prob: float
-    layer_norm_eps: float
-    pad_token_id: int
+if TYPE_CHECKING:
+    from groundwork.models.albef.config import TextConfig
 
 
 class KeysValues(NamedTuple):
@@ -53,7 +41,7 @@ class KeysValues(NamedTuple):
 class Attention(nn.Module):
     """Multi-head attention with separate projections, `fused_attn` and `attn_drop` as in timm."""
 
-    def __init__(self, settings: TextSettings, source_width: int):
+    def __init__(self, settings: TextConfig, source_width: int):
         super().__init__()
         width = settings.hidden_size
         self.num_heads = settings.num_attention_heads
@@ -89,7 +77,7 @@ class Attention(nn.Module):
 class ResidualNorm(nn.Module):
     """Linear, dropout, residual, LayerNorm: how every BERT block ends."""
 
-    def __init__(self, settings: TextSettings, input_width: int):
+    def __init__(self, settings: TextConfig, input_width: int):
         super().__init__()
         self.dense = nn.Linear(input_width, settings.hidden_size)
         self.LayerNorm = nn.LayerNorm(settings.hidden_size, eps=settings.layer_norm_eps)
@@ -102,7 +90,7 @@ class ResidualNorm(nn.Module):
 class AttentionBlock(nn.Module):
     """Attention (published name `self`, also where it looks at the image) with its residual."""
 
-    def __init__(self, settings: TextSettings, source_width: int):
+    def __init__(self, settings: TextConfig, source_width: int):
         super().__init__()
         self.self = Attention(settings, source_width)
         self.output = ResidualNorm(settings, settings.hidden_size)
@@ -114,7 +102,7 @@ class AttentionBlock(nn.Module):
 class Intermediate(nn.Module):
     """The widening half of the feed-forward block, with exact GELU."""
 
-    def __init__(self, settings: TextSettings):
+    def __init__(self, settings: TextConfig):
         super().__init__()
         self.dense = nn.Linear(settings.hidden_size, settings.intermediate_size)
 
@@ -125,7 +113,7 @@ class Intermediate(nn.Module):
 class Layer(nn.Module):
     """One transformer layer; with `image_width` it also has a cross-attention to image tokens."""
 
-    def __init__(self, settings: TextSettings, image_width: int | None):
+    def __init__(self, settings: TextConfig, image_width: int | None):
         super().__init__()
         self.attention = AttentionBlock(settings, settings.hidden_size)
         if image_width is not None:
@@ -152,7 +140,7 @@ class Layer(nn.Module):
 class Embeddings(nn.Module):
     """Word, position and type embeddings, summed and normalised."""
 
-    def __init__(self, settings: TextSettings):
+    def __init__(self, settings: TextConfig):
         super().__init__()
         width = settings.hidden_size
         self.word_embeddings = nn.Embedding(settings.vocab_size, width, settings.pad_token_id)
@@ -176,9 +164,9 @@ class Embeddings(nn.Module):
 class Encoder(nn.Module):
     """The stack of layers."""
 
-    def __init__(self, settings: TextSettings, image_width: int):
+    def __init__(self, settings: TextConfig, image_width: int):
         super().__init__()
-        self.layer = nn.ModuleList(
+        self.layer = ModuleListOf(
             Layer(settings, image_width if index >= settings.fusion_layer else None)
             for index in range(settings.num_hidden_layers)
         )
@@ -187,18 +175,18 @@ class Encoder(nn.Module):
 class FusionBert(nn.Module):
     """The stack with its embeddings, run as text encoder, fusion encoder or both."""
 
-    def __init__(self, settings: TextSettings, image_width: int):
+    def __init__(self, settings: TextConfig, image_width: int):
         super().__init__()
         self.fusion_layer = settings.fusion_layer
         self.embeddings = Embeddings(settings)
         self.encoder = Encoder(settings, image_width)
 
     @property
-    def text_layers(self) -> nn.ModuleList:
+    def text_layers(self) -> ModuleListOf[Layer]:
         return self.encoder.layer[: self.fusion_layer]
 
     @property
-    def fusion_layers(self) -> nn.ModuleList:
+    def fusion_layers(self) -> ModuleListOf[Layer]:
         return self.encoder.layer[self.fusion_layer :]
 
     def text(self, ids: Tensor, mask: Tensor) -> Tensor:
@@ -227,7 +215,7 @@ class FusionBert(nn.Module):
 class Transform(nn.Module):
     """What a state passes through before it is compared with the word embeddings."""
 
-    def __init__(self, settings: TextSettings):
+    def __init__(self, settings: TextConfig):
         super().__init__()
         self.dense = nn.Linear(settings.hidden_size, settings.hidden_size)
         self.LayerNorm = nn.LayerNorm(settings.hidden_size, eps=settings.layer_norm_eps)
@@ -239,7 +227,7 @@ class Transform(nn.Module):
 class PredictionHead(nn.Module):
     """Scores over the vocabulary, with the word embeddings' weight and the head's own bias."""
 
-    def __init__(self, settings: TextSettings, word_embeddings: nn.Embedding):
+    def __init__(self, settings: TextConfig, word_embeddings: nn.Embedding):
         super().__init__()
         self.bias = nn.Parameter(torch.zeros(settings.vocab_size))
         self.transform = Transform(settings)
@@ -253,7 +241,7 @@ class PredictionHead(nn.Module):
 class MaskedLanguageHead(nn.Module):
     """Container that gives the prediction head its published name, `cls.predictions`."""
 
-    def __init__(self, settings: TextSettings, word_embeddings: nn.Embedding):
+    def __init__(self, settings: TextConfig, word_embeddings: nn.Embedding):
         super().__init__()
         self.predictions = PredictionHead(settings, word_embeddings)
 
@@ -261,7 +249,7 @@ class MaskedLanguageHead(nn.Module):
 class FusionBertForMaskedLM(nn.Module):
     """ALBEF's `text_encoder`: `bert` and the masked-language head `cls`."""
 
-    def __init__(self, settings: TextSettings, image_width: int):
+    def __init__(self, settings: TextConfig, image_width: int):
         super().__init__()
         self.bert = FusionBert(settings, image_width)
         self.cls = MaskedLanguageHead(settings, self.bert.embeddings.word_embeddings)

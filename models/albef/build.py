@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
+from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 from typing_extensions import override
@@ -31,7 +33,7 @@ from groundwork.models.common.system import ObjectiveSettings, Part, Parts, Samp
 def build_model(config: AlbefModelConfig, *, momentum: bool) -> ALBEF:
     """A random ALBEF of these sizes; with twin and queues (a `MomentumALBEF`) if `momentum`."""
 
-    def image_encoder() -> nn.Module:
+    def image_encoder() -> VisionTransformer:
         return vision_transformer(
             image_size=config.image_size,
             patch_size=config.patch_size,
@@ -44,7 +46,7 @@ def build_model(config: AlbefModelConfig, *, momentum: bool) -> ALBEF:
     def text_encoder() -> FusionBertForMaskedLM:
         return FusionBertForMaskedLM(config.text, config.vision_width)
 
-    common = {
+    common: dict[str, Any] = {
         "embed_dim": config.embed_dim,
         "temperature": config.temperature,
         "explanation_layer": config.explanation_layer,
@@ -65,7 +67,7 @@ def build_model(config: AlbefModelConfig, *, momentum: bool) -> ALBEF:
     if config.vision_stem == "convolutions":
         positions = sine_positions(model.grid, config.vision_width)
         for encoder in (model.visual_encoder, model.visual_encoder_m):
-            encoder.pos_embed.data.copy_(positions)
+            encoder.get_parameter("pos_embed").data.copy_(positions)
     model.temp.requires_grad_(config.learn_temperature)
     return model
 
@@ -82,7 +84,7 @@ def initialise(model: MomentumALBEF, weights: float, positions: float) -> None:
     nn.init.normal_(embeddings.word_embeddings.weight, std=0.02)
     nn.init.normal_(embeddings.token_type_embeddings.weight, std=0.02)
     nn.init.normal_(embeddings.position_embeddings.weight, std=positions)
-    nn.init.normal_(model.visual_encoder.pos_embed, std=positions)
+    nn.init.normal_(model.visual_encoder.get_parameter("pos_embed"), std=positions)
     model.copy_to_twin()
 
 
@@ -121,7 +123,7 @@ class AlbefSystem(System[AlbefModelConfig, ALBEF]):
         "schedule.warmup_epochs": 20,
         "schedule.warmup_lr": 1e-6,
     }
-    beside: Mapping[str, object] = {"tokens": TOKENS}
+    beside: Mapping[str, str] = {"tokens": TOKENS}
     load = staticmethod(load)
     start_from = staticmethod(load)
     fill = staticmethod(fill)

@@ -117,12 +117,16 @@ def _rename(published: dict[str, Tensor], report: LoadReport) -> dict[str, Tenso
     return state
 
 
-def published_state(model: MomentumALBEF) -> dict[str, Tensor]:
+def published_state(model: ALBEF) -> dict[str, Tensor]:
     """The model's state in the published layout, which the released scripts can read."""
     state = dict(model.state_dict())
-    for encoder in ("text_encoder", "text_encoder_m"):
-        positions = model.get_submodule(encoder).bert.embeddings.position_embeddings.num_embeddings
-        state[f"{encoder}.bert.embeddings.position_ids"] = torch.arange(positions)[None]
+    encoders = {"": model.text_encoder}
+    if isinstance(model, MomentumALBEF):
+        encoders["_m"] = model.text_encoder_m
+    for name, encoder in encoders.items():
+        positions = encoder.bert.embeddings.position_embeddings.num_embeddings
+        key = f"text_encoder{name}.bert.embeddings.position_ids"
+        state[key] = torch.arange(positions)[None]
     return state
 
 

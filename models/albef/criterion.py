@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from groundwork.models.albef.passes import Needs, Passes
+from groundwork.models.common.criterion import Criterion
+
+if TYPE_CHECKING:
+    from groundwork.dataset.batches import ImageTextTrainBatch
 
 
 class Objective(Protocol):
@@ -16,40 +20,39 @@ class Objective(Protocol):
     def start_step(self, epoch: int, step: int, steps_per_epoch: int) -> None:
         """Where training stands; called before every step."""
 
-    def needs(self, batch: dict) -> dict[str, Needs]:
+    def needs(self, batch: ImageTextTrainBatch) -> dict[str, Needs]:
         """What it needs of the texts, "phrase" and "paraphrase", in the order in which they run."""
 
-    def __call__(self, passes: Passes, batch: dict) -> dict[str, Tensor]:
+    def __call__(self, passes: Passes, batch: ImageTextTrainBatch) -> dict[str, Tensor]:
         """Named scalars."""
 
 
-class ObjectiveList(nn.Module):
+class ObjectiveList(Criterion):
     """Asks a forward for what the objectives of a stage need, and collects their named losses.
 
     Args:
         objectives: by name, in the order in which they run.
-        weights: loss name -> its factor in the total. The engine sums exactly the losses named
-            here, and logs all.
+        weights: as of any criterion.
     """
 
     def __init__(self, objectives: dict[str, Objective], weights: dict[str, float]):
-        super().__init__()
+        super().__init__(weights)
         self.objectives = objectives
-        self.weights = weights
 
     def start_step(self, epoch: int, step: int, steps_per_epoch: int) -> None:
         for objective in self.objectives.values():
             objective.start_step(epoch, step, steps_per_epoch)
 
     def forward(
-        self, passes_of: Callable[[dict[str, Needs]], Passes], batch: dict
+        self, passes_of: Callable[[dict[str, Needs]], Passes], batch: ImageTextTrainBatch
     ) -> dict[str, Tensor]:
         """Named scalars of all objectives; `passes_of` is the output of `MomentumALBEF`."""
         needs: dict[str, Needs] = {}
         for objective in self.objectives.values():
             for text, need in objective.needs(batch).items():
                 needs[text] = needs.get(text, Needs()) | need
-        passes, losses = passes_of(needs), {}
+        passes = passes_of(needs)
+        losses: dict[str, Tensor] = {}
         for objective in self.objectives.values():
             losses |= objective(passes, batch)
         return losses

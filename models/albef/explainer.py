@@ -7,14 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
 
 from groundwork.models.albef.bert import KeysValues
 from groundwork.models.albef.model import ALBEF
-from groundwork.models.common.attention import AttentionRecorder
+from groundwork.models.common.attention import AttentionRecorder, FusedAttention
 from groundwork.models.common.heatmap import explanation
+
+if TYPE_CHECKING:
+    from groundwork.dataset.batches import ImageTextEvalBatch
 
 
 class Explainer(nn.Module):
@@ -43,7 +47,7 @@ class Explainer(nn.Module):
                 f"choose one of {first}..{depth - 1} (--block_num)"
             )
 
-    def forward(self, batch: dict) -> dict[str, Tensor]:
+    def forward(self, batch: ImageTextEvalBatch) -> dict[str, Tensor]:
         """Explain the phrases of an evaluation batch.
 
         Args:
@@ -57,7 +61,7 @@ class Explainer(nn.Module):
         with torch.enable_grad(), frozen(self.model):
             return self.explain(batch)
 
-    def _by_matching(self, batch: dict) -> dict[str, Tensor]:
+    def _by_matching(self, batch: ImageTextEvalBatch) -> dict[str, Tensor]:
         model, bert = self.model, self.model.text_encoder.bert
         images = bert.image_keys_values(model.visual_encoder(batch["image"]))
         mask = batch["text_mask"]
@@ -79,12 +83,14 @@ class Explainer(nn.Module):
             scores[rows[real]] = logits[real, 1].detach().float()
         return {"heatmaps": heatmaps, "score": scores}
 
-    def _by_similarity(self, batch: dict) -> dict[str, Tensor]:
+    def _by_similarity(self, batch: ImageTextEvalBatch) -> dict[str, Tensor]:
         model, owner = self.model, batch["phrase_image"]
         texts = model.embed_text(
             model.text_encoder.bert.text(batch["text_ids"], batch["text_mask"])
         )
-        with AttentionRecorder(model.visual_encoder.blocks[self.layer].attn, leaf=True) as recorder:
+        attention = model.visual_encoder.get_submodule(f"blocks.{self.layer}.attn")
+        # timm calls its `fused_attn` final, for TorchScript only.
+        with AttentionRecorder(cast(FusedAttention, attention), leaf=True) as recorder:
             tokens = model.visual_encoder(batch["image"])
         scores = (model.embed_image(tokens)[owner] * texts).sum(-1) / model.temp
         heatmaps = tokens.new_zeros((len(texts), *model.grid), dtype=torch.float32)

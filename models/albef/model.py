@@ -13,16 +13,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial, reduce
 from operator import or_
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
+from timm.layers import PatchEmbed
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from groundwork.models.albef.bert import FusionBertForMaskedLM, KeysValues
-from groundwork.models.albef.passes import Images, Needs, Pairs, Passes, Words
+from groundwork.models.albef.passes import Images, Needs, Pairs, Passes, Words, needed
 from groundwork.models.common.attention import AttentionRecorder, unfused
 from groundwork.models.common.heatmap import explanation, min_max
+from groundwork.models.common.torch_types import submodule
 from groundwork.utils import all_gather
+
+if TYPE_CHECKING:
+    from groundwork.dataset.batches import ImageTextTrainBatch
 
 MOMENTUM_PAIRS = ("visual_encoder", "text_encoder", "vision_proj", "text_proj")
 
@@ -31,8 +38,7 @@ class ALBEF(nn.Module):
     """The two encoders with their heads; parameter names are those of the published checkpoints.
 
     Args:
-        visual_encoder: images (B, 3, H, W) -> tokens (B, 1 + N, D_image), with
-            `patch_embed.grid_size`.
+        visual_encoder: images (B, 3, H, W) -> tokens (B, 1 + N, D_image).
         text_encoder: the fusion BERT.
         embed_dim: E, width of the contrastive embedding.
         temperature: start value of the learned temperature.
@@ -41,7 +47,7 @@ class ALBEF(nn.Module):
 
     def __init__(
         self,
-        visual_encoder: nn.Module,
+        visual_encoder: VisionTransformer,
         text_encoder: FusionBertForMaskedLM,
         *,
         embed_dim: int,
@@ -61,7 +67,8 @@ class ALBEF(nn.Module):
     @property
     def grid(self) -> tuple[int, int]:
         """Rows and columns of image patches."""
-        return self.visual_encoder.patch_embed.grid_size
+        rows, columns = submodule(self.visual_encoder, "patch_embed", PatchEmbed).grid_size
+        return rows, columns
 
     def embed_image(self, tokens: Tensor) -> Tensor:
         """Image tokens (B, 1 + N, D) -> unit vectors (B, E)."""
@@ -85,17 +92,22 @@ class MomentumALBEF(ALBEF):
         momentum: weight of the past in the twin's running average.
     """
 
+    image_queue: Tensor
+    text_queue: Tensor
+    queue_ptr_img: Tensor
+    queue_ptr_txt: Tensor
+
     def __init__(
         self,
-        visual_encoder: nn.Module,
+        visual_encoder: VisionTransformer,
         text_encoder: FusionBertForMaskedLM,
         *,
-        visual_encoder_m: nn.Module,
+        visual_encoder_m: VisionTransformer,
         text_encoder_m: FusionBertForMaskedLM,
         embed_dim: int,
         queue_size: int,
         momentum: float = 0.995,
-        **of_albef: float,
+        **of_albef: Any,
     ):
         super().__init__(visual_encoder, text_encoder, embed_dim=embed_dim, **of_albef)
         self.momentum = momentum
@@ -109,7 +121,7 @@ class MomentumALBEF(ALBEF):
             self.register_buffer(name, torch.zeros(1, dtype=torch.long))
         self.copy_to_twin()
 
-    def forward(self, batch: dict) -> Callable[[dict[str, Needs]], Passes]:
+    def forward(self, batch: ImageTextTrainBatch) -> Callable[[dict[str, Needs]], Passes]:
         """Begin a step: bound the temperature, move the twin.
 
         Returns the rest, `passes` of this batch, for the criterion: it knows what is needed.
@@ -119,7 +131,7 @@ class MomentumALBEF(ALBEF):
         self.update_twin()
         return partial(self.passes, batch)
 
-    def passes(self, batch: dict, needs: dict[str, Needs]) -> Passes:
+    def passes(self, batch: ImageTextTrainBatch, needs: dict[str, Needs]) -> Passes:
         """The training forward, as far as the objectives need it; their losses follow.
 
         Args:
@@ -138,7 +150,8 @@ class MomentumALBEF(ALBEF):
                 seen = images.select(batch["paraphrase_index"])
             pairs[text] = self.encode_pairs(ids, mask, seen, need)
         if "phrase" in needs and needs["phrase"].features:
-            self.enqueue(images.twin.features, pairs["phrase"].momentum_features)
+            twin = needed(images.twin)
+            self.enqueue(needed(twin.features), needed(pairs["phrase"].momentum_features))
         return Passes(images, **pairs)
 
     def encode_images(self, image: Tensor, need: Needs) -> Images:
@@ -171,13 +184,16 @@ class MomentumALBEF(ALBEF):
         if need.contrast:
             # ITC (ALBEF, section 3.2): s(image, text) / temperature, against the twin's features of
             # the batch and of the queues; the twin's own similarities become soft targets.
-            all_texts = torch.cat([pairs.momentum_features.T, self.text_queue], dim=1)
-            all_images = torch.cat([images.twin.features.T, self.image_queue], dim=1)  # (E, P + Q)
-            to_text = images.features @ all_texts / self.temp  # (P, P + Q)
-            to_image = pairs.features @ all_images / self.temp
+            image, text = needed(images.features), needed(pairs.features)
+            twin_image = needed(needed(images.twin).features)
+            twin_text = needed(pairs.momentum_features)
+            all_texts = torch.cat([twin_text.T, self.text_queue], dim=1)
+            all_images = torch.cat([twin_image.T, self.image_queue], dim=1)  # (E, P + Q)
+            to_text = image @ all_texts / self.temp  # (P, P + Q)
+            to_image = text @ all_images / self.temp
             with torch.no_grad():
-                momentum_to_text = images.twin.features @ all_texts / self.temp
-                momentum_to_image = pairs.momentum_features @ all_images / self.temp
+                momentum_to_text = twin_image @ all_texts / self.temp
+                momentum_to_image = twin_text @ all_images / self.temp
             pairs.similarities = (to_text, momentum_to_text), (to_image, momentum_to_image)
         if need.contrast and len(ids) > 1:
             # ITM (section 3.2): each text with a wrong image, each image with a wrong text, drawn
@@ -214,7 +230,7 @@ class MomentumALBEF(ALBEF):
     def restore_words(self, ids: Tensor, mask: Tensor, images: Images, need: Needs) -> Words:
         """MLM (ALBEF, section 3.2): what the other words and the image tell of the hidden ones."""
         text, twin = self.text_encoder, self.text_encoder_m
-        shown, hidden = need.hide_words(ids)
+        shown, hidden = needed(need.hide_words)(ids)
         # Found once: on a GPU every indexing by a mask would wait for its count again.
         places = hidden.nonzero(as_tuple=True)
         states = text.bert(shown, mask, images.keys_values)
@@ -225,7 +241,7 @@ class MomentumALBEF(ALBEF):
             return Words(ids[places], scores)
         student = every_score.log_softmax(1)[places] if over_tokens else scores.log_softmax(-1)
         with torch.no_grad():
-            states = twin.bert(shown, mask, images.twin.keys_values)
+            states = twin.bert(shown, mask, needed(images.twin).keys_values)
             teacher = twin.predict_words(states[places]).softmax(dim=-1)
         return Words(ids[places], scores, student, teacher)
 

@@ -8,11 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from torch import Tensor
 
 from groundwork.models.albef.bert import KeysValues
+
+Passed = TypeVar("Passed")
+
+
+def needed(value: Passed | None) -> Passed:
+    """A part of `Passes`.
+
+    Raises:
+        RuntimeError: it was not computed, because no objective named it in its needs.
+    """
+    if value is None:
+        raise RuntimeError("an objective uses what it does not name in its `needs`")
+    return value
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -9,8 +11,13 @@ from torch import Tensor
 from groundwork.geometry import Grounding, heatmap_to_mask, mask_to_box
 from groundwork.models.common.heatmap import enlarge, first_maximum
 
+if TYPE_CHECKING:
+    from groundwork.dataset.batches import ImageTextEvalBatch
 
-def heatmaps_to_groundings(outputs: dict[str, Tensor], batch: dict) -> list[Grounding]:
+
+def heatmaps_to_groundings(
+    outputs: dict[str, Tensor], batch: ImageTextEvalBatch
+) -> list[Grounding]:
     """One `Grounding` per phrase: the first maximum of its heat map at the image's own size, and
     the mask of its hottest part with the box around it, which are derived.
 
@@ -36,7 +43,7 @@ def heatmaps_to_groundings(outputs: dict[str, Tensor], batch: dict) -> list[Grou
                     scores=np.array([] if box is None else [scores[row]]),
                     mask=mask,
                     heatmap=small.cpu().numpy(),
-                    size=(int(size[0]), int(size[1])),
+                    size=size,
                     derived=frozenset({"box", "mask"}),
                 )
             )

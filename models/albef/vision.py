@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +20,7 @@ class ConvolutionalPatchEmbed(PatchEmbed):
     is a patch; then a linear map. Same grid and shapes as timm's `PatchEmbed`.
     """
 
-    def __init__(self, img_size: int, patch_size: int, embed_dim: int, **timm_options: object):
+    def __init__(self, img_size: int, patch_size: int, embed_dim: int, **timm_options: Any):
         super().__init__(
             img_size=img_size, patch_size=patch_size, embed_dim=embed_dim, **timm_options
         )
@@ -29,7 +30,8 @@ class ConvolutionalPatchEmbed(PatchEmbed):
         for stage in range(stages):
             before, channels = channels, embed_dim * 3 // 4 >> (stages - 1 - stage)
             layers += _block(before, channels, stride=2) + _block(channels, channels, stride=1)
-        self.proj = nn.Sequential(*layers, nn.Conv2d(channels, embed_dim, kernel_size=1))
+        last = nn.Conv2d(channels, embed_dim, kernel_size=1)
+        self.register_module("proj", nn.Sequential(*layers, last))
 
 
 def _block(before: int, channels: int, *, stride: int) -> list[nn.Module]:
@@ -67,7 +69,7 @@ def sine_positions(grid: tuple[int, int], width: int) -> Tensor:
     """Start value (1, 1 + rows * columns, width) of position embeddings: zeros for [CLS], sines and
     cosines of row and column for patches. Wavelengths suit grids of some ten cells.
     """
-    waves = 0.5 * build_sincos2d_pos_embed(grid, width, temperature=10.0)
+    waves = 0.5 * build_sincos2d_pos_embed(list(grid), width, temperature=10.0)
     return torch.cat([waves.new_zeros(1, width), waves])[None]
 
 

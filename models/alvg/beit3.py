@@ -7,7 +7,7 @@ Parameter names are those of the public checkpoints.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Generic, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from groundwork.models.alvg.stem import ConvolutionalStem
 from groundwork.models.common.precision import at_least_single
+from groundwork.models.common.torch_types import Kind
 
 # Rows 0 and 1 of both position tables are never read: fairseq kept them for padding.
 FIRST_POSITION = 2
@@ -28,10 +29,10 @@ class Encoded(NamedTuple):
     text: Tensor
 
 
-class Multiway(nn.Module):
+class Multiway(nn.Module, Generic[Kind]):
     """A module for the first `split` tokens (A) and a twin of it for the rest (B)."""
 
-    def __init__(self, first: nn.Module, second: nn.Module):
+    def __init__(self, first: Kind, second: Kind):
         super().__init__()
         self.A, self.B = first, second
 
@@ -40,11 +41,11 @@ class Multiway(nn.Module):
         return torch.cat([self.A(states[:, :split]), self.B(states[:, split:])], dim=1)
 
 
-def linear(inputs: int, outputs: int) -> Multiway:
+def linear(inputs: int, outputs: int) -> Multiway[nn.Linear]:
     return Multiway(nn.Linear(inputs, outputs), nn.Linear(inputs, outputs))
 
 
-def norm(width: int) -> Multiway:
+def norm(width: int) -> Multiway[nn.LayerNorm]:
     return Multiway(nn.LayerNorm(width), nn.LayerNorm(width))
 
 
@@ -107,10 +108,7 @@ class VisionEmbedding(nn.Module):
     def __init__(self, width: int, patch: int, stem: ConvolutionalStem | None):
         super().__init__()
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
-        if stem is None:
-            self.proj = nn.Conv2d(3, width, kernel_size=patch, stride=patch)
-        else:
-            self.proj = stem
+        self.proj = nn.Conv2d(3, width, patch, stride=patch) if stem is None else stem
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, 3, S, S) -> (B, 1 + N, D), cells row by row."""
@@ -141,17 +139,19 @@ class Encoder(nn.Module):
     def forward(self, cells: Tensor, tokens: Tensor, padding: Tensor) -> Tensor:
         """Cells (B, 1 + N, D), tokens (B, T, D), padding (B, T) bool -> (B, 1 + N + T, D)."""
         split = cells.shape[1]
-        tokens = (tokens + self._positions("B", tokens)).masked_fill(padding[..., None], 0)
-        states = torch.cat([cells + self._positions("A", cells), tokens], dim=1)
+        tokens = tokens + positions_of(self.embed_positions.B, tokens)
+        tokens = tokens.masked_fill(padding[..., None], 0)
+        states = torch.cat([cells + positions_of(self.embed_positions.A, cells), tokens], dim=1)
         visible = ~padding.new_zeros(len(padding), split)
         keep = torch.cat([visible, ~padding], dim=1)[:, None, None]
         for layer in self.layers:
             states = layer(states, split, keep)
         return self.layer_norm(states, split)
 
-    def _positions(self, which: str, states: Tensor) -> Tensor:
-        table = getattr(self.embed_positions, which).weight
-        return table[FIRST_POSITION : FIRST_POSITION + states.shape[1]].to(states.dtype)
+
+def positions_of(table: nn.Embedding, states: Tensor) -> Tensor:
+    """The rows (n, D) of a table that belong to states (B, n, D)."""
+    return table.weight[FIRST_POSITION : FIRST_POSITION + states.shape[1]].to(states.dtype)
 
 
 class BEiT3(nn.Module):

@@ -5,14 +5,15 @@ Shapes: B samples, Q queries, L decoder layers, (S, S) the image, (h, w) the gri
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from groundwork.models.alvg.matching import Match, match
 from groundwork.models.alvg.regions import coverage, outside_ratio, overlap, rasterise
+from groundwork.models.common.criterion import Criterion
 from groundwork.models.common.distributed import mean_over_processes
 from groundwork.models.common.losses import (
     dice_loss,
@@ -21,6 +22,10 @@ from groundwork.models.common.losses import (
     giou_loss_of_pairs,
     l1_of_pairs,
 )
+from groundwork.models.common.torch_types import grid_of
+
+if TYPE_CHECKING:
+    from groundwork.dataset.batches import ReferringBatch
 
 RELEASED_CANVAS = 640
 GIOU_EPSILON = 1e-6
@@ -33,7 +38,7 @@ class Regions(NamedTuple):
     focus: list[Tensor]
 
 
-class ALVGCriterion(nn.Module):
+class ALVGCriterion(Criterion):
     """Losses of all decoder layers, of the mask where the batch has one, and of the attention.
 
     Args:
@@ -49,6 +54,8 @@ class ALVGCriterion(nn.Module):
             `models.alvg.config.AlvgQuirksConfig`.
     """
 
+    class_weights: Tensor
+
     def __init__(
         self,
         weights: dict[str, float],
@@ -61,17 +68,14 @@ class ALVGCriterion(nn.Module):
         truncated_masks: bool = False,
         fixed_canvas: bool = False,
     ):
-        super().__init__()
-        self.weights, self.costs = weights, costs
+        super().__init__(weights)
+        self.costs = costs
         self.register_buffer("class_weights", torch.tensor([1.0, no_object]), persistent=False)
         self.single_query, self.mask_loss_per = single_query, mask_loss_per
         self.double_sigmoid, self.truncated_masks = double_sigmoid, truncated_masks
         self.fixed_canvas = fixed_canvas
 
-    def start_step(self, epoch: int, step: int, steps_per_epoch: int) -> None:
-        """Nothing here changes in the course of training."""
-
-    def forward(self, outputs: dict[str, Tensor], batch: dict) -> dict[str, Tensor]:
+    def forward(self, outputs: dict[str, Tensor], batch: ReferringBatch) -> dict[str, Tensor]:
         """Named scalars.
 
         Args:
@@ -93,12 +97,14 @@ class ALVGCriterion(nn.Module):
             divisor = count if self.mask_loss_per == "box" else len(targets)
             losses |= self._mask_losses(outputs["pred_masks"], batch["target_mask"], divisor)
         if self.weights.get("loss_score_attention") or self.weights.get("loss_decoder_attention"):
-            regions = self.regions(batch, targets, tuple(outputs["attention"].shape[-2:]))
+            regions = self.regions(batch, targets, grid_of(outputs["attention"]))
             # The last layer's matching counts for all layers, as released.
             losses |= self.attention_losses(outputs, regions, pairs)
         return losses
 
-    def regions(self, batch: dict, targets: list[Tensor], grid: tuple[int, int]) -> Regions:
+    def regions(
+        self, batch: ReferringBatch, targets: list[Tensor], grid: tuple[int, int]
+    ) -> Regions:
         """From masks if the batch has them, else from boxes."""
         if "target_mask" in batch:
             shares = [coverage(masks, grid) for masks in _masks_of_targets(batch)]
@@ -176,7 +182,7 @@ class ALVGCriterion(nn.Module):
         return (mean_over_processes(total) if self.training else total).clamp(min=1)
 
 
-def _masks_of_targets(batch: dict) -> list[Tensor]:
+def _masks_of_targets(batch: ReferringBatch) -> list[Tensor]:
     """B tensors (n, S, S); with one target per sample its mask is the union."""
     if "target_masks" in batch:
         # Lists are not moved to the device with the rest of a batch.
@@ -191,4 +197,4 @@ def _flat(pairs: list[Match]) -> tuple[list[int], list[int], list[int]]:
         for row, pair in enumerate(pairs)
         for query, target in zip(*pair, strict=True)
     ]
-    return tuple(list(part) for part in zip(*rows, strict=True)) if rows else ([], [], [])
+    return [row for row, _, _ in rows], [query for _, query, _ in rows], [n for _, _, n in rows]

@@ -14,12 +14,9 @@ class MaskHead(nn.Module):
 
     def __init__(self, width: int, channels: int):
         super().__init__()
-        self.refine = nn.Sequential(
-            nn.Conv2d(width, channels, 3, padding=1, bias=False),
-            nn.BatchNorm2d(channels),
-            nn.ReLU(),
-        )
-        nn.init.kaiming_uniform_(self.refine[0].weight, a=1)
+        refine = nn.Conv2d(width, channels, 3, padding=1, bias=False)
+        nn.init.kaiming_uniform_(refine.weight, a=1)
+        self.refine = nn.Sequential(refine, nn.BatchNorm2d(channels), nn.ReLU())
         self.upsample = nn.Sequential(
             _double(channels, channels // 2),
             nn.BatchNorm2d(channels // 2),

@@ -39,7 +39,8 @@ def match(
                 "with targets; lower the learning rate or clip_norm, or use precision fp32"
             )
         query, chosen = linear_sum_assignment(cost.numpy())
-        pairs.append(tuple(torch.as_tensor(part, device=boxes.device) for part in (query, chosen)))
+        query, chosen = (torch.as_tensor(part, device=boxes.device) for part in (query, chosen))
+        pairs.append((query, chosen))
     return pairs
 
 

@@ -6,6 +6,8 @@ width. Parameter names are the published ones.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,6 +19,10 @@ from groundwork.models.alvg.mask_head import MaskHead
 from groundwork.models.alvg.positions import cell_positions, token_positions
 from groundwork.models.alvg.queries import QueryGenerator, pool_text
 from groundwork.models.common.precision import at_least_single
+from groundwork.models.common.torch_types import submodule
+
+if TYPE_CHECKING:
+    from groundwork.dataset.batches import ReferringBatch
 
 PAD = 1
 
@@ -136,9 +142,9 @@ class ALVG(nn.Module):
 
     @property
     def encoder(self) -> BEiT3:
-        return self.vis_enc["beit3"]
+        return submodule(self.vis_enc, "beit3", BEiT3)
 
-    def forward(self, batch: dict) -> dict[str, Tensor]:
+    def forward(self, batch: ReferringBatch) -> dict[str, Tensor]:
         """Args:
             batch: `image` (B, 3, S, S), `image_mask` (B, S, S) bool, True = padding (without it:
                 none), `text_ids` and `text_mask` (B, T), 1 = token.

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from groundwork.geometry import Grounding, area, box_to_point, clip_boxes, cxcywh01_to_xyxy
+from groundwork.geometry import Grounding, Size, area, box_to_point, clip_boxes, cxcywh01_to_xyxy
 from groundwork.models.common.losses import enlarge_logits
+from groundwork.models.common.torch_types import grid_of
+
+if TYPE_CHECKING:
+    from groundwork.dataset.batches import ReferringEvalBatch
 
 
 @dataclass(frozen=True)
@@ -24,7 +29,7 @@ class Postprocess:
 
     threshold: float | None = None
 
-    def __call__(self, outputs: dict[str, Tensor], batch: dict) -> list[Grounding]:
+    def __call__(self, outputs: dict[str, Tensor], batch: ReferringEvalBatch) -> list[Grounding]:
         """Args:
             outputs: of `ALVG.forward`. batch: `size` [(H, W)] original, `image` (B, 3, S, S),
                 `phrase` (B texts).
@@ -36,14 +41,14 @@ class Postprocess:
         network, `mask` at the original one.
         """
         probability = outputs["pred_logits"].detach().softmax(dim=-1)[..., 0]
-        small = _masks(outputs, [tuple(batch["image"].shape[-2:])] * len(probability))
-        full = _masks(outputs, [(int(h), int(w)) for h, w in batch["size"]])
+        small = _masks(outputs, [grid_of(batch["image"])] * len(probability))
+        full = _masks(outputs, batch["size"])
         # Doubles, in which a float32 of 0.7 is below a threshold of 0.7, as in the published script
         scores = probability.cpu().double().numpy()
         boxes = outputs["pred_boxes"].detach().cpu().double().numpy()
         groundings = []
         for row, phrase in enumerate(batch["phrase"]):
-            size = (int(batch["size"][row][0]), int(batch["size"][row][1]))
+            size = batch["size"][row]
             found = clip_boxes(cxcywh01_to_xyxy(boxes[row], size), size)
             order = ranked(found, scores[row])
             best = int(order[0])
@@ -79,12 +84,12 @@ def ranked(boxes: np.ndarray, scores: np.ndarray) -> np.ndarray:
     return kept[np.argsort(-scores[kept], kind="stable")]
 
 
-def _masks(outputs: dict[str, Tensor], sizes: list[tuple[int, ...]]) -> list[np.ndarray | None]:
+def _masks(outputs: dict[str, Tensor], sizes: list[Size]) -> list[np.ndarray | None]:
     if "pred_masks" not in outputs:
         return [None] * len(sizes)
     shares = outputs["pred_masks"].detach().sigmoid()
     return [
-        (enlarge_logits(share[None], (size[0], size[1]))[0] >= 0.5).cpu().numpy()
+        (enlarge_logits(share[None], size)[0] >= 0.5).cpu().numpy()
         for share, size in zip(shares, sizes, strict=True)
     ]
 

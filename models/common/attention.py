@@ -1,21 +1,25 @@
-"""Looking into an attention layer: its probabilities, and a score's gradient at them.
-
-Works on any module that follows timm's convention: a boolean attribute `fused_attn`, and an
-`nn.Dropout` called `attn_drop` which receives the attention probabilities whenever `fused_attn` is
-false.
-"""
+"""Looking into an attention layer: its probabilities, and a score's gradient at them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 
+class FusedAttention(Protocol):
+    """An attention by timm's convention: while `fused_attn` is false, `attn_drop` receives the
+    attention probabilities."""
+
+    fused_attn: bool
+    attn_drop: nn.Dropout
+
+
 @contextmanager
-def unfused(attentions: Iterable[nn.Module]) -> Iterator[None]:
+def unfused(attentions: Iterable[FusedAttention]) -> Iterator[None]:
     """Compute these attentions step by step instead of in one fused kernel.
 
     Needed where the probabilities are read, and where a gradient is differentiated a second time:
@@ -35,7 +39,7 @@ class AttentionRecorder:
     """Context manager that keeps the attention probabilities of one layer's next forward pass.
 
     Args:
-        attention: the layer to look into (see the module's docstring for what it must have).
+        attention: the layer to look into.
         leaf: cut the graph below the probabilities. A gradient with respect to them then reaches
             nothing before this layer, which is all that an evaluation needs. Without it the
             probabilities stay part of the graph, so that a function of their gradient can be
@@ -45,7 +49,7 @@ class AttentionRecorder:
     dropout.
     """
 
-    def __init__(self, attention: nn.Module, *, leaf: bool = False):
+    def __init__(self, attention: FusedAttention, *, leaf: bool = False):
         self.attention = attention
         self.leaf = leaf
         self._probabilities: Tensor | None = None

@@ -52,7 +52,7 @@ class CheckpointError(ValueError):
     """A checkpoint cannot be read or does not fit; the message names file, keys and remedy."""
 
 
-def read_checkpoint(path: str | Path) -> dict:
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a `.pth` file without running any code from it.
 
     It may hold tensors, plain values (NumPy's among them) and `argparse.Namespace`, which only

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from groundwork.models.common.distributed import BatchNorm2d
+from groundwork.models.common.torch_types import ModuleListOf
 
 
 class ConvBlock(nn.Module):
@@ -39,8 +40,8 @@ class Bottlenecks(nn.Module):
         super().__init__()
         self.shortcut = shortcut
         half = channels // 2
-        self.module_list = nn.ModuleList(
-            nn.ModuleList([ConvBlock(channels, half, 1), ConvBlock(half, channels, 3)])
+        self.module_list = ModuleListOf(
+            ModuleListOf([ConvBlock(channels, half, 1), ConvBlock(half, channels, 3)])
             for _ in range(count)
         )
 
@@ -80,8 +81,8 @@ class MultiScaleFusion(nn.Module):
         large, middle, small = widths
         half, self.upsample = hidden // 2, upsample
         # Index 0 is the parameter-free change of size of the published sequences.
-        self.up_modules = nn.ModuleList([_exchange(half + middle, half), _exchange(small, half)])
-        self.down_modules = nn.ModuleList(
+        self.up_modules = ModuleListOf([_exchange(half + middle, half), _exchange(small, half)])
+        self.down_modules = ModuleListOf(
             [_exchange(half + large, half), _exchange(2 * half + middle, half)]
         )
         self.top_proj = ConvBlock(half + small, hidden, 1)

@@ -58,6 +58,11 @@ class BatchNorm2d(nn.BatchNorm2d):
     """
 
     across_processes = False
+    # Where torch's own may have none.
+    num_batches_tracked: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+    momentum: float
 
     def forward(self, maps: Tensor) -> Tensor:
         """(B, C, h, w) -> the same shape."""

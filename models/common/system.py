@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from groundwork.geometry import Grounding
 from groundwork.models.common.checkpoint import LoadReport
+from groundwork.models.common.criterion import Criterion
 
-Batch = Mapping[str, Any]
-"""One of the typed batches of `dataset.batches`."""
-Postprocess = Callable[[Any, Batch], list[Grounding]]
-"""(outputs, evaluation batch) -> one `Grounding` per phrase, in pixels of the original image."""
+Postprocess = Callable[[dict[str, Tensor], Any], list[Grounding]]
+"""(outputs, evaluation batch) -> one `Grounding` per phrase, in pixels of the original image. The
+batch is a `dataset.batches.EvalBatch` of the system's form of samples."""
 SampleForm = Literal["image_text", "referring"]
 Part = Literal["point", "box", "mask"]
 
@@ -31,11 +31,26 @@ class ModelSettings:
     """
 
     __slots__ = ()
-    masks: bool = False
-    needs_boxes: bool = True
-    several_targets: bool = False
-    max_text_tokens: int | None = None
-    note: str = ""
+
+    @property
+    def masks(self) -> bool:
+        return False
+
+    @property
+    def needs_boxes(self) -> bool:
+        return True
+
+    @property
+    def several_targets(self) -> bool:
+        return False
+
+    @property
+    def max_text_tokens(self) -> int | None:
+        return None
+
+    @property
+    def note(self) -> str:
+        return ""
 
 
 class ImageTextSettings(ModelSettings):
@@ -59,8 +74,8 @@ class ObjectiveSettings(Protocol):
     def losses(self, every: Mapping[str, Any]) -> dict[str, float]:
         """Loss name -> its factor in the total; `every`: the settings of all objectives by name."""
 
-    def build(self, every: Mapping[str, Any], tokenizer: Any) -> nn.Module:
-        """The objective: (passes, batch) -> named losses."""
+    def build(self, every: Mapping[str, Any], tokenizer: Any) -> Any:
+        """The objective, as the system's criterion runs it (`albef.criterion.Objective`)."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +89,7 @@ class Parts:
     """
 
     model: nn.Module
-    criteria: Sequence[nn.Module]
+    criteria: Sequence[Criterion]
     evaluated: nn.Module
     postprocess: Postprocess
     unused_parameters: bool = False
@@ -82,7 +97,7 @@ class Parts:
 
 def shared_parts(
     model: nn.Module,
-    criterion: nn.Module,
+    criterion: Criterion,
     postprocess: Postprocess,
     objectives: Sequence[Sequence[str]],
 ) -> Parts:
@@ -109,7 +124,7 @@ class System(Protocol[Settings, Model]):
     samples: SampleForm = "referring"
     derived: tuple[Part, ...] = ("point",)
     defaults: Mapping[str, object] = {}
-    beside: Mapping[str, object] = {}
+    beside: Mapping[str, str] = {}
 
     def build(
         self,
@@ -145,5 +160,6 @@ class System(Protocol[Settings, Model]):
     def published_state(self, model: Model) -> dict[str, Tensor]:
         """The model's state in the published layout."""
 
-    def check_resumed(self, path: str | Path) -> None:
+    def check_resumed(self, path: str | Path) -> None:  # noqa: ARG002
         """Raises CheckpointError if a run of that file cannot go on with this code."""
+        return None

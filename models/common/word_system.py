@@ -16,6 +16,7 @@ from groundwork.models.common.checkpoint import (
     read_published,
     with_counters,
 )
+from groundwork.models.common.criterion import Criterion
 from groundwork.models.common.system import ModelSettings, Parts, Postprocess, System, shared_parts
 from groundwork.models.common.word_language import check_vocabulary
 from groundwork.models.common.word_vectors import Words, load_word_vectors
@@ -35,7 +36,7 @@ class WordSystem(System[Any, Any]):
     title: str
     settings: type[ModelSettings]
     network: Callable[[Any, int], nn.Module]
-    criterion: Callable[[Any], nn.Module]
+    criterion: Callable[[Any], Criterion]
     postprocess: Postprocess
     sources: Callable[[Any], Iterable[Source]]
 

@@ -63,7 +63,7 @@ def build_model(config: RefclipModelConfig, vocabulary: int) -> RefCLIP:
         fusion_width=config.fusion_width,
         cells=config.cells,
         detector_bn=config.detector.batch_norm,
-        cache=cache and DetectionCache(cache.folder, cache.gigabytes, half=cache.half),
+        cache=DetectionCache(cache.folder, cache.gigabytes, half=cache.half) if cache else None,
     )
     synchronise_batch_norms(model, config.across_processes)
     return model

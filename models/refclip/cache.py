@@ -59,7 +59,7 @@ class DetectionCache:
 
     def _file(self, image: np.ndarray, weights: bytes) -> Path:
         digest = hashlib.blake2b(weights + bytes(str(image.shape), "ascii"), digest_size=20)
-        digest.update(np.ascontiguousarray(image))
+        digest.update(image.tobytes())
         name = digest.hexdigest() + ("h" if self.half else "")
         return self.folder / name[:2] / f"{name}.npz"
 
@@ -70,15 +70,12 @@ class DetectionCache:
         if self._weights is None or self._weights[0] != versions:
             digest = hashlib.blake2b(digest_size=20)
             for value in state:
-                digest.update(np.ascontiguousarray(value.detach().cpu().numpy()))
+                digest.update(value.detach().cpu().numpy().tobytes())
             self._weights = (versions, digest.digest())
         return self._weights[1]
 
     def _write(self, file: Path, parts: list[Tensor]) -> None:
-        arrays = {
-            name: part.cpu().numpy() for name, part in zip(Detection._fields, parts, strict=True)
-        }
-        size = sum(array.nbytes for array in arrays.values()) + 2000  # with the file's own words
+        size = sum(part.nbytes for part in parts) + 2000  # with the file's own words
         if self._room is None:
             used = sum(one.stat().st_size for one in self.folder.rglob("*.npz"))
             # Every process fills its share of the room.
@@ -88,7 +85,8 @@ class DetectionCache:
         self._room -= size
         file.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(file) as partial, open(partial, "wb") as stream:
-            np.savez(stream, **arrays)
+            s8, s16, s32, boxes = (part.cpu().numpy() for part in parts)
+            np.savez(stream, s8=s8, s16=s16, s32=s32, boxes=boxes)
 
 
 def precision_of(device: str) -> bytes:

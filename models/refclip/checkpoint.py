@@ -13,6 +13,7 @@ from groundwork.models.common.checkpoint import (
     read_checkpoint,
     with_counters,
 )
+from groundwork.models.refclip.detector import TorchvisionDetector
 from groundwork.models.refclip.model import RefCLIP
 from groundwork.models.refclip.yolov3 import YoloV3
 
@@ -35,17 +36,16 @@ def initialise_detector(model: RefCLIP, source: str) -> LoadReport:
         FileNotFoundError, CheckpointError: see `models.common.checkpoint`.
     """
     detector = model.visual_encoder
-    published = isinstance(detector, YoloV3)
-    network = detector if published else detector.network
+    network = detector.network if isinstance(detector, TorchvisionDetector) else detector
     report = LoadReport(source=f"{source} (detector)")
-    if source == "torchvision" and not published:
+    if source == "torchvision" and isinstance(detector, TorchvisionDetector):
         state = _download(detector.name)
         report.notes.append(LEAKAGE)
     else:
         state = read_checkpoint(source)["model"]
         inside = {k.removeprefix(DETECTOR): v for k, v in state.items() if k.startswith(DETECTOR)}
         state = inside or state
-    if published:
+    if isinstance(detector, YoloV3):
         _check_classes(detector, state, source)
     load_strictly(network, with_counters(state, network), report=report)
     return report

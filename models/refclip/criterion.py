@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from groundwork.models.common.criterion import Criterion
 from groundwork.models.common.distributed import gather_with_gradient
 from groundwork.models.common.precision import at_least_single
 from groundwork.utils import rank
+
+if TYPE_CHECKING:
+    from groundwork.dataset.batches import ReferringBatch
 
 
 def anchor_logits(similarity: Tensor, own: Tensor) -> Tensor:
@@ -30,7 +36,7 @@ def anchor_logits(similarity: Tensor, own: Tensor) -> Tensor:
     return torch.cat([best[..., 0], others], dim=1)
 
 
-class RefCLIPCriterion(nn.Module):
+class RefCLIPCriterion(Criterion):
     """Cross-entropy from sentences to images; dot products without temperature.
 
     Args:
@@ -39,14 +45,10 @@ class RefCLIPCriterion(nn.Module):
     """
 
     def __init__(self, weights: dict[str, float], *, across_processes: bool = True):
-        super().__init__()
-        self.weights = weights
+        super().__init__(weights)
         self.across_processes = across_processes
 
-    def start_step(self, epoch: int, step: int, steps_per_epoch: int) -> None:
-        """Nothing here changes in the course of training."""
-
-    def forward(self, outputs: dict[str, Tensor], batch: dict) -> dict[str, Tensor]:  # noqa: ARG002
+    def forward(self, outputs: dict[str, Tensor], _batch: ReferringBatch) -> dict[str, Tensor]:
         """Named scalars. The batch is not looked at: its boxes are not for this system.
 
         Args:

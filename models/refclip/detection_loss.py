@@ -5,14 +5,19 @@ Shapes: B images; n objects of an image; N cells of a head, 4 boxes each; C clas
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import box_convert, box_iou, generalized_box_iou_loss, nms
 
+from groundwork.models.common.criterion import Criterion
+from groundwork.models.common.torch_types import bias_of, grid_of
 from groundwork.models.refclip.yolov3 import BOXES, HEADS, GuidedHead, YoloV3
+
+if TYPE_CHECKING:
+    from groundwork.dataset.batches import DetectionBatch
 
 # A box that overlaps an object so much is no mistake, though another one is responsible for it.
 NO_MISTAKE = 0.6
@@ -34,13 +39,13 @@ class DetectorTraining(nn.Module):
         super().__init__()
         self.detector = detector
 
-    def forward(self, batch: dict) -> dict[int, HeadOutput]:
+    def forward(self, batch: DetectionBatch) -> dict[int, HeadOutput]:
         """`image` (B, 3, S, S) -> stride -> what that head gives."""
         outputs = {}
         for stride, maps in zip((8, 16, 32), self.detector.maps(batch["image"]), strict=True):
             head = self.detector.head(stride)
             shapes, predictions = head.raw(maps)
-            boxes = head.decode(shapes.detach(), predictions, tuple(maps.shape[-2:]))[..., :4]
+            boxes = head.decode(shapes.detach(), predictions, grid_of(maps))[..., :4]
             outputs[stride] = HeadOutput(shapes, predictions, boxes)
         return outputs
 
@@ -56,7 +61,7 @@ class Targets(NamedTuple):
     labels: Tensor
 
 
-class DetectionCriterion(nn.Module):
+class DetectionCriterion(Criterion):
     """Shape, place, objectness and class of the boxes of all heads.
 
     Args:
@@ -69,15 +74,11 @@ class DetectionCriterion(nn.Module):
     """
 
     def __init__(self, detector: YoloV3, weights: dict[str, float], *, every_head: bool = True):
-        super().__init__()
+        super().__init__(weights)
         self.heads: dict[int, GuidedHead] = {stride: detector.head(stride) for stride in HEADS}
-        self.weights = weights
         self.every_head = every_head
 
-    def start_step(self, epoch: int, step: int, steps_per_epoch: int) -> None:
-        """Nothing here changes in the course of training."""
-
-    def forward(self, outputs: dict[int, HeadOutput], batch: dict) -> dict[str, Tensor]:
+    def forward(self, outputs: dict[int, HeadOutput], batch: DetectionBatch) -> dict[str, Tensor]:
         """Named scalars, each a sum over heads of a mean over their objects.
 
         Args:
@@ -96,7 +97,7 @@ class DetectionCriterion(nn.Module):
     def _priors(self, stride: int) -> Tensor:
         return self.heads[stride].priors
 
-    def _targets(self, stride: int, columns: int, batch: dict, like: Tensor) -> Targets:
+    def _targets(self, stride: int, columns: int, batch: DetectionBatch, like: Tensor) -> Targets:
         counts = torch.tensor([len(boxes) for boxes in batch["object_boxes"]])
         image = torch.arange(len(counts)).repeat_interleave(counts).to(like.device)
         boxes = torch.cat(list(batch["object_boxes"])).to(like)
@@ -119,7 +120,7 @@ def _shape_iou(sizes: Tensor, priors: Tensor) -> Tensor:
 
 
 def _head_losses(
-    output: HeadOutput, targets: Targets, priors: Tensor, batch: dict
+    output: HeadOutput, targets: Targets, priors: Tensor, batch: DetectionBatch
 ) -> dict[str, Tensor]:
     place = (targets.image, targets.cell, targets.box)
     predictions, number = output.predictions[place], max(1, len(targets.boxes))
@@ -140,7 +141,9 @@ def _head_losses(
     }
 
 
-def _objectness_loss(output: HeadOutput, place: tuple[Tensor, ...], batch: dict) -> Tensor:
+def _objectness_loss(
+    output: HeadOutput, place: tuple[Tensor, ...], batch: DetectionBatch
+) -> Tensor:
     logits = output.predictions[..., 4]
     wanted, counts = torch.zeros_like(logits), torch.ones_like(logits)
     corners = box_convert(output.boxes.detach(), "cxcywh", "xyxy")
@@ -168,6 +171,6 @@ def best_boxes(output: HeadOutput, count: int) -> list[Tensor]:
 def start_objectness_low(detector: YoloV3) -> None:
     """Random heads begin by calling nothing an object, as nearly everything is none."""
     for stride in HEADS:
-        bias = detector.head(stride).conv.bias
+        bias = bias_of(detector.head(stride).conv)
         with torch.no_grad():
             bias.view(BOXES, -1)[:, 4] = -5.0

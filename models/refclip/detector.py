@@ -5,11 +5,15 @@ Shapes: B images of side S, one cell per 32 pixels, h x w of them; A boxes belon
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import box_convert
+
+from groundwork.models.common.torch_types import grid_of, submodule
 
 STRIDES = (8, 16, 32)
 COARSEST = STRIDES[-1]
@@ -30,16 +34,14 @@ class Detection(NamedTuple):
     boxes: Tensor
 
 
-class Detector(Protocol):
-    """A network from image (B, 3, S, S), normalised by ImageNet's mean and deviation, to what it
-    sees; `widths` are the channels of its maps, finest first."""
+class Detector(nn.Module):
+    """A network from image (B, 3, S, S), normalised by ImageNet's mean and deviation, to the
+    `Detection` of what it sees; `widths` are the channels of its maps, finest first."""
 
     widths: tuple[int, int, int]
 
-    def __call__(self, image: Tensor) -> Detection: ...
 
-
-class TorchvisionDetector(nn.Module):
+class TorchvisionDetector(Detector):
     """Any detector of torchvision's `detection` family with maps at strides 8, 16 and 32.
 
     Its detections are handed to the cells that their centres lie in, the `boxes_per_cell` best ones
@@ -60,15 +62,18 @@ class TorchvisionDetector(nn.Module):
         network.eval()
         side = 10 * COARSEST  # SSD has no map left of less
         with torch.no_grad():
-            maps = _by_stride(network.backbone(torch.zeros(1, 3, side, side)), side)
-        self.widths: tuple[int, int, int] = tuple(maps[stride].shape[1] for stride in STRIDES)
+            maps = network.get_submodule("backbone")(torch.zeros(1, 3, side, side))
+        s8, s16, s32 = _by_stride(maps, side)
+        self.widths = (s8.shape[1], s16.shape[1], s32.shape[1])
 
     def forward(self, image: Tensor) -> Detection:
         """Image (B, 3, S, S), S a multiple of 32."""
         side, seen = image.shape[-1], []
-        hook = self.network.backbone.register_forward_hook(lambda *call: seen.append(call[2]))
+        backbone = self.network.get_submodule("backbone")
+        hook = backbone.register_forward_hook(lambda *call: seen.append(call[2]))
         # The images have their size already, and the network's own normalisation is its own.
-        self.network.transform.fixed_size = (side, side)
+        transform = submodule(self.network, "transform", GeneralizedRCNNTransform)
+        transform.fixed_size = (side, side)
         mean, deviation = (
             image.new_tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD)
         )
@@ -76,19 +81,16 @@ class TorchvisionDetector(nn.Module):
             found = self.network(list(image * deviation + mean))
         finally:
             hook.remove()
-        maps = _by_stride(seen[0], side)
-        grid = tuple(maps[COARSEST].shape[-2:])
-        boxes = torch.stack(
-            [
-                boxes_of_cells(one["boxes"], one["scores"], grid, self.boxes_per_cell)
-                for one in found
-            ]
-        )
-        return Detection(*(maps[stride] for stride in STRIDES), boxes)
+        s8, s16, s32 = _by_stride(seen[0], side)
+        boxes = [
+            boxes_of_cells(one["boxes"], one["scores"], grid_of(s32), self.boxes_per_cell)
+            for one in found
+        ]
+        return Detection(s8, s16, s32, torch.stack(boxes))
 
 
-def _by_stride(maps: object, side: int) -> dict[int, Tensor]:
-    candidates = list(maps.values()) if isinstance(maps, dict) else [maps]
+def _by_stride(maps: Tensor | Mapping[str, Tensor], side: int) -> tuple[Tensor, Tensor, Tensor]:
+    candidates = [maps] if isinstance(maps, Tensor) else list(maps.values())
     found = {round(side / one.shape[-1]): one for one in candidates}
     missing = [stride for stride in STRIDES if stride not in found]
     if missing:
@@ -97,7 +99,8 @@ def _by_stride(maps: object, side: int) -> dict[int, Tensor]:
             f"needs {', '.join(map(str, STRIDES))}; choose one with a feature pyramid, such as "
             "fasterrcnn_resnet50_fpn, retinanet_resnet50_fpn or fcos_resnet50_fpn"
         )
-    return found
+    s8, s16, s32 = (found[stride] for stride in STRIDES)
+    return s8, s16, s32
 
 
 def boxes_of_cells(boxes: Tensor, scores: Tensor, grid: tuple[int, int], per_cell: int) -> Tensor:

@@ -8,6 +8,8 @@ boxes per cell; D width.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
@@ -16,6 +18,9 @@ from groundwork.models.common.precision import at_least_single
 from groundwork.models.common.word_language import WordLanguageEncoder
 from groundwork.models.refclip.cache import DetectionCache
 from groundwork.models.refclip.detector import Detection, Detector
+
+if TYPE_CHECKING:
+    from groundwork.dataset.batches import ReferringBatch
 
 
 class RefCLIP(nn.Module):
@@ -60,7 +65,7 @@ class RefCLIP(nn.Module):
         self.visual_encoder.train(mode and self.detector_bn == "train")
         return self
 
-    def forward(self, batch: dict) -> dict[str, Tensor]:
+    def forward(self, batch: ReferringBatch) -> dict[str, Tensor]:
         """Args:
             batch: `image` (B, 3, S, S) with S a multiple of 32, `text_ids` (B, L), 0 = padding.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -10,6 +12,9 @@ from torchvision.ops import box_convert
 from groundwork.geometry import Grounding, box_to_point
 from groundwork.models.common.letterbox import to_image
 from groundwork.models.refclip.model import gather_cells
+
+if TYPE_CHECKING:
+    from groundwork.dataset.batches import ReferringEvalBatch
 
 
 def choose(outputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -28,7 +33,7 @@ def margins(outputs: dict[str, Tensor]) -> Tensor:
     return best[:, 0] - best[:, 1]
 
 
-def outputs_to_groundings(outputs: dict[str, Tensor], batch: dict) -> list[Grounding]:
+def outputs_to_groundings(outputs: dict[str, Tensor], batch: ReferringEvalBatch) -> list[Grounding]:
     """One `Grounding` per sentence, its box not clipped to the image.
 
     The score is the objectness of the box. `candidates` are the boxes of all selected cells, those
@@ -47,7 +52,7 @@ def outputs_to_groundings(outputs: dict[str, Tensor], batch: dict) -> list[Groun
     likeliest = box_convert(outputs["likeliest_box"].cpu().double(), "cxcywh", "xyxy").numpy()
     groundings = []
     for row, size in enumerate(batch["size"]):
-        place = (tuple(map(int, size)), batch["resized"][row], batch["offset"][row])
+        place = (size, batch["resized"][row], batch["offset"][row])
         chosen, number = int(cell[row]), int(which[row])
         boxes = to_image(corners[row], *place)
         box, score = boxes[chosen, number], float(objectness[row, chosen, number])
@@ -59,7 +64,7 @@ def outputs_to_groundings(outputs: dict[str, Tensor], batch: dict) -> list[Groun
                 scores=np.array([score]),
                 mask=None,
                 heatmap=None,
-                size=place[0],
+                size=size,
                 derived=frozenset({"point"}),
                 candidates={
                     "best of the selected cells": boxes.reshape(-1, 4),

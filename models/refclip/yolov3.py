@@ -12,7 +12,8 @@ from torchvision.ops import deform_conv2d
 
 from groundwork.models.common.darknet import Bottlenecks, ConvBlock, PyramidPooling
 from groundwork.models.common.precision import at_least_single
-from groundwork.models.refclip.detector import Detection
+from groundwork.models.common.torch_types import grid_of, submodule
+from groundwork.models.refclip.detector import Detection, Detector
 
 BOXES = 4
 # Width and height in pixels of the first three boxes by stride. The published (121, 240), not
@@ -51,6 +52,8 @@ class FeatureAdaption(nn.Module):
 class GuidedHead(nn.Module):
     """Guesses a shape for each box of a cell, adapts the features to it, and predicts the boxes."""
 
+    priors: Tensor
+
     def __init__(self, channels: int, classes: int, stride: int, *, deformable: bool = True):
         super().__init__()
         self.guide_wh = nn.Conv2d(channels, 2 * BOXES, 1)
@@ -75,7 +78,7 @@ class GuidedHead(nn.Module):
         """Maps (B, channels, h, w) -> (B, h * w, 4, 5 + C): cxcywh in pixels of the input,
         objectness and classes in [0, 1]."""
         shapes, predictions = self.raw(maps)
-        return self.decode(shapes, predictions, tuple(maps.shape[-2:]))
+        return self.decode(shapes, predictions, grid_of(maps))
 
     def decode(self, shapes: Tensor, predictions: Tensor, grid: tuple[int, int]) -> Tensor:
         """What `raw` gives -> boxes as `forward` gives them."""
@@ -91,7 +94,7 @@ def _by_box(maps: Tensor) -> Tensor:
     return maps.flatten(2).unflatten(1, (BOXES, -1)).permute(0, 3, 1, 2)
 
 
-class YoloV3(nn.Module):
+class YoloV3(Detector):
     """Backbone, neck and three heads; the numbers of `module_list` are those of published files.
 
     Heads of stride 16 and 8 are part of the files, and RefCLIP does not need them: `forward` leaves
@@ -165,7 +168,7 @@ class YoloV3(nn.Module):
 
     def head(self, stride: int) -> GuidedHead:
         """Of stride 32, 16 or 8."""
-        return self.module_list[HEADS[stride]]
+        return submodule(self.module_list, str(HEADS[stride]), GuidedHead)
 
     def all_boxes(self, image: Tensor) -> dict[int, Tensor]:
         """Stride -> (B, cells, 4, 5 + C) of all three heads."""

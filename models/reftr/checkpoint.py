@@ -123,7 +123,7 @@ def initialise_backbone(model: RefTR, source: str) -> LoadReport:
         source: a `.pth` file, or `imagenet`: the weights of ImageNet's first version (as released)
             for this model's network, which torchvision downloads unless it has them.
     """
-    body = model.img_backbone[0].body
+    body = model.backbone.body
     if source == "imagenet":
         state = _download_backbone(body.name)
     else:

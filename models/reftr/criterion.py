@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 import torch.distributed
-from torch import Tensor, nn
+from torch import Tensor
 
+from groundwork.models.common.criterion import Criterion
 from groundwork.models.common.losses import (
     dice_loss,
     enlarge_logits,
@@ -14,7 +17,11 @@ from groundwork.models.common.losses import (
     l1_of_pairs,
 )
 from groundwork.models.common.precision import at_least_single
+from groundwork.models.common.torch_types import grid_of
 from groundwork.utils import world_size
+
+if TYPE_CHECKING:
+    from groundwork.dataset.batches import ReferringBatch
 
 # Added to the attention inside, so that attention that misses its box has a gradient, too.
 INSIDE = 1e-3
@@ -56,7 +63,7 @@ def attention_loss(outputs: dict[str, Tensor], target: Tensor) -> Tensor:
     return -(inside / attention.sum(dim=(-2, -1)) + INSIDE).log().mean(dim=0)
 
 
-class RefTRCriterion(nn.Module):
+class RefTRCriterion(Criterion):
     """Box losses of all decoder layers, mask losses where the model has masks.
 
     Args:
@@ -67,14 +74,10 @@ class RefTRCriterion(nn.Module):
     """
 
     def __init__(self, weights: dict[str, float], *, box_loss_per: str = "image"):
-        super().__init__()
-        self.weights = weights
+        super().__init__(weights)
         self.box_loss_per = box_loss_per
 
-    def start_step(self, epoch: int, step: int, steps_per_epoch: int) -> None:
-        """Nothing here changes in the course of training."""
-
-    def forward(self, outputs: dict[str, Tensor], batch: dict) -> dict[str, Tensor]:
+    def forward(self, outputs: dict[str, Tensor], batch: ReferringBatch) -> dict[str, Tensor]:
         """Named scalars.
 
         Args:
@@ -92,7 +95,7 @@ class RefTRCriterion(nn.Module):
             losses |= self._box_losses(boxes[valid], target, count, f"_{layer}")
         if "pred_masks" in outputs:
             inside = batch["target_mask"].to(outputs["pred_masks"])
-            logits = enlarge_logits(outputs["pred_masks"], inside.shape[-2:])
+            logits = enlarge_logits(outputs["pred_masks"], grid_of(inside))
             losses["loss_mask"] = focal_loss(logits, inside).mean()
             losses["loss_dice"] = dice_loss(logits, inside).mean()
         if "cem" in outputs:
@@ -109,7 +112,7 @@ class RefTRCriterion(nn.Module):
         }
 
     @staticmethod
-    def _targets(outputs: dict[str, Tensor], batch: dict) -> Tensor:
+    def _targets(outputs: dict[str, Tensor], batch: ReferringBatch) -> Tensor:
         phrases = outputs["phrase_mask"].sum(dim=1).tolist()
         boxes = [len(boxes) for boxes in batch["target_boxes"]]
         if phrases != boxes:

@@ -6,13 +6,14 @@ the phrase), Lp phrase tokens, (h, w) the last map, D width.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from transformers import BertModel, RobertaModel
 
 from groundwork.models.common.precision import at_least_single
+from groundwork.models.common.torch_types import ModuleListOf, bias_of, submodule
 from groundwork.models.reftr.backbone import Backbone, FeatureMap, SinePosition
 from groundwork.models.reftr.transformer import (
     Memory,
@@ -22,13 +23,16 @@ from groundwork.models.reftr.transformer import (
 )
 from groundwork.models.reftr.transformer.query_encoder import context_of_sentence, context_of_spans
 
+if TYPE_CHECKING:
+    from groundwork.dataset.batches import ReferringBatch
+
 
 class BoxHead(nn.Module):
     """Three linear layers; the last begins at zero, so that the first box is the middle half."""
 
     def __init__(self, width: int):
         super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(width, outputs) for outputs in (width, width, 4))
+        self.layers = ModuleListOf(nn.Linear(width, outputs) for outputs in (width, width, 4))
         nn.init.zeros_(self.layers[-1].weight)
         nn.init.zeros_(self.layers[-1].bias)
 
@@ -97,14 +101,18 @@ class RefTR(nn.Module):
         self.query_encoder = QueryEncoder(width, dropout)
         projection = nn.Conv2d(backbone.channels[-1], width, kernel_size=1)
         nn.init.xavier_uniform_(projection.weight)
-        nn.init.zeros_(projection.bias)
+        nn.init.zeros_(bias_of(projection))
         self.input_proj = nn.ModuleList(
             [nn.Sequential(projection, nn.GroupNorm(projection_groups, width))]
         )
         self.aux_loss = aux_loss
         self.learn_attention = learn_attention
 
-    def forward(self, batch: dict) -> dict[str, Tensor]:
+    @property
+    def backbone(self) -> Backbone:
+        return submodule(self.img_backbone, "0", Backbone)
+
+    def forward(self, batch: ReferringBatch) -> dict[str, Tensor]:
         """Args:
             batch: `image` (B, 3, H, W), `image_mask` (B, H, W) bool, True = padding; `text_ids`,
                 `text_mask` (B, L). With several phrases per sentence also `phrase_text_ids`,
@@ -129,10 +137,10 @@ class RefTR(nn.Module):
             outputs["cell_padding"] = decoded.maps[-1].padding
         return outputs | {"aux_boxes": boxes[:-1]} if self.aux_loss else outputs
 
-    def decode(self, batch: dict) -> Decoded:
+    def decode(self, batch: ReferringBatch) -> Decoded:
         """All that comes before the heads."""
-        backbone, position_code = self.img_backbone
-        maps = backbone(batch["image"], batch["image_mask"])
+        position_code = self.img_backbone[1]
+        maps = self.backbone(batch["image"], batch["image_mask"])
         projected = self.input_proj[0](maps[-1].features)
         padding = maps[-1].padding
         text_mask = batch["text_mask"].bool()
@@ -167,7 +175,7 @@ class RefTR(nn.Module):
             shares = shares[..., memory.words :].unflatten(-1, padding.shape[-2:])
         return Decoded(states, valid, memory, maps, projected, shares)
 
-    def _encode_phrases(self, batch: dict) -> Tensor:
+    def _encode_phrases(self, batch: ReferringBatch) -> Tensor:
         """Pooled vectors (B, P, text width) of all slots.
 
         Unused slots hold the same empty text, so that it is encoded once for all of them.

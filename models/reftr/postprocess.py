@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -9,9 +11,13 @@ from torch import Tensor
 
 from groundwork.geometry import Grounding, box_to_point, cxcywh01_to_xyxy
 from groundwork.models.common.losses import enlarge_logits
+from groundwork.models.common.torch_types import grid_of
+
+if TYPE_CHECKING:
+    from groundwork.dataset.batches import ReferringEvalBatch
 
 
-def outputs_to_groundings(outputs: dict[str, Tensor], batch: dict) -> list[Grounding]:
+def outputs_to_groundings(outputs: dict[str, Tensor], batch: ReferringEvalBatch) -> list[Grounding]:
     """One `Grounding` per real phrase: its box and, where the model has masks, its mask.
 
     RefTR gives exactly one box per phrase and no confidence: the score is always 1. Boxes are not
@@ -30,8 +36,7 @@ def outputs_to_groundings(outputs: dict[str, Tensor], batch: dict) -> list[Groun
         masks = original_masks(small, batch)
     groundings: list[Grounding] = []
     for image, size in enumerate(batch["size"]):
-        height, width = (int(side) for side in size)
-        for box in cxcywh01_to_xyxy(boxes[image][valid[image]].numpy(), (height, width)):
+        for box in cxcywh01_to_xyxy(boxes[image][valid[image]].numpy(), size):
             groundings.append(
                 Grounding(
                     phrase=batch["phrase"][len(groundings)],
@@ -40,7 +45,7 @@ def outputs_to_groundings(outputs: dict[str, Tensor], batch: dict) -> list[Groun
                     scores=np.ones(1),
                     mask=None if masks is None else masks[image],
                     heatmap=None,
-                    size=(height, width),
+                    size=size,
                     derived=frozenset({"point"}),
                     resized_mask=None if small is None else small[image].cpu().numpy(),
                 )
@@ -48,7 +53,7 @@ def outputs_to_groundings(outputs: dict[str, Tensor], batch: dict) -> list[Groun
     return groundings
 
 
-def resized_masks(outputs: dict[str, Tensor], batch: dict) -> list[Tensor]:
+def resized_masks(outputs: dict[str, Tensor], batch: ReferringEvalBatch) -> list[Tensor]:
     """The masks at the size that the network saw, on which the released mIoU is computed.
 
     The logits are enlarged to the padded canvas, cut at 0 (a share of one half), then cropped.
@@ -56,7 +61,7 @@ def resized_masks(outputs: dict[str, Tensor], batch: dict) -> list[Tensor]:
     Returns:
         B tensors (h, w) bool.
     """
-    canvas = enlarge_logits(outputs["pred_masks"], tuple(batch["image_mask"].shape[-2:]))
+    canvas = enlarge_logits(outputs["pred_masks"], grid_of(batch["image_mask"]))
     inside = canvas.detach().sigmoid() > 0.5
     return [
         mask[:height, :width]
@@ -64,11 +69,10 @@ def resized_masks(outputs: dict[str, Tensor], batch: dict) -> list[Tensor]:
     ]
 
 
-def original_masks(resized: list[Tensor], batch: dict) -> list[np.ndarray]:
+def original_masks(resized: list[Tensor], batch: ReferringEvalBatch) -> list[np.ndarray]:
     """`resized_masks` brought to the original sizes by nearest neighbours: B arrays (H, W) bool."""
     masks = []
     for mask, size in zip(resized, batch["size"], strict=True):
-        height, width = (int(side) for side in size)
-        enlarged = F.interpolate(mask[None, None].float(), size=(height, width))
+        enlarged = F.interpolate(mask[None, None].float(), size=size)
         masks.append(enlarged[0, 0].to(torch.bool).cpu().numpy())
     return masks

@@ -6,6 +6,7 @@ Shapes: B images, (h, w) the last map, (h1, w1) the first, D width, heads of the
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -13,9 +14,13 @@ from torch import Tensor, nn
 from transformers import BertModel, RobertaModel
 
 from groundwork.models.common.precision import at_least_single
+from groundwork.models.common.torch_types import bias_of
 from groundwork.models.reftr.backbone import Backbone
 from groundwork.models.reftr.model import RefTR
 from groundwork.models.reftr.transformer import VisionLanguageTransformer
+
+if TYPE_CHECKING:
+    from groundwork.dataset.batches import ReferringBatch
 
 
 class BoxAttention(nn.Module):
@@ -87,7 +92,7 @@ class MaskHead(nn.Module):
 def _conv(inputs: int, outputs: int, kernel: int = 3) -> nn.Conv2d:
     convolution = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
     nn.init.kaiming_uniform_(convolution.weight, a=1)
-    nn.init.zeros_(convolution.bias)
+    nn.init.zeros_(bias_of(convolution))
     return convolution
 
 
@@ -149,7 +154,7 @@ class RefTRSegmentation(RefTR):
         self.mask_head = MaskHead(2 * width + heads, width, backbone.channels[:3])
         self.cem_block = ConsistencyBlock(width, width // 16) if cem else None
 
-    def forward(self, batch: dict) -> dict[str, Tensor]:
+    def forward(self, batch: ReferringBatch) -> dict[str, Tensor]:
         """As RefTR's, P = 1.
 
         Returns:

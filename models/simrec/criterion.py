@@ -5,14 +5,20 @@ Shapes: B images, h x w cells. Boxes are cxcywh in pixels of the input; (0, 0, 0
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.ops import box_convert
 
+from groundwork.models.common.criterion import Criterion
 from groundwork.models.common.distributed import sum_over_processes
 from groundwork.models.simrec.head import STRIDE, corners
 from groundwork.utils import world_size
+
+if TYPE_CHECKING:
+    from groundwork.dataset.batches import ReferringBatch
 
 REACH = 2.5  # strides around the centre of a box within which cells are candidates
 CANDIDATES = 10  # whose overlaps are added up to the number of cells that shall find the box
@@ -61,7 +67,7 @@ def assign(boxes: Tensor, target: Tensor) -> Tensor:
     return candidate & (rank < count[:, None]).view_as(candidate)
 
 
-class SimRECCriterion(nn.Module):
+class SimRECCriterion(Criterion):
     """Losses of the box and of the objectness, both divided by the number of cells that find.
 
     Args:
@@ -77,15 +83,11 @@ class SimRECCriterion(nn.Module):
         clip_targets: bool = False,
         across_processes: bool = True,
     ):
-        super().__init__()
-        self.weights = weights
+        super().__init__(weights)
         self.clip_targets = clip_targets
         self.across_processes = across_processes
 
-    def start_step(self, epoch: int, step: int, steps_per_epoch: int) -> None:
-        """Nothing here changes in the course of training."""
-
-    def forward(self, outputs: dict[str, Tensor], batch: dict) -> dict[str, Tensor]:
+    def forward(self, outputs: dict[str, Tensor], batch: ReferringBatch) -> dict[str, Tensor]:
         """Named scalars.
 
         Args:
@@ -121,7 +123,7 @@ class SimRECCriterion(nn.Module):
         return count.clamp(min=1)
 
 
-def canvas_shares(batch: dict) -> list[Tensor]:
+def canvas_shares(batch: ReferringBatch) -> list[Tensor]:
     """The targets as shares of the whole input, not of the image that lies on it.
 
     Args:

@@ -70,4 +70,4 @@ class CollectDiffuseAttention(nn.Module):
         collected = (self.dropout(share)[:, :, None] * values).sum(dim=-1)
         gate = (scale * query[..., None] * diffusing).sum(dim=2).sigmoid()  # (B, heads, h * w)
         given = collected[..., None] * self.dropout(gate)[:, :, None]
-        return given.flatten(1, 2).unflatten(-1, tuple(maps.shape[-2:]))
+        return given.flatten(1, 2).unflatten(-1, maps.shape[-2:])

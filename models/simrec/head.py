@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from groundwork.models.common.precision import at_least_single
+from groundwork.models.common.torch_types import ModuleListOf, bias_of
 from groundwork.models.simrec.backbone import ConvSiLU
 
 STRIDE = 32
@@ -25,18 +26,18 @@ class BoxHead(nn.Module):
         super().__init__()
         convs = nn.Sequential(ConvSiLU(width, width, 3), ConvSiLU(width, width, 3))
         self.reg_convs = nn.ModuleList([convs])
-        self.reg_preds = nn.ModuleList([nn.Conv2d(width, 4, 1)])
-        self.obj_preds = nn.ModuleList([nn.Conv2d(width, 1, 1)])
+        self.reg_preds = ModuleListOf([nn.Conv2d(width, 4, 1)])
+        self.obj_preds = ModuleListOf([nn.Conv2d(width, 1, 1)])
         self.stems = nn.ModuleList([ConvSiLU(channels, width, 1)])
 
     def expect(self, share: float) -> None:
         """Start with this objectness in every cell, so that the many empty ones do not rule the
         first steps, and with a box of two strides in its middle: the loss of a box that does not
         overlap its target has no gradient. Released: only the first, which is never called."""
-        nn.init.constant_(self.obj_preds[0].bias, -math.log((1 - share) / share))
+        nn.init.constant_(bias_of(self.obj_preds[0]), -math.log((1 - share) / share))
         nn.init.normal_(self.reg_preds[0].weight, std=0.01)
         with torch.no_grad():
-            self.reg_preds[0].bias.copy_(torch.tensor([0.5, 0.5, math.log(2), math.log(2)]))
+            bias_of(self.reg_preds[0]).copy_(torch.tensor([0.5, 0.5, math.log(2), math.log(2)]))
 
     def forward(self, maps: Tensor) -> Tensor:
         """(B, channels, h, w) -> (B, h, w, 5): centre x and y, width and height in pixels of the

@@ -7,6 +7,7 @@ pixels.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,9 @@ from groundwork.models.common.word_language import WordLanguageEncoder
 from groundwork.models.simrec.backbone import CSPDarkNet
 from groundwork.models.simrec.fusion import CollectDiffuseAttention, SentenceProduct
 from groundwork.models.simrec.head import BoxHead
+
+if TYPE_CHECKING:
+    from groundwork.dataset.batches import ReferringBatch
 
 
 class SimREC(nn.Module):
@@ -53,7 +57,7 @@ class SimREC(nn.Module):
         self.head = head
         self.train_sides = tuple(train_sides)
 
-    def forward(self, batch: dict) -> dict[str, Tensor]:
+    def forward(self, batch: ReferringBatch) -> dict[str, Tensor]:
         """Args:
             batch: `image` (B, 3, S, S) with S a multiple of 32, `text_ids` (B, L), 0 = padding.
                 A training batch has more than one image, for the sake of batch norms.

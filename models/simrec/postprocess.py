@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -9,6 +11,9 @@ from torchvision.ops import box_convert
 
 from groundwork.geometry import Grounding, box_to_point
 from groundwork.models.common.letterbox import to_image
+
+if TYPE_CHECKING:
+    from groundwork.dataset.batches import ReferringEvalBatch
 
 
 def choose(outputs: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
@@ -35,7 +40,7 @@ def margins(outputs: dict[str, Tensor]) -> Tensor:
     return best[:, 0] - best[:, 1]
 
 
-def outputs_to_groundings(outputs: dict[str, Tensor], batch: dict) -> list[Grounding]:
+def outputs_to_groundings(outputs: dict[str, Tensor], batch: ReferringEvalBatch) -> list[Grounding]:
     """One `Grounding` per sentence, its box not clipped to the image. The score is its
     objectness; `confidence` has that and its `margin` over the next cell.
 
@@ -43,12 +48,11 @@ def outputs_to_groundings(outputs: dict[str, Tensor], batch: dict) -> list[Groun
         outputs: of the model.
         batch: `phrase`, and `size`, `resized`, `offset` of every image.
     """
-    _, corners, score = choose(outputs)
-    corners, scores, margin = corners.cpu().numpy(), score.tolist(), margins(outputs).tolist()
+    _, found, score = choose(outputs)
+    corners, scores, margin = found.cpu().numpy(), score.tolist(), margins(outputs).tolist()
     groundings = []
     for row, size in enumerate(batch["size"]):
-        place = (tuple(map(int, size)), batch["resized"][row], batch["offset"][row])
-        box = to_image(corners[row], *place)
+        box = to_image(corners[row], size, batch["resized"][row], batch["offset"][row])
         groundings.append(
             Grounding(
                 phrase=batch["phrase"][row],
@@ -57,7 +61,7 @@ def outputs_to_groundings(outputs: dict[str, Tensor], batch: dict) -> list[Groun
                 scores=np.array([scores[row]]),
                 mask=None,
                 heatmap=None,
-                size=place[0],
+                size=size,
                 derived=frozenset({"point"}),
                 confidence={"objectness": scores[row], "margin": margin[row]},
             )

@@ -175,7 +175,8 @@ def validate_a_model_with_batch_norm(folder: Path) -> None:
         return {"metric": 1.0}
 
     torch.manual_seed(utils.rank())
-    batches = Batches([{"image": torch.randn(8, 3) + utils.rank()} for _ in range(2)])
+    images = [torch.randn(8, 3) + utils.rank() for _ in range(2)]
+    batches = Batches([{"image": image, "corrupt": 0, "faults": []} for image in images])
     model = Normalised()
     module = distribute(TrainingStep(model, Spread()), torch.device("cpu"))
     trainer = Trainer(

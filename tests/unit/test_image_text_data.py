@@ -331,5 +331,7 @@ def test_an_evaluation_batch_says_which_image_each_phrase_belongs_to(root, token
     assert batch["phrase"] == ["a dog", "a man", "the red hat"]
     assert batch["size"] == [(60, 80)] * 2
     assert batch["sample_index"] == [0, 1]
+    rows = [pair for index in batch["sample_index"] for pair in data.expressions(index)]
+    assert rows == [(one, one.phrases[0]) for one in records]
     for key in ("phrase_ids", "boxes", "splits", "record_ids"):
         assert len(batch[key]) == 3

@@ -257,6 +257,16 @@ def test_seventeen_phrases_become_two_samples(images):
     batch = collate([dataset[0], dataset[1]])
     assert batch["phrase_valid"].sum(dim=1).tolist() == [16, 1]
     assert len(set(batch["expression_ids"])) == 17
+    rows = [phrase for index in range(2) for _, phrase in dataset.expressions(index)]
+    assert rows == many
+
+
+def test_the_expression_of_a_sample_is_the_one_that_is_drawn_for_its_evaluation(images):
+    records = [record(MAN, HAT, DOG) for _ in range(8)]
+    dataset, _ = build(records, images, one_per_record=True)
+    found = [phrase.text for index in range(8) for _, phrase in dataset.expressions(index)]
+    assert found == [text for index in range(8) for text in dataset[index].phrase]
+    assert len(set(found)) > 1
 
 
 def test_an_expression_of_two_hundred_tokens_is_cut(images):

@@ -6,12 +6,16 @@ Shapes: B samples, R samples with a region, M side of the region masks.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from groundwork.models.albef.passes import Needs, Passes
+from groundwork.models.albef.passes import Needs, Passes, needed
+
+if TYPE_CHECKING:
+    from groundwork.dataset.batches import ImageTextTrainBatch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,17 +36,17 @@ class AttentionMaskConsistency:
     def start_step(self, _epoch: int, _step: int, _steps_per_epoch: int) -> None:
         """Nothing depends on where training stands."""
 
-    def needs(self, _batch: dict) -> dict[str, Needs]:
+    def needs(self, _batch: ImageTextTrainBatch) -> dict[str, Needs]:
         return {"phrase": Needs(heatmaps=True)}
 
-    def __call__(self, passes: Passes, batch: dict) -> dict[str, Tensor]:
+    def __call__(self, passes: Passes, batch: ImageTextTrainBatch) -> dict[str, Tensor]:
         """Scalars `loss_amc_mean` and `loss_amc_max`; both 0 if no sample has a region.
 
         Args:
             batch: `region_index` (R,) int64 and `region_mask` (R, M, M) with values in [0, 1].
         """
         masks = batch["region_mask"]
-        heatmaps = passes.phrase.heatmaps[batch["region_index"]]
+        heatmaps = needed(needed(passes.phrase).heatmaps)[batch["region_index"]]
         if len(masks) == 0:
             nothing = heatmaps.sum()
             return {"loss_amc_mean": nothing, "loss_amc_max": nothing}

@@ -13,12 +13,16 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from groundwork.models.albef.passes import Needs, Pairs, Passes, Words
+from groundwork.models.albef.passes import Needs, Pairs, Passes, Words, needed
+
+if TYPE_CHECKING:
+    from groundwork.dataset.batches import ImageTextTrainBatch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,20 +75,21 @@ class ImageTextLosses:
         """Soft targets fade in over epoch 0."""
         self.ramp = min(1.0, step / steps_per_epoch) if epoch == 0 else 1.0
 
-    def needs(self, _batch: dict) -> dict[str, Needs]:
+    def needs(self, _batch: ImageTextTrainBatch) -> dict[str, Needs]:
         distil_over = self.mlm_distill_over if self.alpha * self.ramp > 0 else None
         need = Needs(features=True, contrast=True, hide_words=self.masker, distil_over=distil_over)
         return {"phrase": need}
 
-    def __call__(self, passes: Passes, _batch: dict) -> dict[str, Tensor]:
+    def __call__(self, passes: Passes, _batch: ImageTextTrainBatch) -> dict[str, Tensor]:
         """Scalars `loss_{mlm,ita,itm}` of every sample's phrase, and `itm_accuracy`."""
-        losses, accuracy = self.of_pairs(passes.phrase)
+        losses, accuracy = self.of_pairs(needed(passes.phrase))
         return {f"loss_{name}": loss for name, loss in losses.items()} | {"itm_accuracy": accuracy}
 
     def of_pairs(self, pairs: Pairs) -> tuple[dict[str, Tensor], Tensor]:
         """The scalars `mlm`, `ita` and `itm` of P pairs, and the accuracy of their matching."""
-        mlm, ita = self.masked_language(pairs.words), self.alignment(pairs.similarities)
-        itm, accuracy = self.matching(pairs.match_logits, pairs.wrong_logits)
+        mlm = self.masked_language(needed(pairs.words))
+        ita = self.alignment(needed(pairs.similarities))
+        itm, accuracy = self.matching(needed(pairs.match_logits), pairs.wrong_logits)
         return {"mlm": mlm, "ita": ita, "itm": itm}, accuracy
 
     def alignment(self, similarities: tuple[tuple[Tensor, Tensor], ...]) -> Tensor:
@@ -115,5 +120,5 @@ class ImageTextLosses:
         alpha = self.alpha * self.ramp
         total = (1 - alpha) * F.cross_entropy(words.scores, words.ids, reduction="sum")
         if words.teacher is not None:
-            total = total + alpha * soft_cross_entropy(words.student, words.teacher).sum()
+            total = total + alpha * soft_cross_entropy(needed(words.student), words.teacher).sum()
         return total / max(len(words.ids), 1)

@@ -6,13 +6,17 @@ No boxes are needed. Shapes: P samples that have a paraphrase, h x w patches.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from groundwork.models.albef.objectives.itc_itm_mlm import ImageTextLosses
-from groundwork.models.albef.passes import Needs, Passes
+from groundwork.models.albef.passes import Needs, Passes, needed
+
+if TYPE_CHECKING:
+    from groundwork.dataset.batches import ImageTextTrainBatch
 
 LOSSES = ("loss_syn_mlm", "loss_syn_ita", "loss_syn_itm", "loss_sim_syn", "loss_cst_syn")
 
@@ -35,7 +39,7 @@ class SelfConsistency:
     def start_step(self, epoch: int, step: int, steps_per_epoch: int) -> None:
         self.image_text.start_step(epoch, step, steps_per_epoch)
 
-    def needs(self, batch: dict) -> dict[str, Needs]:
+    def needs(self, batch: ImageTextTrainBatch) -> dict[str, Needs]:
         """Both maps and the paraphrase's losses; the phrase's features enter the queues."""
         if len(batch["paraphrase_index"]) == 0:
             return {"phrase": Needs(features=True)}
@@ -44,17 +48,19 @@ class SelfConsistency:
             "phrase": Needs(features=True, heatmaps=True),
         }
 
-    def __call__(self, passes: Passes, batch: dict) -> dict[str, Tensor]:
+    def __call__(self, passes: Passes, batch: ImageTextTrainBatch) -> dict[str, Tensor]:
         """Scalars `loss_syn_{mlm,ita,itm}`, `loss_{sim,cst}_syn`; all 0 without a paraphrase."""
-        paraphrased = batch["paraphrase_index"]
+        paraphrased, phrase = batch["paraphrase_index"], needed(passes.phrase)
         if len(paraphrased) == 0:
             # Part of the graph all the same: every process of a group must have something to
             # differentiate.
-            nothing = 0.0 * (passes.images.features.sum() + passes.phrase.features.sum())
+            features = needed(passes.images.features), needed(phrase.features)
+            nothing = 0.0 * (features[0].sum() + features[1].sum())
             return dict.fromkeys(LOSSES, nothing)
-        losses, accuracy = self.image_text.of_pairs(passes.paraphrase)
-        phrase_maps = passes.phrase.heatmaps.index_select(0, paraphrased)
-        paraphrase_maps = passes.paraphrase.heatmaps
+        paraphrase = needed(passes.paraphrase)
+        losses, accuracy = self.image_text.of_pairs(paraphrase)
+        phrase_maps = needed(phrase.heatmaps).index_select(0, paraphrased)
+        paraphrase_maps = needed(paraphrase.heatmaps)
         return {f"loss_syn_{name}": loss for name, loss in losses.items()} | {
             # The paper writes a squared error; the published weights were trained with smooth L1.
             "loss_sim_syn": F.smooth_l1_loss(paraphrase_maps, phrase_maps),
