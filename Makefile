@@ -4,7 +4,7 @@ OLDEST := .venv-oldest
 # One thread per process: the tests run side by side.
 TESTS = OMP_NUM_THREADS=1 $(1)/python -m pytest -n 2
 
-.PHONY: help test test-oldest quickstart quickstart-all lint format clean
+.PHONY: help test test-oldest quickstart quickstart-all compare lint format clean
 
 help: ## this list
 	@grep -hE '^[a-z.-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -37,6 +37,19 @@ quickstart: .venv/.installed ## draw the embedded data, train small models, eval
 
 quickstart-all: .venv/.installed ## the same for every system, boxes and masks too
 	$(BIN)/python quickstart.py --parts all
+
+# What make quickstart-all has left, on the same expressions.
+LEFT := runs/quickstart
+HEAT_MAPS := configs/Grounding_refcoco_tiny.yaml
+compare: .venv/.installed ## one table of all seven, after make quickstart-all
+	$(BIN)/python test.py --output_dir runs/compare --split testA testB \
+		--config $(HEAT_MAPS) $(HEAT_MAPS) $(HEAT_MAPS) \
+		configs/reftr/refcoco+_tiny.yaml configs/refclip/refcoco+_tiny.yaml \
+		configs/simrec/refcoco+_tiny.yaml configs/alvg/refcoco+_tiny.yaml \
+		--checkpoint checkpoints/quickstart_base.pth $(LEFT)/b_amc/b_amc.pth \
+		$(LEFT)/c_selfeq/c_selfeq.pth $(LEFT)/reftr_single/reftr_single.pth \
+		$(LEFT)/without_boxes/teacher/teacher.pth $(LEFT)/without_boxes/student/student.pth \
+		$(LEFT)/alvg_rec/alvg_rec.pth
 
 lint: .venv/.installed ## style, formatting and types
 	$(BIN)/ruff check .
