@@ -143,8 +143,7 @@ def some_records(count: int = 3) -> list[Record]:
 
 def test_a_saved_table_opens_memory_mapped_and_travels_to_a_worker_as_its_path(tmp_path):
     path = tmp_path / "table.arrow"
-    RecordTable.from_records(some_records()).save(path)
-    table = RecordTable.open(path)
+    table = RecordTable.convert(some_records(), path)
     content = pickle.dumps(table)
     assert len(content) < 300
     assert list(pickle.loads(content)) == some_records()
@@ -158,7 +157,7 @@ def test_indices_outside_the_table_are_refused():
 
 def test_a_damaged_table_is_named_with_the_remedy(tmp_path):
     path = tmp_path / "table.arrow"
-    RecordTable.from_records(some_records()).save(path)
+    RecordTable.convert(some_records(), path)
     path.write_bytes(path.read_bytes()[:-50])
     with pytest.raises(ValueError, match=r"table\.arrow.*delete it"):
         RecordTable.open(path)
