@@ -5,14 +5,12 @@ Read, too, is MAttNet's own form: [{det_id, image_id, box: [x, y, w, h], ...}, .
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from groundwork import utils
 from groundwork.dataset.formats import entries
 from groundwork.geometry import xywh_to_xyxy, xyxy_to_xywh
 
@@ -70,5 +68,5 @@ def write(proposals: Mapping[str, np.ndarray], path: str | os.PathLike[str]) -> 
         image_id: np.hstack([xyxy_to_xywh(boxes[:, :4]), boxes[:, 4:]]).round(4).tolist()
         for image_id, boxes in proposals.items()
     }
-    utils.write_text(path, json.dumps(rows, separators=(",", ":")) + "\n")
+    entries.save_json(path, rows)
     return sum(map(len, rows.values()))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +38,6 @@ def read(path: str | os.PathLike[str], split: str | None = None) -> Iterator[Rec
         FileNotFoundError, ValueError: naming file, entry and key.
     """
     content = entries.load_json(path)
-    if not isinstance(content, Mapping):
-        raise ValueError(f"{path}: expected {{images, annotations}}, got another structure")
     split = Path(path).stem.rpartition("_")[2] if split is None else split
     targets = _targets(entries.need(content, "annotations", os.fspath(path)), path)
     rows = entries.need(content, "images", os.fspath(path))

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from groundwork import utils
 from groundwork.dataset.formats import entries
 from groundwork.dataset.formats.entries import number
 from groundwork.dataset.record import Record
@@ -46,8 +45,6 @@ class Instances:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         content = entries.load_json(path)
-        if not isinstance(content, Mapping):
-            raise ValueError(f"{path}: expected {{images, annotations}}, got another structure")
         self._images = self._by_id(content, "images")
         self._annotations = self._by_id(content, "annotations")
         self._categories = self._by_id(content, "categories") if "categories" in content else {}
@@ -197,7 +194,7 @@ class _Writer:
             "annotations": list(self._annotations.values()),
             "categories": [{"id": i, "name": name} for name, i in self._categories.items()],
         }
-        utils.write_text(path, json.dumps(content, separators=(",", ":")) + "\n")
+        entries.save_json(path, content)
 
 
 def _segmentation(mask: str, size: tuple[int, int]) -> tuple[Any, int | None]:
