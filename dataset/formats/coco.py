@@ -20,11 +20,10 @@ def read(path: str | os.PathLike[str]) -> Iterator[Record]:
         FileNotFoundError, ValueError: naming file, entry and key.
     """
     for source, entry in entries.load_entries(path):
-        chunks = entries.need(entry, "phrase_chunks", source)
         group, synonyms = entries.relation(entry.get("relation"), source)
         phrases = tuple(
             Phrase(text=chunk, synonyms=synonyms, group=group)
-            for chunk in entries.texts(chunks, "phrase_chunks", source)
+            for chunk in entries.texts(entry, "phrase_chunks", source)
         )
         image = str(entries.need(entry, "image", source))
         yield Record(image, None, None, phrases, split="train", source=source)

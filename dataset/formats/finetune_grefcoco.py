@@ -46,8 +46,7 @@ def read(path: str | os.PathLike[str], split: str | None = None) -> Iterator[Rec
         source = f"{os.fspath(path)} images[{index}]"
         image_id = number(image, "original_id", source)
         name, identity = image_names.named("coco", image_id, source)
-        (text,) = entries.texts(entries.need(image, "caption", source), "caption", source)
-        boxes = entries.corners(targets.pop(pair, []))
+        text, boxes = entries.text(image, "caption", source), entries.corners(targets.pop(pair, []))
         phrase = Phrase(text, boxes=boxes, matches_nothing=not boxes)
         yield Record(
             str(image.get("file_name") or name), *entries.size(image, source),
@@ -76,7 +75,7 @@ def _targets(rows: Any, path: str | os.PathLike[str]) -> dict[int, list[tuple[fl
             raise ValueError(f"{source}: its sentence has objects and matches nothing")
         boxes = found.setdefault(pair, [])
         if is_object:
-            boxes += entries.boxes([entries.need(row, "bbox", source)], "bbox", source)
+            boxes.append(entries.box(row, "bbox", source))
     return found
 
 

@@ -126,10 +126,10 @@ def _phrases(
     for entry in entries.listed(rows, f"{source}: phrases"):
         phrase_id = str(entries.need(entry, "phrase_id", source))
         if phrase_id in boxes:
-            (text,) = entries.texts(entries.need(entry, "phrase", source), "phrase", source)
+            text = entries.text(entry, "phrase", source)
             start = entries.number({"start": -1, **entry}, "start", source)
-            types = entry.get("phrase_type")
-            category = "/".join(entries.texts(types, "phrase_type", source)) if types else ""
+            typed = entry.get("phrase_type")
+            category = "/".join(entries.texts(entry, "phrase_type", source)) if typed else ""
             phrases.append(
                 Phrase(text, phrase_id, boxes[phrase_id], start=start, category=category)
             )

@@ -135,7 +135,8 @@ def _sentences(ref: Mapping[str, Any], source: str) -> tuple[str, ...]:
     rows = entries.need(ref, "sentences", source)
     if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
         raise ValueError(f"{source}: sentences must be a list of objects, got {rows!r}")
-    return entries.texts([entries.need(row, "sent", source) for row in rows], "sentences", source)
+    texts = [entries.need(row, "sent", source) for row in rows]
+    return entries.texts({"sentences": texts}, "sentences", source)
 
 
 def phrase_of(text: str, ref_id: int, targets: tuple[Target, ...]) -> Phrase:
@@ -271,7 +272,7 @@ def read_list(
         split = str(entries.need(entry if own_split else ref, "split", source))
         image_id = number(ref, "image_id", there)
         image = str(entries.need(entry, "image", source))
-        (text,) = entries.texts(entries.need(entry, "text", source), "text", source)
+        text = entries.text(entry, "text", source)
         target = instances.target(number(ref, "ann_id", there), image_id, source)
         phrases = (phrase_of(text, ref_id, (target,)),)
         record = record_of(ref, instances, phrases, refs_file, source)

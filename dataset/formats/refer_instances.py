@@ -21,7 +21,7 @@ from typing import Any
 from groundwork.dataset.formats import entries
 from groundwork.dataset.formats.entries import number
 from groundwork.dataset.record import Record
-from groundwork.geometry import Box, decode_mask, xywh_to_xyxy, xyxy_to_xywh
+from groundwork.geometry import Box, decode_mask, xyxy_to_xywh
 
 _COCO_NAME = re.compile(r"COCO_\w+?_0*(\d+)\.\w+")
 
@@ -70,10 +70,9 @@ class Instances:
                 f"{source}: {here} is of image {annotation['image_id']}, the reference of"
                 f" {image_id}; the two files do not belong together"
             )
-        box = entries.boxes([entries.need(annotation, "bbox", here)], "bbox", here)
-        (corners,) = xywh_to_xyxy(box).tolist()
+        (box,) = entries.corners(entries.box(annotation, "bbox", here))
         return Target(
-            box=tuple(corners),
+            box=box,
             mask=_mask(annotation.get("segmentation")),
             category=self._category(annotation, here),
         )

@@ -22,12 +22,11 @@ def read(path: str | os.PathLike[str]) -> Iterator[Record]:
         FileNotFoundError, ValueError: naming file, entry and key.
     """
     for source, entry in entries.load_entries(path):
-        captions = entries.texts(entries.need(entry, "caption", source), "caption", source)
         boxes = entries.boxes(entry.get("bbox") or [], "bbox", source)
         group, synonyms = entries.relation(entry.get("relation"), source)
         phrases = tuple(
             Phrase(text=caption, boxes=boxes, synonyms=synonyms, group=group)
-            for caption in captions
+            for caption in entries.texts(entry, "caption", source)
         )
         image = str(entries.need(entry, "image", source))
         yield Record(image, None, None, phrases, split="train", source=source)

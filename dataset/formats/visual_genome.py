@@ -45,11 +45,10 @@ def read_attributes(folder: str | os.PathLike[str]) -> Iterator[Record]:
     for image_id, image, source, entry in _images(folder, "attributes.json", "image_id"):
         phrases = []
         for thing in _things(entry, "attributes", source):
-            name = entries.texts(entries.need(thing, "names", source), "names", source)[0]
-            said = thing.get("attributes") or []
-            words = entries.texts(said, "attributes", source) if said else ()
-            text = " ".join([*words, name])
-            whole = {**thing, "phrase": text}
+            name = entries.texts(thing, "names", source)[0]
+            said = thing.get("attributes")
+            words = entries.texts(thing, "attributes", source) if said else ()
+            whole = {**thing, "phrase": " ".join([*words, name])}
             phrases.append(_phrase(whole, "object_id", ("w", "h"), source, name))
         if phrases:
             yield _record(folder, image_id, image, tuple(phrases), source)
@@ -75,9 +74,8 @@ def _phrase(
 ) -> Phrase:
     numbers = [entries.need(region, side, source) for side in ("x", "y", *sides)]
     boxes = entries.corners(entries.boxes([numbers], "region", source))
-    (words,) = entries.texts(entries.need(region, "phrase", source), "phrase", source)
     phrase_id = str(entries.need(region, key, source))
-    return Phrase(words, phrase_id, boxes, category=category)
+    return Phrase(entries.text(region, "phrase", source), phrase_id, boxes, category=category)
 
 
 def _record(
