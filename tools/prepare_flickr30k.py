@@ -24,6 +24,7 @@ import tarfile
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from groundwork import utils
-from groundwork.dataset.formats import entities, flickr30k, vg
+from groundwork.dataset.formats import entities, entries, flickr30k, vg
 from groundwork.dataset.formats.entities import (
     Annotation,
     Caption,
@@ -39,20 +40,21 @@ from groundwork.dataset.formats.entities import (
     parse_sentences,
 )
 from groundwork.dataset.formats.flickr30k import boxes_entry, read_ids, sentence_entry
+from groundwork.dataset.formats.grouping import by_object
 from groundwork.dataset.image_text.dataset import usable_boxes
 from groundwork.dataset.images import image_size
 from groundwork.dataset.record import Phrase, Record
 from groundwork.dataset.text import clean_caption
+from groundwork.dataset.trees import TreeList, object_lists, phrase_lists, sentence_lists
 from groundwork.files.foreign import decode
 from groundwork.geometry import scale_boxes
-from groundwork.tools import tree_files
+from groundwork.jobs import run_script
 from groundwork.tools.preparation import (
     Outputs,
     differences,
+    holds,
     make_parser,
-    print_next,
     progress,
-    stamp,
 )
 
 SPLITS = ("train", "val", "test")
@@ -221,9 +223,7 @@ def _summary(
     boxed = totals["phrases with boxes"]
     wanted = {"vg_train.json": columns["train"]["phrases with boxes"]}
     for name, number in phrases.items():
-        lines.append(f"  {name:48}{number:>10,}")
-        if number != wanted.get(name, boxed):
-            lines.append(f"!!! DIFFERS: {name} should hold {wanted.get(name, boxed):,}")
+        lines += holds(name, number, wanted.get(name, boxed))
     lines += differences("Flickr30k Entities", totals, PUBLISHED)
     images = {split: column["images"] for split, column in columns.items()}
     lines += differences("Flickr30k Entities, images,", images, PUBLISHED_SPLITS)
@@ -245,14 +245,6 @@ def _parse(arguments: Sequence[str] | None) -> Namespace:
     return args
 
 
-def _key(args: Namespace, ids: Mapping[str, list[str]]) -> str:
-    kinds = [args.raw / kind for kind in ("Annotations", "Sentences")]
-    archives = sorted(args.raw.glob("annotations*.tar.xz"))
-    options = {"ids": ids, "images": args.images, "scale": args.scale_to_images}
-    sources = kinds if kinds[0].is_dir() else archives
-    return stamp([path for path in sources if path.exists()], options)
-
-
 def records_of(raw: Raw, ids: Sequence[str], split: str) -> list[Record]:
     """One record per sentence of `ids` with a boxed phrase."""
     return [
@@ -268,46 +260,46 @@ def write_info_ground(raw: Raw, ids: Mapping[str, list[str]], out: Outputs) -> i
     phrases = 0
     for split, rows in ids.items():
         boxes, sentences = info_ground(raw, rows)
-        out.write_text(f"{split}.txt", "".join(f"{image}\n" for image in rows))
-        out.write_json(f"bounding_boxes_{split}.json", boxes)
-        out.write_json(f"sentences_{split}.json", sentences)
-        if not out.dry_run:
-            found = flickr30k.read(out.folder, split)
-            phrases += sum(len(record.phrases) for record in found)
-            continue
-        phrases += sum(
-            phrase["phrase_id"] in boxes[image]["boxes"]
-            for image, captions in sentences.items()
-            for caption in captions
-            for phrase in caption["phrases"]
-        )
+        text = "".join(f"{image}\n" for image in rows)
+        out.write(f"{split}.txt", lambda path, text=text: path.write_text(text, encoding="utf-8"))
+        for name, content in (("bounding_boxes", boxes), ("sentences", sentences)):
+            out.write(f"{name}_{split}.json", partial(entries.save_json, content=content))
+        found = records_of(raw, rows, split) if out.dry_run else flickr30k.read(out.folder, split)
+        phrases += sum(len(record.phrases) for record in found)
     return phrases
 
 
-def write_tree(records: Mapping[str, list[Record]], out: Outputs) -> dict[str, int]:
-    """Write the lists of RefTR, ReSC and SimREC; returns the boxed phrases in each."""
-    counts = Counter[str]()
-    for split, rows in records.items():
-        for folder, layout in (("annotations", "multi"), ("annotations_resc", "flickr")):
-            name = f"{folder}/flickr/flickr_{split}.pth"
-            counts[f"{folder}/flickr"] += out.write_tuples(name, rows, layout)
-    names = ("anns/flickr30k.json", "annotations/flickr30k/instances.json")
-    counts.update(tree_files.write_objects(records, names, out))
-    return dict(counts)
+def write_tree(
+    records: Mapping[str, list[Record]], out: Outputs, tree: Path | None
+) -> dict[str, int]:
+    """Write the lists of RefTR, ReSC, SimREC and ALVG; returns the boxed phrases of each kind."""
+    objects = [one for split in records for one in by_object(records[split])]
+    kinds = {
+        "annotations/flickr": sentence_lists(records),
+        "annotations_resc/flickr": phrase_lists("flickr", records),
+        **{one.name: [one] for one in object_lists("flickr30k", "flickr30k", objects)},
+    }
+    return {kind: sum(out.write_list(one, tree) for one in lists) for kind, lists in kinds.items()}
+
+
+def _sources(raw: Path) -> list[Path]:
+    folders = [raw / kind for kind in ("Annotations", "Sentences")]
+    sources = folders if folders[0].is_dir() else sorted(raw.glob("annotations*.tar.xz"))
+    return [path for path in sources if path.exists()]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    """Run with command line arguments."""
     args = _parse(arguments)
     ids = {split: read_ids(args.raw / f"{split}.txt") for split in SPLITS}
     if args.images is not None:
         ids = _present(ids, args.images)
-    key = _key(args, ids)
-    how = {"dry_run": args.dry_run, "again": args.again}
-    out = Outputs(args.out, "flickr30k", key, **how)
-    tree = out if args.tree is None else Outputs(args.tree, "flickr30k_tree", key, **how)
-    if out.finished() and tree.finished():
-        print(f"{args.out}: nothing to do, every file is there\n{out.finished()}")
-        print_next(args.out, "flickr30k", *NEXT)
+    out = Outputs(
+        args, "flickr30k", "Flickr30k Entities", _sources(args.raw),
+        {"ids": ids, "images": args.images, "scale": args.scale_to_images, "tree": args.tree},
+        folder="flickr30k", commands=NEXT,
+    )  # fmt: skip
+    if out.finished():
         return
     raw = load_raw(args.raw, [image for rows in ids.values() for image in rows])
     if args.images is not None:
@@ -317,25 +309,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raw[image] = fit_to_image(annotation, path, scale=args.scale_to_images), sentences
     phrases = {"info-ground files": write_info_ground(raw, ids, out)}
     training, left_out = training_records(raw, ids["train"])
-    out.write("vg_train.json", lambda path: vg.write(training, path))
-    written = training if args.dry_run else vg.read(out.folder / "vg_train.json")
-    captions = sum(len(record.phrases) for record in written)
+    captions = out.write_list(TreeList("vg_train.json", training, vg.write, vg.read))
     left_out_phrases = sum(n for reason, n in left_out.items() if reason.startswith("phrases"))
     phrases["vg_train.json"] = captions + left_out_phrases
     records = {split: records_of(raw, rows, split) for split, rows in ids.items()}
-    phrases |= write_tree(records, tree)
-    summary = _summary(raw, ids, left_out, phrases)
-    if tree is not out:
-        tree.close("see the summary below")
+    phrases |= write_tree(records, out, args.tree)
     out.close(
-        f"{summary}\n{len(training):,} training entries, {captions:,} phrases in vg_train.json"
+        _summary(raw, ids, left_out, phrases),
+        f"{len(training):,} training entries, {captions:,} phrases in vg_train.json",
     )
-    if not args.dry_run:
-        print_next(args.out, "flickr30k", *NEXT)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (FileNotFoundError, ValueError) as error:
-        sys.exit(f"error: {error}")
+    run_script(main)

@@ -35,11 +35,10 @@ def write(records: Iterable[Record], path: str | os.PathLike[str]) -> int:
     Raises:
         ValueError: a record whose phrases have boxes or different relations, or without phrases.
     """
-    return entries.save_entries(path, map(entry, records))
+    return entries.save_entries(path, map(_entry, records))
 
 
-def entry(record: Record) -> dict[str, Any]:
-    """The entry of a record."""
+def _entry(record: Record) -> dict[str, Any]:
     here = record.source or record.image
     if not record.phrases or any(phrase.boxes for phrase in record.phrases):
         raise ValueError(f"{here}: an entry has chunks, and no boxes; write a VG list")

@@ -68,13 +68,13 @@ def save_json(path: str | os.PathLike[str], content: Any) -> None:
 
 
 def save_entries(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]]) -> int:
-    """Write a JSON list of objects, compact, one object in memory at a time; returns how many."""
+    """Write a JSON list of objects, one a line and in memory at a time; returns how many."""
     count = 0
     with utils.atomic_write(path) as partial, partial.open("w", encoding="utf-8") as file:
         for count, row in enumerate(rows, 1):
-            file.write("[" if count == 1 else ",")
+            file.write("[\n" if count == 1 else ",\n")
             file.write(json.dumps(row, ensure_ascii=False, separators=(",", ":")))
-        file.write("]\n" if count else "[]\n")
+        file.write("\n]\n" if count else "[]\n")
     return count
 
 

@@ -38,11 +38,10 @@ def write(records: Iterable[Record], path: str | os.PathLike[str]) -> int:
     Raises:
         ValueError: a record whose phrases have different boxes or relations, or without phrases.
     """
-    return entries.save_entries(path, map(entry, records))
+    return entries.save_entries(path, map(_entry, records))
 
 
-def entry(record: Record) -> dict[str, Any]:
-    """The entry of a record."""
+def _entry(record: Record) -> dict[str, Any]:
     here = record.source or record.image
     if len({phrase.boxes for phrase in record.phrases}) != 1:
         raise ValueError(f"{here}: all captions of an entry share its boxes, and there is one")
