@@ -10,9 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import box_convert
 
-from groundwork.models.common.distributed import sum_over_processes
+from groundwork.models.common.distributed import mean_count
 from groundwork.models.simrec.head import STRIDE, corners
-from groundwork.utils import world_size
 
 REACH = 2.5  # strides around the centre of a box within which cells are candidates
 CANDIDATES = 10  # whose overlaps are added up to the number of cells that shall find the box
@@ -114,11 +113,8 @@ class SimRECCriterion(nn.Module):
         }
 
     def _count(self, positive: Tensor) -> Tensor:
-        """Cells that find, at least 1. Evaluation counts by itself."""
-        count = positive.sum().float()
-        if self.training and self.across_processes:
-            count = sum_over_processes(count) / world_size()
-        return count.clamp(min=1)
+        """Cells that find, at least 1."""
+        return mean_count(positive.sum(), training=self.training and self.across_processes)
 
 
 def canvas_shares(batch: dict) -> list[Tensor]:
