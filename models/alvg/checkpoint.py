@@ -14,6 +14,7 @@ from groundwork.models.common.checkpoint import (
     CheckpointError,
     LoadReport,
     load_strictly,
+    part_of,
     read_checkpoint,
     read_published,
     recognise,
@@ -135,9 +136,7 @@ def fill_encoder(
     encoder: BEiT3, published: dict[str, Tensor], report: LoadReport, *, scaled: bool = False
 ) -> None:
     """`initialise_encoder` for a state dict that is already in memory."""
-    state = {
-        key.removeprefix("beit3."): value for key, value in published.items() if key[:6] == "beit3."
-    }
+    state = part_of(published, "beit3.")
     if _CELLS not in state or _KERNEL not in state:
         raise CheckpointError(
             f"{report.source}: no public BEiT-3 checkpoint, it looks like one of "

@@ -166,8 +166,3 @@ class YoloV3(nn.Module):
     def head(self, stride: int) -> GuidedHead:
         """Of stride 32, 16 or 8."""
         return self.module_list[HEADS[stride]]
-
-    def all_boxes(self, image: Tensor) -> dict[int, Tensor]:
-        """Stride -> (B, cells, 4, 5 + C) of all three heads."""
-        maps = dict(zip((8, 16, 32), self.maps(image), strict=True))
-        return {stride: self.head(stride)(maps[stride]) for stride in HEADS}
