@@ -236,16 +236,13 @@ def records(
             )
 
 
-def write(records: Iterable[Record], folder: str | os.PathLike[str]) -> dict[str, int]:
+def write(records: Iterable[Record], folder: str | os.PathLike[str]) -> None:
     """Write Annotations/<id>.xml and Sentences/<id>.txt of every image of `records`; `read` gives
     the records with their boxed phrases again.
 
     Args:
         records: of `<id>.jpg` with the record id `<id>#<sentence>`; the types of a phrase without
             category are written as "other". A sentence without a record is written empty.
-
-    Returns:
-        {"images", "sentences", "phrases", "phrases with boxes"}: how many were written.
 
     Raises:
         ValueError: another record id, no size, a phrase that is not at its place in the sentence,
@@ -265,14 +262,6 @@ def write(records: Iterable[Record], folder: str | os.PathLike[str]) -> dict[str
         ]
         text = "".join(f"{line}\n" for line in lines)
         _put(Path(folder, "Sentences", f"{image_id}.txt"), text)
-    written = [record for captions in images.values() for record in captions.values()]
-    phrases = [phrase for record in written for phrase in record.phrases]
-    return {
-        "images": len(images),
-        "sentences": len(written),
-        "phrases": len(phrases),
-        "phrases with boxes": sum(bool(phrase.boxes) for phrase in phrases),
-    }
 
 
 def _put(path: Path, text: str) -> None:

@@ -79,11 +79,8 @@ def _targets(rows: Any, path: str | os.PathLike[str]) -> dict[int, list[tuple[fl
     return found
 
 
-def write(records: Iterable[Record], path: str | os.PathLike[str]) -> dict[str, int]:
+def write(records: Iterable[Record], path: str | os.PathLike[str]) -> None:
     """Write one pair per phrase of the records of one split.
-
-    Returns:
-        {"sentences", "boxes"}: how many were written.
 
     Raises:
         ValueError: a record without size or number as id, or a phrase that has neither boxes nor
@@ -114,5 +111,3 @@ def write(records: Iterable[Record], path: str | os.PathLike[str]) -> dict[str, 
                 category = 1 if phrase.boxes else _NOTHING
                 annotations.append({**ids, "bbox": row, "category_id": category})
     entries.save_json(path, {"images": images, "annotations": annotations})
-    objects = sum(row["category_id"] != _NOTHING for row in annotations)
-    return {"sentences": len(images), "boxes": objects}

@@ -136,15 +136,12 @@ def _phrases(
     return tuple(phrases)
 
 
-def write(records: Iterable[Record], folder: str | os.PathLike[str], split: str) -> dict[str, int]:
+def write(records: Iterable[Record], folder: str | os.PathLike[str], split: str) -> None:
     """Write the three files of one split; `read` gives the records with their boxed phrases again.
 
     Args:
         records: of `<id>.jpg` with the record id `<id>#<sentence>`; a sentence without a record is
             written empty.
-
-    Returns:
-        {"images", "sentences", "phrases"}: how many were written.
 
     Raises:
         ValueError: another record id, or one phrase id with different boxes in one image.
@@ -169,9 +166,6 @@ def write(records: Iterable[Record], folder: str | os.PathLike[str], split: str)
     utils.write_text(ids_file, "".join(f"{image_id}\n" for image_id in sentences))
     entries.save_json(boxes_file, boxes)
     entries.save_json(sentences_file, sentences)
-    written_all = [entry for of_image in sentences.values() for entry in of_image]
-    phrases = sum(len(entry["phrases"]) for entry in written_all)
-    return {"images": len(sentences), "sentences": len(written_all), "phrases": phrases}
 
 
 def sentence_number(record: Record) -> tuple[str, int]:

@@ -99,16 +99,13 @@ def _record(
 
 def write(
     regions: Iterable[Record], objects: Iterable[Record], folder: str | os.PathLike[str]
-) -> dict[str, int]:
+) -> None:
     """Write region_descriptions.json, attributes.json and the image_data.json of both; `read` gives
     `regions` again, `read_attributes` gives `objects`.
 
     Args:
         regions, objects: one record per image `<folder>/<number>.jpg`; the text of an object ends
             in its category.
-
-    Returns:
-        {"images", "regions", "objects"}: how many were written.
 
     Raises:
         ValueError: a record without a number as id or with another image name, a phrase without
@@ -128,11 +125,6 @@ def write(
     entries.save_json(Path(folder, "region_descriptions.json"), described)
     entries.save_json(Path(folder, "attributes.json"), attributed)
     entries.save_json(Path(folder, "image_data.json"), list(images.values()))
-    return {
-        "images": len(images),
-        "regions": sum(len(entry["regions"]) for entry in described),
-        "objects": sum(len(entry["attributes"]) for entry in attributed),
-    }
 
 
 def _image_row(record: Record) -> dict[str, Any]:
