@@ -14,7 +14,7 @@ from groundwork.dataset.formats import entries, refer
 from groundwork.dataset.record import Phrase, Record
 from groundwork.dataset.synthetic.scenes import Thing, fill, run_lengths
 from groundwork.dataset.synthetic.vocabulary import SHAPES
-from groundwork.geometry import Box
+from groundwork.geometry import Box, xyxy_to_xywh
 
 Entry = dict[str, Any]
 
@@ -22,18 +22,6 @@ Entry = dict[str, Any]
 def write_lines(path: Path, lines: Iterable[str]) -> None:
     """Writes one item per line, making the folder."""
     utils.write_text(path, "".join(f"{line}\n" for line in lines))
-
-
-def enclosing_box(things: Iterable[Thing]) -> Box:
-    """The xyxy box around all objects."""
-    x1, y1, x2, y2 = zip(*(thing.box for thing in things), strict=True)
-    return min(x1), min(y1), max(x2), max(y2)
-
-
-def xywh(thing: Thing) -> list[int]:
-    """The box as x, y, width, height."""
-    x1, y1, x2, y2 = thing.box
-    return [x1, y1, x2 - x1, y2 - y1]
 
 
 def listed(
@@ -91,7 +79,7 @@ class ReferFiles:
             "id": ann_id,
             "image_id": image_id,
             "category_id": SHAPES.index(thing.shape) + 1,
-            "bbox": xywh(thing),
+            "bbox": entries.plain([xyxy_to_xywh(thing.box)])[0],
             "area": int(mask.sum()),
             "iscrowd": 0,
             "segmentation": run_lengths(mask) if has_hole else [polygon.flatten().tolist()],

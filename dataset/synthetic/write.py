@@ -16,7 +16,7 @@ from groundwork.dataset.synthetic.language import Expression
 from groundwork.dataset.synthetic.scenes import Scene, draw, fill, make_scene, run_lengths
 from groundwork.dataset.synthetic.trees import Trees
 from groundwork.dataset.synthetic.vocabulary import SYNONYMS, synonym_table, wordpiece_vocabulary
-from groundwork.geometry import xywh_to_xyxy
+from groundwork.geometry import enclosing_box, xywh_to_xyxy, xyxy_to_xywh
 
 SPLITS = {"train": 0.8, "val": 0.1, "test": 0.1}
 # probability of 1, 2, ... objects: training has easy scenes for a curriculum, the other splits test
@@ -103,7 +103,7 @@ class _Collector:
         self.regions[count] += regions
         drawn = [language.caption(rng, scene) for _ in range(self.captions_per_scene)]
         texts = [language.with_synonyms(rng, text, self.synonym_rate) for text in drawn]
-        box = formats.enclosing_box(scene.things)
+        box = enclosing_box([thing.box for thing in scene.things])
         self.captions[count].append(formats.listed(scene.name, texts, box))
         return regions
 
@@ -269,7 +269,7 @@ def _proposals(rng: np.random.Generator, scene: Scene) -> list[list[float]]:
     """
     proposals = []
     for thing in scene.things:
-        x, y, w, h = formats.xywh(thing)
+        x, y, w, h = xyxy_to_xywh(thing.box)
         for spread in (0.05, 0.12):
             jitter = rng.normal(0, spread, 4) * (w, h, w, h)
             proposals.append([*(np.array([x, y, w, h]) + jitter), rng.uniform(0.5, 1.0)])
