@@ -202,11 +202,9 @@ def main(argv: Sequence[str] | None = None) -> dict[str, object]:
     """Run with command line arguments `argv`; returns the row, which is also written and shown."""
     args = parse_args(argv)
     row = measure(args)
-    args.out.mkdir(parents=True, exist_ok=True)
     recipe = Path(args.config).stem
     name = f"{recipe}_{args.device}_{args.precision}_{args.batch}.json".replace(":", "")
-    with utils.atomic_write(args.out / name) as partial:
-        partial.write_text(json.dumps(row, indent=1) + "\n", encoding="utf-8")
+    utils.write_text(args.out / name, json.dumps(row, indent=1) + "\n")
     print("\n".join(f"{key:18} {value}" for key, value in row.items()))
     return row
 

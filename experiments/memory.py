@@ -26,11 +26,12 @@ from typing import Any
 from PIL import Image
 
 from groundwork import utils
-from groundwork.dataset.formats import read_table
+from groundwork.dataset.formats import read_table, vg
 from groundwork.dataset.image_text.collate import TrainCollate
 from groundwork.dataset.image_text.dataset import TrainDataset
 from groundwork.dataset.image_text.transforms import TrainTransform
 from groundwork.dataset.loader import train_loader
+from groundwork.dataset.record import Phrase, Record
 from groundwork.dataset.text import load_tokenizer
 
 VOCABULARY = Path(__file__).parent.parent / "dataset" / "vocabularies" / "bert-base-uncased"
@@ -54,16 +55,12 @@ def write_list(path: Path, regions: int) -> None:
     """The training list, and beside it its image of 64 x 48 pixels."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (64, 48), (90, 120, 150)).save(path.parent / "picture.jpg")
-    with utils.atomic_write(path) as partial, partial.open("w", encoding="utf-8") as file:
-        for i in range(regions):
-            box = [i % 40, i % 30, i % 40 + 5 + i % 19, i % 30 + 5 + i % 13]
-            entry = {
-                "image": "picture.jpg",
-                "caption": f"the man number {i} left of the red dog on a hat",
-                "bbox": [box],
-            }
-            file.write(("," if i else "[") + json.dumps(entry))
-        file.write("]")
+    boxes = ((i % 40, i % 30, i % 40 + 5 + i % 19, i % 30 + 5 + i % 13) for i in range(regions))
+    phrases = (
+        Phrase(f"the man number {i} left of the red dog on a hat", boxes=(box,))
+        for i, box in enumerate(boxes)
+    )
+    vg.write((Record("picture.jpg", None, None, (one,)) for one in phrases), path)
 
 
 def memory(pid: int) -> dict[str, float]:
