@@ -44,7 +44,8 @@ def _collection(path: str) -> str:
     return next((name for part, name in known.items() if part in folder), "coco")
 
 
-def _read_tuples(path: str, split: str, *, integers: bool = False) -> Iterator[Record]:
+def read_tuples(path: str, split: str | None = None, *, integers: bool = False) -> Iterator[Record]:
+    """As `tuples.read`."""
     bare = tuples.layout_of(path) == "vg"
     for record in tuples.read(path, split=split, integers=integers):
         # The authors' list of Visual Genome names images of the folder VG_100K without it.
@@ -53,7 +54,7 @@ def _read_tuples(path: str, split: str, *, integers: bool = False) -> Iterator[R
 
 
 SOURCES: dict[str, Source] = {
-    "tuples": Source(_read_tuples, read_integers=partial(_read_tuples, integers=True)),
+    "tuples": Source(read_tuples, read_integers=partial(read_tuples, integers=True)),
     "refer": Source(
         lambda path, split: refer_format.read(path, _instances_of(path), [split]),
         lambda path, _: [path, _instances_of(path)],

@@ -6,16 +6,14 @@ Shapes: B images, (h, w) the last map, (h1, w1) the first, D width, heads of the
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import BertModel, RobertaModel
 
 from groundwork.models.common.precision import at_least_single
-from groundwork.models.reftr.backbone import Backbone
 from groundwork.models.reftr.model import RefTR
-from groundwork.models.reftr.transformer import VisionLanguageTransformer
 
 
 class BoxAttention(nn.Module):
@@ -116,35 +114,16 @@ class ConsistencyBlock(nn.Module):
 class RefTRSegmentation(RefTR):
     """RefTR with mask attention, mask head and, on request, the consistency block.
 
-    Args beyond RefTR's:
+    Args:
+        networks, options: as RefTR's, but for aux_loss, which is off.
         heads: of the mask attention.
         cem: adds the consistency block; `forward` then also gives its energy.
     """
 
-    def __init__(
-        self,
-        backbone: Backbone,
-        lang_backbone: BertModel | RobertaModel,
-        vl_transformer: VisionLanguageTransformer,
-        *,
-        heads: int,
-        dropout: float = 0.1,
-        cem: bool = False,
-        projection_groups: int = 32,
-        learn_attention: bool = False,
-        position_temperature: float = 10000.0,
-    ):
-        super().__init__(
-            backbone,
-            lang_backbone,
-            vl_transformer,
-            dropout=dropout,
-            aux_loss=False,
-            projection_groups=projection_groups,
-            learn_attention=learn_attention,
-            position_temperature=position_temperature,
-        )
-        width = vl_transformer.level_embed.shape[1]
+    def __init__(self, *networks: nn.Module, heads: int, cem: bool = False, **options: Any):
+        super().__init__(*networks, aux_loss=False, **options)
+        backbone, _, transformer = networks
+        width = transformer.level_embed.shape[1]
         self.bbox_attention = BoxAttention(width, heads)
         self.mask_head = MaskHead(2 * width + heads, width, backbone.channels[:3])
         self.cem_block = ConsistencyBlock(width, width // 16) if cem else None
