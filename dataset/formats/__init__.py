@@ -1,5 +1,5 @@
-"""One reader per published annotation format; each yields `Record`s and names file, entry and key
-when it cannot.
+"""One reader per published annotation format; each yields `Record`s and raises FileNotFoundError or
+ValueError, which name file, entry and key, when it cannot.
 
 `read_table` puts the records of several files into one `RecordTable`, from a cache where one is
 given.

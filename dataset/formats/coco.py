@@ -14,11 +14,7 @@ from groundwork.dataset.record import Phrase, Record
 
 
 def read(path: str | os.PathLike[str]) -> Iterator[Record]:
-    """One record per entry, one phrase per chunk; every chunk shares the entry's relation.
-
-    Raises:
-        FileNotFoundError, ValueError: naming file, entry and key.
-    """
+    """One record per entry, one phrase per chunk; every chunk shares the entry's relation."""
     for source, entry in entries.load_entries(path):
         group, synonyms = entries.relation(entry.get("relation"), source)
         phrases = tuple(

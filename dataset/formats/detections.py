@@ -20,9 +20,6 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     not boxes.
 
     The image id is that of `Record.record_id` for RefCOCO+.
-
-    Raises:
-        FileNotFoundError, ValueError: naming file, image and what is wrong.
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(

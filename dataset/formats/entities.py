@@ -166,11 +166,7 @@ def _parse_line(line: str) -> Caption:
 
 
 def read_image(folder: str | os.PathLike[str], image_id: str) -> tuple[Annotation, list[Caption]]:
-    """Annotation and sentences of one image from a folder with Annotations/ and Sentences/.
-
-    Raises:
-        FileNotFoundError, ValueError: naming the file.
-    """
+    """Annotation and sentences of one image from a folder with Annotations/ and Sentences/."""
     image_id = str(utils.inside(image_id, "image id"))
     annotation = Path(folder, "Annotations", f"{image_id}.xml")
     sentences = Path(folder, "Sentences", f"{image_id}.txt")
@@ -188,9 +184,6 @@ def read(folder: str | os.PathLike[str], ids: Iterable[str], split: str) -> Iter
     category = types ("people", or "people/clothing").
 
     Phrases without boxes are left out, as in `flickr30k.read`, which yields the same records.
-
-    Raises:
-        FileNotFoundError, ValueError: naming the file.
     """
     for image_id in ids:
         source = os.fspath(Path(folder, "Sentences", f"{image_id}.txt"))

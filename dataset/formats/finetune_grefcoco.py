@@ -33,9 +33,6 @@ def read(path: str | os.PathLike[str], split: str | None = None) -> Iterator[Rec
 
     Args:
         split: None: what follows the last "_" of the file's name.
-
-    Raises:
-        FileNotFoundError, ValueError: naming file, entry and key.
     """
     content = entries.load_json(path)
     split = Path(path).stem.rpartition("_")[2] if split is None else split

@@ -75,9 +75,6 @@ def read(
         lists: see `files`.
         empty: keep phrases that the boxes file lists with no box at all, which the published
             evaluation of heat maps counts as misses.
-
-    Raises:
-        FileNotFoundError, ValueError: naming file, image and key.
     """
     ids_file, boxes_file, sentences_file = files(folder, [split], lists)
     ids = read_ids(ids_file)

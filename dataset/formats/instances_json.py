@@ -29,9 +29,6 @@ def read(
 
     Args:
         data_source: "coco", "vg", "saiaprtc12" or "flickr", for entries that name none.
-
-    Raises:
-        FileNotFoundError, ValueError: naming file, split, entry and key.
     """
     for split, _, entry, source in entries.split_entries(path, splits, "expressions"):
         image_id = entries.number(entry, "image_id", source)

@@ -64,9 +64,6 @@ def read(path: str | os.PathLike[str], split: str | None = None) -> Iterator[Rec
 
     Args:
         split: that of all records; None: what each label says.
-
-    Raises:
-        FileNotFoundError, ValueError: naming file, line and what is wrong with it.
     """
     group: list[Phrase] = []
     first: Record | None = None
@@ -92,11 +89,7 @@ def _joined(first: Record, phrases: list[Phrase], split: str | None) -> Record:
 
 
 def load(path: str | os.PathLike[str]) -> Iterator[tuple[str, Label]]:
-    """The labels of a file, each with its place for messages.
-
-    Raises:
-        FileNotFoundError, ValueError: naming file, line and what is wrong with it.
-    """
+    """The labels of a file, each with its place for messages."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"pseudo-labels {path} do not exist; pseudo_label.py writes them")

@@ -31,9 +31,6 @@ def read(path: str | os.PathLike[str], splits: Iterable[str] | None = None) -> I
     iid. `category` holds cat_id as text.
     Images are COCO's unless the entry's data_source or the file's name ("refclef", "flickr30k")
     says otherwise.
-
-    Raises:
-        FileNotFoundError, ValueError: naming file, split, entry and key.
     """
     stem = Path(path).stem
     usual = next((kind for name, kind in _BY_NAME.items() if name in stem), "coco")

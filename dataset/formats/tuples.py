@@ -93,9 +93,6 @@ def read(
         layout: a key of `LAYOUTS`; None: by the file's folder (`layout_of`).
         split: None: what follows the last "_" of the file's name.
         integers: cut the four stated numbers of every box towards zero.
-
-    Raises:
-        FileNotFoundError, ValueError: naming file, tuple and what is wrong with it.
     """
     name = _known(layout or layout_of(path))
     rows = plain_pickle.read(path, missing="the list belongs below data/ as its authors packed it")

@@ -17,9 +17,6 @@ from groundwork.dataset.record import Phrase, Record
 def read(path: str | os.PathLike[str]) -> Iterator[Record]:
     """One record per entry, one phrase per caption; every caption shares the entry's boxes and
     relation.
-
-    Raises:
-        FileNotFoundError, ValueError: naming file, entry and key.
     """
     for source, entry in entries.load_entries(path):
         boxes = entries.boxes(entry.get("bbox") or [], "bbox", source)

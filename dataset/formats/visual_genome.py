@@ -22,9 +22,6 @@ def read(folder: str | os.PathLike[str]) -> Iterator[Record]:
     """One record per image with regions, one phrase per region; the file is read image by image.
 
     The image is `<folder of its url>/<id>.jpg` (VG_100K or VG_100K_2), the phrase id the region_id.
-
-    Raises:
-        FileNotFoundError, ValueError: naming file, image and key.
     """
     for image_id, image, source, entry in _images(folder, "region_descriptions.json", "id"):
         phrases = tuple(
@@ -38,9 +35,6 @@ def read(folder: str | os.PathLike[str]) -> Iterator[Record]:
 def read_attributes(folder: str | os.PathLike[str]) -> Iterator[Record]:
     """One record per image: the phrase of an object is its attributes and its first name ("tall
     brick building"), its category that name, its id the object_id.
-
-    Raises:
-        FileNotFoundError, ValueError: naming file, image and key.
     """
     for image_id, image, source, entry in _images(folder, "attributes.json", "image_id"):
         phrases = []
