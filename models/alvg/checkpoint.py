@@ -41,9 +41,6 @@ def load(model: ALVG, path: str | Path) -> LoadReport:
     """Fill `model` from a released or own checkpoint. A model of boxes leaves a mask head out.
 
     A file of the authors selects the released behaviour of the forward pass, and says so.
-
-    Raises:
-        FileNotFoundError, CheckpointError: see `models.common.checkpoint`.
     """
     return _load(model, path, may_be_missing=(), released=True)
 
@@ -123,9 +120,6 @@ def initialise_encoder(encoder: BEiT3, path: str | Path, *, scaled: bool = False
     Args:
         scaled: the resized patch kernel is divided by the ratio of the areas, see
             `resize_kernel`.
-
-    Raises:
-        FileNotFoundError, CheckpointError: see `models.common.checkpoint`.
     """
     report = LoadReport(source=f"{path} (encoder)")
     fill_encoder(encoder, read_checkpoint(path)["model"], report, scaled=scaled)

@@ -1,4 +1,7 @@
-"""Reading checkpoint files of any system, and filling a model strictly from a state dict."""
+"""Reading checkpoint files of any system, and filling a model strictly from a state dict.
+
+What rooms load from files by these functions raises what they raise, and returns a `LoadReport`.
+"""
 
 from __future__ import annotations
 

@@ -24,9 +24,6 @@ def initialise_detector(model: RefCLIP, source: str) -> LoadReport:
     Args:
         source: a `.pth` file of the detector by itself or of a whole RefCLIP; or `torchvision`: its
             COCO weights of a detector of torchvision's, which it downloads unless it has them.
-
-    Raises:
-        FileNotFoundError, CheckpointError: see `models.common.checkpoint`.
     """
     detector = model.visual_encoder
     published = isinstance(detector, YoloV3)

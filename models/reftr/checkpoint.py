@@ -33,12 +33,6 @@ def load(model: RefTR, path: str | Path) -> LoadReport:
 
     A detection model also reads a segmentation checkpoint, and leaves its mask head out. The other
     way round there would be an untrained mask head: see `initialise_from_detection`.
-
-    Returns:
-        What was loaded and left out; `str()` of it is one paragraph.
-
-    Raises:
-        FileNotFoundError, CheckpointError: see `models.common.checkpoint`.
     """
     return _load(model, path, may_be_missing=())
 
