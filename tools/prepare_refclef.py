@@ -28,7 +28,7 @@ from pathlib import Path
 # As `python tools/prepare_refclef.py` the root of the project is not on the import path.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from groundwork.dataset.formats import entries
+from groundwork.dataset.formats import entries, refer
 from groundwork.dataset.record import Record
 from groundwork.dataset.trees import phrase_lists
 from groundwork.jobs import run_script
@@ -82,7 +82,7 @@ def _numbered(record: Record) -> Record:
 def write_test_lists(splits: dict[str, list[Record]], out: Outputs) -> int:
     """The split files by the rule at the top; returns how many repeated sentences were dropped."""
     lists = {
-        split: refer_lists.list_entries(records, "", unique=True, with_split=True)
+        split: refer.list_entries(records, unique=True, with_split=True)
         for split, records in splits.items()
     }
     files = {f"refclef_{split}_unique_fix_split": rows for split, rows in lists.items()}

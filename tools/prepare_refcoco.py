@@ -29,7 +29,7 @@ from pathlib import Path
 # As `python tools/prepare_refcoco.py` the root of the project is not on the import path.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from groundwork.dataset.formats import entries
+from groundwork.dataset.formats import entries, refer
 from groundwork.dataset.record import Record
 from groundwork.jobs import run_script
 from groundwork.tools import refer_lists
@@ -111,7 +111,7 @@ def write_test_lists(splits: dict[str, list[Record]], out: Outputs) -> None:
     }
     for name, parts in files.items():
         records = [record for part in parts for record in splits[part]]
-        rows = refer_lists.list_entries(records, "train2014", unique=False, with_split=False)
+        rows = refer.list_entries(records, "train2014")
         out.write(f"refcoco+/{name}.json", partial(entries.save_entries, rows=rows))
 
 

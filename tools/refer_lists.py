@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from groundwork.dataset.formats import entries, refer
 from groundwork.dataset.formats.grouping import by_object
@@ -90,30 +89,6 @@ def _contiguous_categories(instances_file: Path) -> dict[str, int]:
     categories = entries.load_json(instances_file).get("categories") or []
     ordered = sorted(categories, key=lambda category: category["id"])
     return {str(category["name"]): place for place, category in enumerate(ordered)}
-
-
-def list_entries(
-    records: Iterable[Record], folder: str, *, unique: bool, with_split: bool
-) -> list[dict[str, Any]]:
-    """A test_file of the AMC/SelfEQ releases: one entry per sentence, in REFER's order.
-
-    Args:
-        folder: of the images, before their names ("": none).
-        unique: an expression that the same object was given before is left out.
-        with_split: the entries name their split.
-    """
-    found: dict[tuple[str, str], None] = {}
-    rows = []
-    for record in records:
-        for phrase in record.phrases:
-            key = (phrase.phrase_id, phrase.text)
-            if unique and key in found:
-                continue
-            found[key] = None
-            image = f"{folder}/{record.image}" if folder else record.image
-            entry = {"image": image, "text": phrase.text, "ref_id": int(phrase.phrase_id)}
-            rows.append({**entry, "split": record.split} if with_split else entry)
-    return rows
 
 
 def summary(chosen: ReferSet, splits: Mapping[str, list[Record]]) -> str:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -192,7 +192,11 @@ def record_of(
 
 
 def write(
-    records: Iterable[Record], folder: str | os.PathLike[str], split_by: str
+    records: Iterable[Record],
+    folder: str | os.PathLike[str],
+    split_by: str,
+    targets_of: Callable[[Record], tuple[Target, ...]] | None = None,
+    classes: Sequence[str] = (),
 ) -> dict[str, tuple[int, int]]:
     """Write `refs(SPLIT_BY).p` and instances.json; `read` gives the same records again.
 
@@ -201,6 +205,8 @@ def write(
             kept as far as they are different numbers, or else given anew.
         folder: made if missing.
         split_by: "unc", "umd", ...
+        targets_of: a record's object; None: what its phrases say.
+        classes: those that have the first category ids, in their order.
 
     Returns:
         {split: (references, sentences)}
@@ -209,7 +215,8 @@ def write(
         ValueError: a record without phrases or size, or whose phrases are not of one object.
     """
     records = list(records)
-    written = refer_instances.write(records, Path(folder, "instances.json"), _single_target)
+    path = Path(folder, "instances.json")
+    written = refer_instances.write(records, path, targets_of or _single_target, classes)
     refs = [
         ref | {"ann_id": ann_id, "category_id": category_id}
         for ref, [(ann_id, category_id)] in written
@@ -284,6 +291,30 @@ def read_list(
 
 read_refcoco_plus = partial(read_list, name="refcoco+")
 read_refclef = partial(read_list, name="refclef")
+
+
+def list_entries(
+    records: Iterable[Record], folder: str = "", *, unique: bool = False, with_split: bool = False
+) -> list[dict[str, Any]]:
+    """A test_file of the AMC/SelfEQ releases: one entry per sentence, in REFER's order.
+
+    Args:
+        folder: of the images, before their names ("": none).
+        unique: an expression that the same object was given before is left out.
+        with_split: the entries name their split.
+    """
+    found: dict[tuple[str, str], None] = {}
+    rows = []
+    for record in records:
+        for phrase in record.phrases:
+            key = (phrase.phrase_id, phrase.text)
+            if unique and key in found:
+                continue
+            found[key] = None
+            image = f"{folder}/{record.image}" if folder else record.image
+            entry = {"image": image, "text": phrase.text, "ref_id": int(phrase.phrase_id)}
+            rows.append({**entry, "split": record.split} if with_split else entry)
+    return rows
 
 
 def _said_of(ref: Mapping[str, Any]) -> list[str]:

@@ -28,11 +28,15 @@ _COCO_NAME = re.compile(r"COCO_\w+?_0*(\d+)\.\w+")
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """An object: xyxy box in pixels, segmentation as JSON text and class name ("": not known)."""
+    """An object: xyxy box in pixels, segmentation as JSON text and class name ("": not known).
+
+    area: in pixels; None: that of the mask, or else of the box.
+    """
 
     box: Box
     mask: str
     category: str
+    area: int | None = None
 
 
 class Instances:
@@ -135,9 +139,10 @@ class _Writer:
     Args:
         records: all that will be written. Images keep their number (`record_id`) where
             every image has another one.
+        classes: that have the first ids; others follow as they come.
     """
 
-    def __init__(self, records: Sequence[Record]) -> None:
+    def __init__(self, records: Sequence[Record], classes: Sequence[str]) -> None:
         names: dict[str, str] = {}
         for record in records:
             names.setdefault(record.image, record.record_id)
@@ -145,7 +150,7 @@ class _Writer:
         self._image_ids = ids
         self._images: dict[int, dict[str, Any]] = {}
         self._annotations: dict[tuple[int, Target], dict[str, Any]] = {}
-        self._categories: dict[str, int] = {}
+        self._categories = {name: number for number, name in enumerate(classes, 1)}
 
     def add_image(self, record: Record) -> int:
         """The id of the record's image.
@@ -174,13 +179,14 @@ class _Writer:
             category = self._categories.setdefault(target.category, len(self._categories) + 1)
         image = self._images[image_id]
         segmentation, area = _segmentation(target.mask, (image["height"], image["width"]))
-        x, y, w, h = xyxy_to_xywh(target.box).tolist()
+        (box,) = entries.plain([xyxy_to_xywh(target.box)])
+        area = box[2] * box[3] if area is None else area
         row = {
             "id": len(self._annotations) + 1,
             "image_id": image_id,
             "category_id": category,
-            "bbox": [x, y, w, h],
-            "area": w * h if area is None else area,
+            "bbox": box,
+            "area": area if target.area is None else target.area,
             "iscrowd": 0,
             "segmentation": segmentation,
         }
@@ -212,8 +218,12 @@ def write(
     records: Sequence[Record],
     instances_file: str | os.PathLike[str],
     targets_of: Callable[[Record], tuple[Target, ...]],
+    classes: Sequence[str] = (),
 ) -> list[tuple[dict[str, Any], list[tuple[int, int]]]]:
     """Write instances.json; the references come back, to be completed and written by the caller.
+
+    Args:
+        classes: those that have the first category ids, in their order.
 
     Returns:
         For every record a reference without `ann_id` and `category_id`, and the pairs of those two
@@ -226,7 +236,7 @@ def write(
     for record in records:
         if not record.phrases:
             raise ValueError(f"{record.source or record.image}: a reference needs a phrase")
-    instances = _Writer(records)
+    instances = _Writer(records, classes)
     ref_ids = _numbers([record.phrases[0].phrase_id for record in records])
     references = []
     sent_id = 0

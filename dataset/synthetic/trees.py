@@ -7,7 +7,6 @@ disk has them. RefCOCO+ and RefCLEF are read from REFER's files and written agai
 say the same.
 """
 
-import json
 import os
 import shutil
 from collections import defaultdict
@@ -15,7 +14,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from groundwork.dataset.formats import (
     entities,
@@ -105,11 +103,11 @@ class Trees:
         self._numbers += 1
         return str(self._numbers)
 
-    def write(self, annotations: Iterable[Mapping[str, Any]]) -> None:
+    def write(self, masks: Mapping[int, list[str]]) -> None:
         """Write every file.
 
         Args:
-            annotations: of RefCOCO+'s instances.json, a scene's in the order of its objects.
+            masks: image id -> those of its objects, in their order.
         """
         refcoco = self._refer("refcoco+", "unc", "coco", _COCO_NAME)
         refclef = self._refer("refclef", "berkeley", "saiapr", "{}.jpg")
@@ -122,7 +120,7 @@ class Trees:
         visual_genome.write(self.regions, self.objects, self.folder / "visual_genome")
         self._write(*phrase_lists("vg", {"all": self.regions}))
         self._write_merged(refcoco, refclef, flickr)
-        self._write_grefcoco(refcoco, annotations)
+        self._write_grefcoco(refcoco, masks)
 
     def _refer(
         self, name: str, split_by: str, collection: str, image: str
@@ -178,15 +176,11 @@ class Trees:
         self._write(*object_lists("merged", "mixed", found, merged=True))
 
     def _write_grefcoco(
-        self, refcoco: Mapping[str, list[Record]], annotations: Iterable[Mapping[str, Any]]
+        self, refcoco: Mapping[str, list[Record]], masks: Mapping[int, list[str]]
     ) -> None:
         """RefCOCO+'s references, and the expressions of no and of several objects, of which those
         of test scenes belong to testA where the image's number is even and to testB where odd."""
         records = list(chain(*refcoco.values()))
-        masks: dict[int, list[str]] = defaultdict(list)
-        for row in annotations:
-            mask = json.dumps(row["segmentation"], separators=(",", ":"))
-            masks[row["image_id"]].append(mask)
         last = max(int(record.phrases[0].phrase_id) for record in records)
         for number, (image_id, scene, expression) in enumerate(self.unusual, last + 1):
             phrase = _phrase(scene, expression, masks[image_id], str(number))

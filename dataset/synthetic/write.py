@@ -110,19 +110,17 @@ class _Collector:
     def _add_refer(
         self, rng: np.random.Generator, image_id: int, scene: Scene, spoken: list[Expression]
     ) -> None:
-        size = (scene.height, scene.width)
         for files in (self.refcoco, self.refclef):
             if files is self.refclef and scene.split == "train":
                 continue
-            ann_ids = files.add_image(image_id, scene.name, *size, scene.things)
-            for index, ann_id in enumerate(ann_ids):
+            files.add_image(image_id, scene)
+            for index, thing in enumerate(scene.things):
                 for split, kinds in _refer_splits(scene.split, files is self.refclef):
                     expressions = _expressions(rng, scene, index, kinds, int(rng.integers(1, 3)))
                     if expressions:
                         spoken += expressions
-                        files.add_ref(
-                            image_id, scene.name, split, ann_id, [e.text for e in expressions]
-                        )
+                        texts = [expression.text for expression in expressions]
+                        files.add_ref(image_id, scene, thing, split, texts)
         if scene.split != "train":
             proposals = np.asarray(_proposals(rng, scene))
             proposals[:, :4] = xywh_to_xyxy(proposals[:, :4])
@@ -154,8 +152,8 @@ class _Collector:
         vg.write(regions + captions, folder / "train.json")
         vg.write(self.relations, folder / "relation.json")
         coco.write(self.coco, self.folder / "coco" / "relation.json")
-        self.refcoco.write(self.folder / "refcoco+", "refs(unc).p")
-        self.refclef.write(self.folder / "refclef", "refs(berkeley).p")
+        self.refcoco.write(self.folder / "refcoco+", "unc")
+        self.refclef.write(self.folder / "refclef", "berkeley")
         detections.write(self.proposals, self.folder / "refcoco+" / "dets.json")
         for split, sentences in self.flickr.items():
             # As in the released files, which state neither sizes nor places in the sentence.
@@ -173,13 +171,13 @@ class _Collector:
             "scenes": len(self.truth),
             "captions": len(captions),
             "regions": len(regions),
-            "refcoco+ test expressions": len(self.refcoco.tests),
-            "refclef test expressions": len(self.refclef.tests),
+            "refcoco+ test expressions": len(self.refcoco.tests()),
+            "refclef test expressions": len(self.refclef.tests()),
             "centre point hit rate (%)": round(float(centre), 2),
             "random point hit rate (%)": round(float(random), 2),
         }
         if self.trees is not None:
-            self.trees.write(self.refcoco.annotations)
+            self.trees.write(self.refcoco.masks)
         # Last of all: a folder with it is complete.
         entries.save_json(self.folder / "summary.json", summary)
         return summary
