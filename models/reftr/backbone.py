@@ -105,13 +105,8 @@ class ResNetBody(ResNet):
     @property
     def channels(self) -> list[int]:
         """Of the four maps."""
-        stages = (self.layer1, self.layer2, self.layer3, self.layer4)
-        return [
-            next(
-                m for m in reversed(list(stage.modules())) if isinstance(m, nn.Conv2d)
-            ).out_channels
-            for stage in stages
-        ]
+        expansion = BLOCKS[self.name][0].expansion
+        return [int(planes * self._scale) * expansion for planes in (64, 128, 256, 512)]
 
 
 class Backbone(nn.Module):

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from groundwork.geometry import Grounding, box_to_point, cxcywh01_to_xyxy
+from groundwork.geometry import Grounding, box_to_point, cxcywh01_to_xyxy, resize_mask
 from groundwork.models.common.losses import enlarge_logits
 
 
@@ -66,9 +64,5 @@ def resized_masks(outputs: dict[str, Tensor], batch: dict) -> list[Tensor]:
 
 def original_masks(resized: list[Tensor], batch: dict) -> list[np.ndarray]:
     """`resized_masks` brought to the original sizes by nearest neighbours: B arrays (H, W) bool."""
-    masks = []
-    for mask, size in zip(resized, batch["size"], strict=True):
-        height, width = (int(side) for side in size)
-        enlarged = F.interpolate(mask[None, None].float(), size=(height, width))
-        masks.append(enlarged[0, 0].to(torch.bool).cpu().numpy())
-    return masks
+    pairs = zip(resized, batch["size"], strict=True)
+    return [resize_mask(mask.cpu().numpy(), (int(h), int(w))) for mask, (h, w) in pairs]
