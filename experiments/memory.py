@@ -3,7 +3,7 @@
     python -m experiments.memory --regions 5000000 --workers 4 --out runs/memory
 
 Writes a training list in the released VG format (one region per entry, all of one tiny image),
-converts it with `read_table`, opens it again, and loads from it through `TrainDataset` and
+converts it with `read_splits`, opens it again, and loads from it through `TrainDataset` and
 `make_train_loader`. A worker's own memory (USS) is Private_Clean + Private_Dirty of its
 /proc/PID/smaps_rollup, so this runs on Linux; the largest of several readings counts.
 
@@ -26,12 +26,13 @@ from typing import Any
 from PIL import Image
 
 from groundwork import utils
-from groundwork.dataset.formats import read_table, vg
+from groundwork.dataset.formats import vg
 from groundwork.dataset.image_text.collate import TrainCollate
 from groundwork.dataset.image_text.dataset import TrainDataset
 from groundwork.dataset.image_text.transforms import TrainTransform
 from groundwork.dataset.loader import train_loader
 from groundwork.dataset.record import Phrase, Record
+from groundwork.dataset.sources import read_splits
 from groundwork.dataset.text import load_tokenizer
 
 VOCABULARY = Path(__file__).parent.parent / "dataset" / "vocabularies" / "bert-base-uncased"
@@ -98,9 +99,9 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         stale.unlink()
     timed("generate", lambda: write_list(listing, args.regions))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    timed("convert", lambda: read_table([listing], "vg", str(cache)))
+    timed("convert", lambda: read_splits({"train": [str(listing)]}, "vg", str(cache)))
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak) / 1000 * 1.024
-    table = timed("open", lambda: read_table([listing], "vg", str(cache)))
+    table = timed("open", lambda: read_splits({"train": [str(listing)]}, "vg", str(cache)))
     dataset = TrainDataset(table, str(args.out), TrainTransform(32, 16))
     readings = timed("load", lambda: list(load(dataset, args)))
     if not readings or not all(len(reading) == args.workers for reading in readings):

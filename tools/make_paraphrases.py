@@ -36,8 +36,9 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from groundwork import utils
-from groundwork.dataset.formats import TRAIN_FORMATS, coco, read_table, vg
+from groundwork.dataset.formats import coco, vg
 from groundwork.dataset.record import Phrase, Record, RecordTable
+from groundwork.dataset.sources import read_splits
 from groundwork.dataset.text import paraphrase
 from groundwork.files.foreign import read_text
 from groundwork.jobs import run_script
@@ -64,9 +65,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("files", nargs="+", help="training lists")
-    parser.add_argument(
-        "--format", choices=sorted(TRAIN_FORMATS), default="vg", help="of the files"
-    )
+    parser.add_argument("--format", choices=("coco", "vg"), default="vg", help="of the files")
     parser.add_argument(
         "--captions", action="store_true", help="texts are captions: cut into phrases"
     )
@@ -292,7 +291,7 @@ def make_report(
 def main(argv: Sequence[str] | None = None) -> None:
     """Run with command line arguments `argv`."""
     args = parse_args(argv)
-    table = read_table(args.files, args.format)
+    table = read_splits({"train": args.files}, args.format)
     texts = list(dict.fromkeys(phrase.text for record in table for phrase in record.phrases))
     if args.rules:
         synonyms = rules.load_table(args.rules)
