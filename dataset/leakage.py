@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
-from groundwork.dataset.formats import entries, refer
+from groundwork.dataset.formats import entries, refer, visual_genome
 from groundwork.dataset.record import Record
 from groundwork.files.foreign import forward_slashes
 
@@ -64,11 +64,7 @@ class Links:
         """Add Visual Genome's image_data.json: [{image_id | id, coco_id, flickr_id}]."""
         for source, entry in entries.load_entries(path):
             number = entries.number(entry, "image_id" if "image_id" in entry else "id", source)
-            others = [name for name in ("coco", "flickr") if entry.get(f"{name}_id") is not None]
-            self.add(
-                [f"vg:{number}"]
-                + [f"{name}:{entries.number(entry, f'{name}_id', source)}" for name in others]
-            )
+            self.add(visual_genome.identities(entry, number, source))
         return self
 
     def read_coco_images(self, path: str | os.PathLike[str]) -> Links:
@@ -132,18 +128,6 @@ class ImageSet:
     count: int
 
 
-def evaluation_images(
-    records: Iterable[Record], links: Links | None = None, collection: str | None = None
-) -> dict[str, ImageSet]:
-    """split -> its images."""
-    splits: dict[str, set[frozenset[str]]] = {}
-    for record in records:
-        splits.setdefault(record.split, set()).add(identities(record, links, collection))
-    return {
-        split: ImageSet(frozenset().union(*images), len(images)) for split, images in splits.items()
-    }
-
-
 def refer_images(
     refs_file: str | os.PathLike[str], collection: str, splits: Iterable[str] | None = None
 ) -> dict[str, ImageSet]:
@@ -175,7 +159,7 @@ def find_overlap(
     links: Links | None = None,
     collection: str | None = None,
 ) -> Overlap:
-    """Which images of `evaluation` (`evaluation_images`) the training records show."""
+    """Which images of `evaluation` the training records show."""
     images: dict[str, set[str]] = {split: set() for split in evaluation}
     records: Counter[str] = Counter()
     seen: set[frozenset[str]] = set()

@@ -81,14 +81,17 @@ def _record(
 ) -> Record:
     here = f"{Path(folder, 'image_data.json')} image {image_id}"
     name = image_names.of_url(entries.need(image, "url", here), image_id, here)
-    identities = [f"vg:{image_id}"]
-    for kind in ("coco", "flickr"):
-        if image.get(f"{kind}_id") is not None:
-            identities.append(f"{kind}:{entries.number(image, f'{kind}_id', here)}")
     return Record(
         name, *entries.size(image, here), phrases, "train", str(image_id), source,
-        image_ids=tuple(identities),
+        image_ids=identities(image, image_id, here),
     )  # fmt: skip
+
+
+def identities(image: Mapping[str, Any], image_id: int, source: str) -> tuple[str, ...]:
+    """`Record.image_ids` of an entry of image_data.json."""
+    others = [kind for kind in ("coco", "flickr") if image.get(f"{kind}_id") is not None]
+    numbers = (f"{kind}:{entries.number(image, f'{kind}_id', source)}" for kind in others)
+    return (f"vg:{image_id}", *numbers)
 
 
 def write(
