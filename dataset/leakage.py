@@ -17,11 +17,11 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 
 from groundwork.dataset.formats import entries, refer, visual_genome
+from groundwork.dataset.formats.image_names import COCO_STEM
 from groundwork.dataset.record import Record
 from groundwork.files.foreign import forward_slashes
 
 COLLECTIONS = ("coco", "vg", "flickr", "saiapr")
-_COCO_NAME = re.compile(r"COCO_(?:train|val|test)20\d\d_0*(\d+)(?:_\d+)?")
 _FLICKR_ADDRESS = re.compile(r"/(\d+)_[0-9a-f]+(?:_[a-z])?\.jpg$")
 
 
@@ -31,7 +31,7 @@ def identity_of_name(image: str, collection: str | None) -> str | None:
     COCO's 2014 names speak for themselves; a bare number does only if its collection is known.
     """
     stem = PurePath(forward_slashes(image)).stem
-    match = _COCO_NAME.fullmatch(stem)
+    match = COCO_STEM.fullmatch(stem)
     if match:
         return f"coco:{int(match[1])}"
     if collection is not None and stem.isdecimal():

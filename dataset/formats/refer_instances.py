@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +19,9 @@ from typing import Any
 
 from groundwork.dataset.formats import entries
 from groundwork.dataset.formats.entries import number
+from groundwork.dataset.formats.image_names import COCO_STEM
 from groundwork.dataset.record import Record
 from groundwork.geometry import Box, decode_mask, xyxy_to_xywh
-
-_COCO_NAME = re.compile(r"COCO_\w+?_0*(\d+)\.\w+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +104,7 @@ def identities(file_name: str, image_id: int, refs_file: str | os.PathLike[str])
 
     COCO's file names say what they are; RefCLEF is known by its references' folder or split.
     """
-    if coco := _COCO_NAME.fullmatch(Path(file_name).name):
+    if coco := COCO_STEM.fullmatch(Path(file_name).stem):
         return (f"coco:{coco[1]}",)
     refs_file = Path(refs_file)
     if refs_file.parent.name == "refclef" or "berkeley" in refs_file.name:

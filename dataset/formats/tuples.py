@@ -31,7 +31,7 @@ import numpy as np
 import torch
 
 from groundwork import utils
-from groundwork.dataset.formats import entries, plain_pickle
+from groundwork.dataset.formats import entries, image_names, plain_pickle
 from groundwork.dataset.record import Phrase, Record
 from groundwork.files.foreign import forward_slashes
 from groundwork.geometry import Box, enclosing_box, xywh_to_xyxy
@@ -48,13 +48,14 @@ class Layout:
     image_id: str = r"0*(\d+)"
 
 
-_COCO_ID = r"COCO_\w+?_0*(\d+)"
 LAYOUTS = {
-    **dict.fromkeys(("unc", "unc+", "gref", "gref_umd"), Layout(5, True, "coco", _COCO_ID)),
+    **dict.fromkeys(
+        ("unc", "unc+", "gref", "gref_umd"), Layout(5, True, "coco", image_names.COCO_STEM.pattern)
+    ),
     "referit": Layout(5, False, "saiapr"),
     "flickr": Layout(3, False, "flickr"),
     "vg": Layout(3, True, "vg"),
-    "res": Layout(4, False, "coco", _COCO_ID),
+    "res": Layout(4, False, "coco", image_names.COCO_STEM.pattern),
     "multi": Layout(6, False, "flickr"),
 }
 
