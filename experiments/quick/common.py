@@ -48,6 +48,19 @@ def paths(args: argparse.Namespace) -> list[str]:
     return [f"roots.embedded={args.data}"]
 
 
+def train_last(
+    folder: Path, config: str, seed: int, *overrides: str, start: Path | None = None
+) -> Path:
+    """Train configs/`config`.yaml into `folder`, from `start` if any: its last checkpoint."""
+    engine.remove_run(folder)
+    call = ["--config", str(CONFIGS / f"{config}.yaml"), "--output_dir", str(folder)]
+    if start is not None:
+        call += ["--checkpoint", str(start)]
+    train.main([*call, "--seed", str(seed), "--set", "keep=1", *overrides])
+    (last,) = folder.glob("checkpoint_*.pth")
+    return last
+
+
 def train_boxes(
     args: argparse.Namespace,
     name: str,
