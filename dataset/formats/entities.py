@@ -12,7 +12,7 @@ import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -187,22 +187,14 @@ def read(folder: str | os.PathLike[str], ids: Iterable[str], split: str) -> Iter
     """
     for image_id in ids:
         source = os.fspath(Path(folder, "Sentences", f"{image_id}.txt"))
-        yield from records(image_id, *read_image(folder, image_id), split, source)
+        yield from boxed(records(image_id, *read_image(folder, image_id), split, source))
 
 
 def records(
-    image_id: str,
-    annotation: Annotation,
-    captions: Iterable[Caption],
-    split: str,
-    source: str,
-    *,
-    boxed_only: bool = True,
+    image_id: str, annotation: Annotation, captions: Iterable[Caption], split: str, source: str
 ) -> Iterator[Record]:
-    """The records of one image; `source` names its file of sentences.
-
-    boxed_only False: phrases without boxes are kept, and sentences without phrases.
-    """
+    """The records of one image, of all sentences and phrases; `source` names its file of
+    sentences."""
     for index, caption in enumerate(captions):
         phrases = tuple(
             Phrase(
@@ -213,20 +205,26 @@ def records(
                 category="/".join(chunk.types),
             )
             for chunk in caption
-            if not boxed_only or chunk.chain in annotation.boxes
         )
-        if phrases or not boxed_only:
-            yield Record(
-                image=f"{image_id}.jpg",
-                width=annotation.width,
-                height=annotation.height,
-                phrases=phrases,
-                split=split,
-                record_id=f"{image_id}#{index}",
-                source=f"{source}, line {index + 1}",
-                sentence=caption.sentence,
-                image_ids=(f"flickr:{image_id}",),
-            )
+        yield Record(
+            image=f"{image_id}.jpg",
+            width=annotation.width,
+            height=annotation.height,
+            phrases=phrases,
+            split=split,
+            record_id=f"{image_id}#{index}",
+            source=f"{source}, line {index + 1}",
+            sentence=caption.sentence,
+            image_ids=(f"flickr:{image_id}",),
+        )
+
+
+def boxed(records: Iterable[Record]) -> Iterator[Record]:
+    """The records with their boxed phrases only, less those that have none."""
+    for record in records:
+        phrases = tuple(phrase for phrase in record.phrases if phrase.boxes)
+        if phrases:
+            yield replace(record, phrases=phrases)
 
 
 def write(records: Iterable[Record], folder: str | os.PathLike[str]) -> None:

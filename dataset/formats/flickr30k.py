@@ -143,13 +143,23 @@ def write(records: Iterable[Record], folder: str | os.PathLike[str], split: str)
     Raises:
         ValueError: another record id, or one phrase id with different boxes in one image.
     """
+    boxes, sentences = contents(records)
+    ids_file, boxes_file, sentences_file = files(folder, [split])
+    utils.write_text(ids_file, "".join(f"{image_id}\n" for image_id in sentences))
+    entries.save_json(boxes_file, boxes)
+    entries.save_json(sentences_file, sentences)
+
+
+def contents(records: Iterable[Record]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What bounding_boxes_{split}.json and sentences_{split}.json hold of records as of `write`."""
     boxes: dict[str, dict[str, Any]] = {}
     sentences: dict[str, list[dict[str, Any]]] = {}
     for record in records:
         image_id, index = sentence_number(record)
         written = sentences.setdefault(image_id, [])
         written += [{"sentence": "", "phrases": []} for _ in range(index + 1 - len(written))]
-        written[index] = sentence_entry(record)
+        phrases = [_phrase(phrase) for phrase in record.phrases]
+        written[index] = {"sentence": record.sentence, "phrases": phrases}
         entry = boxes.setdefault(image_id, boxes_entry({}, record.width, record.height))
         known = entry["boxes"]
         for phrase in record.phrases:
@@ -159,10 +169,7 @@ def write(records: Iterable[Record], folder: str | os.PathLike[str], split: str)
                     f"{record.source or record.record_id}: phrase id {phrase.phrase_id} has other"
                     " boxes in another sentence of the image"
                 )
-    ids_file, boxes_file, sentences_file = files(folder, [split])
-    utils.write_text(ids_file, "".join(f"{image_id}\n" for image_id in sentences))
-    entries.save_json(boxes_file, boxes)
-    entries.save_json(sentences_file, sentences)
+    return boxes, sentences
 
 
 def sentence_number(record: Record) -> tuple[str, int]:
@@ -186,11 +193,6 @@ def boxes_entry(
     """The entry of one image in bounding_boxes_{split}.json."""
     size = {"width": width, "height": height} if width and height else {}
     return {"boxes": {name: entries.plain(rows) for name, rows in boxes.items()}, **size}
-
-
-def sentence_entry(record: Record) -> dict[str, Any]:
-    """The entry of one sentence in sentences_{split}.json, with phrases without boxes too."""
-    return {"sentence": record.sentence, "phrases": [_phrase(one) for one in record.phrases]}
 
 
 def _phrase(phrase: Phrase) -> dict[str, Any]:

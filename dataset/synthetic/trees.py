@@ -151,15 +151,11 @@ class Trees:
     def _write_flickr(self) -> dict[str, list[Record]]:
         """Write Flickr30k's files; returns the sentences with their boxed phrases."""
         raw = self.folder / "flickr30k_entities"
-        boxed: dict[str, list[Record]] = {}
         for split, sentences in self.sentences.items():
             entities.write(sentences, raw)
             ids = dict.fromkeys(Path(one.image).stem for one in sentences)
             (raw / f"{split}.txt").write_text("".join(f"{image}\n" for image in ids))
-            boxed[split] = [
-                replace(one, phrases=tuple(phrase for phrase in one.phrases if phrase.boxes))
-                for one in sentences
-            ]
+        boxed = {split: list(entities.boxed(rows)) for split, rows in self.sentences.items()}
         self._write(*sentence_lists(boxed), *phrase_lists("flickr", boxed))
         return boxed
 
