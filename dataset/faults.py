@@ -97,11 +97,11 @@ def box_fault(phrase: Phrase, record: Record, size: Size) -> Fault | None:
     prediction misses it."""
     boxes = np.asarray(phrase.boxes, dtype=np.float64).reshape(-1, 4)
     height, width = size
-    if area(clip_boxes(boxes, (height, width))).any():
+    if (area(clip_boxes(boxes, (height, width))) > 0).any():
         return None
-    remedy = TURN_REMEDY if area(clip_boxes(boxes, (width, height))).any() else ""
+    turned = (area(clip_boxes(boxes, (width, height))) > 0).any()
     return Fault(
         NO_BOX,
         f"{_about(phrase, record, size)}: {boxes.tolist()} has no area in the image, so that"
-        f" nothing can hit it{remedy}",
+        f" nothing can hit it{TURN_REMEDY if turned else ''}",
     )
