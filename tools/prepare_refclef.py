@@ -60,7 +60,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if out.finished():
         return
     splits, left_out = refer_lists.load(args.raw, SET)
-    splits = {split: [_numbered(record) for record in rows] for split, rows in splits.items()}
+    # The image's file is named by its number, whatever the annotation calls it.
+    splits = {
+        split: [replace(record, image=f"{record.record_id}.jpg") for record in rows]
+        for split, rows in splits.items()
+    }
     refer_lists.write_trees(SET, args.raw, splits, out, masks=False)
     both = {"trainval": [*splits["train"], *splits["val"]]}
     for one in phrase_lists("referit", both):
@@ -72,11 +76,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f"left out: {gone}",
         f"sentences repeated within a reference, not in the lists: {repeated:,}",
     )
-
-
-def _numbered(record: Record) -> Record:
-    """The image's file is named by its number, whatever the annotation calls it."""
-    return replace(record, image=f"{record.record_id}.jpg")
 
 
 def write_test_lists(splits: dict[str, list[Record]], out: Outputs) -> int:

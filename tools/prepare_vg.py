@@ -80,11 +80,6 @@ def one_each(records: Iterable[Record]) -> Iterator[Record]:
             yield replace(record, phrases=(replace(phrase, text=" ".join(phrase.text.split())),))
 
 
-def with_attributes(records: Iterable[Record]) -> Iterator[Record]:
-    """The records of objects that something is said about beyond their name."""
-    return (record for record in records if record.phrases[0].text != record.phrases[0].category)
-
-
 def _parse(arguments: Sequence[str] | None) -> Namespace:
     parser = make_parser(__doc__)
     evaluation_images.add_arguments(parser)
@@ -111,7 +106,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for one in phrase_lists("vg", {"all": records}):
         summary += holds(one.name, out.write_list(one, args.tree), len(records))
     if attributes.is_file():
-        found = with_attributes(one_each(visual_genome.read_attributes(args.raw)))
+        objects = one_each(visual_genome.read_attributes(args.raw))
+        # Only those that something is said about beyond their name.
+        found = (one for one in objects if one.phrases[0].text != one.phrases[0].category)
         summary += write_list("objects.json", found, evaluated, out)[1]
     out.close(counts_table("Visual Genome", images, PUBLISHED), *summary)
 

@@ -34,8 +34,7 @@ def read(folder: str | os.PathLike[str]) -> Iterator[Record]:
 
 def read_attributes(folder: str | os.PathLike[str]) -> Iterator[Record]:
     """One record per image: the phrase of an object is its attributes and its first name ("tall
-    brick building"), its category that name, its id the object_id.
-    """
+    brick building"), its category that name, its id the object_id."""
     for image_id, image, source, entry in _images(folder, "attributes.json", "image_id"):
         phrases = []
         for thing in _things(entry, "attributes", source):

@@ -17,8 +17,7 @@ _SHIFT = 4  # cv2.fillPoly takes fixed-point coordinates with this many fraction
 @dataclass(frozen=True)
 class Thing:
     """One object: attributes, tight box (x1, y1, x2, y2) and outline polygons (the second one, if
-    any, is a hole).
-    """
+    any, is a hole)."""
 
     shape: str
     colour: str
@@ -97,8 +96,7 @@ def fill(outlines: tuple[np.ndarray, ...], height: int, width: int) -> np.ndarra
 
 def _attributes(rng: np.random.Generator, taken: list[dict[str, str]]) -> dict[str, str]:
     """Attributes unlike those of any other object; colour or shape are often shared, so that one
-    word is not enough.
-    """
+    word is not enough."""
     while True:
         new = {
             "shape": str(rng.choice(SHAPES)),

@@ -192,8 +192,7 @@ def _expressions(
     rng: np.random.Generator, scene: Scene, index: int, kinds: tuple[str, ...], count: int
 ) -> list[Expression]:
     """Up to `count` different expressions for one object; where no spatial one is found, an
-    attribute phrase if allowed.
-    """
+    attribute phrase if allowed."""
     found: dict[str, Expression] = {}
     for _ in range(count):
         expression = language.refer(rng, scene, index, str(rng.choice(kinds)))
@@ -263,8 +262,7 @@ def _refer_splits(split: str, is_refclef: bool) -> list[tuple[str, tuple[str, ..
 
 def _proposals(rng: np.random.Generator, scene: Scene) -> list[list[float]]:
     """Noisy detections as x, y, width, height, score: every object twice, jittered, and six boxes
-    of anything.
-    """
+    of anything."""
     proposals = []
     for thing in scene.things:
         x, y, w, h = xyxy_to_xywh(thing.box)
@@ -280,8 +278,7 @@ def _proposals(rng: np.random.Generator, scene: Scene) -> list[list[float]]:
 
 def _chance(scene: Scene) -> list[tuple[float, float]]:
     """For each object whether the image's centre is strictly inside its box, and the share of the
-    image it covers.
-    """
+    image it covers."""
     cx, cy = scene.width / 2, scene.height / 2
     rows = []
     for thing in scene.things:
@@ -293,8 +290,7 @@ def _chance(scene: Scene) -> list[tuple[float, float]]:
 
 def _truth(image_id: int, scene: Scene, spoken: list[Expression]) -> dict[str, Any]:
     """One line of `scenes.jsonl`: objects with xyxy box and mask (COCO run lengths), expressions
-    with target indices.
-    """
+    with target indices."""
     objects = [
         {
             **thing.attributes(),

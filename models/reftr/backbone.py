@@ -34,15 +34,11 @@ class FeatureMap(NamedTuple):
     padding: Tensor
 
 
-def group_norm(channels: int) -> nn.GroupNorm:
-    """Group norm with 32 groups, or as many as the channels allow."""
-    return nn.GroupNorm(math.gcd(32, channels), channels)
-
-
 NORMS: dict[str, Callable[..., nn.Module]] = {
     "frozen": FrozenBatchNorm2d,
     "batch": nn.BatchNorm2d,
-    "group": group_norm,
+    # As many groups as the channels allow.
+    "group": lambda channels: nn.GroupNorm(math.gcd(32, channels), channels),
 }
 
 

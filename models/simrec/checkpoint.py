@@ -22,8 +22,7 @@ LEAKAGE = (
 
 def initialise_backbone(model: SimREC, path: str | Path) -> LoadReport:
     """CSPDarkNet from a file of its own, of a whole SimREC, or of a detector in YOLOv5's layout,
-    whose first ten layers it is; the neck and the heads are left out.
-    """
+    whose first ten layers it is; the neck and the heads are left out."""
     network, whole = model.visual_encoder, read_checkpoint(path)["model"]
     state = part_of(whole, "visual_encoder.") or whole
     report = LoadReport(source=f"{path} (backbone)", notes=[LEAKAGE])
