@@ -1,9 +1,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
+OLDEST := .venv-oldest
 # One thread per process: the tests run side by side.
-TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+TESTS = OMP_NUM_THREADS=1 $(1)/python -m pytest -n 2
 
-.PHONY: help test quickstart quickstart-all lint format clean
+.PHONY: help test test-oldest quickstart quickstart-all compare lint format clean
 
 help: ## this list
 	@grep -hE '^[a-z.-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -16,14 +17,39 @@ help: ## this list
 		-c constraints.txt -r requirements.txt -e ".[dev]"
 	touch $@
 
+# The lower bounds, read from where they stand: Python's and the dev tools' in pyproject.toml, the rest in requirements.txt.
+$(OLDEST)/.installed: OLDEST_PYTHON ?= $(shell sed -n 's/^requires-python = ">=\(.*\)"/\1/p' pyproject.toml)
+$(OLDEST)/.installed: requirements.txt constraints.txt pyproject.toml
+	$(PYTHON) -m venv $(OLDEST)/uv
+	$(OLDEST)/uv/bin/python -m pip install --disable-pip-version-check --quiet -c constraints.txt uv
+	$(OLDEST)/uv/bin/uv venv --quiet --clear --python $(OLDEST_PYTHON) $(OLDEST)/env
+	$(OLDEST)/uv/bin/uv pip install --quiet --python $(OLDEST)/env --resolution lowest-direct -e ".[dev]"
+	touch $@
+
 test: .venv/.installed ## the whole test suite
-	$(TESTS)
+	$(call TESTS,$(BIN))
+
+test-oldest: $(OLDEST)/.installed ## the same with the oldest Python and packages that are allowed
+	$(call TESTS,$(OLDEST)/env/bin)
 
 quickstart: .venv/.installed ## draw the embedded data, train small models, evaluate, report
 	$(BIN)/python quickstart.py
 
 quickstart-all: .venv/.installed ## the same for every system, boxes and masks too
 	$(BIN)/python quickstart.py --parts all
+
+# What make quickstart-all has left, on the same expressions.
+LEFT := runs/quickstart
+HEAT_MAPS := configs/Grounding_refcoco_tiny.yaml
+compare: .venv/.installed ## one table of all seven, after make quickstart-all
+	$(BIN)/python test.py --output_dir runs/compare --split testA testB \
+		--config $(HEAT_MAPS) $(HEAT_MAPS) $(HEAT_MAPS) \
+		configs/reftr/refcoco+_tiny.yaml configs/refclip/refcoco+_tiny.yaml \
+		configs/simrec/refcoco+_tiny.yaml configs/alvg/refcoco+_tiny.yaml \
+		--checkpoint checkpoints/quickstart_base.pth $(LEFT)/b_amc/b_amc.pth \
+		$(LEFT)/c_selfeq/c_selfeq.pth $(LEFT)/reftr_single/reftr_single.pth \
+		$(LEFT)/without_boxes/teacher/teacher.pth $(LEFT)/without_boxes/student/student.pth \
+		$(LEFT)/alvg_rec/alvg_rec.pth
 
 lint: .venv/.installed ## style, formatting and types
 	$(BIN)/ruff check .
@@ -35,5 +61,5 @@ format: .venv/.installed ## bring the code into shape
 	$(BIN)/ruff format .
 
 clean: ## remove the environment and caches
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv $(OLDEST) .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -5,7 +5,7 @@ The folders that this package links to lie at the top of the repository, where t
 
 from pathlib import Path
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 _HERE = Path(__file__).resolve().parent
 if not (_HERE / "models").is_dir():

@@ -35,6 +35,7 @@ class GoldenRefTR:
     def tensor(self, name: str) -> torch.Tensor:
         return torch.from_numpy(self.arrays[name])
 
+    @torch.enable_grad()
     def run(self, objective: str) -> GoldenPass:
         """Forward and backward of `rec`, `multi`, `res` or `res_cem`, done once."""
         if objective not in self.passes:

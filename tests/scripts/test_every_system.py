@@ -1,0 +1,119 @@
+"""The same three commands for all seven systems, on the embedded data."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import pseudo_label
+import test as evaluation
+import train
+from groundwork.dataset.synthetic import write_dataset
+from groundwork.engine import remove_run
+from tests.helpers.script_runs import CONFIGS
+
+# Name -> (configuration to train with, configuration to evaluate with, settings of a short run).
+HEAT_MAPS = "Grounding_refcoco_tiny"
+SHORT = ["data.workers=0", "batch_size=4", "stages.0.steps=2", "stages.0.epochs=1"]
+BOXES = [*SHORT[:2], "steps=2", "epochs=1", "precision=fp32", "select=null"]
+SYSTEMS = {
+    "ALBEF": ("Pretrain_tiny", HEAT_MAPS, SHORT),
+    "AMC": ("Pretrain_vg_amc_tiny", HEAT_MAPS, SHORT),
+    "SelfEQ": ("Pretrain_vg_tiny", HEAT_MAPS, SHORT),
+    "RefTR": ("reftr/refcoco+_tiny", "reftr/refcoco+_tiny", BOXES),
+    "RefCLIP": (
+        "refclip/refcoco+_tiny",
+        "refclip/refcoco+_tiny",
+        [*BOXES, "model.init.detector=null", "model.cache=null"],
+    ),
+    "SimREC": ("simrec/refcoco+_tiny", "simrec/refcoco+_tiny", BOXES),
+    "ALVG": ("alvg/refcoco+_tiny", "alvg/refcoco+_tiny", [*BOXES, "stages=[{}]"]),
+}
+# RefTR's training list, for a teacher whose own lists are others.
+TUPLES = [
+    "data.train.train=data/embedded/annotations_resc/unc+/unc+_train.pth",
+    "data.format=tuples",
+    "data.image_root=data/embedded/images/train2014",
+]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("systems")
+    write_dataset(folder / "data" / "embedded", scenes=24, seed=7, trees=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def checkpoints(place) -> dict[str, Path]:
+    """A hardly trained checkpoint of each, by train.py."""
+    found = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        for name, (config, _, settings) in SYSTEMS.items():
+            run = Path("runs") / name
+            argv = ["--config", str(CONFIGS / f"{config}.yaml"), "--output_dir", str(run)]
+            train.main([*argv, "--device", "cpu", "--set", *settings])
+            (last, *_) = sorted(run.glob("checkpoint_*.pth"), reverse=True)
+            found[name] = last.rename(run / f"{name}.pth")
+    return found
+
+
+def test_one_command_makes_one_table_of_all_seven(checkpoints, place, monkeypatch):
+    monkeypatch.chdir(place)
+    configs = [str(CONFIGS / f"{config}.yaml") for _, config, _ in SYSTEMS.values()]
+    rows = evaluation.main(
+        ["--config", *configs, "--checkpoint", *map(str, checkpoints.values()), "--device", "cpu",
+         "--output_dir", "compared", "--split", "testA", "--set", "data.workers=0"]
+    )  # fmt: skip
+    pointing = {row["checkpoint"] for row in rows if row["metric"] == "pointing"}
+    assert {f"{name}.pth" for name in SYSTEMS} <= pointing
+    assert json.loads(Path("compared/results.json").read_text())
+    table = Path("compared/results.md").read_text()
+    assert all(system in table for system in ("ALBEF", "RefTR", "RefCLIP", "SimREC", "ALVG"))
+
+
+def label(name: str, checkpoints: dict[str, Path], out: Path, *settings: str) -> list[dict]:
+    config = SYSTEMS[name][0] if SYSTEMS[name][1] != HEAT_MAPS else HEAT_MAPS
+    pseudo_label.main(
+        ["--config", str(CONFIGS / f"{config}.yaml"), "--checkpoint", str(checkpoints[name]),
+         "--out", str(out), "--device", "cpu", "--set", "data.workers=0", *settings]
+    )  # fmt: skip
+    return [json.loads(line) for line in (out / "labels.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_every_system_labels_a_split(name, checkpoints, place, monkeypatch, tmp_path):
+    monkeypatch.chdir(place)
+    more = TUPLES if SYSTEMS[name][1] == HEAT_MAPS else []
+    found = label(name, checkpoints, tmp_path, *more)
+    assert found and all(len(one["box"]) == 4 for one in found)
+
+
+def test_reftr_trains_on_the_boxes_of_amc(checkpoints, place, monkeypatch, tmp_path):
+    monkeypatch.chdir(place)
+    label("AMC", checkpoints, tmp_path, *TUPLES)
+    remove_run(tmp_path / "student")
+    train.main(
+        ["--config", str(CONFIGS / "reftr/refcoco+_tiny.yaml"), "--device", "cpu",
+         "--output_dir", str(tmp_path / "student"),
+         "--set", *BOXES, f"data.labels={tmp_path / 'labels.jsonl'}"]
+    )  # fmt: skip
+    lines = (tmp_path / "student" / "log.txt").read_text().splitlines()
+    assert any("loss_bbox" in json.loads(line) for line in lines)
+
+
+def test_albef_keeps_the_checkpoint_that_points_best_on_validation(place, monkeypatch, tmp_path):
+    monkeypatch.chdir(place)
+    refer = "data/embedded"
+    train.main(
+        ["--config", str(CONFIGS / "Pretrain_vg_amc_tiny.yaml"), "--device", "cpu",
+         "--output_dir", str(tmp_path), "--set", *SHORT[:3], "stages.0.epochs=2",
+         "benchmark=embedded/refcoco+", f"data.test_file=[{refer}/refcoco+/test.json]",
+         f"data.refcoco_data={refer}", "select={splits: [val], metric: pointing}"]
+    )  # fmt: skip
+    rows = [json.loads(line) for line in (tmp_path / "log.txt").read_text().splitlines()]
+    values = [row["pointing"] for row in rows if row["kind"] == "validation"]
+    assert len(values) == 2 and (tmp_path / "checkpoint_best.pth").is_file()
