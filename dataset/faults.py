@@ -15,7 +15,7 @@ import numpy as np
 
 from groundwork.dataset.images import TURN_REMEDY
 from groundwork.dataset.record import Phrase, Record
-from groundwork.geometry import Size
+from groundwork.geometry import Size, area, clip_boxes
 from groundwork.geometry.segmentations import degenerate_polygons
 
 NO_WORD, NO_BOX = "phrase without a word", "no box covers a pixel"
@@ -97,16 +97,11 @@ def box_fault(phrase: Phrase, record: Record, size: Size) -> Fault | None:
     prediction misses it."""
     boxes = np.asarray(phrase.boxes, dtype=np.float64).reshape(-1, 4)
     height, width = size
-    if _has_area(boxes, (height, width)):
+    if (area(clip_boxes(boxes, (height, width))) > 0).any():
         return None
-    remedy = TURN_REMEDY if _has_area(boxes, (width, height)) else ""
+    turned = (area(clip_boxes(boxes, (width, height))) > 0).any()
     return Fault(
         NO_BOX,
         f"{_about(phrase, record, size)}: {boxes.tolist()} has no area in the image, so that"
-        f" nothing can hit it{remedy}",
+        f" nothing can hit it{TURN_REMEDY if turned else ''}",
     )
-
-
-def _has_area(boxes: np.ndarray, size: Size) -> bool:
-    inside = np.clip(boxes, 0, [size[1], size[0], size[1], size[0]])
-    return bool((inside[:, :2] < inside[:, 2:]).all(axis=1).any())

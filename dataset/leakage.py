@@ -16,12 +16,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
-from groundwork.dataset.formats import entries, refer
+from groundwork.dataset.formats import entries, refer, visual_genome
+from groundwork.dataset.formats.image_names import COCO_STEM
 from groundwork.dataset.record import Record
 from groundwork.files.foreign import forward_slashes
 
 COLLECTIONS = ("coco", "vg", "flickr", "saiapr")
-_COCO_NAME = re.compile(r"COCO_(?:train|val|test)20\d\d_0*(\d+)(?:_\d+)?")
 _FLICKR_ADDRESS = re.compile(r"/(\d+)_[0-9a-f]+(?:_[a-z])?\.jpg$")
 
 
@@ -31,7 +31,7 @@ def identity_of_name(image: str, collection: str | None) -> str | None:
     COCO's 2014 names speak for themselves; a bare number does only if its collection is known.
     """
     stem = PurePath(forward_slashes(image)).stem
-    match = _COCO_NAME.fullmatch(stem)
+    match = COCO_STEM.fullmatch(stem)
     if match:
         return f"coco:{int(match[1])}"
     if collection is not None and stem.isdecimal():
@@ -64,11 +64,7 @@ class Links:
         """Add Visual Genome's image_data.json: [{image_id | id, coco_id, flickr_id}]."""
         for source, entry in entries.load_entries(path):
             number = entries.number(entry, "image_id" if "image_id" in entry else "id", source)
-            others = [name for name in ("coco", "flickr") if entry.get(f"{name}_id") is not None]
-            self.add(
-                [f"vg:{number}"]
-                + [f"{name}:{entries.number(entry, f'{name}_id', source)}" for name in others]
-            )
+            self.add(visual_genome.identities(entry, number, source))
         return self
 
     def read_coco_images(self, path: str | os.PathLike[str]) -> Links:
@@ -132,18 +128,6 @@ class ImageSet:
     count: int
 
 
-def evaluation_images(
-    records: Iterable[Record], links: Links | None = None, collection: str | None = None
-) -> dict[str, ImageSet]:
-    """split -> its images."""
-    splits: dict[str, set[frozenset[str]]] = {}
-    for record in records:
-        splits.setdefault(record.split, set()).add(identities(record, links, collection))
-    return {
-        split: ImageSet(frozenset().union(*images), len(images)) for split, images in splits.items()
-    }
-
-
 def refer_images(
     refs_file: str | os.PathLike[str], collection: str, splits: Iterable[str] | None = None
 ) -> dict[str, ImageSet]:
@@ -175,7 +159,7 @@ def find_overlap(
     links: Links | None = None,
     collection: str | None = None,
 ) -> Overlap:
-    """Which images of `evaluation` (`evaluation_images`) the training records show."""
+    """Which images of `evaluation` the training records show."""
     images: dict[str, set[str]] = {split: set() for split in evaluation}
     records: Counter[str] = Counter()
     seen: set[frozenset[str]] = set()

@@ -8,66 +8,55 @@ which turns many channels white; Sharpness lets values below 0 and above 255 wra
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TypeAlias
 
 import cv2
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-Operation: TypeAlias = Callable[[np.ndarray, float | None], np.ndarray]
+Operation: TypeAlias = Callable[[np.ndarray, float], np.ndarray]
 
 COUNT, PROBABILITY = 2, 0.5
 LEVEL = 0.7
 GREY = (128, 128, 128)
 
 
-def _identity(image: np.ndarray, _value: float | None) -> np.ndarray:
-    return image
+def _auto_contrast(image: np.ndarray, *, wrap: bool) -> np.ndarray:
+    return np.stack([_stretched(c, wrap=wrap) for c in np.moveaxis(image, -1, 0)], axis=-1)
 
 
-def _stretched(channel: np.ndarray, negated_low: int) -> np.ndarray:
+def _stretched(channel: np.ndarray, *, wrap: bool) -> np.ndarray:
     low, high = int(channel.min()), int(channel.max())
     if low == high:
         return channel
     scale = 255 / (high - low)
-    table = np.clip(np.arange(256) * scale + negated_low * scale, 0, 255)
+    table = np.clip(np.arange(256) * scale + (-low % 256 if wrap else -low) * scale, 0, 255)
     return table.astype(np.uint8)[channel]
 
 
-def _auto_contrast(image: np.ndarray, _value: float | None) -> np.ndarray:
-    channels = np.moveaxis(image, -1, 0)
-    return np.stack([_stretched(c, -int(c.min()) % 256) for c in channels], axis=-1)
-
-
-def _mended_auto_contrast(image: np.ndarray, _value: float | None) -> np.ndarray:
-    return np.stack([_stretched(c, -int(c.min())) for c in np.moveaxis(image, -1, 0)], axis=-1)
-
-
-def _equalize(image: np.ndarray, _value: float | None) -> np.ndarray:
-    return np.array(ImageOps.equalize(Image.fromarray(image)))
-
-
-def _brightness(image: np.ndarray, factor: float | None) -> np.ndarray:
-    return np.array(ImageEnhance.Brightness(Image.fromarray(image)).enhance(factor or 0.0))
-
-
-def _sharpened(image: np.ndarray, factor: float | None) -> np.ndarray:
-    """Away from the smoothed image by `factor`, not yet of bytes; the outer border stays."""
+def _sharpness(image: np.ndarray, factor: float, *, wrap: bool) -> np.ndarray:
+    """Away from the smoothed image by `factor`; the outer border stays."""
     kernel = np.ones((3, 3), dtype=np.float32)
     kernel[1, 1] = 5
     inner = (slice(1, -1), slice(1, -1))
     smooth = cv2.filter2D(image, -1, kernel / kernel.sum())[inner].astype(np.float32)
     result = image.astype(np.float32)
-    result[inner] = smooth + (factor or 0.0) * (result[inner] - smooth)
-    return result
+    result[inner] = smooth + factor * (result[inner] - smooth)
+    return (result.astype(np.int32) if wrap else np.clip(result, 0, 255)).astype(np.uint8)
 
 
-def _sharpness(image: np.ndarray, factor: float | None) -> np.ndarray:
-    return _sharpened(image, factor).astype(np.int32).astype(np.uint8)
+def _equalize(image: np.ndarray, _: float) -> np.ndarray:
+    return np.array(ImageOps.equalize(Image.fromarray(image)))
 
 
-def _mended_sharpness(image: np.ndarray, factor: float | None) -> np.ndarray:
-    return np.clip(_sharpened(image, factor), 0, 255).astype(np.uint8)
+def _brightness(image: np.ndarray, factor: float) -> np.ndarray:
+    return np.array(ImageEnhance.Brightness(Image.fromarray(image)).enhance(factor))
+
+
+def _rotate(image: np.ndarray, degrees: float) -> np.ndarray:
+    height, width = image.shape[:2]
+    return _moved(image, cv2.getRotationMatrix2D((width / 2, height / 2), degrees, 1))
 
 
 def _moved(image: np.ndarray, matrix: list[list[float]] | np.ndarray) -> np.ndarray:
@@ -81,45 +70,23 @@ def _moved(image: np.ndarray, matrix: list[list[float]] | np.ndarray) -> np.ndar
     )
 
 
-def _shear_x(image: np.ndarray, factor: float | None) -> np.ndarray:
-    return _moved(image, [[1, factor or 0.0, 0], [0, 1, 0]])
+def _operations(*, wrap: bool) -> dict[str, Operation]:
+    return {
+        "Identity": lambda image, _: image,
+        "AutoContrast": lambda image, _: _auto_contrast(image, wrap=wrap),
+        "Equalize": _equalize,
+        "Brightness": _brightness,
+        "Sharpness": partial(_sharpness, wrap=wrap),
+        "ShearX": lambda image, factor: _moved(image, [[1, factor, 0], [0, 1, 0]]),
+        "ShearY": lambda image, factor: _moved(image, [[1, 0, 0], [factor, 1, 0]]),
+        "TranslateX": lambda image, pixels: _moved(image, [[1, 0, -pixels], [0, 1, 0]]),
+        "TranslateY": lambda image, pixels: _moved(image, [[1, 0, 0], [0, 1, -pixels]]),
+        "Rotate": _rotate,
+    }
 
 
-def _shear_y(image: np.ndarray, factor: float | None) -> np.ndarray:
-    return _moved(image, [[1, 0, 0], [factor or 0.0, 1, 0]])
-
-
-def _translate_x(image: np.ndarray, pixels: float | None) -> np.ndarray:
-    return _moved(image, [[1, 0, -(pixels or 0.0)], [0, 1, 0]])
-
-
-def _translate_y(image: np.ndarray, pixels: float | None) -> np.ndarray:
-    return _moved(image, [[1, 0, 0], [0, 1, -(pixels or 0.0)]])
-
-
-def _rotate(image: np.ndarray, degrees: float | None) -> np.ndarray:
-    height, width = image.shape[:2]
-    return _moved(image, cv2.getRotationMatrix2D((width / 2, height / 2), degrees or 0.0, 1))
-
-
-OPERATIONS: dict[str, Operation] = {
-    "Identity": _identity,
-    "AutoContrast": _auto_contrast,
-    "Equalize": _equalize,
-    "Brightness": _brightness,
-    "Sharpness": _sharpness,
-    "ShearX": _shear_x,
-    "ShearY": _shear_y,
-    "TranslateX": _translate_x,
-    "TranslateY": _translate_y,
-    "Rotate": _rotate,
-}
-"""Name -> (image, strength or None) -> image, as released."""
-
-MENDED_OPERATIONS = OPERATIONS | {
-    "AutoContrast": _mended_auto_contrast,
-    "Sharpness": _mended_sharpness,
-}
+OPERATIONS, MENDED_OPERATIONS = _operations(wrap=True), _operations(wrap=False)
+"""Name -> (image, strength, which some ignore) -> image, as released and mended."""
 
 OPERATION_RULES: dict[str, Mapping[str, Operation]] = {
     "released": OPERATIONS,
@@ -148,8 +115,8 @@ def rand_augment(
         name = names[rng.integers(len(names))]
         if rng.random() >= PROBABILITY:
             continue
-        strength, signed = _STRENGTHS.get(name, (None, False))
-        if strength is not None and signed and rng.random() < 0.5:
+        strength, signed = _STRENGTHS.get(name, (0.0, False))
+        if signed and rng.random() < 0.5:
             strength = -strength
         image = operations[name](image, strength)
     return image

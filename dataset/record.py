@@ -46,6 +46,7 @@ _SCHEMA = pa.schema(
         ("image_ids", pa.list_(pa.string())),
     ]
 )
+_FIELDS, _PHRASE_FIELDS = _SCHEMA.names, [field.name for field in _PHRASE]
 _ROWS_PER_BATCH = 256
 _READS_PER_RELEASE = 256
 
@@ -118,48 +119,26 @@ class Records(Protocol):
 
 
 def _to_row(record: Record) -> dict[str, Any]:
-    return {
-        "image": record.image,
-        "width": record.width,
-        "height": record.height,
-        "phrases": [
-            {
-                "text": phrase.text,
-                "phrase_id": phrase.phrase_id,
-                "boxes": np.asarray(phrase.boxes, dtype=np.float64).ravel(),
-                "synonyms": phrase.synonyms,
-                "group": phrase.group,
-                "masks": phrase.masks,
-                "start": phrase.start,
-                "category": phrase.category,
-                "matches_nothing": phrase.matches_nothing,
-            }
-            for phrase in record.phrases
-        ],
-        "split": record.split,
-        "record_id": record.record_id,
-        "source": record.source,
-        "sentence": record.sentence,
-        "image_ids": record.image_ids,
-    }
+    row = {name: getattr(record, name) for name in _FIELDS}
+    row["phrases"] = [_phrase_row(phrase) for phrase in record.phrases]
+    return row
+
+
+def _phrase_row(phrase: Phrase) -> dict[str, Any]:
+    row = {name: getattr(phrase, name) for name in _PHRASE_FIELDS}
+    row["boxes"] = np.asarray(phrase.boxes, dtype=np.float64).ravel()
+    return row
 
 
 def _to_record(row: dict[str, Any]) -> Record:
-    phrases = tuple(
-        Phrase(
-            text=phrase["text"],
-            phrase_id=phrase["phrase_id"],
-            boxes=tuple(zip(*[iter(phrase["boxes"])] * 4, strict=True)),
-            synonyms=tuple(phrase["synonyms"]),
-            group=phrase["group"],
-            masks=tuple(phrase["masks"]),
-            start=phrase["start"],
-            category=phrase["category"],
-            matches_nothing=phrase["matches_nothing"],
-        )
-        for phrase in row.pop("phrases")
-    )
+    phrases = tuple(map(_to_phrase, row.pop("phrases")))
     return Record(phrases=phrases, image_ids=tuple(row.pop("image_ids")), **row)
+
+
+def _to_phrase(row: dict[str, Any]) -> Phrase:
+    row["boxes"] = tuple(zip(*[iter(row["boxes"])] * 4, strict=True))
+    row["synonyms"], row["masks"] = tuple(row["synonyms"]), tuple(row["masks"])
+    return Phrase(**row)
 
 
 class RecordTable:
@@ -200,14 +179,9 @@ class RecordTable:
             _write(records, sink)
         return cls.open(path)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write an Arrow IPC file that `open` can map; it appears complete or not at all."""
-        with atomic_write(path) as partial, partial.open("wb") as sink:
-            sink.write(memoryview(self._content))
-
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> RecordTable:
-        """Map a saved table into memory.
+        """Map a table that `convert` wrote into memory.
 
         Raises:
             FileNotFoundError: no such file.
@@ -215,7 +189,7 @@ class RecordTable:
         """
         if not os.path.exists(path):
             raise FileNotFoundError(
-                f"record table {path} does not exist; read the annotations and save it"
+                f"record table {path} does not exist; read the annotations again"
             )
         try:
             with open(path, "rb") as file:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -13,13 +15,16 @@ from groundwork.dataset.formats import (
     flickr30k,
     instances_json,
     labels,
+    notes,
     simrec,
-    table_of,
     tuples,
     vg,
 )
 from groundwork.dataset.formats import refer as refer_format
 from groundwork.dataset.record import Record, RecordTable
+
+# Part of every cache file's name: raise it when a reader yields other records from the same file.
+_CACHE_VERSION = 4
 
 
 class Source(NamedTuple):
@@ -43,7 +48,8 @@ def _collection(path: str) -> str:
     return next((name for part, name in known.items() if part in folder), "coco")
 
 
-def _read_tuples(path: str, split: str, *, integers: bool = False) -> Iterator[Record]:
+def read_tuples(path: str, split: str | None = None, *, integers: bool = False) -> Iterator[Record]:
+    """As `tuples.read`."""
     bare = tuples.layout_of(path) == "vg"
     for record in tuples.read(path, split=split, integers=integers):
         # The authors' list of Visual Genome names images of the folder VG_100K without it.
@@ -52,7 +58,7 @@ def _read_tuples(path: str, split: str, *, integers: bool = False) -> Iterator[R
 
 
 SOURCES: dict[str, Source] = {
-    "tuples": Source(_read_tuples, read_integers=partial(_read_tuples, integers=True)),
+    "tuples": Source(read_tuples, read_integers=partial(read_tuples, integers=True)),
     "refer": Source(
         lambda path, split: refer_format.read(path, _instances_of(path), [split]),
         lambda path, _: [path, _instances_of(path)],
@@ -78,19 +84,45 @@ def read_splits(
     Args:
         splits: split -> annotation files.
         format_name: a key of `SOURCES`.
-        cache_dir: as for `formats.read_table`.
+        cache_dir: where the table is kept and found again as long as no file changed; it is made
+            record by record, never held as a whole. None: no cache, the table is in memory.
         integer_boxes: lists of x, y, width and height are read cut to integers; what is stated by
             corners is left for the data set to cut (`ReferringRules.integer_boxes`).
 
     Raises:
-        FileNotFoundError, ValueError: of the reader, or a split without any expression.
+        FileNotFoundError, ValueError: of the reader, an unknown format, or a split without any
+            expression.
     """
+    if format_name not in SOURCES:
+        raise ValueError(f"data format {format_name!r} is unknown; legal are {', '.join(SOURCES)}")
     source = SOURCES[format_name]
     integers = source.read_integers if integer_boxes else None
     names = ",".join(f"{split}:{len(files)}" for split, files in splits.items())
     name = f"{format_name} {names}" + (" integers" if integers else "")
     records = _read(splits, integers or source.read)
-    return table_of(records, source_files(splits, format_name), name, cache_dir)
+    if cache_dir is None:
+        return RecordTable.from_records(records)
+    fingerprint = _fingerprint(source_files(splits, format_name), name)
+    cached = Path(cache_dir, f"records-{fingerprint}.arrow")
+    kept = cached.with_suffix(".notes.json")
+    if cached.exists():
+        notes.repeat(kept)
+        return RecordTable.open(cached)
+    with notes.collected() as found:
+        table = RecordTable.convert(records, cached)
+    if found:
+        notes.save(found, kept)
+    return table
+
+
+def _fingerprint(paths: Sequence[str | os.PathLike[str]], name: str) -> str:
+    facts = [f"{_CACHE_VERSION} {name}"]
+    for path in paths:
+        if not os.path.isfile(path):
+            raise FileNotFoundError(f"annotation file {path} does not exist; check its path")
+        status = os.stat(path)
+        facts.append(f"{os.path.abspath(path)} {status.st_size} {status.st_mtime_ns}")
+    return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
 
 
 def source_files(splits: Mapping[str, Sequence[str]], format_name: str) -> list[str | Path]:

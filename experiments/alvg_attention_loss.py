@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import mean
 
 from groundwork import engine
-from groundwork.experiments.gains import gain_cells
+from groundwork.experiments.gains import gain_cells, make_parser
 from groundwork.experiments.quick.common import draw
 from groundwork.files.json_lines import JsonLines
 from groundwork.files.safe import write_text
@@ -31,14 +31,8 @@ METRIC = "Acc@0.5"
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, default=Path("runs/alvg_attention_loss"))
-    parser.add_argument("--data", type=Path, default=Path("data/embedded"))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser = make_parser(__doc__, "alvg_attention_loss", 100)
     parser.add_argument("--epochs", type=int, default=3, help="after that of one-object scenes")
-    parser.add_argument("--steps", type=int, default=100, help="optimiser steps of each epoch")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="of the config")
     return parser.parse_args(argv)
 

@@ -27,7 +27,7 @@ from torch.optim import Optimizer
 from groundwork.dataset.text import load_tokenizer
 from groundwork.engine.precision import DTYPES, computing
 from groundwork.engine.training import TrainingStep, to_device
-from groundwork.files.safe import atomic_write
+from groundwork.files.safe import write_text
 from groundwork.jobs import run_script
 from groundwork.models import SYSTEMS
 from groundwork.models.alvg.model import PAD
@@ -202,11 +202,9 @@ def main(argv: Sequence[str] | None = None) -> dict[str, object]:
     """Run with command line arguments `argv`; returns the row, which is also written and shown."""
     args = parse_args(argv)
     row = measure(args)
-    args.out.mkdir(parents=True, exist_ok=True)
     recipe = Path(args.config).stem
     name = f"{recipe}_{args.device}_{args.precision}_{args.batch}.json".replace(":", "")
-    with atomic_write(args.out / name) as partial:
-        partial.write_text(json.dumps(row, indent=1) + "\n", encoding="utf-8")
+    write_text(args.out / name, json.dumps(row, indent=1) + "\n")
     print("\n".join(f"{key:18} {value}" for key, value in row.items()))
     return row
 

@@ -1,9 +1,23 @@
-"""How two variants of a model differ over seeds, for the tables of benchmarks."""
+"""What the experiments that compare two variants of a model over seeds share."""
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from statistics import mean, stdev
+
+
+def make_parser(description: str | None, name: str, steps: int) -> argparse.ArgumentParser:
+    """A parser with --out (runs/NAME), --data, --seeds and --steps."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, default=Path("runs", name))
+    parser.add_argument("--data", type=Path, default=Path("data/embedded"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--steps", type=int, default=steps, help="optimiser steps of each epoch")
+    return parser
 
 
 def gain_cells(values: Sequence[float], base: Sequence[float]) -> str:

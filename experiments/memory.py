@@ -3,8 +3,8 @@
     python -m experiments.memory --regions 5000000 --workers 4 --out runs/memory
 
 Writes a training list in the released VG format (one region per entry, all of one tiny image),
-converts it with `read_table`, opens it again, and loads from it through `TrainDataset` and
-`make_train_loader`. A worker's own memory (USS) is Private_Clean + Private_Dirty of its
+converts it with `read_splits`, opens it again, and loads from it through `TrainDataset` and
+`train_loader`. A worker's own memory (USS) is Private_Clean + Private_Dirty of its
 /proc/PID/smaps_rollup, so this runs on Linux; the largest of several readings counts.
 
 --start says how workers start. A forked one, or one of a fork server (Python's default on Linux
@@ -25,13 +25,15 @@ from typing import Any
 
 from PIL import Image
 
-from groundwork.dataset.formats import read_table
+from groundwork.dataset.formats import vg
 from groundwork.dataset.image_text.collate import TrainCollate
 from groundwork.dataset.image_text.dataset import TrainDataset
 from groundwork.dataset.image_text.transforms import TrainTransform
 from groundwork.dataset.loader import train_loader
+from groundwork.dataset.record import Phrase, Record
+from groundwork.dataset.sources import read_splits
 from groundwork.dataset.text import load_tokenizer
-from groundwork.files.safe import atomic_write, write_text
+from groundwork.files.safe import write_text
 
 VOCABULARY = Path(__file__).parent.parent / "dataset" / "vocabularies" / "bert-base-uncased"
 MOST_OPEN_SECONDS, MOST_WORKER_MB = 5, 150
@@ -54,16 +56,12 @@ def write_list(path: Path, regions: int) -> None:
     """The training list, and beside it its image of 64 x 48 pixels."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (64, 48), (90, 120, 150)).save(path.parent / "picture.jpg")
-    with atomic_write(path) as partial, partial.open("w", encoding="utf-8") as file:
-        for i in range(regions):
-            box = [i % 40, i % 30, i % 40 + 5 + i % 19, i % 30 + 5 + i % 13]
-            entry = {
-                "image": "picture.jpg",
-                "caption": f"the man number {i} left of the red dog on a hat",
-                "bbox": [box],
-            }
-            file.write(("," if i else "[") + json.dumps(entry))
-        file.write("]")
+    boxes = ((i % 40, i % 30, i % 40 + 5 + i % 19, i % 30 + 5 + i % 13) for i in range(regions))
+    phrases = (
+        Phrase(f"the man number {i} left of the red dog on a hat", boxes=(box,))
+        for i, box in enumerate(boxes)
+    )
+    vg.write((Record("picture.jpg", None, None, (one,)) for one in phrases), path)
 
 
 def memory(pid: int) -> dict[str, float]:
@@ -101,9 +99,9 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         stale.unlink()
     timed("generate", lambda: write_list(listing, args.regions))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    timed("convert", lambda: read_table([listing], "vg", str(cache)))
+    timed("convert", lambda: read_splits({"train": [str(listing)]}, "vg", str(cache)))
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak) / 1000 * 1.024
-    table = timed("open", lambda: read_table([listing], "vg", str(cache)))
+    table = timed("open", lambda: read_splits({"train": [str(listing)]}, "vg", str(cache)))
     dataset = TrainDataset(table, str(args.out), TrainTransform(32, 16))
     readings = timed("load", lambda: list(load(dataset, args)))
     if not readings or not all(len(reading) == args.workers for reading in readings):

@@ -23,7 +23,8 @@ from typing import Any
 
 from groundwork import engine
 from groundwork.dataset.formats import flickr30k
-from groundwork.files.safe import atomic_write
+from groundwork.dataset.formats.entries import save_entries
+from groundwork.files.safe import write_text
 from groundwork.jobs import evaluate, run_script, train
 from groundwork.report.pages import markdown, write_report
 from groundwork.report.results import Row, merge_rows
@@ -96,13 +97,8 @@ def prepare(args: argparse.Namespace) -> Path:
              "--images", str(args.images), "--scale-to-images"]
         )  # fmt: skip
         entries = json.loads((folder / "vg_train.json").read_text(encoding="utf-8"))
-        written = {
-            "captions.json": caption_entries(folder),
-            "relation.json": paraphrase_entries(entries),
-        }
-        for name, content in written.items():
-            with atomic_write(folder / name) as partial:
-                partial.write_text(json.dumps(content), encoding="utf-8")
+        save_entries(folder / "captions.json", caption_entries(folder))
+        save_entries(folder / "relation.json", paraphrase_entries(entries))
     return folder
 
 
@@ -127,8 +123,7 @@ def write_config(args: argparse.Namespace, annotations: Path, variant: str) -> P
         for stage in VARIANTS[variant]["stages"]
     ]
     path = args.out / f"{variant}.yaml"
-    with atomic_write(path) as partial:
-        partial.write_text(dump_yaml(config), encoding="utf-8")
+    write_text(path, dump_yaml(config))
     return path
 
 
@@ -148,8 +143,7 @@ def write_evaluation(args: argparse.Namespace, annotations: Path) -> Path:
         "model": model,
     }
     path = args.out / "evaluation.yaml"
-    with atomic_write(path) as partial:
-        partial.write_text(dump_yaml(config), encoding="utf-8")
+    write_text(path, dump_yaml(config))
     return path
 
 

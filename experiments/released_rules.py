@@ -11,14 +11,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import mean, stdev
 
-from groundwork import engine
-from groundwork.experiments.gains import gain_cells
+from groundwork.experiments.gains import gain_cells, make_parser
 from groundwork.experiments.quick.albef import BASE
-from groundwork.experiments.quick.common import CONFIGS, draw
-from groundwork.jobs import evaluate, run_script, train
+from groundwork.experiments.quick.common import CONFIGS, draw, train_last
+from groundwork.jobs import evaluate, run_script
 
 MENDED = ["data.augment=true", "data.jitter_rule=torchvision", "data.paraphrase_rule=whole_words"]
 VARIANTS = {
@@ -38,28 +36,13 @@ COMPARED = [
 SPLIT = "val"
 
 
-def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, default=Path("runs/released_rules"))
-    parser.add_argument("--data", type=Path, default=Path("data/embedded"))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=150, help="optimiser steps of each model")
-    return parser.parse_args(argv)
-
-
 def pointing(args: argparse.Namespace, objective: str, variant: str, seed: int) -> float:
     """Pointing accuracy in percent of one model of one seed."""
     folder = args.out / f"{objective}_{variant.replace(' ', '_')}_{seed}"
     root = f"roots.embedded={args.data}"
-    engine.remove_run(folder)
-    train.main(
-        ["--config", str(CONFIGS / f"quickstart_{objective}.yaml"), "--checkpoint", str(BASE),
-         "--output_dir", str(folder), "--seed", str(seed), "--set", "keep=1", root,
-         "stages.0.epochs=1", f"stages.0.steps={args.steps}", *VARIANTS[variant]]
-    )  # fmt: skip
-    (checkpoint,) = folder.glob("checkpoint_*.pth")
+    settings = ["stages.0.epochs=1", f"stages.0.steps={args.steps}", *VARIANTS[variant]]
+    config = f"quickstart_{objective}"
+    checkpoint = train_last(folder, config, seed, root, *settings, start=BASE)
     rows = evaluate.main(
         ["--config", str(CONFIGS / "Grounding_refcoco_tiny.yaml"), "--checkpoint", str(checkpoint),
          "--output_dir", str(folder), "--again", "--set", root, f"data.splits=[{SPLIT}]"]
@@ -70,7 +53,7 @@ def pointing(args: argparse.Namespace, objective: str, variant: str, seed: int) 
 
 def main(argv: Sequence[str] | None = None) -> dict[tuple[str, str], list[float]]:
     """Run with command line arguments `argv`; returns the values of all seeds."""
-    args = parse_args(argv)
+    args = make_parser(__doc__, "released_rules", 150).parse_args(argv)
     draw(args.data)
     found = {
         (objective, variant): [pointing(args, objective, variant, seed) for seed in args.seeds]

@@ -13,14 +13,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import mean
 
-from groundwork import engine
-from groundwork.experiments.gains import gain_cells
+from groundwork.experiments.gains import gain_cells, make_parser
 from groundwork.experiments.quick.albef import BASE
-from groundwork.experiments.quick.common import CONFIGS, draw
-from groundwork.jobs import evaluate, run_script, train
+from groundwork.experiments.quick.common import CONFIGS, draw, train_last
+from groundwork.jobs import evaluate, run_script
 from groundwork.report.results import update_rows
 from groundwork.tools import self_consistency
 
@@ -28,29 +26,13 @@ OBJECTIVES = {"itc_itm_mlm": "[itc_itm_mlm]", "selfeq": "[selfeq]"}
 SHOWN = ("pointing", "paraphrase pointing", "same object", "both correct", "map correlation")
 
 
-def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, default=Path("runs/selfeq_gain"))
-    parser.add_argument("--data", type=Path, default=Path("data/embedded"))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=150, help="optimiser steps of each model")
-    return parser.parse_args(argv)
-
-
 def train_and_evaluate(args: argparse.Namespace, objective: str, seed: int) -> list[dict]:
     """One model of one seed; returns its rows."""
     folder = args.out / f"{objective}_{seed}"
     root = f"roots.embedded={args.data}"
-    engine.remove_run(folder)
-    train.main(
-        ["--config", str(CONFIGS / "quickstart_selfeq.yaml"), "--checkpoint", str(BASE),
-         "--output_dir", str(folder), "--seed", str(seed), "--set", "keep=1", root,
-         f"stages.0.objective={OBJECTIVES[objective]}", "stages.0.splits=[relation]",
-         f"stages.0.steps={args.steps}"]
-    )  # fmt: skip
-    (checkpoint,) = folder.glob("checkpoint_*.pth")
+    objectives = f"stages.0.objective={OBJECTIVES[objective]}"
+    settings = [objectives, "stages.0.splits=[relation]", f"stages.0.steps={args.steps}"]
+    checkpoint = train_last(folder, "quickstart_selfeq", seed, root, *settings, start=BASE)
     config = str(CONFIGS / "Grounding_refcoco_tiny.yaml")
     call = ["--config", config, "--checkpoint", str(checkpoint)]
     rows = evaluate.main([*call, "--output_dir", str(folder / "refcoco"), "--again", "--set", root])
@@ -89,7 +71,7 @@ def gains(rows: Sequence[dict]) -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> list[dict]:
     """Run with command line arguments `argv`; returns the rows of results.json."""
-    args = parse_args(argv)
+    args = make_parser(__doc__, "selfeq_gain", 150).parse_args(argv)
     draw(args.data)
     rows: list[dict] = []
     for seed in args.seeds:

@@ -25,10 +25,10 @@ from pathlib import Path
 if not __package__:  # as `python tools/check_leakage.py`: the project is not on the path
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from groundwork.dataset.formats import TRAIN_FORMATS
 from groundwork.dataset.formats.flickr30k import read_ids
 from groundwork.dataset.leakage import ImageSet, Links, Overlap, find_overlap, refer_images
 from groundwork.dataset.record import Record
+from groundwork.dataset.sources import SOURCES
 from groundwork.files.foreign import read_text
 from groundwork.files.safe import write_text
 from groundwork.jobs import run_script
@@ -83,8 +83,8 @@ def training_list(text: str) -> Iterable[Record]:
         ValueError: an unknown format.
     """
     name, path = _parts(text)
-    if name in TRAIN_FORMATS:
-        return TRAIN_FORMATS[name](path)
+    if name in COLLECTION:
+        return SOURCES[name].read(path, "train")
     if name == "refer":
         images = refer_images(path, _refer_collection(path), ["train"])["train"].identities
     elif name == "flickr30k":
@@ -151,7 +151,7 @@ def _refer_collection(path: str) -> str:
 
 def _identities(name: str, path: str) -> list[str]:
     if name != "ids":
-        legal = ", ".join([*TRAIN_FORMATS, "refer", "flickr30k", "ids"])
+        legal = ", ".join([*COLLECTION, "refer", "flickr30k", "ids"])
         raise ValueError(f"list format {name!r} is unknown here; legal are {legal}")
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path} does not exist; it is a text file of identities")

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
 
 from groundwork.dataset.faults import Fault, box_fault, contradiction, mask_fault, require_ordered
-from groundwork.dataset.formats import instances_json, simrec, tuples
+from groundwork.dataset.formats import instances_json, simrec
 from groundwork.dataset.image_text.dataset import check_size, word_fault
 from groundwork.dataset.record import Record
 from groundwork.dataset.referring.transforms import ReferringTransform
+from groundwork.dataset.sources import read_tuples
 from groundwork.files.foreign import read_text
 from groundwork.geometry import Size
 from groundwork.settings.parsing import apply_overrides, parse_yaml
@@ -73,14 +74,7 @@ class DataList:
 
 
 # RefTR cuts boxes to integers, which may leave one without an area.
-_read_tuples = partial(tuples.read, integers=True)
-
-
-def _visual_genome(path: Path) -> Iterator[Record]:
-    """RefTR keeps the images in one folder and may leave it out of their names."""
-    for record in _read_tuples(path):
-        bare = "/" not in record.image
-        yield replace(record, image=f"VG_100K/{record.image}") if bare else record
+_read_tuples = partial(read_tuples, integers=True)
 
 
 _COCO = ("coco_images", "train2014")
@@ -123,7 +117,7 @@ LISTS = (
              partial(instances_json.read, data_source="flickr"), _FLICKR),
     DataList("alvg", "grefcoco", "instances", "gref*/instances.json", instances_json.read, _COCO),
     DataList("reftr", "vg", "tuples", "annotations_resc/vg/vg_all.pth",
-             _visual_genome, _VG, max_tokens=40),
+             _read_tuples, _VG, max_tokens=40),
 )  # fmt: skip
 NAMES = tuple(
     dict.fromkeys(

@@ -36,12 +36,13 @@ if not __package__:  # as `python tools/make_paraphrases.py`: the project is not
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from groundwork import utils
-from groundwork.dataset.formats import TRAIN_FORMATS, read_table
+from groundwork.dataset.formats import coco, vg
 from groundwork.dataset.record import Phrase, Record, RecordTable
+from groundwork.dataset.sources import read_splits
 from groundwork.dataset.text import paraphrase
 from groundwork.files.foreign import read_text
 from groundwork.files.json_lines import JsonLines
-from groundwork.files.safe import atomic_write, write_text
+from groundwork.files.safe import write_text
 from groundwork.jobs import run_script
 from groundwork.tools.paraphrasing import rules
 from groundwork.tools.paraphrasing.answers import (
@@ -58,7 +59,6 @@ from groundwork.tools.paraphrasing.local import LocalModel
 Answers = dict[str, tuple[Chunk, ...]]
 # Rough figures for the estimate: characters per token, tokens of an answer.
 _CHARACTERS, _TOKENS, _CAPTION_TOKENS = 4, 50, 150
-_OTHER_RELATIONS = ("antonym", "exclusion", "hypernym", "meronym", "union")
 _EXAMPLES = 20
 
 
@@ -67,9 +67,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("files", nargs="+", help="training lists")
-    parser.add_argument(
-        "--format", choices=sorted(TRAIN_FORMATS), default="vg", help="of the files"
-    )
+    parser.add_argument("--format", choices=("coco", "vg"), default="vg", help="of the files")
     parser.add_argument(
         "--captions", action="store_true", help="texts are captions: cut into phrases"
     )
@@ -239,32 +237,25 @@ def answer_by_model(
     return answers | found, failed
 
 
-def entries_of(record: Record, answers: Answers, args: argparse.Namespace) -> Iterator[dict]:
-    """One entry of the relation file per phrase (a relation belongs to a whole entry)."""
-    for phrase in record.phrases:
-        # A text without an answer stays in the list of phrases, as one without synonyms.
-        unanswered = () if args.captions else (Chunk(phrase.text, "", ()),)
-        for chunk in answers.get(phrase.text, unanswered):
-            relation = {"group": chunk.group, "synonym": list(chunk.synonyms)}
-            relation |= {name: [] for name in _OTHER_RELATIONS}
-            if args.captions or args.format == "coco":
-                body: dict[str, Any] = {"phrase_chunks": [chunk.phrase]}
-            else:
-                body = {"caption": phrase.text, "bbox": [list(box) for box in phrase.boxes]}
-            yield {"image": record.image, **body, "relation": relation}
-
-
 def write_relations(table: RecordTable, answers: Answers, args: argparse.Namespace) -> Counter[str]:
-    """Write the relation file entry by entry; returns counts."""
+    """Write the relation file, one entry per phrase (a relation belongs to a whole entry); returns
+    counts."""
     counts = Counter[str]()
-    with atomic_write(args.out) as partial, partial.open("w", encoding="utf-8") as file:
+    chunked = args.captions or args.format == "coco"
+
+    def related() -> Iterator[Record]:
         for record in table:
-            for entry in entries_of(record, answers, args):
-                file.write(",\n" if counts["entries"] else "[\n")
-                file.write(json.dumps(entry, ensure_ascii=False))
-                synonyms = len(entry["relation"]["synonym"])
-                counts.update(entries=1, with_synonyms=synonyms > 0, synonyms=synonyms)
-        file.write("\n]\n" if counts["entries"] else "[]\n")
+            for phrase in record.phrases:
+                # A text without an answer stays in the list of phrases, as one without synonyms.
+                unanswered = () if args.captions else (Chunk(phrase.text, "", ()),)
+                for chunk in answers.get(phrase.text, unanswered):
+                    count = len(chunk.synonyms)
+                    counts.update(entries=1, with_synonyms=count > 0, synonyms=count)
+                    text, boxes = (chunk.phrase, ()) if chunked else (phrase.text, phrase.boxes)
+                    one = Phrase(text, boxes=boxes, synonyms=chunk.synonyms, group=chunk.group)
+                    yield Record(record.image, None, None, (one,), source=record.source)
+
+    (coco if chunked else vg).write(related(), args.out)
     return counts
 
 
@@ -302,7 +293,7 @@ def make_report(
 def main(argv: Sequence[str] | None = None) -> None:
     """Run with command line arguments `argv`."""
     args = parse_args(argv)
-    table = read_table(args.files, args.format)
+    table = read_splits({"train": args.files}, args.format)
     texts = list(dict.fromkeys(phrase.text for record in table for phrase in record.phrases))
     if args.rules:
         synonyms = rules.load_table(args.rules)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,8 +21,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from groundwork.dataset.formats import tuples
-from groundwork.dataset.record import Record
+from groundwork.dataset.trees import TreeList
 from groundwork.files.safe import atomic_write, remove_partial, write_text
 
 # Part of every note: raise it when a tool writes other files from the same input.
@@ -60,44 +60,56 @@ def stamp(paths: Iterable[Path], options: Mapping[str, Any]) -> str:
 
 
 class Outputs:
-    """The files of one preparation below a folder.
+    """The files of one preparation, below --out or at their places in another tree.
 
     Args:
-        folder: --out.
-        name: of the preparation; its note is `.prepared-<name>.json` in `folder`.
-        key: `stamp` of the input; files noted under another key are written anew.
-        dry_run: write nothing. again: keep nothing.
+        args: of `make_parser`; a dry run writes nothing, one with --again keeps nothing.
+        name: of the preparation; its note is `.prepared-<name>.json` in --out. title: of the data.
+        sources, options: what the files follow from, see `stamp`; if that has changed since they
+            were noted, they are written anew.
+        folder: what --out is called below the root of the data; "": it is the root.
+        commands: what comes next, see `print_next`.
     """
 
     def __init__(
-        self, folder: Path, name: str, key: str, *, dry_run: bool = False, again: bool = False
+        self,
+        args: argparse.Namespace,
+        name: str,
+        title: str,
+        sources: Iterable[Path],
+        options: Mapping[str, Any] | None = None,
+        *,
+        folder: str = "",
+        commands: Sequence[str] = (),
     ) -> None:
-        self.folder = folder
-        self.dry_run = dry_run
-        self._note = folder / f".prepared-{name}.json"
-        self._key = key
+        self.folder, self.dry_run = args.out, args.dry_run
+        self._args, self._title, self._next = args, title, (folder, commands)
+        self._note = self.folder / f".prepared-{name}.json"
+        self._key = stamp(sources, options or {})
         self._noted: dict[str, int] = {}
         self._summary = ""
         self._report: list[str] = []
-        if self._note.is_file() and not again:
+        if self._note.is_file() and not args.again:
             note = json.loads(self._note.read_text(encoding="utf-8"))
-            if note.get("key") == key:
-                self._noted = dict(note["files"])
-                self._summary = note["summary"]
+            if note.get("key") == self._key:
+                self._noted, self._summary = dict(note["files"]), note["summary"]
 
-    def finished(self) -> str:
-        """The summary of an earlier run that wrote every file from this input, or ""."""
-        complete = self._summary and all(self.is_there(name) for name in self._noted)
-        return self._summary if complete and not self.dry_run else ""
+    def finished(self) -> bool:
+        """Whether an earlier run wrote every file from this input; its summary is then printed."""
+        if self.dry_run or not self._summary or not all(map(self._is_there, self._noted)):
+            return False
+        print(f"{self.folder}: nothing to do for {self._title}, every file is there")
+        print(self._summary)
+        print_next(self._args, *self._next)
+        return True
 
-    def is_there(self, name: str) -> bool:
+    def _is_there(self, name: str) -> bool:
         """Whether an earlier run wrote this file from the same input, and nobody changed its
         size."""
         path = self.folder / name
         if name.endswith("/") and path.is_dir():
-            return (
-                len([file for file in path.iterdir() if file.name[0] != "."]) == self._noted[name]
-            )
+            files = [file for file in path.iterdir() if file.name[0] != "."]
+            return len(files) == self._noted[name]
         return name in self._noted and path.is_file() and path.stat().st_size == self._noted[name]
 
     def write_folder(self, name: str, files: Mapping[str, Callable[[Path], object]]) -> None:
@@ -121,7 +133,7 @@ class Outputs:
 
     def write(self, name: str, write: Callable[[Path], object]) -> None:
         """Have `write(path)` write a file, unless it is there or this is a dry run."""
-        if self.is_there(name):
+        if self._is_there(name):
             self._report.append(f"  kept     {name}")
             return
         if self.dry_run:
@@ -135,51 +147,27 @@ class Outputs:
         self._save("")
         self._report.append(f"  written  {name}")
 
-    def write_tuples(self, name: str, records: Iterable[Record], layout: str) -> int:
-        """Write a list of tuples of `dataset.formats.tuples`, one box per phrase.
+    def write_list(self, one: TreeList, tree: Path | None = None) -> int:
+        """Write a list, below another root if `tree` names one.
 
         Returns:
             How many phrases the file holds, read back (in a dry run: would hold).
         """
-        unite = {"layout": layout, "unite_boxes": True}
-        self.write(name, lambda path: tuples.write(records, path, **unite))
-        if self.dry_run:
-            return sum(len(record.phrases) for record in records)
-        return sum(len(record.phrases) for record in tuples.read(self.folder / name, layout))
+        name = one.name if tree is None else os.path.relpath(tree / one.name, self.folder)
+        self.write(name, lambda path: one.write(one.records, path))
+        found = one.records if self.dry_run else one.read(self.folder / name)
+        return sum(len(record.phrases) for record in found)
 
-    def write_json(self, name: str, content: Any) -> None:
-        """Write compact JSON."""
-        text = json.dumps(content, separators=(",", ":"), ensure_ascii=False)
-        self.write_text(name, text)
-
-    def write_text(self, name: str, text: str) -> None:
-        """Write text in UTF-8."""
-        self.write(name, lambda path: path.write_text(text, encoding="utf-8"))
-
-    def write_list(self, name: str, entries: Iterable[Any]) -> None:
-        """Write a JSON list entry by entry, one a line; it is never held as a whole."""
-        self.write(name, lambda path: write_json_list(path, entries))
-
-    def close(self, summary: str) -> None:
-        """Print what was written and the summary, and note that nothing is missing."""
+    def close(self, *summary: str) -> None:
+        """Print what was written, the lines of the summary and the commands that come next."""
         if not self.dry_run:
-            self._save(summary)
-        sys.stdout.write("\n".join([f"{self.folder}:", *self._report, summary, ""]))
+            self._save("\n".join(summary))
+        sys.stdout.write("\n".join([f"{self.folder}:", *self._report, *summary, ""]))
+        print_next(self._args, *self._next)
 
     def _save(self, summary: str) -> None:
         note = {"key": self._key, "files": self._noted, "summary": summary}
         write_text(self._note, json.dumps(note, indent=1, ensure_ascii=False))
-
-
-def write_json_list(path: Path, entries: Iterable[Any]) -> int:
-    """Write entries as a JSON list, one a line; returns how many."""
-    count = 0
-    with path.open("w", encoding="utf-8") as file:
-        for count, entry in enumerate(entries, 1):
-            file.write("[\n" if count == 1 else ",\n")
-            file.write(json.dumps(entry, separators=(",", ":"), ensure_ascii=False))
-        file.write("\n]\n" if count else "[]\n")
-    return count
 
 
 def need_files(folder: Path, names: Sequence[str], source: str) -> list[Path]:
@@ -197,17 +185,19 @@ def need_files(folder: Path, names: Sequence[str], source: str) -> list[Path]:
     return [folder / name for name in names]
 
 
-def print_next(out: Path, folder: str, *commands: str) -> None:
-    """Print the commands that come next.
+def print_next(args: argparse.Namespace, folder: str, commands: Sequence[str]) -> None:
+    """Print the commands that come next, but for a dry run.
 
     Args:
-        out: --out. folder: its name below the root of the data; "": it is the root.
-        commands: with {data} where `--data ROOT` stands and {out} for `out`.
+        folder: as for `Outputs`.
+        commands: with {data} where `--data ROOT` stands and {out} for --out.
     """
-    data = f"--data {shlex.quote(str(out.parent if folder else out))}"
-    lines = [command.format(data=data, out=shlex.quote(str(out))) for command in commands]
+    if args.dry_run or not commands:
+        return
+    data = f"--data {shlex.quote(str(args.out.parent if folder else args.out))}"
+    lines = [command.format(data=data, out=shlex.quote(str(args.out))) for command in commands]
     print("\n".join(["next:", *(f"  python -m tools.{line}" for line in lines)]))
-    if folder and out.absolute().name != folder:
+    if folder and args.out.absolute().name != folder:
         print(f"  (--data finds these files where they are in a folder {folder!r})")
 
 
@@ -238,3 +228,10 @@ def differences(
                 f"!!! DIFFERS: {title} has {number:,} {key}, published are {known:,}"
                 f" ({number - known:+,})"
             )
+
+
+def holds(name: str, number: int, wanted: int, what: str = "phrases") -> Iterator[str]:
+    """How many phrases a file holds, and a loud line if these are not all of them."""
+    yield f"{name}: {number:,} {what}"
+    if number != wanted:
+        yield f"!!! DIFFERS: {name} should hold {wanted:,}"

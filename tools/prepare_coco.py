@@ -4,7 +4,7 @@
 
 --raw holds annotations/captions_train2014.json (https://cocodataset.org, 2014 Train/Val
 annotations; --split val2014 reads the other file). Written to --out:
-  captions.json   [{image, phrase_chunks: caption, relation: {}}], one entry per caption
+  captions.json   [{image, phrase_chunks: [caption]}], one entry per caption
 
 SelfEQ trains on phrases of the captions with synonyms; `python -m tools.make_paraphrases` makes its
 relation.json from captions.json. The val and test images of RefCOCO, RefCOCO+ and RefCOCOg, which
@@ -17,16 +17,16 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 if not __package__:  # as `python tools/prepare_coco.py`: the project is not on the path
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from groundwork.dataset.formats import entries
+from groundwork.dataset.formats import coco, entries
 from groundwork.dataset.record import Phrase, Record
 from groundwork.dataset.text import clean_caption
+from groundwork.dataset.trees import TreeList
 from groundwork.jobs import run_script
 from groundwork.tools import evaluation_images
 from groundwork.tools.preparation import (
@@ -34,9 +34,7 @@ from groundwork.tools.preparation import (
     counts_table,
     make_parser,
     need_files,
-    print_next,
     progress,
-    stamp,
 )
 
 PUBLISHED = {
@@ -56,26 +54,19 @@ def read(path: Path, folder: str) -> Iterator[Record]:
     Raises:
         FileNotFoundError, ValueError: naming file, caption and key.
     """
-    content = entries.load_json(path)
-    where = os.fspath(path)
-    images = {
-        int(entries.need(image, "id", f"{where} images")): image
-        for image in entries.need(content, "images", where)
-    }
+    content, where = entries.load_json(path), os.fspath(path)
+    rows = entries.need(content, "images", where)
+    images = entries.by_number(rows, "id", f"{where} images")
     for index, row in enumerate(entries.need(content, "annotations", where)):
         source = f"{where} annotations[{index}]"
-        image_id = int(entries.need(row, "image_id", source))
-        image: Mapping[str, Any] = entries.need(images, image_id, source)
+        image_id = entries.number(row, "image_id", source)
+        image = entries.need(images, image_id, source)
         name = entries.need(image, "file_name", f"{where} image {image_id}")
-        phrase = Phrase(text=str(entries.need(row, "caption", source)).strip())
+        phrase = Phrase(str(entries.need(row, "caption", source)).strip())
         yield Record(
-            image=f"{folder}/{name}",
-            width=image.get("width"),
-            height=image.get("height"),
-            phrases=(phrase,),
-            source=source,
+            f"{folder}/{name}", None, None, (phrase,), source=source,
             image_ids=(f"coco:{image_id}",),
-        )
+        )  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -86,11 +77,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     (captions,) = need_files(args.raw, [f"annotations/captions_{args.split}.json"], "COCO")
     refs = evaluation_images.refs_files(args)
-    key = stamp([captions, *refs], {"split": args.split, "keep": args.keep_evaluation_images})
-    out = Outputs(args.out, "coco", key, dry_run=args.dry_run, again=args.again)
+    options = {"split": args.split, "keep": args.keep_evaluation_images}
+    out = Outputs(
+        args, "coco", f"COCO {args.split}", [captions, *refs], options, folder="coco", commands=NEXT
+    )
     if out.finished():
-        print(f"{args.out}: nothing to do\n{out.finished()}")
-        print_next(args.out, "coco", *NEXT)
         return
     evaluated = evaluation_images.load(refs)
     left_out = evaluation_images.exclusion(evaluated)
@@ -107,20 +98,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 counted["without a word"] += 1
 
     records = progress(read(captions, args.split), unit="captions", what=args.split)
-    rows = [
-        {"image": record.image, "phrase_chunks": record.phrases[0].text, "relation": {}}
-        for record in left_out.keep(counting(records))
-    ]
-    out.write_list("captions.json", rows)
+    kept = list(left_out.keep(counting(records)))
+    written = out.write_list(TreeList("captions.json", kept, coco.write, coco.read))
     numbers = {"images": len(images), "captions": counted["captions"]}
     out.close(
-        f"{counts_table(f'COCO {args.split}', numbers, PUBLISHED[args.split])}\n"
-        f"{evaluation_images.describe(left_out, evaluated)}\n"
-        f"left out: {counted['without a word']:,} captions without a word\n"
-        f"{len(rows):,} entries in captions.json"
+        counts_table(f"COCO {args.split}", numbers, PUBLISHED[args.split]),
+        evaluation_images.describe(left_out, evaluated),
+        f"left out: {counted['without a word']:,} captions without a word",
+        f"{written:,} entries in captions.json",
     )
-    if not args.dry_run:
-        print_next(args.out, "coco", *NEXT)
 
 
 if __name__ == "__main__":

@@ -23,36 +23,37 @@ import sys
 import tarfile
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 if not __package__:  # as `python tools/prepare_flickr30k.py`: the project is not on the path
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from groundwork.dataset.formats import entities, flickr30k, vg
+from groundwork.dataset.formats import entities, entries, flickr30k, vg
 from groundwork.dataset.formats.entities import (
     Annotation,
     Caption,
     parse_annotation,
     parse_sentences,
 )
-from groundwork.dataset.formats.flickr30k import boxes_entry, read_ids, sentence_entry
+from groundwork.dataset.formats.flickr30k import boxes_entry, read_ids
+from groundwork.dataset.formats.grouping import by_object
 from groundwork.dataset.image_text.dataset import usable_boxes
 from groundwork.dataset.images import image_size
 from groundwork.dataset.record import Phrase, Record
 from groundwork.dataset.text import clean_caption
+from groundwork.dataset.trees import Splits, TreeList, object_lists, phrase_lists, sentence_lists
 from groundwork.files.foreign import decode
 from groundwork.files.safe import inside
 from groundwork.geometry import scale_boxes
-from groundwork.tools import tree_files
+from groundwork.jobs import run_script
 from groundwork.tools.preparation import (
     Outputs,
     differences,
+    holds,
     make_parser,
-    print_next,
     progress,
-    stamp,
 )
 
 SPLITS = ("train", "val", "test")
@@ -63,31 +64,6 @@ NEXT = ("check_data flickr30k {data}", "check_data configs/Grounding_flickr.yaml
 Raw = dict[str, tuple[Annotation, list[Caption]]]
 
 
-def _raw_files(raw: Path, ids: Sequence[str]) -> Iterator[tuple[str, str, bytes]]:
-    """(kind, image id, content) of every annotation and sentence file of `ids`."""
-    folders = {"Annotations": ".xml", "Sentences": ".txt"}
-    if (raw / "Annotations").is_dir():
-        for image_id in ids:
-            for kind, suffix in folders.items():
-                path = raw / kind / inside(f"{image_id}{suffix}", f"{raw}: split file")
-                if not path.is_file():
-                    raise FileNotFoundError(
-                        f"{path} does not exist; extract the annotation archive again"
-                    )
-                yield kind, image_id, path.read_bytes()
-        return
-    archives = sorted(raw.glob("annotations*.tar.xz"))
-    if not archives:
-        raise FileNotFoundError(f"{raw} holds neither Annotations/ nor annotations*.tar.xz")
-    wanted = set(ids)
-    with tarfile.open(archives[0], "r|xz") as archive:
-        for member in archive:
-            kind, name = Path(member.name).parts[-2:] if "/" in member.name else ("", "")
-            content = archive.extractfile(member) if kind in folders and member.isfile() else None
-            if content is not None and Path(name).stem in wanted:
-                yield kind, Path(name).stem, content.read()
-
-
 def load_raw(raw: Path, ids: Sequence[str]) -> Raw:
     """{image id: (boxes, marked phrases of each sentence)} of all `ids`.
 
@@ -95,15 +71,26 @@ def load_raw(raw: Path, ids: Sequence[str]) -> Raw:
         FileNotFoundError: no annotations, or none of one of the images.
         ValueError: a malformed file, named.
     """
+    for image in ids:
+        inside(f"{image}.xml", f"{raw}: split file")
+    if (raw / "Annotations").is_dir():
+        listed = progress(ids, unit="images", what="reading")
+        return {image: entities.read_image(raw, image) for image in listed}
+    archives = sorted(raw.glob("annotations*.tar.xz"))
+    if not archives:
+        raise FileNotFoundError(f"{raw} holds neither Annotations/ nor annotations*.tar.xz")
     annotations: dict[str, Annotation] = {}
     sentences: dict[str, list[Caption]] = {}
-    files = progress(_raw_files(raw, ids), unit="files", what="reading", total=2 * len(ids))
-    for kind, image_id, content in files:
-        if kind == "Annotations":
-            annotations[image_id] = parse_annotation(content, f"{kind}/{image_id}.xml")
-        else:
-            source = f"{kind}/{image_id}.txt"
-            sentences[image_id] = parse_sentences(decode(content, source), source)
+    wanted = set(ids)
+    with tarfile.open(archives[0], "r|xz") as archive:
+        for member in progress(archive, unit="files", what="reading"):
+            kind, name = Path(member.name).parts[-2:] if "/" in member.name else ("", "")
+            image, source = Path(name).stem, f"{kind}/{name}"
+            file = archive.extractfile(member) if image in wanted and member.isfile() else None
+            if file is not None and kind == "Annotations":
+                annotations[image] = parse_annotation(file.read(), source)
+            elif file is not None and kind == "Sentences":
+                sentences[image] = parse_sentences(decode(file.read(), source), source)
     missing = [image for image in ids if image not in annotations or image not in sentences]
     if missing:
         raise FileNotFoundError(
@@ -134,61 +121,46 @@ def fit_to_image(annotation: Annotation, path: Path, *, scale: bool) -> Annotati
     return Annotation(width, height, boxes)
 
 
-def info_ground(raw: Raw, ids: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The contents of bounding_boxes_X.json and sentences_X.json, with phrases without boxes and
-    chains without phrases."""
-    boxes, sentences = {}, {}
-    for image in ids:
-        annotation, captions = raw[image]
-        boxes[image] = boxes_entry(annotation.boxes, annotation.width, annotation.height)
-        rows = entities.records(image, annotation, captions, "", image, boxed_only=False)
-        sentences[image] = [sentence_entry(record) for record in rows]
-    return boxes, sentences
+def training_records(sentences: Iterable[Record]) -> tuple[list[Record], Counter[str]]:
+    """The records of a VG train_file of sentences and what had to stay out of it.
 
-
-def training_records(raw: Raw, ids: Sequence[str]) -> tuple[list[Record], Counter[str]]:
-    """The records of a VG train_file of `ids` and what had to stay out of it.
-
-    One record per chain: its different phrases over the five sentences, each with the chain's
-    boxes, clipped. Phrases without a word after cleaning and boxes without a pixel are left out.
+    One record per chain: its different phrases over the five sentences of its image, each with the
+    chain's boxes, clipped. Phrases without a word after cleaning and boxes without a pixel are left
+    out.
     """
+    chains: dict[tuple[str, str], tuple[Record, Phrase, dict[str, None]]] = {}
     records, left_out = [], Counter[str]()
-    for image in ids:
-        annotation, sentences = raw[image]
-        size = (annotation.height, annotation.width)
-        captions: dict[str, dict[str, None]] = {}
-        for chunk in (chunk for chunks in sentences for chunk in chunks):
-            if chunk.chain not in annotation.boxes:
-                continue
-            texts = captions.setdefault(chunk.chain, {})
-            if not clean_caption(chunk.text, sys.maxsize):
+    for record in entities.boxed(sentences):
+        for phrase in record.phrases:
+            key = (record.image, phrase.phrase_id)
+            _, _, texts = chains.setdefault(key, (record, phrase, {}))
+            if not clean_caption(phrase.text, sys.maxsize):
                 left_out["phrases without a word"] += 1
-            elif chunk.text in texts:
+            elif phrase.text in texts:
                 left_out["phrases that repeat another of their chain"] += 1
             else:
-                texts[chunk.text] = None
-        for chain, texts in captions.items():
-            rows = usable_boxes(annotation.boxes[chain], size).tolist()
-            boxes = tuple((x1, y1, x2, y2) for x1, y1, x2, y2 in rows)
-            left_out["boxes without a pixel"] += len(annotation.boxes[chain]) - len(boxes)
-            if boxes and texts:
-                phrases = tuple(Phrase(text, chain, boxes) for text in texts)
-                records.append(Record(f"{image}.jpg", size[1], size[0], phrases, "train"))
-            else:
-                left_out["phrases without a box"] += len(texts)
+                texts[phrase.text] = None
+    for (image, chain), (record, first, texts) in chains.items():
+        width, height = record.width, record.height
+        rows = usable_boxes(first.boxes, (height or 0, width or 0)).tolist()
+        boxes = tuple((x1, y1, x2, y2) for x1, y1, x2, y2 in rows)
+        left_out["boxes without a pixel"] += len(first.boxes) - len(boxes)
+        if boxes and texts:
+            phrases = tuple(Phrase(text, chain, boxes) for text in texts)
+            records.append(Record(image, width, height, phrases, "train"))
+        else:
+            left_out["phrases without a box"] += len(texts)
     return records, left_out
 
 
-def count(raw: Raw, ids: Sequence[str]) -> dict[str, int]:
-    """Images, sentences, phrases and phrases with boxes of `ids`, as the paper counts them."""
-    sentences = [(raw[image][0], chunks) for image in ids for chunks in raw[image][1]]
+def count(sentences: Sequence[Record]) -> dict[str, int]:
+    """Images, sentences, phrases and phrases with boxes, as the paper counts them."""
+    phrases = [phrase for record in sentences for phrase in record.phrases]
     return {
-        "images": len(ids),
+        "images": len({record.image for record in sentences}),
         "sentences": len(sentences),
-        "phrases": sum(len(chunks) for _, chunks in sentences),
-        "phrases with boxes": sum(
-            chunk.chain in annotation.boxes for annotation, chunks in sentences for chunk in chunks
-        ),
+        "phrases": len(phrases),
+        "phrases with boxes": sum(bool(phrase.boxes) for phrase in phrases),
     }
 
 
@@ -202,10 +174,8 @@ def _present(ids: Mapping[str, list[str]], images: Path) -> dict[str, list[str]]
     return kept
 
 
-def _summary(
-    raw: Raw, ids: Mapping[str, list[str]], left_out: Counter[str], phrases: Mapping[str, int]
-) -> str:
-    columns = {split: count(raw, rows) for split, rows in ids.items()}
+def _summary(sentences: Splits, left_out: Counter[str], phrases: Mapping[str, int]) -> str:
+    columns = {split: count(rows) for split, rows in sentences.items()}
     lines = [f"{'':20}" + "".join(f"{name:>10}" for name in (*columns, "all", "published"))]
     totals = {}
     for key, published in PUBLISHED.items():
@@ -221,9 +191,7 @@ def _summary(
     boxed = totals["phrases with boxes"]
     wanted = {"vg_train.json": columns["train"]["phrases with boxes"]}
     for name, number in phrases.items():
-        lines.append(f"  {name:48}{number:>10,}")
-        if number != wanted.get(name, boxed):
-            lines.append(f"!!! DIFFERS: {name} should hold {wanted.get(name, boxed):,}")
+        lines += holds(name, number, wanted.get(name, boxed))
     lines += differences("Flickr30k Entities", totals, PUBLISHED)
     images = {split: column["images"] for split, column in columns.items()}
     lines += differences("Flickr30k Entities, images,", images, PUBLISHED_SPLITS)
@@ -245,97 +213,84 @@ def _parse(arguments: Sequence[str] | None) -> Namespace:
     return args
 
 
-def _key(args: Namespace, ids: Mapping[str, list[str]]) -> str:
-    kinds = [args.raw / kind for kind in ("Annotations", "Sentences")]
-    archives = sorted(args.raw.glob("annotations*.tar.xz"))
-    options = {"ids": ids, "images": args.images, "scale": args.scale_to_images}
-    sources = kinds if kinds[0].is_dir() else archives
-    return stamp([path for path in sources if path.exists()], options)
+def write_info_ground(raw: Raw, sentences: Splits, out: Outputs) -> int:
+    """Write info-ground's files, with phrases without boxes and chains without phrases.
 
-
-def records_of(raw: Raw, ids: Sequence[str], split: str) -> list[Record]:
-    """One record per sentence of `ids` with a boxed phrase."""
-    return [
-        record
-        for image in ids
-        for record in entities.records(image, *raw[image], split, f"Sentences/{image}.txt")
-    ]
-
-
-def write_info_ground(raw: Raw, ids: Mapping[str, list[str]], out: Outputs) -> int:
-    """Write info-ground's files; returns how many boxed phrases they hold, read back (in a dry run:
-    would hold)."""
+    Returns:
+        How many boxed phrases they hold, read back (in a dry run: would hold).
+    """
     phrases = 0
-    for split, rows in ids.items():
-        boxes, sentences = info_ground(raw, rows)
-        out.write_text(f"{split}.txt", "".join(f"{image}\n" for image in rows))
-        out.write_json(f"bounding_boxes_{split}.json", boxes)
-        out.write_json(f"sentences_{split}.json", sentences)
-        if not out.dry_run:
-            found = flickr30k.read(out.folder, split)
-            phrases += sum(len(record.phrases) for record in found)
-            continue
-        phrases += sum(
-            phrase["phrase_id"] in boxes[image]["boxes"]
-            for image, captions in sentences.items()
-            for caption in captions
-            for phrase in caption["phrases"]
-        )
+    for split, records in sentences.items():
+        _, content = flickr30k.contents(records)
+        ids = "".join(f"{image}\n" for image in content)
+        out.write(f"{split}.txt", lambda path, text=ids: path.write_text(text, encoding="utf-8"))
+        stated = {image: raw[image][0] for image in content}
+        boxes = {
+            image: boxes_entry(one.boxes, one.width, one.height) for image, one in stated.items()
+        }
+        for name, rows in (("bounding_boxes", boxes), ("sentences", content)):
+            out.write(f"{name}_{split}.json", partial(entries.save_json, content=rows))
+        found = entities.boxed(records) if out.dry_run else flickr30k.read(out.folder, split)
+        phrases += sum(len(record.phrases) for record in found)
     return phrases
 
 
-def write_tree(records: Mapping[str, list[Record]], out: Outputs) -> dict[str, int]:
-    """Write the lists of RefTR, ReSC and SimREC; returns the boxed phrases in each."""
-    counts = Counter[str]()
-    for split, rows in records.items():
-        for folder, layout in (("annotations", "multi"), ("annotations_resc", "flickr")):
-            name = f"{folder}/flickr/flickr_{split}.pth"
-            counts[f"{folder}/flickr"] += out.write_tuples(name, rows, layout)
-    names = ("anns/flickr30k.json", "annotations/flickr30k/instances.json")
-    counts.update(tree_files.write_objects(records, names, out))
-    return dict(counts)
+def write_tree(sentences: Splits, out: Outputs, tree: Path | None) -> dict[str, int]:
+    """Write the lists of RefTR, ReSC, SimREC and ALVG; returns the boxed phrases of each kind."""
+    records = {split: list(entities.boxed(rows)) for split, rows in sentences.items()}
+    objects = [one for split in records for one in by_object(records[split])]
+    kinds = {
+        "annotations/flickr": sentence_lists(records),
+        "annotations_resc/flickr": phrase_lists("flickr", records),
+        **{one.name: [one] for one in object_lists("flickr30k", "flickr30k", objects)},
+    }
+    return {kind: sum(out.write_list(one, tree) for one in lists) for kind, lists in kinds.items()}
+
+
+def _sources(raw: Path) -> list[Path]:
+    folders = [raw / kind for kind in ("Annotations", "Sentences")]
+    sources = folders if folders[0].is_dir() else sorted(raw.glob("annotations*.tar.xz"))
+    return [path for path in sources if path.exists()]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    """Run with command line arguments."""
     args = _parse(arguments)
     ids = {split: read_ids(args.raw / f"{split}.txt") for split in SPLITS}
     if args.images is not None:
         ids = _present(ids, args.images)
-    key = _key(args, ids)
-    how = {"dry_run": args.dry_run, "again": args.again}
-    out = Outputs(args.out, "flickr30k", key, **how)
-    tree = out if args.tree is None else Outputs(args.tree, "flickr30k_tree", key, **how)
-    if out.finished() and tree.finished():
-        print(f"{args.out}: nothing to do, every file is there\n{out.finished()}")
-        print_next(args.out, "flickr30k", *NEXT)
+    out = Outputs(
+        args, "flickr30k", "Flickr30k Entities", _sources(args.raw),
+        {"ids": ids, "images": args.images, "scale": args.scale_to_images, "tree": args.tree},
+        folder="flickr30k", commands=NEXT,
+    )  # fmt: skip
+    if out.finished():
         return
     raw = load_raw(args.raw, [image for rows in ids.values() for image in rows])
     if args.images is not None:
         for image in progress(raw, unit="images", what="checking sizes"):
-            annotation, sentences = raw[image]
+            annotation, captions = raw[image]
             path = args.images / inside(f"{image}.jpg", f"{args.raw}: split file")
-            raw[image] = fit_to_image(annotation, path, scale=args.scale_to_images), sentences
-    phrases = {"info-ground files": write_info_ground(raw, ids, out)}
-    training, left_out = training_records(raw, ids["train"])
-    out.write("vg_train.json", lambda path: vg.write(training, path))
-    written = training if args.dry_run else vg.read(out.folder / "vg_train.json")
-    captions = sum(len(record.phrases) for record in written)
+            raw[image] = fit_to_image(annotation, path, scale=args.scale_to_images), captions
+    sentences = {
+        split: [
+            record
+            for image in rows
+            for record in entities.records(image, *raw[image], split, f"Sentences/{image}.txt")
+        ]
+        for split, rows in ids.items()
+    }
+    phrases = {"info-ground files": write_info_ground(raw, sentences, out)}
+    training, left_out = training_records(sentences["train"])
+    written = out.write_list(TreeList("vg_train.json", training, vg.write, vg.read))
     left_out_phrases = sum(n for reason, n in left_out.items() if reason.startswith("phrases"))
-    phrases["vg_train.json"] = captions + left_out_phrases
-    records = {split: records_of(raw, rows, split) for split, rows in ids.items()}
-    phrases |= write_tree(records, tree)
-    summary = _summary(raw, ids, left_out, phrases)
-    if tree is not out:
-        tree.close("see the summary below")
+    phrases["vg_train.json"] = written + left_out_phrases
+    phrases |= write_tree(sentences, out, args.tree)
     out.close(
-        f"{summary}\n{len(training):,} training entries, {captions:,} phrases in vg_train.json"
+        _summary(sentences, left_out, phrases),
+        f"{len(training):,} training entries, {written:,} phrases in vg_train.json",
     )
-    if not args.dry_run:
-        print_next(args.out, "flickr30k", *NEXT)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (FileNotFoundError, ValueError) as error:
-        sys.exit(f"error: {error}")
+    run_script(main)

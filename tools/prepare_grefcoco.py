@@ -26,20 +26,20 @@ if not __package__:  # as `python tools/prepare_grefcoco.py`: the project is not
 from groundwork.dataset.formats import finetune_grefcoco, grefcoco, instances_json, notes
 from groundwork.dataset.formats.grouping import by_image
 from groundwork.dataset.record import Record
+from groundwork.dataset.trees import TreeList
 from groundwork.jobs import run_script
 from groundwork.tools.preparation import (
     Outputs,
     counts_table,
+    holds,
     make_parser,
     need_files,
-    print_next,
     progress,
-    stamp,
 )
 
 SPLITS = ("train", "val", "testA", "testB")
 NAME = "annotations/grefcoco/instances.json"
-NEXT = "check_data grefcoco {data}"
+NEXT = ("check_data grefcoco {data}",)
 # As the paper counts them; the released file may hold fewer.
 PUBLISHED = {
     "images": 19994,
@@ -80,26 +80,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run with command line arguments."""
     args = make_parser(__doc__).parse_args(arguments)
     sources, found = open_raw(args.raw)
-    how = {"dry_run": args.dry_run, "again": args.again}
-    out = Outputs(args.out, "grefcoco", stamp(sources, {}), **how)
+    out = Outputs(args, "grefcoco", "gRefCOCO", sources, commands=NEXT)
     if out.finished():
-        print(f"{args.out}: nothing to do\n{out.finished()}")
-        print_next(args.out, "", NEXT)
         return
     with notes.collected() as taken:
         records = list(progress(found, unit="records", what="gRefCOCO"))
-    counts = count(records)
-    out.write(NAME, lambda path: instances_json.write(by_image(records), path))
-    lines = [counts_table("gRefCOCO", counts, PUBLISHED)]
-    lines += [f"{note.count:,} times: {note.text}" for note in taken]
-    if not args.dry_run:
-        read = sum(len(record.phrases) for record in instances_json.read(args.out / NAME))
-        lines.append(f"{NAME}: {read:,} expressions")
-        if read != counts["expressions"]:
-            lines.append(f"!!! DIFFERS: it should hold {counts['expressions']:,}")
-    out.close("\n".join(lines))
-    if not args.dry_run:
-        print_next(args.out, "", NEXT)
+    counts, rows = count(records), list(by_image(records))
+    read = out.write_list(TreeList(NAME, rows, instances_json.write, instances_json.read))
+    out.close(
+        counts_table("gRefCOCO", counts, PUBLISHED),
+        *(f"{note.count:,} times: {note.text}" for note in taken),
+        *holds(NAME, read, counts["expressions"], "expressions"),
+    )
 
 
 if __name__ == "__main__":

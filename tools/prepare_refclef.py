@@ -22,22 +22,24 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 if not __package__:  # as `python tools/prepare_refclef.py`: the project is not on the path
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from groundwork.dataset.formats import entries, refer
 from groundwork.dataset.record import Record
+from groundwork.dataset.trees import phrase_lists
 from groundwork.jobs import run_script
 from groundwork.tools import refer_lists
-from groundwork.tools.preparation import Outputs, make_parser, need_files, print_next, stamp
+from groundwork.tools.preparation import Outputs, make_parser, need_files
 from groundwork.tools.refer_lists import ReferSet
 
 SET = ReferSet(
     folder="refclef",
     split_by="berkeley",
     resc="referit",
-    res=None,
     anns="refclef",
     instances="referitgame-berkeley",
     splits=("train", "val", "test"),
@@ -53,43 +55,38 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run with command line arguments."""
     args = make_parser(__doc__).parse_args(arguments)
     names = [str(path.relative_to(args.raw)) for path in SET.sources(args.raw)]
-    out = Outputs(
-        args.out, "refclef", stamp(need_files(args.raw, names, "REFER"), {}),
-        dry_run=args.dry_run, again=args.again,
-    )  # fmt: skip
+    sources = need_files(args.raw, names, "REFER")
+    out = Outputs(args, "refclef", SET.title, sources, commands=NEXT)
     if out.finished():
-        print(f"{args.out}: nothing to do for RefCLEF\n{out.finished()}")
-        print_next(args.out, "", *NEXT)
         return
     splits, left_out = refer_lists.load(args.raw, SET)
-    splits = {split: [_numbered(record) for record in rows] for split, rows in splits.items()}
+    # The image's file is named by its number, whatever the annotation calls it.
+    splits = {
+        split: [replace(record, image=f"{record.record_id}.jpg") for record in rows]
+        for split, rows in splits.items()
+    }
     refer_lists.write_trees(SET, args.raw, splits, out, masks=False)
-    both = [*splits["train"], *splits["val"]]
-    out.write_tuples("annotations_resc/referit/referit_trainval.pth", both, "referit")
+    both = {"trainval": [*splits["train"], *splits["val"]]}
+    for one in phrase_lists("referit", both):
+        out.write_list(one)
     repeated = write_test_lists(splits, out)
     gone = ", ".join(f"{image}.jpg ({count} references)" for image, count in left_out.items())
     out.close(
-        f"{refer_lists.summary(SET, splits)}\nleft out: {gone}\n"
-        f"sentences repeated within a reference, not in the lists: {repeated:,}"
+        refer_lists.summary(SET, splits),
+        f"left out: {gone}",
+        f"sentences repeated within a reference, not in the lists: {repeated:,}",
     )
-    if not args.dry_run:
-        print_next(args.out, "", *NEXT)
-
-
-def _numbered(record: Record) -> Record:
-    """The image's file is named by its number, whatever the annotation calls it."""
-    return replace(record, image=f"{record.record_id}.jpg")
 
 
 def write_test_lists(splits: dict[str, list[Record]], out: Outputs) -> int:
     """The split files by the rule at the top; returns how many repeated sentences were dropped."""
     lists = {
-        split: refer_lists.list_entries(records, "", unique=True, with_split=True)
+        split: refer.list_entries(records, unique=True, with_split=True)
         for split, records in splits.items()
     }
-    for split, rows in lists.items():
-        out.write_list(f"refclef/refclef_{split}_unique_fix_split.json", rows)
-    out.write_list("refclef/test.json", [*lists["val"], *lists["test"]])
+    files = {f"refclef_{split}_unique_fix_split": rows for split, rows in lists.items()}
+    for name, rows in (files | {"test": [*lists["val"], *lists["test"]]}).items():
+        out.write(f"refclef/{name}.json", partial(entries.save_entries, rows=rows))
     sentences = sum(len(record.phrases) for records in splits.values() for record in records)
     return sentences - sum(map(len, lists.values()))
 

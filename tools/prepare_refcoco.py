@@ -23,38 +23,37 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 if not __package__:  # as `python tools/prepare_refcoco.py`: the project is not on the path
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from groundwork.dataset.formats import entries, refer
 from groundwork.dataset.record import Record
 from groundwork.jobs import run_script
 from groundwork.tools import refer_lists
-from groundwork.tools.preparation import Outputs, make_parser, print_next, stamp
+from groundwork.tools.preparation import Outputs, make_parser, print_next
 from groundwork.tools.refer_lists import ReferSet
 
 TEST_SPLITS = ("val", "testA", "testB")
 SETS = (
     ReferSet(
-        "refcoco", "unc", "unc", ("refcoco", "refcoco_unc"), "refcoco", "refcoco-unc",
-        ("train", *TEST_SPLITS),
+        "refcoco", "unc", "unc", "refcoco", "refcoco-unc", ("train", *TEST_SPLITS),
         {"train references": 42404, "val sentences": 10834, "testA sentences": 5657,
          "testB sentences": 5095},
     ),
     ReferSet(
-        "refcoco+", "unc", "unc+", ("refcoco+", "refcoco+_unc"), "refcoco+", "refcocoplus-unc",
-        ("train", *TEST_SPLITS),
+        "refcoco+", "unc", "unc+", "refcoco+", "refcocoplus-unc", ("train", *TEST_SPLITS),
         {"train references": 42278, "val sentences": 10758, "testA sentences": 5726,
          "testB sentences": 4889},
     ),
     ReferSet(
-        "refcocog", "google", "gref", ("refcocog", "refcocog_google"), "refcocog",
-        "refcocog-google", ("train", "val"), {"train references": 44822, "val sentences": 9536},
+        "refcocog", "google", "gref", "refcocog", "refcocog-google", ("train", "val"),
+        {"train references": 44822, "val sentences": 9536},
     ),
     ReferSet(
-        "refcocog", "umd", "gref_umd", ("refcocog", "refcocog_umd"), "refcocog_umd",
-        "refcocog-umd", ("train", "val", "test"),
+        "refcocog", "umd", "gref_umd", "refcocog_umd", "refcocog-umd", ("train", "val", "test"),
         {"train references": 42226, "val sentences": 4896, "test sentences": 9602},
     ),
 )  # fmt: skip
@@ -73,11 +72,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             " refcoco/instances.json and so on, as REFER publishes them"
         )
     for one in there:
-        prepare(one, args.raw, args.out, args)
+        prepare(one, args)
     if absent:
         print(f"!!! not in {args.raw}, left out: {absent}")
-    if not args.dry_run:
-        print_next(args.out, "", *next_commands(there))
+    print_next(args, "", list(next_commands(there)))
 
 
 def next_commands(there: Sequence[ReferSet]) -> Iterator[str]:
@@ -90,16 +88,14 @@ def next_commands(there: Sequence[ReferSet]) -> Iterator[str]:
             yield "check_data configs/Grounding_refcoco.yaml {data}"
 
 
-def prepare(one: ReferSet, raw: Path, folder: Path, args: Namespace) -> None:
+def prepare(one: ReferSet, args: Namespace) -> None:
     """Write the files of one set."""
-    name = f"{one.folder}_{one.split_by}"
-    key = stamp(one.sources(raw), {"masks": args.masks})
-    out = Outputs(folder, name, key, dry_run=args.dry_run, again=args.again)
+    name, options = f"{one.folder}_{one.split_by}", {"masks": args.masks}
+    out = Outputs(args, name, one.title, one.sources(args.raw), options)
     if out.finished():
-        print(f"{folder}: nothing to do for {one.title}\n{out.finished()}")
         return
-    splits, _ = refer_lists.load(raw, one)
-    refer_lists.write_trees(one, raw, splits, out, masks=args.masks)
+    splits, _ = refer_lists.load(args.raw, one)
+    refer_lists.write_trees(one, args.raw, splits, out, masks=args.masks)
     if one.folder == "refcoco+":
         write_test_lists(splits, out)
     out.close(refer_lists.summary(one, splits))
@@ -107,15 +103,16 @@ def prepare(one: ReferSet, raw: Path, folder: Path, args: Namespace) -> None:
 
 def write_test_lists(splits: dict[str, list[Record]], out: Outputs) -> None:
     """The split files by the rule at the top."""
-
-    def entries(*names: str) -> list[dict]:
-        records = [record for name in names for record in splits[name]]
-        return refer_lists.list_entries(records, "train2014", unique=False, with_split=False)
-
-    out.write_list("refcoco+/test.json", entries(*TEST_SPLITS))
-    out.write_list("refcoco+/refcoco+_train_new_path.json", entries("train"))
-    out.write_list("refcoco+/refcoco+_val_new_path.json", entries("val"))
-    out.write_list("refcoco+/refcoco+_test_new_path.json", entries("testA", "testB"))
+    files = {
+        "test": TEST_SPLITS,
+        "refcoco+_train_new_path": ("train",),
+        "refcoco+_val_new_path": ("val",),
+        "refcoco+_test_new_path": ("testA", "testB"),
+    }
+    for name, parts in files.items():
+        records = [record for part in parts for record in splits[part]]
+        rows = refer.list_entries(records, "train2014")
+        out.write(f"refcoco+/{name}.json", partial(entries.save_entries, rows=rows))
 
 
 if __name__ == "__main__":

@@ -32,16 +32,16 @@ from groundwork.dataset.image_text.dataset import usable_boxes
 from groundwork.dataset.leakage import ImageSet
 from groundwork.dataset.record import Record, RecordTable
 from groundwork.dataset.text import clean_caption
+from groundwork.dataset.trees import phrase_lists
 from groundwork.jobs import run_script
 from groundwork.tools import evaluation_images
 from groundwork.tools.preparation import (
     Outputs,
     counts_table,
+    holds,
     make_parser,
     need_files,
-    print_next,
     progress,
-    stamp,
 )
 
 PUBLISHED = {"images": 108077}
@@ -80,11 +80,6 @@ def one_each(records: Iterable[Record]) -> Iterator[Record]:
             yield replace(record, phrases=(replace(phrase, text=" ".join(phrase.text.split())),))
 
 
-def with_attributes(records: Iterable[Record]) -> Iterator[Record]:
-    """The records of objects that something is said about beyond their name."""
-    return (record for record in records if record.phrases[0].text != record.phrases[0].category)
-
-
 def _parse(arguments: Sequence[str] | None) -> Namespace:
     parser = make_parser(__doc__)
     evaluation_images.add_arguments(parser)
@@ -100,53 +95,40 @@ def main(arguments: Sequence[str] | None = None) -> None:
     attributes = args.raw / "attributes.json"
     refs = evaluation_images.refs_files(args)
     sources = [regions, image_data, *([attributes] if attributes.is_file() else []), *refs]
-    key = stamp(sources, {"keep": args.keep_evaluation_images})
-    how = {"dry_run": args.dry_run, "again": args.again}
-    out = Outputs(args.out, "vg", key, **how)
-    tree = out if args.tree is None else Outputs(args.tree, "vg_tree", key, **how)
-    if out.finished() and tree.finished():
-        print(f"{args.out}: nothing to do\n{out.finished()}")
-        print_next(args.out, "vg", *NEXT)
+    options = {"keep": args.keep_evaluation_images, "tree": args.tree}
+    out = Outputs(args, "vg", "Visual Genome", sources, options, folder="vg", commands=NEXT)
+    if out.finished():
         return
     images = {"images": sum(1 for _ in entries.load_entries(image_data))}
-    summary = [counts_table("Visual Genome", images, PUBLISHED)]
     evaluated = evaluation_images.load(refs)
     found = one_each(visual_genome.read(args.raw))
-    summary += write_list("train.json", found, evaluated, out, tree)
+    records, summary = write_list("train.json", found, evaluated, out)
+    for one in phrase_lists("vg", {"all": records}):
+        summary += holds(one.name, out.write_list(one, args.tree), len(records))
     if attributes.is_file():
-        found = with_attributes(one_each(visual_genome.read_attributes(args.raw)))
-        summary += write_list("objects.json", found, evaluated, out, None)
-    if tree is not out:
-        tree.close("see the summary below")
-    out.close("\n".join(summary))
-    if not args.dry_run:
-        print_next(args.out, "vg", *NEXT)
+        objects = one_each(visual_genome.read_attributes(args.raw))
+        # Only those that something is said about beyond their name.
+        found = (one for one in objects if one.phrases[0].text != one.phrases[0].category)
+        summary += write_list("objects.json", found, evaluated, out)[1]
+    out.close(counts_table("Visual Genome", images, PUBLISHED), *summary)
 
 
 def write_list(
-    name: str,
-    found: Iterator[Record],
-    evaluated: Mapping[str, ImageSet],
-    out: Outputs,
-    tree: Outputs | None,
-) -> list[str]:
-    """Write one training list, and RefTR's of the same records if `tree` is given; returns the
-    lines of the summary."""
+    name: str, found: Iterator[Record], evaluated: Mapping[str, ImageSet], out: Outputs
+) -> tuple[RecordTable, list[str]]:
+    """Write one training list; returns its records and the lines of the summary."""
     left_out = evaluation_images.exclusion(evaluated)
     cleaner = Cleaner()
     read_all = progress(found, unit="regions", what=name)
     # Five million records as Python objects would not fit into a small machine.
     records = RecordTable.from_records(left_out.keep(cleaner.keep(read_all)))
-    out.write_list(name, map(vg.entry, records))
-    lines = [f"{name}: {cleaner.counts['read']:,} read, {len(records):,} kept"]
-    if tree is not None:
-        count = tree.write_tuples("annotations_resc/vg/vg_all.pth", records, "vg")
-        lines.append(f"annotations_resc/vg/vg_all.pth: {count:,}")
-        if count != len(records):
-            lines.append(f"!!! DIFFERS: vg_all.pth should hold {len(records):,}")
-    lines.append(f"  {evaluation_images.describe(left_out, evaluated)}")
+    out.write(name, lambda path: vg.write(records, path))
     reasons = (f"{cleaner.counts[why]:,} {why}" for why in sorted(cleaner.counts) if why != "read")
-    return [*lines, f"  left out: {', '.join(reasons) or 'nothing else'}"]
+    return records, [
+        f"{name}: {cleaner.counts['read']:,} read, {len(records):,} kept",
+        f"  {evaluation_images.describe(left_out, evaluated)}",
+        f"  left out: {', '.join(reasons) or 'nothing else'}",
+    ]
 
 
 if __name__ == "__main__":

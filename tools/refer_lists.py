@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from groundwork.dataset.formats import entries, refer
+from groundwork.dataset.formats.grouping import by_object
 from groundwork.dataset.record import Record
-from groundwork.geometry import decode_mask
-from groundwork.tools import tree_files
+from groundwork.dataset.trees import mask_files, masked_lists, object_lists, phrase_lists
 from groundwork.tools.preparation import Outputs, counts_table, progress
 
 
@@ -23,16 +19,16 @@ class ReferSet:
 
     Attributes:
         folder: below --raw. split_by: who made the split.
-        resc: folder, prefix and layout of RefTR's and ReSC's lists. res: folder and prefix of
-            RefTR's lists with masks. anns: name of SimREC's file. instances: ALVG's folder.
+        resc: folder, prefix and layout of RefTR's and ReSC's lists. anns: name of SimREC's file.
+            instances: ALVG's folder.
         splits: in the order of the tables. published: "train references" and so on -> count.
-        dropped: images that are left out. collection: that the image ids count.
+        dropped: images that are left out. collection: that the image ids count; objects on COCO's
+            images have masks.
     """
 
     folder: str
     split_by: str
     resc: str
-    res: tuple[str, str] | None
     anns: str
     instances: str
     splits: tuple[str, ...]
@@ -77,38 +73,15 @@ def write_trees(
     chosen: ReferSet, raw: Path, splits: Mapping[str, list[Record]], out: Outputs, *, masks: bool
 ) -> None:
     """Write the lists of RefTR (REC and RES), SimREC and ALVG."""
-    for split, records in splits.items():
-        name = f"annotations_resc/{chosen.resc}/{chosen.resc}_{split}.pth"
-        out.write_tuples(name, records, chosen.resc)
-        if chosen.res is not None:
-            folder, version = chosen.res
-            masked = [_with_mask_file(record, chosen.split_by) for record in records]
-            out.write_tuples(f"refcoco/anns/{folder}/{version}_{split}.pth", masked, "res")
-    if masks and chosen.res is not None:
-        files = {
-            f"{record.phrases[0].phrase_id}.npy": partial(_write_mask, record)
-            for records in splits.values()
-            for record in records
-        }
-        out.write_folder(f"refcoco/masks/{chosen.res[0]}/{chosen.split_by}", files)
-    names = (f"anns/{chosen.anns}.json", f"annotations/{chosen.instances}/instances.json")
+    lists = [*phrase_lists(chosen.resc, splits)]
+    if chosen.collection == "coco":
+        lists += masked_lists(chosen.folder, chosen.split_by, splits)
     categories = _contiguous_categories(chosen.sources(raw)[1])
-    tree_files.write_objects(splits, names, out, categories)
-
-
-def _with_mask_file(record: Record, folder: str) -> Record:
-    """The masks of two splittings of one data set, whose numbers overlap, lie in two folders."""
-    mask = f"{folder}/{record.phrases[0].phrase_id}.npy"
-    return replace(record, phrases=tuple(replace(one, masks=(mask,)) for one in record.phrases))
-
-
-def _write_mask(record: Record, path: Path) -> None:
-    """A uint8 (H, W) array, 1 inside."""
-    (mask,) = record.phrases[0].masks or ("",)
-    if not mask or record.width is None or record.height is None:
-        raise ValueError(f"{record.source} has no mask or size; leave --masks away")
-    with path.open("wb") as file:
-        np.save(file, decode_mask(mask, (record.height, record.width)).astype(np.uint8))
+    objects = [one for split in splits for one in by_object(splits[split], categories)]
+    for one in (*lists, *object_lists(chosen.anns, chosen.instances, objects)):
+        out.write_list(one)
+    if masks:
+        out.write_folder(f"refcoco/masks/{chosen.folder}/{chosen.split_by}", mask_files(splits))
 
 
 def _contiguous_categories(instances_file: Path) -> dict[str, int]:
@@ -116,30 +89,6 @@ def _contiguous_categories(instances_file: Path) -> dict[str, int]:
     categories = entries.load_json(instances_file).get("categories") or []
     ordered = sorted(categories, key=lambda category: category["id"])
     return {str(category["name"]): place for place, category in enumerate(ordered)}
-
-
-def list_entries(
-    records: Iterable[Record], folder: str, *, unique: bool, with_split: bool
-) -> list[dict[str, Any]]:
-    """A test_file of the AMC/SelfEQ releases: one entry per sentence, in REFER's order.
-
-    Args:
-        folder: of the images, before their names ("": none).
-        unique: an expression that the same object was given before is left out.
-        with_split: the entries name their split.
-    """
-    found: dict[tuple[str, str], None] = {}
-    rows = []
-    for record in records:
-        for phrase in record.phrases:
-            key = (phrase.phrase_id, phrase.text)
-            if unique and key in found:
-                continue
-            found[key] = None
-            image = f"{folder}/{record.image}" if folder else record.image
-            entry = {"image": image, "text": phrase.text, "ref_id": int(phrase.phrase_id)}
-            rows.append({**entry, "split": record.split} if with_split else entry)
-    return rows
 
 
 def summary(chosen: ReferSet, splits: Mapping[str, list[Record]]) -> str:

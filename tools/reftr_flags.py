@@ -58,6 +58,11 @@ _FREEZES = Inert(
 )
 
 VALUES: dict[str, Effect] = {
+    **dict.fromkeys((
+        "lr_decay", "position_embedding_scale", "num_queries", "dec_n_points", "enc_n_points",
+        "img_bert_config", "bbox_loss_topk", "set_cost_class", "set_cost_bbox",
+        "set_cost_giou", "cls_loss_coef", "focal_alpha", "dataset_file", "coco_path",
+    ), _UNUSED),
     "lr": Sets("optimizer.lr"),
     "lr_backbone": Joint("networks"),
     "lr_mask_branch_proj": Joint("masks"),
@@ -67,7 +72,6 @@ VALUES: dict[str, Effect] = {
     "lr_drop": Joint("schedule"),
     "warm_up_epoch": Joint("schedule"),
     "lr_schedule": Joint("schedule"),
-    "lr_decay": _UNUSED,
     "clip_max_norm": Joint("clipping"),
     "ckpt_cycle": Inert("every epoch's checkpoint is kept; --set keep=N keeps the newest N"),
     "reftr_type": Instead("there is one network for one and for several phrases, which"
@@ -76,7 +80,6 @@ VALUES: dict[str, Effect] = {
     "backbone": Sets("model.backbone.name"),
     "position_embedding": Instead("positions are sines; model.position_temperature shapes them",
                                   "sine"),
-    "position_embedding_scale": _UNUSED,
     "num_feature_levels": Sets("model.feature_levels"),
     "enc_layers": Sets("model.encoder_layers"),
     "dec_layers": Sets("model.decoder_layers"),
@@ -84,29 +87,17 @@ VALUES: dict[str, Effect] = {
     "hidden_dim": Sets("model.width"),
     "dropout": Sets("model.dropout"),
     "nheads": Sets("model.heads"),
-    "num_queries": _UNUSED,
-    "dec_n_points": _UNUSED,
-    "enc_n_points": _UNUSED,
     "bert_model": Joint("language"),
-    "img_bert_config": _UNUSED,
     "max_lang_seq": Sets("model.max_text_tokens"),
     "num_queries_per_phrase": Sets("model.queries_per_phrase"),
-    "bbox_loss_topk": _UNUSED,
-    "set_cost_class": _UNUSED,
-    "set_cost_bbox": _UNUSED,
-    "set_cost_giou": _UNUSED,
     "mask_loss_coef": Sets("model.weights.mask"),
     "dice_loss_coef": Sets("model.weights.dice"),
-    "cls_loss_coef": _UNUSED,
     "bbox_loss_coef": Sets("model.weights.bbox"),
     "giou_loss_coef": Sets("model.weights.giou"),
-    "focal_alpha": _UNUSED,
     "dataset": Instead(_DATA),
     "train_split": Instead(_DATA),
     "img_size": Sets("data.image_size"),
     "max_img_size": Sets("data.max_image_size"),
-    "dataset_file": _UNUSED,
-    "coco_path": _UNUSED,
     "start_epoch": Instead("a run goes on after the epoch of --resume's checkpoint", "0"),
     "run_epoch": Instead("stop the run when you like and go on with --resume", "500"),
     "num_workers": Sets("data.workers"),
@@ -124,21 +115,19 @@ LISTS: dict[str, Effect] = {
 """Flags with several values."""
 
 SWITCHES: dict[str, Effect] = {
+    **dict.fromkeys((
+        "with_box_refine", "two_stage", "pretrain_on_coco", "use_encoder_pooler",
+        "use_softmax_ce", "remove_difficult",
+    ), _UNUSED),
     "sgd": Instead("AdamW is the only optimiser; --set optimizer={...} has its numbers"),
-    "with_box_refine": _UNUSED,
-    "two_stage": _UNUSED,
     "no_decoder": Instead("--set model.decoder_layers=N, which is at least 1"),
-    "pretrain_on_coco": _UNUSED,
     "freeze_backbone": _FREEZES,
     "freeze_bert": _FREEZES,
     "freeze_reftr": _FREEZES,
     "dilation": Sets("model.backbone.output_stride", "16"),
-    "use_encoder_pooler": _UNUSED,
     "aux_loss": Sets("model.aux_loss", "true"),
-    "use_softmax_ce": _UNUSED,
-    "remove_difficult": _UNUSED,
     "cache_mode": Inert("images are read from the disk, with the same result"),
-}
+}  # fmt: skip
 """Flags without a value."""
 
 _ROBERTA = (

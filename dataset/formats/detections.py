@@ -5,7 +5,6 @@ Read, too, is MAttNet's own form: [{det_id, image_id, box: [x, y, w, h], ...}, .
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from groundwork.dataset.formats import entries
-from groundwork.files.safe import write_text
 from groundwork.geometry import xywh_to_xyxy, xyxy_to_xywh
 
 
@@ -22,9 +20,6 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     not boxes.
 
     The image id is that of `Record.record_id` for RefCOCO+.
-
-    Raises:
-        FileNotFoundError, ValueError: naming file, image and what is wrong.
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(
@@ -70,5 +65,5 @@ def write(proposals: Mapping[str, np.ndarray], path: str | os.PathLike[str]) -> 
         image_id: np.hstack([xyxy_to_xywh(boxes[:, :4]), boxes[:, 4:]]).round(4).tolist()
         for image_id, boxes in proposals.items()
     }
-    write_text(path, json.dumps(rows, separators=(",", ":")) + "\n")
+    entries.save_json(path, rows)
     return sum(map(len, rows.values()))

@@ -12,7 +12,7 @@ import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -166,11 +166,7 @@ def _parse_line(line: str) -> Caption:
 
 
 def read_image(folder: str | os.PathLike[str], image_id: str) -> tuple[Annotation, list[Caption]]:
-    """Annotation and sentences of one image from a folder with Annotations/ and Sentences/.
-
-    Raises:
-        FileNotFoundError, ValueError: naming the file.
-    """
+    """Annotation and sentences of one image from a folder with Annotations/ and Sentences/."""
     image_id = str(inside(image_id, "image id"))
     annotation = Path(folder, "Annotations", f"{image_id}.xml")
     sentences = Path(folder, "Sentences", f"{image_id}.txt")
@@ -188,28 +184,17 @@ def read(folder: str | os.PathLike[str], ids: Iterable[str], split: str) -> Iter
     category = types ("people", or "people/clothing").
 
     Phrases without boxes are left out, as in `flickr30k.read`, which yields the same records.
-
-    Raises:
-        FileNotFoundError, ValueError: naming the file.
     """
     for image_id in ids:
         source = os.fspath(Path(folder, "Sentences", f"{image_id}.txt"))
-        yield from records(image_id, *read_image(folder, image_id), split, source)
+        yield from boxed(records(image_id, *read_image(folder, image_id), split, source))
 
 
 def records(
-    image_id: str,
-    annotation: Annotation,
-    captions: Iterable[Caption],
-    split: str,
-    source: str,
-    *,
-    boxed_only: bool = True,
+    image_id: str, annotation: Annotation, captions: Iterable[Caption], split: str, source: str
 ) -> Iterator[Record]:
-    """The records of one image; `source` names its file of sentences.
-
-    boxed_only False: phrases without boxes are kept, and sentences without phrases.
-    """
+    """The records of one image, of all sentences and phrases; `source` names its file of
+    sentences."""
     for index, caption in enumerate(captions):
         phrases = tuple(
             Phrase(
@@ -220,32 +205,35 @@ def records(
                 category="/".join(chunk.types),
             )
             for chunk in caption
-            if not boxed_only or chunk.chain in annotation.boxes
         )
-        if phrases or not boxed_only:
-            yield Record(
-                image=f"{image_id}.jpg",
-                width=annotation.width,
-                height=annotation.height,
-                phrases=phrases,
-                split=split,
-                record_id=f"{image_id}#{index}",
-                source=f"{source}, line {index + 1}",
-                sentence=caption.sentence,
-                image_ids=(f"flickr:{image_id}",),
-            )
+        yield Record(
+            image=f"{image_id}.jpg",
+            width=annotation.width,
+            height=annotation.height,
+            phrases=phrases,
+            split=split,
+            record_id=f"{image_id}#{index}",
+            source=f"{source}, line {index + 1}",
+            sentence=caption.sentence,
+            image_ids=(f"flickr:{image_id}",),
+        )
 
 
-def write(records: Iterable[Record], folder: str | os.PathLike[str]) -> dict[str, int]:
+def boxed(records: Iterable[Record]) -> Iterator[Record]:
+    """The records with their boxed phrases only, less those that have none."""
+    for record in records:
+        phrases = tuple(phrase for phrase in record.phrases if phrase.boxes)
+        if phrases:
+            yield replace(record, phrases=phrases)
+
+
+def write(records: Iterable[Record], folder: str | os.PathLike[str]) -> None:
     """Write Annotations/<id>.xml and Sentences/<id>.txt of every image of `records`; `read` gives
     the records with their boxed phrases again.
 
     Args:
         records: of `<id>.jpg` with the record id `<id>#<sentence>`; the types of a phrase without
             category are written as "other". A sentence without a record is written empty.
-
-    Returns:
-        {"images", "sentences", "phrases", "phrases with boxes"}: how many were written.
 
     Raises:
         ValueError: another record id, no size, a phrase that is not at its place in the sentence,
@@ -265,14 +253,6 @@ def write(records: Iterable[Record], folder: str | os.PathLike[str]) -> dict[str
         ]
         text = "".join(f"{line}\n" for line in lines)
         _put(Path(folder, "Sentences", f"{image_id}.txt"), text)
-    written = [record for captions in images.values() for record in captions.values()]
-    phrases = [phrase for record in written for phrase in record.phrases]
-    return {
-        "images": len(images),
-        "sentences": len(written),
-        "phrases": len(phrases),
-        "phrases with boxes": sum(bool(phrase.boxes) for phrase in phrases),
-    }
 
 
 def _put(path: Path, text: str) -> None:

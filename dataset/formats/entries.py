@@ -9,6 +9,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -67,13 +68,13 @@ def save_json(path: str | os.PathLike[str], content: Any) -> None:
 
 
 def save_entries(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]]) -> int:
-    """Write a JSON list of objects, compact, one object in memory at a time; returns how many."""
+    """Write a JSON list of objects, one a line and in memory at a time; returns how many."""
     count = 0
     with atomic_write(path) as partial, partial.open("w", encoding="utf-8") as file:
         for count, row in enumerate(rows, 1):
-            file.write("[" if count == 1 else ",")
+            file.write("[\n" if count == 1 else ",\n")
             file.write(json.dumps(row, ensure_ascii=False, separators=(",", ":")))
-        file.write("]\n" if count else "[]\n")
+        file.write("\n]\n" if count else "[]\n")
     return count
 
 
@@ -170,20 +171,30 @@ class _Text:
         )
 
 
-def with_texts(rows: Any, key: str, source: str) -> Iterator[tuple[int, Mapping[str, Any], str]]:
-    """(place, entry, its name for messages) of the entries of a list that have a text under `key`;
-    those that have none are noted.
+def split_entries(
+    path: str | os.PathLike[str], splits: Iterable[str] | None, key: str
+) -> Iterator[tuple[str, int, Mapping[str, Any], str]]:
+    """(split, place in the file, entry, its name for messages) of the entries of a JSON file
+    {split: [entry]} that have a text under `key`; those that have none are noted.
+
+    Args:
+        splits: None: all; a key "info" is none.
 
     Raises:
-        ValueError: no list of objects.
+        FileNotFoundError, ValueError: no such file or split, or no list of objects.
     """
-    empty = []
-    for index, entry in enumerate(listed(rows, source)):
-        if need(entry, key, f"{source}[{index}]") == []:
-            empty.append(f"[{index}]")
-        else:
-            yield index, entry, f"{source}[{index}]"
-    notes.say(source, f"entries without {key} are left out", empty)
+    by_split = load_json(path)
+    _require_object(by_split, os.fspath(path))
+    counts = (len(rows) if isinstance(rows, list) else 0 for rows in by_split.values())
+    first = dict(zip(by_split, accumulate(counts, initial=0), strict=False))
+    for split in splits or [name for name in by_split if name != "info"]:
+        source, empty = f"{os.fspath(path)}[{split}]", []
+        for index, entry in enumerate(listed(need(by_split, split, os.fspath(path)), source)):
+            if need(entry, key, f"{source}[{index}]") == []:
+                empty.append(f"[{index}]")
+            else:
+                yield split, first[split] + index, entry, f"{source}[{index}]"
+        notes.say(source, f"entries without {key} are left out", empty)
 
 
 def listed(rows: Any, source: str) -> list[Any]:
@@ -276,8 +287,17 @@ def require_distinct(rows: Any, key: str, source: str) -> None:
     by_number([row for row in rows if not isinstance(row, Mapping) or key in row], key, source)
 
 
-def texts(value: Any, key: str, source: str) -> tuple[str, ...]:
-    """One string or a list of strings as a tuple."""
+def text(entry: Mapping[Any, Any], key: str, source: str) -> str:
+    """`entry[key]`, which must be one string, or a list of one."""
+    found = texts(entry, key, source)
+    if len(found) > 1:
+        raise ValueError(f"{source}: {key} must be one string, got {entry[key]!r}")
+    return found[0]
+
+
+def texts(entry: Mapping[Any, Any], key: str, source: str) -> tuple[str, ...]:
+    """`entry[key]`, one string or a list of strings, as a tuple."""
+    value = need(entry, key, source)
     values = [value] if isinstance(value, str) else value
     if not isinstance(values, list) or not all(isinstance(text, str) for text in values):
         raise ValueError(f"{source}: {key} must be a string or a list of strings, got {value!r}")
@@ -295,6 +315,12 @@ def boxes(value: Any, key: str, source: str) -> tuple[Box, ...]:
         if not isinstance(row, list | tuple) or len(row) != 4 or not all(map(_is_number, row)):
             raise ValueError(f"{source}: {key} holds {row!r}; a box is four finite numbers")
     return tuple((float(a), float(b), float(c), float(d)) for a, b, c, d in rows)
+
+
+def box(entry: Mapping[Any, Any], key: str, source: str) -> Box:
+    """`entry[key]`, which must be four finite numbers."""
+    (found,) = boxes([need(entry, key, source)], key, source)
+    return found
 
 
 def corners(rows: ArrayLike) -> tuple[Box, ...]:

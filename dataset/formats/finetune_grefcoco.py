@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +33,8 @@ def read(path: str | os.PathLike[str], split: str | None = None) -> Iterator[Rec
 
     Args:
         split: None: what follows the last "_" of the file's name.
-
-    Raises:
-        FileNotFoundError, ValueError: naming file, entry and key.
     """
     content = entries.load_json(path)
-    if not isinstance(content, Mapping):
-        raise ValueError(f"{path}: expected {{images, annotations}}, got another structure")
     split = Path(path).stem.rpartition("_")[2] if split is None else split
     targets = _targets(entries.need(content, "annotations", os.fspath(path)), path)
     rows = entries.need(content, "images", os.fspath(path))
@@ -48,8 +43,7 @@ def read(path: str | os.PathLike[str], split: str | None = None) -> Iterator[Rec
         source = f"{os.fspath(path)} images[{index}]"
         image_id = number(image, "original_id", source)
         name, identity = image_names.named("coco", image_id, source)
-        (text,) = entries.texts(entries.need(image, "caption", source), "caption", source)
-        boxes = entries.corners(targets.pop(pair, []))
+        text, boxes = entries.text(image, "caption", source), entries.corners(targets.pop(pair, []))
         phrase = Phrase(text, boxes=boxes, matches_nothing=not boxes)
         yield Record(
             str(image.get("file_name") or name), *entries.size(image, source),
@@ -78,15 +72,12 @@ def _targets(rows: Any, path: str | os.PathLike[str]) -> dict[int, list[tuple[fl
             raise ValueError(f"{source}: its sentence has objects and matches nothing")
         boxes = found.setdefault(pair, [])
         if is_object:
-            boxes += entries.boxes([entries.need(row, "bbox", source)], "bbox", source)
+            boxes.append(entries.box(row, "bbox", source))
     return found
 
 
-def write(records: Iterable[Record], path: str | os.PathLike[str]) -> dict[str, int]:
+def write(records: Iterable[Record], path: str | os.PathLike[str]) -> None:
     """Write one pair per phrase of the records of one split.
-
-    Returns:
-        {"sentences", "boxes"}: how many were written.
 
     Raises:
         ValueError: a record without size or number as id, or a phrase that has neither boxes nor
@@ -117,5 +108,3 @@ def write(records: Iterable[Record], path: str | os.PathLike[str]) -> dict[str, 
                 category = 1 if phrase.boxes else _NOTHING
                 annotations.append({**ids, "bbox": row, "category_id": category})
     entries.save_json(path, {"images": images, "annotations": annotations})
-    objects = sum(row["category_id"] != _NOTHING for row in annotations)
-    return {"sentences": len(images), "boxes": objects}

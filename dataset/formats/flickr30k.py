@@ -75,9 +75,6 @@ def read(
         lists: see `files`.
         empty: keep phrases that the boxes file lists with no box at all, which the published
             evaluation of heat maps counts as misses.
-
-    Raises:
-        FileNotFoundError, ValueError: naming file, image and key.
     """
     ids_file, boxes_file, sentences_file = files(folder, [split], lists)
     ids = read_ids(ids_file)
@@ -126,36 +123,43 @@ def _phrases(
     for entry in entries.listed(rows, f"{source}: phrases"):
         phrase_id = str(entries.need(entry, "phrase_id", source))
         if phrase_id in boxes:
-            (text,) = entries.texts(entries.need(entry, "phrase", source), "phrase", source)
+            text = entries.text(entry, "phrase", source)
             start = entries.number({"start": -1, **entry}, "start", source)
-            types = entry.get("phrase_type")
-            category = "/".join(entries.texts(types, "phrase_type", source)) if types else ""
+            typed = entry.get("phrase_type")
+            category = "/".join(entries.texts(entry, "phrase_type", source)) if typed else ""
             phrases.append(
                 Phrase(text, phrase_id, boxes[phrase_id], start=start, category=category)
             )
     return tuple(phrases)
 
 
-def write(records: Iterable[Record], folder: str | os.PathLike[str], split: str) -> dict[str, int]:
+def write(records: Iterable[Record], folder: str | os.PathLike[str], split: str) -> None:
     """Write the three files of one split; `read` gives the records with their boxed phrases again.
 
     Args:
         records: of `<id>.jpg` with the record id `<id>#<sentence>`; a sentence without a record is
             written empty.
 
-    Returns:
-        {"images", "sentences", "phrases"}: how many were written.
-
     Raises:
         ValueError: another record id, or one phrase id with different boxes in one image.
     """
+    boxes, sentences = contents(records)
+    ids_file, boxes_file, sentences_file = files(folder, [split])
+    write_text(ids_file, "".join(f"{image_id}\n" for image_id in sentences))
+    entries.save_json(boxes_file, boxes)
+    entries.save_json(sentences_file, sentences)
+
+
+def contents(records: Iterable[Record]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What bounding_boxes_{split}.json and sentences_{split}.json hold of records as of `write`."""
     boxes: dict[str, dict[str, Any]] = {}
     sentences: dict[str, list[dict[str, Any]]] = {}
     for record in records:
         image_id, index = sentence_number(record)
         written = sentences.setdefault(image_id, [])
         written += [{"sentence": "", "phrases": []} for _ in range(index + 1 - len(written))]
-        written[index] = sentence_entry(record)
+        phrases = [_phrase(phrase) for phrase in record.phrases]
+        written[index] = {"sentence": record.sentence, "phrases": phrases}
         entry = boxes.setdefault(image_id, boxes_entry({}, record.width, record.height))
         known = entry["boxes"]
         for phrase in record.phrases:
@@ -165,13 +169,7 @@ def write(records: Iterable[Record], folder: str | os.PathLike[str], split: str)
                     f"{record.source or record.record_id}: phrase id {phrase.phrase_id} has other"
                     " boxes in another sentence of the image"
                 )
-    ids_file, boxes_file, sentences_file = files(folder, [split])
-    write_text(ids_file, "".join(f"{image_id}\n" for image_id in sentences))
-    entries.save_json(boxes_file, boxes)
-    entries.save_json(sentences_file, sentences)
-    written_all = [entry for of_image in sentences.values() for entry in of_image]
-    phrases = sum(len(entry["phrases"]) for entry in written_all)
-    return {"images": len(sentences), "sentences": len(written_all), "phrases": phrases}
+    return boxes, sentences
 
 
 def sentence_number(record: Record) -> tuple[str, int]:
@@ -195,11 +193,6 @@ def boxes_entry(
     """The entry of one image in bounding_boxes_{split}.json."""
     size = {"width": width, "height": height} if width and height else {}
     return {"boxes": {name: entries.plain(rows) for name, rows in boxes.items()}, **size}
-
-
-def sentence_entry(record: Record) -> dict[str, Any]:
-    """The entry of one sentence in sentences_{split}.json, with phrases without boxes too."""
-    return {"sentence": record.sentence, "phrases": [_phrase(one) for one in record.phrases]}
 
 
 def _phrase(phrase: Phrase) -> dict[str, Any]:

@@ -9,17 +9,14 @@ https://github.com/henghuiding/gRefCOCO
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from groundwork.dataset.formats import entries, refer, refer_instances
-from groundwork.dataset.formats.entries import number
-from groundwork.dataset.formats.refer_instances import Instances, Target
+from groundwork.dataset.formats.refer_instances import Target
 from groundwork.dataset.record import Record
-from groundwork.files.safe import write_text
 
 _NOTHING = -1
 
@@ -39,18 +36,7 @@ def read(
         FileNotFoundError, ValueError: naming file, reference and key, or a split that is empty.
     """
     refs = [dict(entry) for _, entry in entries.load_entries(refs_file)]
-    entries.require_distinct(refs, "ref_id", os.fspath(refs_file))
-    instances = Instances(instances_file)
-    for ref, source in refer.with_sentences(refer.chosen(refs, refs_file, splits), refs_file):
-        image_id = number(ref, "image_id", source)
-        targets = tuple(
-            instances.target(ann_id, image_id, source) for ann_id in _ann_ids(ref, source)
-        )
-        phrases = tuple(
-            refer.phrase_of(text, number(ref, "ref_id", source), targets)
-            for text in refer.sentences(ref, source)
-        )
-        yield refer.record_of(ref, instances, phrases, refs_file, source)
+    return refer.records(refs, _ann_ids, refs_file, instances_file, splits)
 
 
 def _ann_ids(ref: Mapping[str, Any], source: str) -> list[int]:
@@ -91,8 +77,7 @@ def write(
         ann_ids, category_ids = zip(*pairs, strict=True) if pairs else ((_NOTHING,), (_NOTHING,))
         ids = {"ann_id": list(ann_ids), "category_id": list(category_ids), "no_target": not pairs}
         refs.append(ref | ids)
-    path = Path(folder, f"grefs({split_by}).json")
-    write_text(path, json.dumps(refs, separators=(",", ":")) + "\n")
+    entries.save_json(Path(folder, f"grefs({split_by}).json"), refs)
     return refer_instances.count(records)
 
 

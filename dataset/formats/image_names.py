@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
@@ -18,6 +19,8 @@ _SOURCES = {
     "saiaprtc12": ("{}.jpg", "saiapr:{}"),
     "flickr": ("{}.jpg", "flickr:{}"),
 }
+COCO_STEM = re.compile(r"COCO_(?:train|val|test)20\d\d_0*(\d+)(?:_\d+)?")
+"""COCO's names of 2014, without ending; REFER's end in the number of the object."""
 _WRITTEN = ("coco", "visual-genome", "saiaprtc12", "flickr")
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from groundwork.dataset.formats import entries, image_names
 from groundwork.dataset.record import Phrase, Record
-from groundwork.geometry import Box, xyxy_to_xywh
+from groundwork.geometry import xyxy_to_xywh
 
 _NOTHING = -1
 
@@ -29,32 +29,22 @@ def read(
 
     Args:
         data_source: "coco", "vg", "saiaprtc12" or "flickr", for entries that name none.
-
-    Raises:
-        FileNotFoundError, ValueError: naming file, split, entry and key.
     """
-    by_split = entries.load_json(path)
-    if not isinstance(by_split, dict):
-        raise ValueError(f"{path}: expected {{split: [entry]}}, got {type(by_split).__name__}")
-    for split in splits or [key for key in by_split if key != "info"]:
-        rows = entries.need(by_split, split, os.fspath(path))
-        for _, entry, source in entries.with_texts(
-            rows, "expressions", f"{os.fspath(path)}[{split}]"
-        ):
-            image_id = entries.number(entry, "image_id", source)
-            kind = image_names.source_in(entry, data_source, source)
-            name, identity = image_names.named(kind, image_id, source)
-            texts = entries.texts(entries.need(entry, "expressions", source), "expressions", source)
-            form = _several if "annotations" in entry else _single
-            yield Record(
-                name, *entries.size(entry, source),
-                form(entry, texts, source), split, str(image_id), source,
-                image_ids=(identity,),
-            )  # fmt: skip
+    for split, _, entry, source in entries.split_entries(path, splits, "expressions"):
+        image_id = entries.number(entry, "image_id", source)
+        kind = image_names.source_in(entry, data_source, source)
+        name, identity = image_names.named(kind, image_id, source)
+        texts = entries.texts(entry, "expressions", source)
+        form = _several if "annotations" in entry else _single
+        yield Record(
+            name, *entries.size(entry, source),
+            form(entry, texts, source), split, str(image_id), source,
+            image_ids=(identity,),
+        )  # fmt: skip
 
 
 def _single(entry: Mapping[str, Any], texts: tuple[str, ...], source: str) -> tuple[Phrase, ...]:
-    boxes = _boxes([entries.need(entry, "bbox", source)], source)
+    boxes = entries.corners(entries.box(entry, "bbox", source))
     masks = (_compact(entry["mask"]),) if entry.get("mask") else ()
     return tuple(Phrase(text, boxes=boxes, masks=masks) for text in texts)
 
@@ -90,7 +80,7 @@ def _phrase(text: str, target: Any, rows: Any, shapes: Any, source: str) -> Phra
             f"{source} has {len(meant)} annotations, {len(rows)} boxes, {len(shapes)} masks"
         )
     masks = tuple(map(_compact, compress(shapes, meant)))
-    boxes = _boxes(list(compress(rows, meant)), source)
+    boxes = entries.corners(entries.boxes(list(compress(rows, meant)), "bbox", source))
     return Phrase(text, boxes=boxes, masks=masks, matches_nothing=not all(meant))
 
 
@@ -102,10 +92,6 @@ def _is_object(target: Mapping[str, Any], source: str) -> bool:
 
 def _compact(mask: Any) -> str:
     return json.dumps(mask, separators=(",", ":"))
-
-
-def _boxes(rows: Any, source: str) -> tuple[Box, ...]:
-    return entries.corners(entries.boxes(rows, "bbox", source))
 
 
 def write(records: Iterable[Record], path: str | os.PathLike[str]) -> dict[str, int]:

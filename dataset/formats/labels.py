@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +64,6 @@ def read(path: str | os.PathLike[str], split: str | None = None) -> Iterator[Rec
 
     Args:
         split: that of all records; None: what each label says.
-
-    Raises:
-        FileNotFoundError, ValueError: naming file, line and what is wrong with it.
     """
     group: list[Phrase] = []
     first: Record | None = None
@@ -88,19 +85,11 @@ def _place(record: Record) -> tuple[str, ...]:
 
 
 def _joined(first: Record, phrases: list[Phrase], split: str | None) -> Record:
-    return Record(
-        first.image, first.width, first.height, tuple(phrases),
-        first.split if split is None else split,
-        first.record_id, first.source, first.sentence, first.image_ids,
-    )  # fmt: skip
+    return replace(first, phrases=tuple(phrases), split=first.split if split is None else split)
 
 
 def load(path: str | os.PathLike[str]) -> Iterator[tuple[str, Label]]:
-    """The labels of a file, each with its place for messages.
-
-    Raises:
-        FileNotFoundError, ValueError: naming file, line and what is wrong with it.
-    """
+    """The labels of a file, each with its place for messages."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"pseudo-labels {path} do not exist; pseudo_label.py writes them")
@@ -123,11 +112,11 @@ def _label(entry: Any, source: str) -> Label:
     for key in ("width", "height"):
         if not isinstance(entries.need(entry, key, source), int):
             raise ValueError(f"{source}: {key} must be a whole number, got {entry[key]!r}")
-    (box,) = entries.boxes([entries.need(entry, "box", source)], "box", source)
+    box = entries.box(entry, "box", source)
     if not (0 <= box[0] < box[2] <= entry["width"] and 0 <= box[1] < box[3] <= entry["height"]):
         raise ValueError(f"{source}: box {list(box)} is empty or not inside the image")
     ids = tuple(map(str, entry.get("image_ids", ())))
-    return Label(**{**entry, "box": tuple(box), "image_ids": ids})
+    return Label(**{**entry, "box": box, "image_ids": ids})
 
 
 def write(labels: Sequence[Label], path: str | os.PathLike[str]) -> int:

@@ -16,11 +16,7 @@ PHRASE, PARAPHRASE = "phrase", "paraphrase"
 
 
 def read(path: str | os.PathLike[str], split: str) -> Iterator[Record]:
-    """One record per pair, with two phrases of the ids `PHRASE` and `PARAPHRASE`, in this order.
-
-    Raises:
-        FileNotFoundError, ValueError: naming file, entry and key.
-    """
+    """One record per pair, with two phrases of the ids `PHRASE` and `PARAPHRASE`, in this order."""
     for index, (source, entry) in enumerate(entries.load_entries(path)):
         box = entries.boxes(entries.need(entry, "box", source), "box", source)
         phrases = tuple(

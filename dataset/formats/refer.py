@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,20 +78,38 @@ def read(
         FileNotFoundError, ValueError: naming file, reference and key, two references of one
             ref_id, or a split that is empty.
     """
-    refs = load_refs(refs_file)
+    return records(load_refs(refs_file), _ann_ids, refs_file, instances_file, splits)
+
+
+def _ann_ids(ref: Mapping[str, Any], source: str) -> list[int]:
+    return [number(ref, "ann_id", source)]
+
+
+def records(
+    refs: list[dict[str, Any]],
+    ann_ids: Callable[[Mapping[str, Any], str], list[int]],
+    refs_file: str | os.PathLike[str],
+    instances_file: str | os.PathLike[str],
+    splits: Iterable[str] | None,
+) -> Iterator[Record]:
+    """As `read`, of the content of a file and what gives the objects of a reference and its name
+    for messages."""
     entries.require_distinct(refs, "ref_id", os.fspath(refs_file))
     instances = Instances(instances_file)
-    for ref, source in with_sentences(chosen(refs, refs_file, splits), refs_file):
-        image_id = number(ref, "image_id", source)
-        target = instances.target(number(ref, "ann_id", source), image_id, source)
-        phrases = tuple(
-            phrase_of(text, number(ref, "ref_id", source), (target,))
-            for text in sentences(ref, source)
-        )
+    empty = []
+    for ref, source in _chosen(refs, refs_file, splits):
+        # gRefCOCO's authors say to skip them.
+        if ref.get("sentences") == []:
+            empty.append(source)
+            continue
+        image_id, ref_id = (number(ref, key, source) for key in ("image_id", "ref_id"))
+        targets = tuple(instances.target(one, image_id, source) for one in ann_ids(ref, source))
+        phrases = tuple(phrase_of(text, ref_id, targets) for text in _sentences(ref, source))
         yield record_of(ref, instances, phrases, refs_file, source)
+    notes.say(refs_file, "references without a sentence are left out", empty)
 
 
-def chosen(
+def _chosen(
     refs: list[dict[str, Any]], path: str | os.PathLike[str], splits: Iterable[str] | None
 ) -> Iterator[tuple[dict[str, Any], str]]:
     """The references of `splits`, each with its name for messages ("refs(unc).p[17]").
@@ -111,25 +130,13 @@ def chosen(
             yield ref, f"{path}[{index}]"
 
 
-def with_sentences(
-    refs: Iterable[tuple[dict[str, Any], str]], path: str | os.PathLike[str]
-) -> Iterator[tuple[dict[str, Any], str]]:
-    """References less those that have no sentence, as gRefCOCO's authors say to skip them."""
-    empty = []
-    for ref, source in refs:
-        if ref.get("sentences") == []:
-            empty.append(source)
-        else:
-            yield ref, source
-    notes.say(path, "references without a sentence are left out", empty)
-
-
-def sentences(ref: Mapping[str, Any], source: str) -> tuple[str, ...]:
+def _sentences(ref: Mapping[str, Any], source: str) -> tuple[str, ...]:
     """The cleaned sentences of a reference; at least one."""
     rows = entries.need(ref, "sentences", source)
     if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
         raise ValueError(f"{source}: sentences must be a list of objects, got {rows!r}")
-    return entries.texts([entries.need(row, "sent", source) for row in rows], "sentences", source)
+    texts = [entries.need(row, "sent", source) for row in rows]
+    return entries.texts({"sentences": texts}, "sentences", source)
 
 
 def phrase_of(text: str, ref_id: int, targets: tuple[Target, ...]) -> Phrase:
@@ -185,7 +192,11 @@ def record_of(
 
 
 def write(
-    records: Iterable[Record], folder: str | os.PathLike[str], split_by: str
+    records: Iterable[Record],
+    folder: str | os.PathLike[str],
+    split_by: str,
+    targets_of: Callable[[Record], tuple[Target, ...]] | None = None,
+    classes: Sequence[str] = (),
 ) -> dict[str, tuple[int, int]]:
     """Write `refs(SPLIT_BY).p` and instances.json; `read` gives the same records again.
 
@@ -194,6 +205,8 @@ def write(
             kept as far as they are different numbers, or else given anew.
         folder: made if missing.
         split_by: "unc", "umd", ...
+        targets_of: a record's object; None: what its phrases say.
+        classes: those that have the first category ids, in their order.
 
     Returns:
         {split: (references, sentences)}
@@ -202,7 +215,8 @@ def write(
         ValueError: a record without phrases or size, or whose phrases are not of one object.
     """
     records = list(records)
-    written = refer_instances.write(records, Path(folder, "instances.json"), _single_target)
+    path = Path(folder, "instances.json")
+    written = refer_instances.write(records, path, targets_of or _single_target, classes)
     refs = [
         ref | {"ann_id": ann_id, "category_id": category_id}
         for ref, [(ann_id, category_id)] in written
@@ -230,15 +244,19 @@ def _single_target(record: Record) -> tuple[Target]:
     )
 
 
-def read_refcoco_plus(
+def read_list(
     test_file: str | os.PathLike[str],
     refer_root: str | os.PathLike[str],
     split_by: str | None = None,
     agreement: Agreement | None = None,
+    *,
+    name: str,
 ) -> Iterator[Record]:
-    """RefCOCO+: one record per entry, with the split ("val", "testA", "testB") of its reference.
+    """One record per entry of the test list of "refcoco+" or "refclef".
 
-    Record id is the image_id (the key of the detections), phrase id the ref_id.
+    Record id is the image_id (the key of the detections), phrase id the ref_id. RefCOCO+: the split
+    ("val", "testA", "testB") is that of the entry's reference. RefCLEF: the entry's own, which is
+    reported as "test" if that is in it ("testA", "testAB").
 
     Args:
         agreement: learns how the entries fit to their references.
@@ -247,30 +265,8 @@ def read_refcoco_plus(
         FileNotFoundError, ValueError: naming file, entry and key; at the end, how many references
             are missing.
     """
-    paths = files(refer_root, "refcoco+", split_by)
-    yield from _read_list(test_file, *paths, agreement or Agreement(), own_split=False)
-
-
-def read_refclef(
-    test_file: str | os.PathLike[str],
-    refer_root: str | os.PathLike[str],
-    split_by: str | None = None,
-    agreement: Agreement | None = None,
-) -> Iterator[Record]:
-    """RefCLEF: as `read_refcoco_plus`, with the entry's own split, which is reported as "test" if
-    that is in it ("testA", "testAB")."""
-    paths = files(refer_root, "refclef", split_by)
-    yield from _read_list(test_file, *paths, agreement or Agreement(), own_split=True)
-
-
-def _read_list(
-    test_file: str | os.PathLike[str],
-    refs_file: Path,
-    instances_file: Path,
-    agreement: Agreement,
-    *,
-    own_split: bool,
-) -> Iterator[Record]:
+    agreement, own_split = agreement or Agreement(), name == "refclef"
+    refs_file, instances_file = files(refer_root, name, split_by)
     refs = entries.by_number(load_refs(refs_file), "ref_id", os.fspath(refs_file))
     instances = Instances(instances_file)
     for source, entry in entries.load_entries(test_file):
@@ -283,7 +279,7 @@ def _read_list(
         split = str(entries.need(entry if own_split else ref, "split", source))
         image_id = number(ref, "image_id", there)
         image = str(entries.need(entry, "image", source))
-        (text,) = entries.texts(entries.need(entry, "text", source), "text", source)
+        text = entries.text(entry, "text", source)
         target = instances.target(number(ref, "ann_id", there), image_id, source)
         phrases = (phrase_of(text, ref_id, (target,)),)
         record = record_of(ref, instances, phrases, refs_file, source)
@@ -291,6 +287,34 @@ def _read_list(
         split = "test" if own_split and in_split(split, "test") else split
         yield replace(record, image=image, split=split)
     agreement.require_all(str(test_file), refs_file)
+
+
+read_refcoco_plus = partial(read_list, name="refcoco+")
+read_refclef = partial(read_list, name="refclef")
+
+
+def list_entries(
+    records: Iterable[Record], folder: str = "", *, unique: bool = False, with_split: bool = False
+) -> list[dict[str, Any]]:
+    """A test_file of the AMC/SelfEQ releases: one entry per sentence, in REFER's order.
+
+    Args:
+        folder: of the images, before their names ("": none).
+        unique: an expression that the same object was given before is left out.
+        with_split: the entries name their split.
+    """
+    found: dict[tuple[str, str], None] = {}
+    rows = []
+    for record in records:
+        for phrase in record.phrases:
+            key = (phrase.phrase_id, phrase.text)
+            if unique and key in found:
+                continue
+            found[key] = None
+            image = f"{folder}/{record.image}" if folder else record.image
+            entry = {"image": image, "text": phrase.text, "ref_id": int(phrase.phrase_id)}
+            rows.append({**entry, "split": record.split} if with_split else entry)
+    return rows
 
 
 def _said_of(ref: Mapping[str, Any]) -> list[str]:

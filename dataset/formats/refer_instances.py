@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,20 +19,22 @@ from typing import Any
 
 from groundwork.dataset.formats import entries
 from groundwork.dataset.formats.entries import number
+from groundwork.dataset.formats.image_names import COCO_STEM
 from groundwork.dataset.record import Record
-from groundwork.files.safe import write_text
-from groundwork.geometry import Box, decode_mask, xywh_to_xyxy, xyxy_to_xywh
-
-_COCO_NAME = re.compile(r"COCO_\w+?_0*(\d+)\.\w+")
+from groundwork.geometry import Box, decode_mask, xyxy_to_xywh
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """An object: xyxy box in pixels, segmentation as JSON text and class name ("": not known)."""
+    """An object: xyxy box in pixels, segmentation as JSON text and class name ("": not known).
+
+    area: in pixels; None: that of the mask, or else of the box.
+    """
 
     box: Box
     mask: str
     category: str
+    area: int | None = None
 
 
 class Instances:
@@ -46,8 +47,6 @@ class Instances:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         content = entries.load_json(path)
-        if not isinstance(content, Mapping):
-            raise ValueError(f"{path}: expected {{images, annotations}}, got another structure")
         self._images = self._by_id(content, "images")
         self._annotations = self._by_id(content, "annotations")
         self._categories = self._by_id(content, "categories") if "categories" in content else {}
@@ -73,10 +72,9 @@ class Instances:
                 f"{source}: {here} is of image {annotation['image_id']}, the reference of"
                 f" {image_id}; the two files do not belong together"
             )
-        box = entries.boxes([entries.need(annotation, "bbox", here)], "bbox", here)
-        (corners,) = xywh_to_xyxy(box).tolist()
+        (box,) = entries.corners(entries.box(annotation, "bbox", here))
         return Target(
-            box=tuple(corners),
+            box=box,
             mask=_mask(annotation.get("segmentation")),
             category=self._category(annotation, here),
         )
@@ -106,7 +104,7 @@ def identities(file_name: str, image_id: int, refs_file: str | os.PathLike[str])
 
     COCO's file names say what they are; RefCLEF is known by its references' folder or split.
     """
-    if coco := _COCO_NAME.fullmatch(Path(file_name).name):
+    if coco := COCO_STEM.fullmatch(Path(file_name).stem):
         return (f"coco:{coco[1]}",)
     refs_file = Path(refs_file)
     if refs_file.parent.name == "refclef" or "berkeley" in refs_file.name:
@@ -139,9 +137,10 @@ class _Writer:
     Args:
         records: all that will be written. Images keep their number (`record_id`) where
             every image has another one.
+        classes: that have the first ids; others follow as they come.
     """
 
-    def __init__(self, records: Sequence[Record]) -> None:
+    def __init__(self, records: Sequence[Record], classes: Sequence[str]) -> None:
         names: dict[str, str] = {}
         for record in records:
             names.setdefault(record.image, record.record_id)
@@ -149,7 +148,7 @@ class _Writer:
         self._image_ids = ids
         self._images: dict[int, dict[str, Any]] = {}
         self._annotations: dict[tuple[int, Target], dict[str, Any]] = {}
-        self._categories: dict[str, int] = {}
+        self._categories = {name: number for number, name in enumerate(classes, 1)}
 
     def add_image(self, record: Record) -> int:
         """The id of the record's image.
@@ -177,14 +176,15 @@ class _Writer:
         if target.category:
             category = self._categories.setdefault(target.category, len(self._categories) + 1)
         image = self._images[image_id]
-        segmentation, area = _segmentation(target.mask, (image["height"], image["width"]))
-        x, y, w, h = xyxy_to_xywh(target.box).tolist()
+        segmentation, pixels = _segmentation(target.mask, (image["height"], image["width"]))
+        (box,) = entries.plain([xyxy_to_xywh(target.box).tolist()])
+        area = box[2] * box[3] if pixels is None else pixels
         row = {
             "id": len(self._annotations) + 1,
             "image_id": image_id,
             "category_id": category,
-            "bbox": [x, y, w, h],
-            "area": w * h if area is None else area,
+            "bbox": box,
+            "area": area if target.area is None else target.area,
             "iscrowd": 0,
             "segmentation": segmentation,
         }
@@ -197,7 +197,7 @@ class _Writer:
             "annotations": list(self._annotations.values()),
             "categories": [{"id": i, "name": name} for name, i in self._categories.items()],
         }
-        write_text(path, json.dumps(content, separators=(",", ":")) + "\n")
+        entries.save_json(path, content)
 
 
 def _segmentation(mask: str, size: tuple[int, int]) -> tuple[Any, int | None]:
@@ -216,8 +216,12 @@ def write(
     records: Sequence[Record],
     instances_file: str | os.PathLike[str],
     targets_of: Callable[[Record], tuple[Target, ...]],
+    classes: Sequence[str] = (),
 ) -> list[tuple[dict[str, Any], list[tuple[int, int]]]]:
     """Write instances.json; the references come back, to be completed and written by the caller.
+
+    Args:
+        classes: those that have the first category ids, in their order.
 
     Returns:
         For every record a reference without `ann_id` and `category_id`, and the pairs of those two
@@ -230,7 +234,7 @@ def write(
     for record in records:
         if not record.phrases:
             raise ValueError(f"{record.source or record.image}: a reference needs a phrase")
-    instances = _Writer(records)
+    instances = _Writer(records, classes)
     ref_ids = _numbers([record.phrases[0].phrase_id for record in records])
     references = []
     sent_id = 0

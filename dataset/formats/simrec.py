@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -32,41 +31,25 @@ def read(path: str | os.PathLike[str], splits: Iterable[str] | None = None) -> I
     iid. `category` holds cat_id as text.
     Images are COCO's unless the entry's data_source or the file's name ("refclef", "flickr30k")
     says otherwise.
-
-    Raises:
-        FileNotFoundError, ValueError: naming file, split, entry and key.
     """
-    by_split = entries.load_json(path)
-    if not isinstance(by_split, dict):
-        raise ValueError(f"{path}: expected {{split: [entry]}}, got {type(by_split).__name__}")
     stem = Path(path).stem
     usual = next((kind for name, kind in _BY_NAME.items() if name in stem), "coco")
-    counts = [
-        len(entries.listed(rows, f"{os.fspath(path)}[{split}]")) for split, rows in by_split.items()
-    ]
-    first = dict(zip(by_split, accumulate(counts, initial=0), strict=False))
-    for split in splits or by_split:
-        rows = entries.need(by_split, split, os.fspath(path))
-        for index, entry, source in entries.with_texts(rows, "refs", f"{os.fspath(path)}[{split}]"):
-            iid = number(entry, "iid", source)
-            kind = image_names.source_in(entry, usual, source)
-            name, identity = image_names.named(kind, iid, source)
-            name = image_names.of_url(entry["url"], iid, source) if "url" in entry else name
-            phrases = _phrases(entry, first[split] + index, source)
-            yield Record(
-                name, None, None, phrases, split, str(iid), source,
-                image_ids=(identity,),
-            )  # fmt: skip
+    for split, place, entry, source in entries.split_entries(path, splits, "refs"):
+        iid = number(entry, "iid", source)
+        kind = image_names.source_in(entry, usual, source)
+        name, identity = image_names.named(kind, iid, source)
+        name = image_names.of_url(entry["url"], iid, source) if "url" in entry else name
+        yield Record(
+            name, None, None, _phrases(entry, place, source), split, str(iid), source,
+            image_ids=(identity,),
+        )  # fmt: skip
 
 
 def _phrases(entry: Mapping[str, Any], place: int, source: str) -> tuple[Phrase, ...]:
-    box = entries.boxes([entries.need(entry, "bbox", source)], "bbox", source)
-    boxes = entries.corners(box)
+    boxes = entries.corners(entries.box(entry, "bbox", source))
     phrase_id, category = str(entry.get("mask_id", place)), str(entry.get("cat_id", ""))
-    texts = entries.texts(entries.need(entry, "refs", source), "refs", source)
-    return tuple(
-        Phrase(text, phrase_id=phrase_id, boxes=boxes, category=category) for text in texts
-    )
+    texts = entries.texts(entry, "refs", source)
+    return tuple(Phrase(text, phrase_id, boxes, category=category) for text in texts)
 
 
 def write(

@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from groundwork.dataset.formats import entries, plain_pickle
+from groundwork.dataset.formats import entries, image_names, plain_pickle
 from groundwork.dataset.record import Phrase, Record
 from groundwork.files.foreign import forward_slashes
 from groundwork.files.safe import atomic_write, inside
@@ -48,13 +48,14 @@ class Layout:
     image_id: str = r"0*(\d+)"
 
 
-_COCO_ID = r"COCO_\w+?_0*(\d+)"
 LAYOUTS = {
-    **dict.fromkeys(("unc", "unc+", "gref", "gref_umd"), Layout(5, True, "coco", _COCO_ID)),
+    **dict.fromkeys(
+        ("unc", "unc+", "gref", "gref_umd"), Layout(5, True, "coco", image_names.COCO_STEM.pattern)
+    ),
     "referit": Layout(5, False, "saiapr"),
     "flickr": Layout(3, False, "flickr"),
     "vg": Layout(3, True, "vg"),
-    "res": Layout(4, False, "coco", _COCO_ID),
+    "res": Layout(4, False, "coco", image_names.COCO_STEM.pattern),
     "multi": Layout(6, False, "flickr"),
 }
 
@@ -93,9 +94,6 @@ def read(
         layout: a key of `LAYOUTS`; None: by the file's folder (`layout_of`).
         split: None: what follows the last "_" of the file's name.
         integers: cut the four stated numbers of every box towards zero.
-
-    Raises:
-        FileNotFoundError, ValueError: naming file, tuple and what is wrong with it.
     """
     name = _known(layout or layout_of(path))
     rows = plain_pickle.read(path, missing="the list belongs below data/ as its authors packed it")

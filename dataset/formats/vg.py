@@ -14,41 +14,51 @@ from groundwork.dataset.formats import entries
 from groundwork.dataset.record import Phrase, Record
 
 
-def read(path: str | os.PathLike[str]) -> Iterator[Record]:
+def read(
+    path: str | os.PathLike[str], *, key: str = "caption", boxed: bool = True
+) -> Iterator[Record]:
     """One record per entry, one phrase per caption; every caption shares the entry's boxes and
     relation.
 
-    Raises:
-        FileNotFoundError, ValueError: naming file, entry and key.
+    Args:
+        key: of the captions. boxed: the entries have boxes.
     """
     for source, entry in entries.load_entries(path):
-        captions = entries.texts(entries.need(entry, "caption", source), "caption", source)
-        boxes = entries.boxes(entry.get("bbox") or [], "bbox", source)
+        boxes = entries.boxes(entry.get("bbox") or [], "bbox", source) if boxed else ()
         group, synonyms = entries.relation(entry.get("relation"), source)
         phrases = tuple(
-            Phrase(text=caption, boxes=boxes, synonyms=synonyms, group=group)
-            for caption in captions
+            Phrase(text, boxes=boxes, synonyms=synonyms, group=group)
+            for text in entries.texts(entry, key, source)
         )
         image = str(entries.need(entry, "image", source))
         yield Record(image, None, None, phrases, split="train", source=source)
 
 
-def write(records: Iterable[Record], path: str | os.PathLike[str]) -> int:
-    """Write one entry per record; returns how many.
+def write(
+    records: Iterable[Record],
+    path: str | os.PathLike[str],
+    *,
+    key: str = "caption",
+    boxed: bool = True,
+) -> int:
+    """Write one entry per record; returns how many. Arguments as of `read`.
 
     Raises:
-        ValueError: a record whose phrases have different boxes or relations, or without phrases.
+        ValueError: a record whose phrases have different boxes or relations, or boxes for which
+            there is no place, or without phrases.
     """
-    return entries.save_entries(path, map(entry, records))
+    return entries.save_entries(path, (_entry(record, key, boxed) for record in records))
 
 
-def entry(record: Record) -> dict[str, Any]:
-    """The entry of a record."""
+def _entry(record: Record, key: str, boxed: bool) -> dict[str, Any]:
     here = record.source or record.image
-    if len({phrase.boxes for phrase in record.phrases}) != 1:
+    shared = {phrase.boxes for phrase in record.phrases}
+    if len(shared) != 1:
         raise ValueError(f"{here}: all captions of an entry share its boxes, and there is one")
-    return {
-        "image": record.image,
-        "caption": [phrase.text for phrase in record.phrases],
-        "bbox": entries.plain(record.phrases[0].boxes),
-    } | entries.relation_entry(record.phrases, here)
+    if not boxed and any(shared):
+        raise ValueError(f"{here}: an entry has chunks, and no boxes; write a VG list")
+    texts = [phrase.text for phrase in record.phrases]
+    boxes = {"bbox": entries.plain(shared.pop())} if boxed else {}
+    return {"image": record.image, key: texts, **boxes} | entries.relation_entry(
+        record.phrases, here
+    )

@@ -22,9 +22,6 @@ def read(folder: str | os.PathLike[str]) -> Iterator[Record]:
     """One record per image with regions, one phrase per region; the file is read image by image.
 
     The image is `<folder of its url>/<id>.jpg` (VG_100K or VG_100K_2), the phrase id the region_id.
-
-    Raises:
-        FileNotFoundError, ValueError: naming file, image and key.
     """
     for image_id, image, source, entry in _images(folder, "region_descriptions.json", "id"):
         phrases = tuple(
@@ -37,19 +34,14 @@ def read(folder: str | os.PathLike[str]) -> Iterator[Record]:
 
 def read_attributes(folder: str | os.PathLike[str]) -> Iterator[Record]:
     """One record per image: the phrase of an object is its attributes and its first name ("tall
-    brick building"), its category that name, its id the object_id.
-
-    Raises:
-        FileNotFoundError, ValueError: naming file, image and key.
-    """
+    brick building"), its category that name, its id the object_id."""
     for image_id, image, source, entry in _images(folder, "attributes.json", "image_id"):
         phrases = []
         for thing in _things(entry, "attributes", source):
-            name = entries.texts(entries.need(thing, "names", source), "names", source)[0]
-            said = thing.get("attributes") or []
-            words = entries.texts(said, "attributes", source) if said else ()
-            text = " ".join([*words, name])
-            whole = {**thing, "phrase": text}
+            name = entries.texts(thing, "names", source)[0]
+            said = thing.get("attributes")
+            words = entries.texts(thing, "attributes", source) if said else ()
+            whole = {**thing, "phrase": " ".join([*words, name])}
             phrases.append(_phrase(whole, "object_id", ("w", "h"), source, name))
         if phrases:
             yield _record(folder, image_id, image, tuple(phrases), source)
@@ -75,9 +67,8 @@ def _phrase(
 ) -> Phrase:
     numbers = [entries.need(region, side, source) for side in ("x", "y", *sides)]
     boxes = entries.corners(entries.boxes([numbers], "region", source))
-    (words,) = entries.texts(entries.need(region, "phrase", source), "phrase", source)
     phrase_id = str(entries.need(region, key, source))
-    return Phrase(words, phrase_id, boxes, category=category)
+    return Phrase(entries.text(region, "phrase", source), phrase_id, boxes, category=category)
 
 
 def _record(
@@ -89,28 +80,28 @@ def _record(
 ) -> Record:
     here = f"{Path(folder, 'image_data.json')} image {image_id}"
     name = image_names.of_url(entries.need(image, "url", here), image_id, here)
-    identities = [f"vg:{image_id}"]
-    for kind in ("coco", "flickr"):
-        if image.get(f"{kind}_id") is not None:
-            identities.append(f"{kind}:{entries.number(image, f'{kind}_id', here)}")
     return Record(
         name, *entries.size(image, here), phrases, "train", str(image_id), source,
-        image_ids=tuple(identities),
+        image_ids=identities(image, image_id, here),
     )  # fmt: skip
+
+
+def identities(image: Mapping[str, Any], image_id: int, source: str) -> tuple[str, ...]:
+    """`Record.image_ids` of an entry of image_data.json."""
+    others = [kind for kind in ("coco", "flickr") if image.get(f"{kind}_id") is not None]
+    numbers = (f"{kind}:{entries.number(image, f'{kind}_id', source)}" for kind in others)
+    return (f"vg:{image_id}", *numbers)
 
 
 def write(
     regions: Iterable[Record], objects: Iterable[Record], folder: str | os.PathLike[str]
-) -> dict[str, int]:
+) -> None:
     """Write region_descriptions.json, attributes.json and the image_data.json of both; `read` gives
     `regions` again, `read_attributes` gives `objects`.
 
     Args:
         regions, objects: one record per image `<folder>/<number>.jpg`; the text of an object ends
             in its category.
-
-    Returns:
-        {"images", "regions", "objects"}: how many were written.
 
     Raises:
         ValueError: a record without a number as id or with another image name, a phrase without
@@ -130,11 +121,6 @@ def write(
     entries.save_json(Path(folder, "region_descriptions.json"), described)
     entries.save_json(Path(folder, "attributes.json"), attributed)
     entries.save_json(Path(folder, "image_data.json"), list(images.values()))
-    return {
-        "images": len(images),
-        "regions": sum(len(entry["regions"]) for entry in described),
-        "objects": sum(len(entry["attributes"]) for entry in attributed),
-    }
 
 
 def _image_row(record: Record) -> dict[str, Any]:

@@ -1,39 +1,22 @@
-"""What the lists of the embedded data set hold, and REFER's files. Pixels of the original image;
-each docstring says xyxy or xywh.
+"""What the lists of the embedded data set hold, and REFER's files."""
 
-REFER's files hold what a `Record` does not: objects that no reference names, areas, classes that no
-object has. They are therefore put together here.
-"""
-
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from groundwork.dataset.formats import entries, refer
+from groundwork.dataset.formats.refer_instances import Target
 from groundwork.dataset.record import Phrase, Record
-from groundwork.dataset.synthetic.scenes import Thing, fill, run_lengths
+from groundwork.dataset.synthetic.scenes import Scene, Thing, fill, run_lengths
 from groundwork.dataset.synthetic.vocabulary import SHAPES
 from groundwork.files.safe import write_text
 from groundwork.geometry import Box
-
-Entry = dict[str, Any]
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:
     """Writes one item per line, making the folder."""
     write_text(path, "".join(f"{line}\n" for line in lines))
-
-
-def enclosing_box(things: Iterable[Thing]) -> Box:
-    """The xyxy box around all objects."""
-    x1, y1, x2, y2 = zip(*(thing.box for thing in things), strict=True)
-    return min(x1), min(y1), max(x2), max(y2)
-
-
-def xywh(thing: Thing) -> list[int]:
-    """The box as x, y, width, height."""
-    x1, y1, x2, y2 = thing.box
-    return [x1, y1, x2 - x1, y2 - y1]
 
 
 def listed(
@@ -53,91 +36,53 @@ def listed(
 
 
 class ReferFiles:
-    """`refs(x).p` and `instances.json` of one REFER data set, collected scene by scene (boxes
-    xywh).
+    """One REFER data set, collected scene by scene.
+
+    split_in_tests: RefCLEF's test_file names the split of each entry, RefCOCO+'s does not.
+    masks: of the objects of an image, as JSON text in their order.
     """
 
     def __init__(self, *, split_in_tests: bool) -> None:
-        self.split_in_tests = (
-            split_in_tests  # RefCLEF's test_file names the split of each entry, RefCOCO+'s does not
-        )
-        self.refs: list[Entry] = []
-        self.images: list[Entry] = []
-        self.annotations: list[Entry] = []
-        self.tests: list[Entry] = []
-        self._sentences = 0
+        self.split_in_tests = split_in_tests
+        self.records: list[Record] = []
+        self.masks: dict[int, list[str]] = {}
+        self._targets: dict[tuple[str, Box], Target] = {}
 
-    def add_image(
-        self, image_id: int, file_name: str, height: int, width: int, things: Iterable[Thing]
-    ) -> list[int]:
-        """Adds an image with all its objects and returns their annotation ids."""
-        self.images.append(
-            {"id": image_id, "file_name": file_name, "height": height, "width": width}
-        )
-        ids = []
-        for thing in things:
-            ids.append(len(self.annotations) + 1)
-            self.annotations.append(self._annotation(ids[-1], image_id, thing, height, width))
-        return ids
-
-    @staticmethod
-    def _annotation(ann_id: int, image_id: int, thing: Thing, height: int, width: int) -> Entry:
-        mask = fill(thing.outlines, height, width)
-        polygon = (
-            (thing.outlines[0] + 0.5).clip(0, (width, height)).round(2)
-        )  # pixel centres to pixel edges
-        has_hole = len(thing.outlines) > 1
-        return {
-            "id": ann_id,
-            "image_id": image_id,
-            "category_id": SHAPES.index(thing.shape) + 1,
-            "bbox": xywh(thing),
-            "area": int(mask.sum()),
-            "iscrowd": 0,
-            "segmentation": run_lengths(mask) if has_hole else [polygon.flatten().tolist()],
-        }
+    def add_image(self, image_id: int, scene: Scene) -> None:
+        """Adds an image with all its objects."""
+        targets = [_target(thing, scene.height, scene.width) for thing in scene.things]
+        self._targets |= {(scene.name, target.box): target for target in targets}
+        self.masks[image_id] = [target.mask for target in targets]
 
     def add_ref(
-        self, image_id: int, file_name: str, split: str, ann_id: int, texts: list[str]
+        self, image_id: int, scene: Scene, thing: Thing, split: str, texts: list[str]
     ) -> None:
-        """Adds one referred object with its expressions; every sentence of a test split becomes a
-        test_file entry.
-        """
-        sentences = []
-        for text in texts:
-            self._sentences += 1
-            sentences.append(
-                {"sent": text, "sent_id": self._sentences, "tokens": text.split(), "raw": text}
-            )
-        ref_id = len(self.refs) + 1
-        self.refs.append(
-            {
-                "ref_id": ref_id,
-                "ann_id": ann_id,
-                "image_id": image_id,
-                "split": split,
-                "sentences": sentences,
-                "sent_ids": [s["sent_id"] for s in sentences],
-                "category_id": self.annotations[ann_id - 1]["category_id"],
-                "file_name": file_name,
-            }
+        """Adds one referred object with its expressions."""
+        number = str(len(self.records) + 1)
+        phrases = tuple(Phrase(text, number, (thing.box,)) for text in texts)
+        self.records.append(
+            Record(scene.name, scene.width, scene.height, phrases, split, str(image_id))
         )
-        if split != "train":
-            named = {"split": split} if self.split_in_tests else {}
-            self.tests += [
-                {"image": file_name, "text": t, "ref_id": ref_id, **named} for t in texts
-            ]
 
-    def write(self, folder: Path, refs_name: str) -> None:
-        """Writes `refs_name`, `instances.json` and `test.json`."""
-        categories = [
-            {"id": i + 1, "name": s, "supercategory": "shape"} for i, s in enumerate(SHAPES)
-        ]
-        refer.save_refs(folder / refs_name, self.refs)
-        instances = {
-            "images": self.images,
-            "annotations": self.annotations,
-            "categories": categories,
-        }
-        entries.save_json(folder / "instances.json", instances)
-        entries.save_json(folder / "test.json", self.tests)
+    def tests(self) -> list[dict[str, Any]]:
+        """The test_file: every sentence of a test split."""
+        held = (record for record in self.records if record.split != "train")
+        return refer.list_entries(held, with_split=self.split_in_tests)
+
+    def write(self, folder: Path, split_by: str) -> None:
+        """Writes `refs(SPLIT_BY).p`, `instances.json` and `test.json`."""
+        refer.write(self.records, folder, split_by, self._target_of, SHAPES)
+        entries.save_json(folder / "test.json", self.tests())
+
+    def _target_of(self, record: Record) -> tuple[Target]:
+        return (self._targets[record.image, record.phrases[0].boxes[0]],)
+
+
+def _target(thing: Thing, height: int, width: int) -> Target:
+    mask = fill(thing.outlines, height, width)
+    # From pixel centres to pixel edges.
+    polygon = (thing.outlines[0] + 0.5).clip(0, (width, height)).round(2)
+    has_hole = len(thing.outlines) > 1
+    shape = run_lengths(mask) if has_hole else [polygon.flatten().tolist()]
+    text = json.dumps(shape, separators=(",", ":"))
+    return Target(thing.box, text, thing.shape, int(mask.sum()))

@@ -26,8 +26,7 @@ _MAX_WORDS = 22  # with [CLS] and [SEP] below the 25 tokens of the published con
 @dataclass(frozen=True)
 class Description:
     """Meaning of an expression: attributes of the target and at most one of position, extreme,
-    relation to an anchor.
-    """
+    relation to an anchor."""
 
     attributes: tuple[tuple[str, str], ...]
     position: str = ""
@@ -57,8 +56,7 @@ def _having(things: tuple[Thing, ...], attributes: tuple[tuple[str, str], ...]) 
 
 def _along(scene: Scene, index: int, side: str) -> float:
     """Signed distance of an object's centre from the image's middle towards a side, in image
-    extents.
-    """
+    extents."""
     x, y = scene.things[index].centre
     dx, dy = _DIRECTION[side]
     return dx * (x / scene.width - 0.5) + dy * (y / scene.height - 0.5)
@@ -126,8 +124,7 @@ def unique_attributes(
     rng: np.random.Generator, scene: Scene, index: int
 ) -> tuple[tuple[str, str], ...]:
     """Attributes that only this object has, mostly few: full ones always are, no two objects agree
-    in all four.
-    """
+    in all four."""
     thing = scene.things[index]
     for rates in ((0.15, 0.15, 0.85), (0.15, 0.15, 1.0), (0.5, 0.5, 1.0), (0.5, 0.5, 1.0)):
         attributes = _subset(rng, thing, rates)
@@ -158,8 +155,7 @@ def _proposal(rng: np.random.Generator, scene: Scene, index: int, kind: str) -> 
 
 def refer(rng: np.random.Generator, scene: Scene, index: int, kind: str) -> Expression | None:
     """An expression of a kind (attribute, position, extreme, relation) that means this object
-    alone; None if none was found.
-    """
+    alone; None if none was found."""
     for _ in range(1 if kind == "attribute" else 12):
         description = _proposal(rng, scene, index, kind)
         if description is not None and evaluate(scene, description) == ({index}, {index}):
@@ -219,8 +215,7 @@ def _caption_position(rng: np.random.Generator, scene: Scene) -> str:
 
 def _caption_link(rng: np.random.Generator, scene: Scene, a: int, b: int, spare: int) -> str:
     """` and ` between two objects, or their relation where it is clear and there is room for the
-    words.
-    """
+    words."""
     if len(scene.things) <= 3 and spare >= 3 and rng.random() < 0.25:
         clear = [
             relation
@@ -236,8 +231,7 @@ def with_synonyms(
     rng: np.random.Generator, text: str, rate: float, columns: tuple[int, ...] = (0, 1)
 ) -> str:
     """The text with each base word replaced, at `rate`, by one of its synonyms (column 0 = seen, 1
-    = held-out).
-    """
+    = held-out)."""
     words = text.split(" ")
     for i, word in enumerate(words):
         if word in SYNONYMS and rng.random() < rate:

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from groundwork.dataset.synthetic.vocabulary import COLOURS, SHAPES, SIZES, TEXTURES
+from groundwork.geometry import mask_to_box
 
 DIAMETERS = {"small": (23.0, 27.0), "large": (34.0, 39.0)}
 MAX_OBJECTS = 5
@@ -16,8 +17,7 @@ _SHIFT = 4  # cv2.fillPoly takes fixed-point coordinates with this many fraction
 @dataclass(frozen=True)
 class Thing:
     """One object: attributes, tight box (x1, y1, x2, y2) and outline polygons (the second one, if
-    any, is a hole).
-    """
+    any, is a hole)."""
 
     shape: str
     colour: str
@@ -94,18 +94,9 @@ def fill(outlines: tuple[np.ndarray, ...], height: int, width: int) -> np.ndarra
     return (covered >= 128).astype(np.uint8)
 
 
-def tight_box(mask: np.ndarray) -> tuple[int, int, int, int]:
-    """Smallest xyxy box that holds every pixel of the mask (its right and lower edges are
-    exclusive).
-    """
-    columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
-
-
 def _attributes(rng: np.random.Generator, taken: list[dict[str, str]]) -> dict[str, str]:
     """Attributes unlike those of any other object; colour or shape are often shared, so that one
-    word is not enough.
-    """
+    word is not enough."""
     while True:
         new = {
             "shape": str(rng.choice(SHAPES)),
@@ -143,7 +134,8 @@ def _place(
         outlines = tuple(
             outline @ matrix + (x, y) for outline in UNIT_OUTLINES[attributes["shape"]]
         )
-        return Thing(**attributes, box=tight_box(fill(outlines, height, width)), outlines=outlines)
+        x1, y1, x2, y2 = map(int, mask_to_box(fill(outlines, height, width)) or ())
+        return Thing(**attributes, box=(x1, y1, x2, y2), outlines=outlines)
     return None
 
 

@@ -7,7 +7,6 @@ disk has them. RefCOCO+ and RefCLEF are read from REFER's files and written agai
 say the same.
 """
 
-import json
 import os
 import shutil
 from collections import defaultdict
@@ -15,9 +14,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from groundwork.dataset.formats import (
     entities,
@@ -25,8 +21,6 @@ from groundwork.dataset.formats import (
     grefcoco,
     instances_json,
     refer,
-    simrec,
-    tuples,
     visual_genome,
 )
 from groundwork.dataset.formats.grouping import by_image, by_object
@@ -34,7 +28,14 @@ from groundwork.dataset.record import Phrase, Record
 from groundwork.dataset.synthetic.language import Expression, noun
 from groundwork.dataset.synthetic.scenes import Scene
 from groundwork.dataset.synthetic.vocabulary import SHAPES
-from groundwork.geometry import decode_mask
+from groundwork.dataset.trees import (
+    TreeList,
+    mask_files,
+    masked_lists,
+    object_lists,
+    phrase_lists,
+    sentence_lists,
+)
 
 CATEGORIES = {shape: number for number, shape in enumerate(SHAPES)}
 _COCO_NAME = "COCO_train2014_{:012d}.jpg"
@@ -102,25 +103,24 @@ class Trees:
         self._numbers += 1
         return str(self._numbers)
 
-    def write(self, annotations: Iterable[Mapping[str, Any]]) -> None:
+    def write(self, masks: Mapping[int, list[str]]) -> None:
         """Write every file.
 
         Args:
-            annotations: of RefCOCO+'s instances.json, a scene's in the order of its objects.
+            masks: image id -> those of its objects, in their order.
         """
         refcoco = self._refer("refcoco+", "unc", "coco", _COCO_NAME)
         refclef = self._refer("refclef", "berkeley", "saiapr", "{}.jpg")
-        self._write_lists("unc+", refcoco)
-        self._write_lists("referit", refclef)
+        self._write(*phrase_lists("unc+", refcoco), *phrase_lists("referit", refclef))
         self._write_masks(refcoco)
         self._write_objects("refcoco+", "refcocoplus-unc", chain(*refcoco.values()))
         self._write_objects("refclef", "referitgame-berkeley", chain(*refclef.values()))
         flickr = self._write_flickr()
         self._write_objects("flickr30k", "flickr30k", chain(*flickr.values()))
         visual_genome.write(self.regions, self.objects, self.folder / "visual_genome")
-        self._write_lists("vg", {"all": self.regions})
+        self._write(*phrase_lists("vg", {"all": self.regions}))
         self._write_merged(refcoco, refclef, flickr)
-        self._write_grefcoco(refcoco, annotations)
+        self._write_grefcoco(refcoco, masks)
 
     def _refer(
         self, name: str, split_by: str, collection: str, image: str
@@ -134,47 +134,29 @@ class Trees:
             splits[record.split].append(named)
         return splits
 
-    def _write_lists(self, layout: str, splits: Mapping[str, list[Record]]) -> None:
-        for split, records in splits.items():
-            path = self.folder / "annotations_resc" / layout / f"{layout}_{split}.pth"
-            tuples.write(records, path, layout, unite_boxes=True)
-
-    def _write_masks(self, splits: Mapping[str, list[Record]]) -> None:
-        root = self.folder / "refcoco"
-        for split, records in splits.items():
-            rows = []
-            for record in records:
-                first = record.phrases[0]
-                name = f"unc/{first.phrase_id}.npy"
-                path = root / "masks" / "refcoco+" / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                mask = decode_mask(first.masks[0], (record.height or 0, record.width or 0))
-                np.save(path, mask.astype(np.uint8))
-                phrases = tuple(replace(phrase, masks=(name,)) for phrase in record.phrases)
-                rows.append(replace(record, phrases=phrases))
-            tuples.write(rows, root / "anns" / "refcoco+" / f"refcoco+_unc_{split}.pth", "res")
+    def _write(self, *lists: TreeList) -> None:
+        for one in lists:
+            one.write(one.records, self.folder / one.name)
 
     def _write_objects(self, anns: str, instances: str, records: Iterable[Record]) -> None:
-        found = list(by_object(records, CATEGORIES))
-        simrec.write(found, self.folder / "anns" / f"{anns}.json")
-        path = self.folder / "annotations" / instances / "instances.json"
-        instances_json.write(found, path)
+        self._write(*object_lists(anns, instances, list(by_object(records, CATEGORIES))))
+
+    def _write_masks(self, splits: Mapping[str, list[Record]]) -> None:
+        self._write(*masked_lists("refcoco+", "unc", splits))
+        masks = self.folder / "refcoco" / "masks" / "refcoco+" / "unc"
+        masks.mkdir(parents=True, exist_ok=True)
+        for name, write in mask_files(splits).items():
+            write(masks / name)
 
     def _write_flickr(self) -> dict[str, list[Record]]:
         """Write Flickr30k's files; returns the sentences with their boxed phrases."""
         raw = self.folder / "flickr30k_entities"
-        boxed: dict[str, list[Record]] = {}
         for split, sentences in self.sentences.items():
             entities.write(sentences, raw)
             ids = dict.fromkeys(Path(one.image).stem for one in sentences)
             (raw / f"{split}.txt").write_text("".join(f"{image}\n" for image in ids))
-            boxed[split] = [
-                replace(one, phrases=tuple(phrase for phrase in one.phrases if phrase.boxes))
-                for one in sentences
-            ]
-            path = self.folder / "annotations" / "flickr" / f"flickr_{split}.pth"
-            tuples.write(boxed[split], path, "multi", unite_boxes=True)
-        self._write_lists("flickr", boxed)
+        boxed = {split: list(entities.boxed(rows)) for split, rows in self.sentences.items()}
+        self._write(*sentence_lists(boxed), *phrase_lists("flickr", boxed))
         return boxed
 
     def _write_merged(self, *sets: Mapping[str, list[Record]]) -> None:
@@ -187,19 +169,14 @@ class Trees:
             for record in one["val"]
         ]
         found = list(by_object([*training, *held], CATEGORIES))
-        simrec.write(found, self.folder / "anns" / "merged.json", merged=True)
-        instances_json.write(found, self.folder / "annotations" / "mixed" / "instances.json")
+        self._write(*object_lists("merged", "mixed", found, merged=True))
 
     def _write_grefcoco(
-        self, refcoco: Mapping[str, list[Record]], annotations: Iterable[Mapping[str, Any]]
+        self, refcoco: Mapping[str, list[Record]], masks: Mapping[int, list[str]]
     ) -> None:
         """RefCOCO+'s references, and the expressions of no and of several objects, of which those
         of test scenes belong to testA where the image's number is even and to testB where odd."""
         records = list(chain(*refcoco.values()))
-        masks: dict[int, list[str]] = defaultdict(list)
-        for row in annotations:
-            mask = json.dumps(row["segmentation"], separators=(",", ":"))
-            masks[row["image_id"]].append(mask)
         last = max(int(record.phrases[0].phrase_id) for record in records)
         for number, (image_id, scene, expression) in enumerate(self.unusual, last + 1):
             phrase = _phrase(scene, expression, masks[image_id], str(number))

@@ -56,8 +56,7 @@ def words() -> list[str]:
 
 def wordpiece_vocabulary() -> list[str]:
     """Tokens of `vocab.txt`: special tokens first (`[PAD]` is 0), then words, then the letters that
-    spell any other word.
-    """
+    spell any other word."""
     characters = string.ascii_lowercase + string.digits
     pieces = [*characters, *(f"##{c}" for c in characters)]
     return list(dict.fromkeys((*SPECIAL_TOKENS, *words(), *pieces)))

@@ -16,7 +16,7 @@ from groundwork.dataset.synthetic.language import Expression
 from groundwork.dataset.synthetic.scenes import Scene, draw, fill, make_scene, run_lengths
 from groundwork.dataset.synthetic.trees import Trees
 from groundwork.dataset.synthetic.vocabulary import SYNONYMS, synonym_table, wordpiece_vocabulary
-from groundwork.geometry import xywh_to_xyxy
+from groundwork.geometry import enclosing_box, xywh_to_xyxy, xyxy_to_xywh
 
 SPLITS = {"train": 0.8, "val": 0.1, "test": 0.1}
 # probability of 1, 2, ... objects: training has easy scenes for a curriculum, the other splits test
@@ -103,26 +103,24 @@ class _Collector:
         self.regions[count] += regions
         drawn = [language.caption(rng, scene) for _ in range(self.captions_per_scene)]
         texts = [language.with_synonyms(rng, text, self.synonym_rate) for text in drawn]
-        box = formats.enclosing_box(scene.things)
+        box = enclosing_box([thing.box for thing in scene.things])
         self.captions[count].append(formats.listed(scene.name, texts, box))
         return regions
 
     def _add_refer(
         self, rng: np.random.Generator, image_id: int, scene: Scene, spoken: list[Expression]
     ) -> None:
-        size = (scene.height, scene.width)
         for files in (self.refcoco, self.refclef):
             if files is self.refclef and scene.split == "train":
                 continue
-            ann_ids = files.add_image(image_id, scene.name, *size, scene.things)
-            for index, ann_id in enumerate(ann_ids):
+            files.add_image(image_id, scene)
+            for index, thing in enumerate(scene.things):
                 for split, kinds in _refer_splits(scene.split, files is self.refclef):
                     expressions = _expressions(rng, scene, index, kinds, int(rng.integers(1, 3)))
                     if expressions:
                         spoken += expressions
-                        files.add_ref(
-                            image_id, scene.name, split, ann_id, [e.text for e in expressions]
-                        )
+                        texts = [expression.text for expression in expressions]
+                        files.add_ref(image_id, scene, thing, split, texts)
         if scene.split != "train":
             proposals = np.asarray(_proposals(rng, scene))
             proposals[:, :4] = xywh_to_xyxy(proposals[:, :4])
@@ -154,8 +152,8 @@ class _Collector:
         vg.write(regions + captions, folder / "train.json")
         vg.write(self.relations, folder / "relation.json")
         coco.write(self.coco, self.folder / "coco" / "relation.json")
-        self.refcoco.write(self.folder / "refcoco+", "refs(unc).p")
-        self.refclef.write(self.folder / "refclef", "refs(berkeley).p")
+        self.refcoco.write(self.folder / "refcoco+", "unc")
+        self.refclef.write(self.folder / "refclef", "berkeley")
         detections.write(self.proposals, self.folder / "refcoco+" / "dets.json")
         for split, sentences in self.flickr.items():
             # As in the released files, which state neither sizes nor places in the sentence.
@@ -173,13 +171,13 @@ class _Collector:
             "scenes": len(self.truth),
             "captions": len(captions),
             "regions": len(regions),
-            "refcoco+ test expressions": len(self.refcoco.tests),
-            "refclef test expressions": len(self.refclef.tests),
+            "refcoco+ test expressions": len(self.refcoco.tests()),
+            "refclef test expressions": len(self.refclef.tests()),
             "centre point hit rate (%)": round(float(centre), 2),
             "random point hit rate (%)": round(float(random), 2),
         }
         if self.trees is not None:
-            self.trees.write(self.refcoco.annotations)
+            self.trees.write(self.refcoco.masks)
         # Last of all: a folder with it is complete.
         entries.save_json(self.folder / "summary.json", summary)
         return summary
@@ -194,8 +192,7 @@ def _expressions(
     rng: np.random.Generator, scene: Scene, index: int, kinds: tuple[str, ...], count: int
 ) -> list[Expression]:
     """Up to `count` different expressions for one object; where no spatial one is found, an
-    attribute phrase if allowed.
-    """
+    attribute phrase if allowed."""
     found: dict[str, Expression] = {}
     for _ in range(count):
         expression = language.refer(rng, scene, index, str(rng.choice(kinds)))
@@ -265,11 +262,10 @@ def _refer_splits(split: str, is_refclef: bool) -> list[tuple[str, tuple[str, ..
 
 def _proposals(rng: np.random.Generator, scene: Scene) -> list[list[float]]:
     """Noisy detections as x, y, width, height, score: every object twice, jittered, and six boxes
-    of anything.
-    """
+    of anything."""
     proposals = []
     for thing in scene.things:
-        x, y, w, h = formats.xywh(thing)
+        x, y, w, h = xyxy_to_xywh(thing.box)
         for spread in (0.05, 0.12):
             jitter = rng.normal(0, spread, 4) * (w, h, w, h)
             proposals.append([*(np.array([x, y, w, h]) + jitter), rng.uniform(0.5, 1.0)])
@@ -282,8 +278,7 @@ def _proposals(rng: np.random.Generator, scene: Scene) -> list[list[float]]:
 
 def _chance(scene: Scene) -> list[tuple[float, float]]:
     """For each object whether the image's centre is strictly inside its box, and the share of the
-    image it covers.
-    """
+    image it covers."""
     cx, cy = scene.width / 2, scene.height / 2
     rows = []
     for thing in scene.things:
@@ -295,8 +290,7 @@ def _chance(scene: Scene) -> list[tuple[float, float]]:
 
 def _truth(image_id: int, scene: Scene, spoken: list[Expression]) -> dict[str, Any]:
     """One line of `scenes.jsonl`: objects with xyxy box and mask (COCO run lengths), expressions
-    with target indices.
-    """
+    with target indices."""
     objects = [
         {
             **thing.attributes(),

@@ -13,9 +13,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from groundwork import engine
-from groundwork.experiments.quick.common import CONFIGS, paths, shown
-from groundwork.jobs import evaluate, train
+from groundwork.experiments.quick.common import CONFIGS, paths, shown, train_last
+from groundwork.jobs import evaluate
 from groundwork.jobs.matching import matching_rows
 from groundwork.report.pages import Samples
 from groundwork.report.results import Row, merge_rows
@@ -28,11 +27,7 @@ VARIANTS = {
     "c_selfeq": "quickstart_selfeq",
 }
 MODELS = ("a_match", "base", "b_amc", "c_selfeq")  # in the order of the table
-EVALUATIONS = {
-    "refcoco": (evaluate.main, "[testA, testB]"),
-    "refclef": (evaluate.main, "[test]"),
-    "flickr": (evaluate.main, "[test]"),
-}
+EVALUATIONS = {"refcoco": "[testA, testB]", "refclef": "[test]", "flickr": "[test]"}
 
 
 def run(args: argparse.Namespace) -> tuple[list[Row], list[Samples]]:
@@ -48,13 +43,9 @@ def run(args: argparse.Namespace) -> tuple[list[Row], list[Samples]]:
 
 def train_variant(args: argparse.Namespace, name: str) -> Path:
     """Train one variant; returns its last checkpoint, named after the variant."""
-    folder = args.out / name
-    engine.remove_run(folder)
-    call = ["--config", str(CONFIGS / f"{VARIANTS[name]}.yaml"), "--output_dir", str(folder)]
-    if name != "a_match":
-        call += ["--checkpoint", str(BASE)]
-    train.main([*call, "--seed", str(args.seed), "--set", "keep=1", *paths(args), *args.set])
-    (last,) = folder.glob("checkpoint_*.pth")
+    folder, start = args.out / name, None if name == "a_match" else BASE
+    overrides = [*paths(args), *args.set]
+    last = train_last(folder, VARIANTS[name], args.seed, *overrides, start=start)
     return last.rename(folder / f"{name}.pth")
 
 
@@ -65,12 +56,12 @@ def evaluate_variant(
     rows: list[Row] = []
     samples = []
     common = paths(args)
-    for benchmark, (script, splits) in EVALUATIONS.items():
+    for benchmark, splits in EVALUATIONS.items():
         folder = args.out / name / benchmark
         config = str(CONFIGS / f"Grounding_{benchmark}_tiny.yaml")
         chosen = [f"data.splits={splits}", *common]
         call = ["--config", config, "--checkpoint", str(checkpoint), "--output_dir", str(folder)]
-        rows += script([*call, "--again", "--set", *chosen])
+        rows += evaluate.main([*call, "--again", "--set", *chosen])
         if benchmark == "refcoco":
             samples.append(shown(folder, checkpoint))
             rows += matching_rows(config, checkpoint, chosen)

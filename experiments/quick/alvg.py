@@ -10,27 +10,19 @@ The paper starts from a BEiT-3 that was pre-trained on millions of images.
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from groundwork.experiments.quick.common import evaluate_boxes, train_boxes
+from groundwork.experiments.quick.common import train_in_turn
 from groundwork.report.pages import Samples
-from groundwork.report.results import Row, merge_rows
+from groundwork.report.results import Row
 
-RUNS = {
-    "alvg_rec": "alvg/refcoco+_tiny",
-    "alvg_res": "alvg/refcoco+_res_tiny",
-    "alvg_grec": "alvg/grefcoco_tiny",
-}
 SPLITS = ("testA", "testB")
+MODELS = {
+    "alvg_rec": ("alvg/refcoco+_tiny", SPLITS),
+    "alvg_res": ("alvg/refcoco+_res_tiny", SPLITS),
+    "alvg_grec": ("alvg/grefcoco_tiny", SPLITS),
+}
 
 
 def run(args: argparse.Namespace) -> tuple[list[Row], list[Samples]]:
     """Train the three models, each from the one before, and evaluate them."""
-    rows: list[Row] = []
-    samples: list[Samples] = []
-    checkpoint: Path | None = None
-    for name, config in RUNS.items():
-        checkpoint = train_boxes(args, name, config, start=checkpoint)
-        new, images = evaluate_boxes(args, name, config, checkpoint, splits=SPLITS)
-        rows, samples = merge_rows(rows, new), samples + images
-    return rows, samples
+    return train_in_turn(args, MODELS)

@@ -6,7 +6,7 @@ import argparse
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -16,7 +16,7 @@ from groundwork.dataset.synthetic import write_dataset
 from groundwork.jobs import evaluate, train
 from groundwork.report.pages import Samples
 from groundwork.report.prediction_files import read_predictions
-from groundwork.report.results import Row, predictions_files
+from groundwork.report.results import Row, merge_rows, predictions_files
 from groundwork.settings import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,6 +46,19 @@ def default_processes() -> int:
 def paths(args: argparse.Namespace) -> list[str]:
     """Overrides that point a shipped configuration to the data set of this run."""
     return [f"roots.embedded={args.data}"]
+
+
+def train_last(
+    folder: Path, config: str, seed: int, *overrides: str, start: Path | None = None
+) -> Path:
+    """Train configs/`config`.yaml into `folder`, from `start` if any: its last checkpoint."""
+    engine.remove_run(folder)
+    call = ["--config", str(CONFIGS / f"{config}.yaml"), "--output_dir", str(folder)]
+    if start is not None:
+        call += ["--checkpoint", str(start)]
+    train.main([*call, "--seed", str(seed), "--set", "keep=1", *overrides])
+    (last,) = folder.glob("checkpoint_*.pth")
+    return last
 
 
 def train_boxes(
@@ -99,6 +112,21 @@ def evaluate_boxes(
          "--set", *paths(args), *overrides]
     )  # fmt: skip
     return rows, [shown(folder, checkpoint)]
+
+
+def train_in_turn(
+    args: argparse.Namespace, models: Mapping[str, tuple[str, Sequence[str]]], processes: int = 1
+) -> tuple[list[Row], list[Samples]]:
+    """Train the models of name -> (configuration, splits), each from the one before, and evaluate
+    each on these splits."""
+    rows: list[Row] = []
+    samples: list[Samples] = []
+    checkpoint: Path | None = None
+    for name, (config, splits) in models.items():
+        checkpoint = train_boxes(args, name, config, start=checkpoint, processes=processes)
+        new, images = evaluate_boxes(args, name, config, checkpoint, splits=splits)
+        rows, samples = merge_rows(rows, new), samples + images
+    return rows, samples
 
 
 def shown(folder: Path, checkpoint: Path) -> Samples:

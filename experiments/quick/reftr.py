@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import argparse
 
-from groundwork.experiments.quick.common import default_processes, evaluate_boxes, train_boxes
+from groundwork.experiments.quick.common import default_processes, train_in_turn
 from groundwork.report.pages import Samples
-from groundwork.report.results import Row, merge_rows
+from groundwork.report.results import Row
 
 # Model -> its configuration and the unseen splits of its benchmark. Each starts from the one
 # before; an image with several phrases teaches most per second, so they come first.
@@ -24,11 +24,4 @@ MODELS = {
 
 def run(args: argparse.Namespace) -> tuple[list[Row], list[Samples]]:
     """Train the three in their order and evaluate each on scenes that none of them saw."""
-    rows: list[Row] = []
-    samples: list[Samples] = []
-    checkpoint, processes = None, default_processes()
-    for name, (config, splits) in MODELS.items():
-        checkpoint = train_boxes(args, name, config, start=checkpoint, processes=processes)
-        new, images = evaluate_boxes(args, name, config, checkpoint, splits=splits)
-        rows, samples = merge_rows(rows, new), samples + images
-    return rows, samples
+    return train_in_turn(args, MODELS, default_processes())

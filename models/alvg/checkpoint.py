@@ -14,6 +14,7 @@ from groundwork.models.common.checkpoint import (
     CheckpointError,
     LoadReport,
     load_strictly,
+    part_of,
     read_checkpoint,
     read_published,
     recognise,
@@ -40,9 +41,6 @@ def load(model: ALVG, path: str | Path) -> LoadReport:
     """Fill `model` from a released or own checkpoint. A model of boxes leaves a mask head out.
 
     A file of the authors selects the released behaviour of the forward pass, and says so.
-
-    Raises:
-        FileNotFoundError, CheckpointError: see `models.common.checkpoint`.
     """
     return _load(model, path, may_be_missing=(), released=True)
 
@@ -122,9 +120,6 @@ def initialise_encoder(encoder: BEiT3, path: str | Path, *, scaled: bool = False
     Args:
         scaled: the resized patch kernel is divided by the ratio of the areas, see
             `resize_kernel`.
-
-    Raises:
-        FileNotFoundError, CheckpointError: see `models.common.checkpoint`.
     """
     report = LoadReport(source=f"{path} (encoder)")
     fill_encoder(encoder, read_checkpoint(path)["model"], report, scaled=scaled)
@@ -135,9 +130,7 @@ def fill_encoder(
     encoder: BEiT3, published: dict[str, Tensor], report: LoadReport, *, scaled: bool = False
 ) -> None:
     """`initialise_encoder` for a state dict that is already in memory."""
-    state = {
-        key.removeprefix("beit3."): value for key, value in published.items() if key[:6] == "beit3."
-    }
+    state = part_of(published, "beit3.")
     if _CELLS not in state or _KERNEL not in state:
         raise CheckpointError(
             f"{report.source}: no public BEiT-3 checkpoint, it looks like one of "

@@ -14,7 +14,7 @@ from torch import Tensor
 from groundwork.models.alvg.matching import Match, match
 from groundwork.models.alvg.regions import coverage, outside_ratio, overlap, rasterise
 from groundwork.models.common.criterion import Criterion
-from groundwork.models.common.distributed import mean_over_processes
+from groundwork.models.common.distributed import mean_count
 from groundwork.models.common.losses import (
     dice_loss,
     enlarge_logits,
@@ -176,10 +176,7 @@ class ALVGCriterion(Criterion):
         return share >= (1.0 if self.truncated_masks else 0.5)
 
     def _mean_count(self, count: int, like: Tensor) -> Tensor:
-        """The mean over processes, at least 1. Evaluation counts by itself: there, processes may
-        have different numbers of batches."""
-        total = torch.tensor(float(count), device=like.device)
-        return (mean_over_processes(total) if self.training else total).clamp(min=1)
+        return mean_count(torch.tensor(count, device=like.device), training=self.training)
 
 
 def _masks_of_targets(batch: ReferringBatch) -> list[Tensor]:

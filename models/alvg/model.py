@@ -16,8 +16,9 @@ from groundwork.models.alvg.beit3 import BEiT3
 from groundwork.models.alvg.decoder import BoxDecoder
 from groundwork.models.alvg.enhancement import ImageEnhancement
 from groundwork.models.alvg.mask_head import MaskHead
-from groundwork.models.alvg.positions import cell_positions, token_positions
 from groundwork.models.alvg.queries import QueryGenerator, pool_text
+from groundwork.models.common.box_head import BoxHead
+from groundwork.models.common.positions import cell_positions, token_positions
 from groundwork.models.common.precision import at_least_single
 from groundwork.models.common.torch_types import submodule
 
@@ -25,20 +26,6 @@ if TYPE_CHECKING:
     from groundwork.dataset.batches import ReferringBatch
 
 PAD = 1
-
-
-class BoxHead(nn.Module):
-    """Three linear layers to cxcywh logits."""
-
-    def __init__(self, width: int):
-        super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(width, outputs) for outputs in (width, width, 4))
-
-    def forward(self, states: Tensor) -> Tensor:
-        """(..., D) -> (..., 4)."""
-        for layer in self.layers[:-1]:
-            states = layer(states).relu()
-        return self.layers[-1](states)
 
 
 class Transformer(nn.Module):

@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from groundwork.models.common.torch_types import ModuleListOf
+
 
 def pool_text(text: Tensor, padding: Tensor, *, last_rows: bool) -> Tensor:
     """(B, T, D) -> (B, D), the largest value of every channel over the tokens.
@@ -21,48 +23,35 @@ def pool_text(text: Tensor, padding: Tensor, *, last_rows: bool) -> Tensor:
     return text.masked_fill(padding[..., None], float("-inf")).amax(dim=1)
 
 
-class _Attention(nn.Module):
-    """One step of the published name `attn`."""
-
-    def __init__(self, width: int, heads: int, dropout: float):
-        super().__init__()
-        self.attn = nn.MultiheadAttention(width, heads, dropout, batch_first=True)
-
-    def forward(
-        self, query: Tensor, key: Tensor, value: Tensor, padding: Tensor | None = None
-    ) -> Tensor:
-        return self.attn(query, key, value, key_padding_mask=padding, need_weights=False)[0]
-
-
-class _FeedForward(nn.Module):
-    """Names as published: layers.0.0 and layers.1."""
-
-    def __init__(self, width: int, ffn: int, dropout: float):
-        super().__init__()
-        first = nn.Sequential(nn.Linear(width, ffn), nn.ReLU(), nn.Dropout(dropout))
-        self.layers = nn.Sequential(first, nn.Linear(ffn, width), nn.Dropout(dropout))
-
-    def forward(self, states: Tensor) -> Tensor:
-        return self.layers(states)
-
-
 class _Layer(nn.Module):
-    """Attention among queries, attention to the text, feed-forward; norms after the residuals."""
+    """Attention among queries, attention to the text, feed-forward; norms after the residuals.
+
+    Names as published: attentions.0.attn, ffns.0.layers.0.0 and ffns.0.layers.1.
+    """
 
     def __init__(self, width: int, heads: int, ffn: int, dropout: float):
         super().__init__()
-        self.attentions = nn.ModuleList(_Attention(width, heads, dropout) for _ in range(2))
-        self.ffns = nn.ModuleList([_FeedForward(width, ffn, dropout)])
+        self.attentions = ModuleListOf(
+            nn.ModuleDict({"attn": nn.MultiheadAttention(width, heads, dropout, batch_first=True)})
+            for _ in range(2)
+        )
+        first = nn.Sequential(nn.Linear(width, ffn), nn.ReLU(), nn.Dropout(dropout))
+        layers = nn.Sequential(first, nn.Linear(ffn, width), nn.Dropout(dropout))
+        self.ffns = ModuleListOf([nn.ModuleDict({"layers": layers})])
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
 
     def forward(
         self, states: Tensor, position: Tensor, keys: Tensor, text: Tensor, padding: Tensor
     ) -> Tensor:
-        of_self, of_text = self.attentions
+        of_self, of_text = (attention["attn"] for attention in self.attentions)
         query = states + position
-        states = self.norms[0](states + of_self(query, query, states))
-        states = self.norms[1](states + of_text(states + position, keys, text, padding))
-        return self.norms[2](states + self.ffns[0](states))
+        update, _ = of_self(query, query, states, need_weights=False)
+        states = self.norms[0](states + update)
+        update, _ = of_text(
+            states + position, keys, text, key_padding_mask=padding, need_weights=False
+        )
+        states = self.norms[1](states + update)
+        return self.norms[2](states + self.ffns[0]["layers"](states))
 
 
 class QueryGenerator(nn.Module):

@@ -1,4 +1,7 @@
-"""Reading checkpoint files of any system, and filling a model strictly from a state dict."""
+"""Reading checkpoint files of any system, and filling a model strictly from a state dict.
+
+What rooms load from files by these functions raises what they raise, and returns a `LoadReport`.
+"""
 
 from __future__ import annotations
 
@@ -152,6 +155,22 @@ def without_wrappers(state: dict[str, Tensor], source: str) -> dict[str, Tensor]
         keys = ", ".join(key for key, name in names.items() if name == twice)
         raise CheckpointError(f"{source}: holds {twice} more than once, as {keys}; keep one")
     return {names[key]: value for key, value in state.items()}
+
+
+def part_of(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The entries of one part of a model, under their names in it."""
+    return {
+        key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)
+    }
+
+
+def seen_coco(what: str) -> str:
+    """What is to be said of results with `what`."""
+    return (
+        f"{what} was trained on COCO, whose training images include many of the RefCOCO, RefCOCO+"
+        " and RefCOCOg validation and test images: the results are not those of a network that"
+        " never saw them."
+    )
 
 
 def with_counters(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:

@@ -91,6 +91,11 @@ def synchronise_batch_norms(module: nn.Module, across_processes: bool) -> None:
             part.across_processes = across_processes
 
 
-def mean_over_processes(value: Tensor) -> Tensor:
-    """The mean of every process's number; without gradient."""
-    return sum_over_processes(value.detach()) / world_size()
+def mean_count(count: Tensor, *, training: bool) -> Tensor:
+    """What losses are divided by: the mean of every process's number, at least 1; no gradient.
+
+    training: False: the number of this process, as those of an evaluation may have different
+    numbers of batches.
+    """
+    count = count.detach().float()
+    return (sum_over_processes(count) / world_size() if training else count).clamp(min=1)

@@ -1,8 +1,11 @@
-"""An image in the middle of a square, as RefCLIP and SimREC see it: where its boxes lie."""
+"""What the postprocessing of RefCLIP and SimREC shares: they choose a cell of an image that lies in
+the middle of a square."""
 
 from __future__ import annotations
 
 import numpy as np
+import torch
+from torch import Tensor
 
 
 def to_image(
@@ -17,3 +20,11 @@ def to_image(
     corner = np.array([*offset, *offset], dtype=np.float64)
     small = np.array([resized[1], resized[0]] * 2, dtype=np.float64)
     return (boxes - corner) / small * np.array([size[1], size[0]] * 2, dtype=np.float64)
+
+
+def margins(scores: Tensor) -> Tensor:
+    """(B, n) -> (B,): how much higher the best is than the second best; infinite for n = 1."""
+    best = scores.topk(min(2, scores.shape[1])).values
+    if best.shape[1] == 1:
+        return torch.full_like(best[:, 0], float("inf"))
+    return best[:, 0] - best[:, 1]

@@ -64,15 +64,6 @@ class _MLP(nn.Module):
         return self.linear(self.fc(states))
 
 
-class _FeedForward(nn.Module):
-    def __init__(self, width: int, ffn: int, dropout: float):
-        super().__init__()
-        self.mlp = _MLP(width, ffn, width, dropout)
-
-    def forward(self, states: Tensor) -> Tensor:
-        return self.mlp(states)
-
-
 class SelfAttention(nn.Module):
     """Every word looks at every word that is not padding."""
 
@@ -100,14 +91,14 @@ class SelfAttentionBlock(nn.Module):
     def __init__(self, width: int, heads: int, ffn: int, dropout: float):
         super().__init__()
         self.mhatt = SelfAttention(width, heads, dropout)
-        self.ffn = _FeedForward(width, ffn, dropout)
+        self.ffn = nn.ModuleDict({"mlp": _MLP(width, ffn, width, dropout)})
         self.norm1, self.norm2 = UnbiasedLayerNorm(width), UnbiasedLayerNorm(width)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, states: Tensor, padding: Tensor) -> Tensor:
         """States (B, L, D), padding (B, L) -> (B, L, D)."""
         states = self.norm1(states + self.dropout(self.mhatt(states, padding)))
-        return self.norm2(states + self.dropout(self.ffn(states)))
+        return self.norm2(states + self.dropout(self.ffn["mlp"](states)))
 
 
 class AttentivePooling(nn.Module):

@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 from torch import Tensor
-from torchvision.models import get_model_weights
 
 from groundwork.models.common.checkpoint import (
     CheckpointError,
     LoadReport,
-    first_line,
     load_strictly,
+    part_of,
     read_checkpoint,
+    seen_coco,
     with_counters,
 )
+from groundwork.models.common.torchvision_weights import torchvision_state
 from groundwork.models.refclip.detector import TorchvisionDetector
 from groundwork.models.refclip.model import RefCLIP
 from groundwork.models.refclip.yolov3 import YoloV3
-
-DETECTOR = "visual_encoder."
-LEAKAGE = (
-    "It was trained on COCO, whose training images include many of the RefCOCO, RefCOCO+ and "
-    "RefCOCOg validation and test images: the results are not those of a network that never saw "
-    "them."
-)
 
 
 def initialise_detector(model: RefCLIP, source: str) -> LoadReport:
@@ -31,20 +25,16 @@ def initialise_detector(model: RefCLIP, source: str) -> LoadReport:
     Args:
         source: a `.pth` file of the detector by itself or of a whole RefCLIP; or `torchvision`: its
             COCO weights of a detector of torchvision's, which it downloads unless it has them.
-
-    Raises:
-        FileNotFoundError, CheckpointError: see `models.common.checkpoint`.
     """
     detector = model.visual_encoder
     network = detector.network if isinstance(detector, TorchvisionDetector) else detector
     report = LoadReport(source=f"{source} (detector)")
     if source == "torchvision" and isinstance(detector, TorchvisionDetector):
-        state = _download(detector.name)
-        report.notes.append(LEAKAGE)
+        state = torchvision_state(detector.name, "COCO_V1", "model.init.detector")
+        report.notes.append(seen_coco("It"))
     else:
-        state = read_checkpoint(source)["model"]
-        inside = {k.removeprefix(DETECTOR): v for k, v in state.items() if k.startswith(DETECTOR)}
-        state = inside or state
+        whole = read_checkpoint(source)["model"]
+        state = part_of(whole, "visual_encoder.") or whole
     if isinstance(detector, YoloV3):
         _check_classes(detector, state, source)
     load_strictly(network, with_counters(state, network), report=report)
@@ -60,13 +50,3 @@ def _check_classes(detector: YoloV3, state: dict[str, Tensor], source: str) -> N
                 f"{source}: its heads know {rows // 4 - 5} classes, the model's "
                 f"{detector.classes}; set model.detector.classes to {rows // 4 - 5}"
             )
-
-
-def _download(name: str) -> dict[str, Tensor]:
-    try:
-        return get_model_weights(name)["COCO_V1"].get_state_dict()
-    except (OSError, RuntimeError, ValueError, KeyError) as error:
-        raise CheckpointError(
-            f"model.init.detector: torchvision's COCO weights of {name} cannot be had here "
-            f"({first_line(error)}); download them elsewhere and give the file"
-        ) from error

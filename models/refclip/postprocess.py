@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from torch import Tensor
 from torchvision.ops import box_convert
 
 from groundwork.geometry import Grounding, box_to_point
-from groundwork.models.common.letterbox import to_image
+from groundwork.models.common.letterbox import margins, to_image
 from groundwork.models.refclip.model import gather_cells
 
 if TYPE_CHECKING:
@@ -23,14 +22,6 @@ def choose(outputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     cell = outputs["similarity"].argmax(dim=1)
     objectness = gather_cells(outputs["cell_boxes"][..., 4], cell[:, None])[:, 0]
     return cell, objectness.argmax(dim=1)
-
-
-def margins(outputs: dict[str, Tensor]) -> Tensor:
-    """(B,): how much better the best cell fits than the second best; infinite with one cell."""
-    best = outputs["similarity"].topk(min(2, outputs["similarity"].shape[1])).values
-    if best.shape[1] == 1:
-        return torch.full_like(best[:, 0], float("inf"))
-    return best[:, 0] - best[:, 1]
 
 
 def outputs_to_groundings(outputs: dict[str, Tensor], batch: ReferringEvalBatch) -> list[Grounding]:
@@ -48,7 +39,8 @@ def outputs_to_groundings(outputs: dict[str, Tensor], batch: ReferringEvalBatch)
     cell, which = choose(outputs)
     corners = box_convert(outputs["cell_boxes"][..., :4].cpu().double(), "cxcywh", "xyxy").numpy()
     objectness = outputs["cell_boxes"][..., 4].cpu().double().numpy()
-    similarity, margin = outputs["similarity"].max(dim=1).values.tolist(), margins(outputs).tolist()
+    similarity = outputs["similarity"].max(dim=1).values.tolist()
+    margin = margins(outputs["similarity"]).tolist()
     likeliest = box_convert(outputs["likeliest_box"].cpu().double(), "cxcywh", "xyxy").numpy()
     groundings = []
     for row, size in enumerate(batch["size"]):

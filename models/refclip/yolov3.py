@@ -169,8 +169,3 @@ class YoloV3(Detector):
     def head(self, stride: int) -> GuidedHead:
         """Of stride 32, 16 or 8."""
         return submodule(self.module_list, str(HEADS[stride]), GuidedHead)
-
-    def all_boxes(self, image: Tensor) -> dict[int, Tensor]:
-        """Stride -> (B, cells, 4, 5 + C) of all three heads."""
-        maps = dict(zip((8, 16, 32), self.maps(image), strict=True))
-        return {stride: self.head(stride)(maps[stride]) for stride in HEADS}

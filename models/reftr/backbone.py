@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 from torchvision.ops import FrozenBatchNorm2d
 
+from groundwork.models.common.positions import cell_positions
+
 BLOCKS: dict[str, tuple[type[BasicBlock | Bottleneck], list[int]]] = {
     "resnet10": (BasicBlock, [1, 1, 1, 1]),
     "resnet18": (BasicBlock, [2, 2, 2, 2]),
@@ -32,15 +34,11 @@ class FeatureMap(NamedTuple):
     padding: Tensor
 
 
-def group_norm(channels: int) -> nn.GroupNorm:
-    """Group norm with 32 groups, or as many as the channels allow."""
-    return nn.GroupNorm(math.gcd(32, channels), channels)
-
-
 NORMS: dict[str, Callable[..., nn.Module]] = {
     "frozen": FrozenBatchNorm2d,
     "batch": nn.BatchNorm2d,
-    "group": group_norm,
+    # As many groups as the channels allow.
+    "group": lambda channels: nn.GroupNorm(math.gcd(32, channels), channels),
 }
 
 
@@ -103,13 +101,8 @@ class ResNetBody(ResNet):
     @property
     def channels(self) -> list[int]:
         """Of the four maps."""
-        stages = (self.layer1, self.layer2, self.layer3, self.layer4)
-        return [
-            next(
-                m for m in reversed(list(stage.modules())) if isinstance(m, nn.Conv2d)
-            ).out_channels
-            for stage in stages
-        ]
+        expansion = BLOCKS[self.name][0].expansion
+        return [int(planes * self._scale) * expansion for planes in (64, 128, 256, 512)]
 
 
 class Backbone(nn.Module):
@@ -147,32 +140,15 @@ def _shrink(padding: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 class SinePosition(nn.Module):
-    """Rows and columns of a map's valid cells as sines and cosines; has no parameters.
+    """`cell_positions` as a part of the model; has no parameters.
 
-    The half cell that is subtracted belongs to the published weights. So do the codes of padded
-    cells, which are sines of very large numbers: attention never sees those cells, but the mask
-    head's convolutions do. Hence the order of the operations, in float32.
+    The half cell that is subtracted belongs to the published weights.
     """
 
     def __init__(self, width: int, temperature: float = 10000.0):
         super().__init__()
-        self.per_axis = width // 2
-        self.temperature = temperature
+        self.width, self.temperature = width, temperature
 
     def forward(self, padding: Tensor) -> Tensor:
         """Padding (B, h, w) bool -> (B, width, h, w) float32, rows in the first half."""
-        codes = []
-        for axis in (1, 2):
-            place = (~padding).cumsum(axis, dtype=torch.float32)
-            last = place.narrow(axis, -1, 1)
-            codes.append(self._waves((place - 0.5) / (last + 1e-6) * (2 * math.pi)))
-        return torch.cat(codes, dim=-1).permute(0, 3, 1, 2)
-
-    def _waves(self, angle: Tensor) -> Tensor:
-        """Angle (B, h, w) -> (B, h, w, per_axis): sine and cosine in turn."""
-        channel = torch.arange(self.per_axis, dtype=torch.float32, device=angle.device)
-        period = self.temperature ** (
-            2 * torch.div(channel, 2, rounding_mode="floor") / self.per_axis
-        )
-        phase = angle[..., None] / period
-        return torch.stack([phase[..., 0::2].sin(), phase[..., 1::2].cos()], dim=-1).flatten(-2)
+        return cell_positions(padding, self.width, shift=0.5, temperature=self.temperature)

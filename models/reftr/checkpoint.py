@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import get_model_weights
 from transformers import AutoModel
 
 from groundwork.models.common.checkpoint import (
@@ -14,9 +13,12 @@ from groundwork.models.common.checkpoint import (
     LoadReport,
     first_line,
     load_strictly,
+    part_of,
     read_checkpoint,
     read_published,
+    seen_coco,
 )
+from groundwork.models.common.torchvision_weights import torchvision_state
 from groundwork.models.reftr.model import RefTR
 
 OF_MASKS = ("bbox_attention.", "mask_head.", "cem_block.")
@@ -24,11 +26,6 @@ OF_MASKS = ("bbox_attention.", "mask_head.", "cem_block.")
 PROFILER = ("total_params", "total_ops")
 # 0, 1, 2, ... and zeros, which some versions of transformers write out.
 IMPLIED = ("embeddings.position_ids", "embeddings.token_type_ids")
-LEAKAGE = (
-    "Its DETR part was trained on COCO, whose training images include many of the RefCOCO, "
-    "RefCOCO+ and RefCOCOg validation and test images: the results are not those of a network "
-    "that never saw them."
-)
 
 
 def load(model: RefTR, path: str | Path) -> LoadReport:
@@ -36,12 +33,6 @@ def load(model: RefTR, path: str | Path) -> LoadReport:
 
     A detection model also reads a segmentation checkpoint, and leaves its mask head out. The other
     way round there would be an untrained mask head: see `initialise_from_detection`.
-
-    Returns:
-        What was loaded and left out; `str()` of it is one paragraph.
-
-    Raises:
-        FileNotFoundError, CheckpointError: see `models.common.checkpoint`.
     """
     return _load(model, path, may_be_missing=())
 
@@ -97,22 +88,15 @@ def initialise_from_detr(model: RefTR, path: str | Path) -> LoadReport:
     Raises:
         CheckpointError: it is no DETR, or of another ResNet, width or number of encoder layers.
     """
-    names = read_checkpoint(path)["model"]
-    backbone = {
-        key.partition(".")[2]: value for key, value in names.items() if key.startswith("backbone.")
-    }
-    encoder = {
-        key.partition("transformer.encoder.")[2]: value
-        for key, value in names.items()
-        if "transformer.encoder." in key
-    }
+    state = read_checkpoint(path)["model"]
+    encoder = part_of(state, "transformer.encoder.")
     report = LoadReport(source=f"{path} (backbone and encoder)")
-    backbone = _published_to_own(backbone, model.img_backbone)
+    backbone = _published_to_own(part_of(state, "backbone."), model.img_backbone)
     load_strictly(model.img_backbone, backbone, report=report)
     used = report.used
     load_strictly(model.vl_transformer.encoder, encoder, report=report)
     report.used += used
-    report.notes.append(LEAKAGE)
+    report.notes.append(seen_coco("Its DETR part"))
     return report
 
 
@@ -125,22 +109,12 @@ def initialise_backbone(model: RefTR, source: str) -> LoadReport:
     """
     body = model.backbone.body
     if source == "imagenet":
-        state = _download_backbone(body.name)
+        state = torchvision_state(body.name, "IMAGENET1K_V1", "model.init.backbone")
     else:
         state = dict(read_checkpoint(source)["model"])
     report = LoadReport(source=source)
     load_strictly(body, _published_to_own(state, body), report=report, ignored=("fc.",))
     return report
-
-
-def _download_backbone(name: str) -> dict[str, Tensor]:
-    try:
-        return get_model_weights(name)["IMAGENET1K_V1"].get_state_dict()
-    except (OSError, RuntimeError, ValueError, KeyError) as error:
-        raise CheckpointError(
-            f"model.init.backbone: torchvision's weights of {name} cannot be had here "
-            f"({first_line(error)}); download them elsewhere and give the file"
-        ) from error
 
 
 def initialise_text(model: RefTR, source: str) -> LoadReport:

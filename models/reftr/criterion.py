@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-import torch.distributed
 from torch import Tensor
 
 from groundwork.models.common.criterion import Criterion
+from groundwork.models.common.distributed import mean_count
 from groundwork.models.common.losses import (
     dice_loss,
     enlarge_logits,
@@ -18,7 +18,6 @@ from groundwork.models.common.losses import (
 )
 from groundwork.models.common.precision import at_least_single
 from groundwork.models.common.torch_types import grid_of
-from groundwork.utils import world_size
 
 if TYPE_CHECKING:
     from groundwork.dataset.batches import ReferringBatch
@@ -89,7 +88,8 @@ class RefTRCriterion(Criterion):
             ValueError: an image has another number of boxes than of phrases.
         """
         valid, target = outputs["phrase_mask"], self._targets(outputs, batch)
-        count = self._normaliser(len(valid) if self.box_loss_per == "image" else len(target), valid)
+        number = len(valid) if self.box_loss_per == "image" else len(target)
+        count = mean_count(torch.tensor(number, device=valid.device), training=self.training)
         losses = self._box_losses(outputs["pred_boxes"][valid], target, count, "")
         for layer, boxes in enumerate(outputs.get("aux_boxes", ())):
             losses |= self._box_losses(boxes[valid], target, count, f"_{layer}")
@@ -124,12 +124,3 @@ class RefTRCriterion(Criterion):
                 "per phrase, so several regions of a phrase must be joined into one box beforehand"
             )
         return torch.cat(list(batch["target_boxes"])).to(outputs["pred_boxes"])
-
-    def _normaliser(self, count: int, like: Tensor) -> Tensor:
-        """The mean count over the processes, at least 1. Evaluation counts by itself: there, ranks
-        may have different numbers of batches."""
-        total = torch.tensor(float(count), device=like.device)
-        if self.training and world_size() > 1:
-            torch.distributed.all_reduce(total)
-            total /= world_size()
-        return total.clamp(min=1)

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from transformers import BertModel, RobertaModel
 
+from groundwork.models.common.box_head import BoxHead
 from groundwork.models.common.precision import at_least_single
-from groundwork.models.common.torch_types import ModuleListOf, bias_of, submodule
+from groundwork.models.common.torch_types import bias_of, submodule
 from groundwork.models.reftr.backbone import Backbone, FeatureMap, SinePosition
 from groundwork.models.reftr.transformer import (
     Memory,
@@ -25,22 +26,6 @@ from groundwork.models.reftr.transformer.query_encoder import context_of_sentenc
 
 if TYPE_CHECKING:
     from groundwork.dataset.batches import ReferringBatch
-
-
-class BoxHead(nn.Module):
-    """Three linear layers; the last begins at zero, so that the first box is the middle half."""
-
-    def __init__(self, width: int):
-        super().__init__()
-        self.layers = ModuleListOf(nn.Linear(width, outputs) for outputs in (width, width, 4))
-        nn.init.zeros_(self.layers[-1].weight)
-        nn.init.zeros_(self.layers[-1].bias)
-
-    def forward(self, states: Tensor) -> Tensor:
-        """States (..., D) -> logits (..., 4) of cxcywh."""
-        for layer in self.layers[:-1]:
-            states = layer(states).relu()
-        return self.layers[-1](states)
 
 
 class Decoded(NamedTuple):
@@ -96,6 +81,9 @@ class RefTR(nn.Module):
         self.lang_backbone = lang_backbone
         self.vl_transformer = vl_transformer
         self.bbox_embed = BoxHead(width)
+        # So that the first box is the middle half.
+        for parameter in self.bbox_embed.layers[-1].parameters():
+            nn.init.zeros_(parameter)
         self.map_sentence = mapping_block(text_width, width, dropout)
         self.map_phrase = mapping_block(text_width, width, dropout)
         self.query_encoder = QueryEncoder(width, dropout)

@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from groundwork.geometry import Grounding, box_to_point, cxcywh01_to_xyxy
+from groundwork.geometry import Grounding, box_to_point, cxcywh01_to_xyxy, resize_mask
 from groundwork.models.common.losses import enlarge_logits
 from groundwork.models.common.torch_types import grid_of
 
@@ -71,8 +69,5 @@ def resized_masks(outputs: dict[str, Tensor], batch: ReferringEvalBatch) -> list
 
 def original_masks(resized: list[Tensor], batch: ReferringEvalBatch) -> list[np.ndarray]:
     """`resized_masks` brought to the original sizes by nearest neighbours: B arrays (H, W) bool."""
-    masks = []
-    for mask, size in zip(resized, batch["size"], strict=True):
-        enlarged = F.interpolate(mask[None, None].float(), size=size)
-        masks.append(enlarged[0, 0].to(torch.bool).cpu().numpy())
-    return masks
+    pairs = zip(resized, batch["size"], strict=True)
+    return [resize_mask(mask.cpu().numpy(), size) for mask, size in pairs]

@@ -6,7 +6,7 @@ Shapes: B images, (h, w) the last map, (h1, w1) the first, D width, heads of the
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -121,7 +121,9 @@ class ConsistencyBlock(nn.Module):
 class RefTRSegmentation(RefTR):
     """RefTR with mask attention, mask head and, on request, the consistency block.
 
-    Args beyond RefTR's:
+    Args:
+        backbone, lang_backbone, vl_transformer: as RefTR's.
+        options: as RefTR's, but for aux_loss, which is off.
         heads: of the mask attention.
         cem: adds the consistency block; `forward` then also gives its energy.
     """
@@ -133,22 +135,10 @@ class RefTRSegmentation(RefTR):
         vl_transformer: VisionLanguageTransformer,
         *,
         heads: int,
-        dropout: float = 0.1,
         cem: bool = False,
-        projection_groups: int = 32,
-        learn_attention: bool = False,
-        position_temperature: float = 10000.0,
+        **options: Any,
     ):
-        super().__init__(
-            backbone,
-            lang_backbone,
-            vl_transformer,
-            dropout=dropout,
-            aux_loss=False,
-            projection_groups=projection_groups,
-            learn_attention=learn_attention,
-            position_temperature=position_temperature,
-        )
+        super().__init__(backbone, lang_backbone, vl_transformer, aux_loss=False, **options)
         width = vl_transformer.level_embed.shape[1]
         self.bbox_attention = BoxAttention(width, heads)
         self.mask_head = MaskHead(2 * width + heads, width, backbone.channels[:3])

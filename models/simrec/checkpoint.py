@@ -8,12 +8,12 @@ from pathlib import Path
 from groundwork.models.common.checkpoint import (
     LoadReport,
     load_strictly,
+    part_of,
     read_checkpoint,
     with_counters,
 )
 from groundwork.models.simrec.model import SimREC
 
-BACKBONE = "visual_encoder."
 LEAKAGE = (
     "If it was trained on all of COCO, as the official YOLOv5 was, it has seen many of the "
     "RefCOCO, RefCOCO+ and RefCOCOg validation and test images; the published one has not."
@@ -22,16 +22,10 @@ LEAKAGE = (
 
 def initialise_backbone(model: SimREC, path: str | Path) -> LoadReport:
     """CSPDarkNet from a file of its own, of a whole SimREC, or of a detector in YOLOv5's layout,
-    whose first ten layers it is; the neck and the heads are left out.
-
-    Raises:
-        FileNotFoundError, CheckpointError: see `models.common.checkpoint`.
-    """
-    network = model.visual_encoder
+    whose first ten layers it is; the neck and the heads are left out."""
+    network, whole = model.visual_encoder, read_checkpoint(path)["model"]
+    state = part_of(whole, "visual_encoder.") or whole
     report = LoadReport(source=f"{path} (backbone)", notes=[LEAKAGE])
-    state = read_checkpoint(path)["model"]
-    inside = {k.removeprefix(BACKBONE): v for k, v in state.items() if k.startswith(BACKBONE)}
-    state = inside or state
     layers = [re.match(r"model\.(\d+)\.", key) for key in state]
     beyond = {match[0] for match in layers if match and int(match[1]) >= len(network.model)}
     load_strictly(

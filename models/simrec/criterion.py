@@ -13,9 +13,8 @@ from torch import Tensor
 from torchvision.ops import box_convert
 
 from groundwork.models.common.criterion import Criterion
-from groundwork.models.common.distributed import sum_over_processes
+from groundwork.models.common.distributed import mean_count
 from groundwork.models.simrec.head import STRIDE, corners
-from groundwork.utils import world_size
 
 if TYPE_CHECKING:
     from groundwork.dataset.batches import ReferringBatch
@@ -116,11 +115,8 @@ class SimRECCriterion(Criterion):
         }
 
     def _count(self, positive: Tensor) -> Tensor:
-        """Cells that find, at least 1. Evaluation counts by itself."""
-        count = positive.sum().float()
-        if self.training and self.across_processes:
-            count = sum_over_processes(count) / world_size()
-        return count.clamp(min=1)
+        """Cells that find, at least 1."""
+        return mean_count(positive.sum(), training=self.training and self.across_processes)
 
 
 def canvas_shares(batch: ReferringBatch) -> list[Tensor]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torchvision.ops import box_convert
 
 from groundwork.geometry import Grounding, box_to_point
-from groundwork.models.common.letterbox import to_image
+from groundwork.models.common.letterbox import margins, to_image
 
 if TYPE_CHECKING:
     from groundwork.dataset.batches import ReferringEvalBatch
@@ -26,18 +26,14 @@ def choose(outputs: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         objectness in [0, 1].
     """
     cells = outputs["cells"].flatten(1, 2)
-    score, cell = cells[..., 4].float().sigmoid().max(dim=1)
+    score, cell = objectness(outputs).max(dim=1)
     boxes = cells[torch.arange(len(cells), device=cells.device), cell, :4]
     return cell, box_convert(boxes.double(), "cxcywh", "xyxy"), score
 
 
-def margins(outputs: dict[str, Tensor]) -> Tensor:
-    """(B,): how much higher the best objectness is than the second best; infinite with one cell."""
-    best = outputs["cells"][..., 4].flatten(1).float().sigmoid()
-    best = best.topk(min(2, best.shape[1])).values
-    if best.shape[1] == 1:
-        return torch.full_like(best[:, 0], float("inf"))
-    return best[:, 0] - best[:, 1]
+def objectness(outputs: dict[str, Tensor]) -> Tensor:
+    """(B, h * w) in [0, 1], row by row."""
+    return outputs["cells"][..., 4].flatten(1).float().sigmoid()
 
 
 def outputs_to_groundings(outputs: dict[str, Tensor], batch: ReferringEvalBatch) -> list[Grounding]:
@@ -49,7 +45,8 @@ def outputs_to_groundings(outputs: dict[str, Tensor], batch: ReferringEvalBatch)
         batch: `phrase`, and `size`, `resized`, `offset` of every image.
     """
     _, found, score = choose(outputs)
-    corners, scores, margin = found.cpu().numpy(), score.tolist(), margins(outputs).tolist()
+    corners, scores = found.cpu().numpy(), score.tolist()
+    margin = margins(objectness(outputs)).tolist()
     groundings = []
     for row, size in enumerate(batch["size"]):
         box = to_image(corners[row], size, batch["resized"][row], batch["offset"][row])

@@ -10,12 +10,12 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from groundwork.dataset.formats import read_table
 from groundwork.dataset.image_text.collate import tokenize
 from groundwork.dataset.image_text.dataset import TrainDataset
 from groundwork.dataset.image_text.transforms import EvalTransform, TrainTransform
 from groundwork.dataset.images import load_image
 from groundwork.dataset.randaugment import OPERATIONS
+from groundwork.dataset.sources import read_splits
 from groundwork.dataset.text import load_tokenizer
 from groundwork.models.albef import checkpoint
 from groundwork.models.albef.build import build_model
@@ -114,7 +114,7 @@ def training_set(
     transform = TrainTransform(
         256, 256, augment=not relation, jitter_rule="released", regions=not relation
     )
-    records = read_table([data / f"{name}.json"], kind)
+    records = read_splits({"train": [str(data / f"{name}.json")]}, kind)
     more |= {"flip_swaps_words": False, "paraphrase_rule": "released"}
     return TrainDataset(records, str(data), transform, 50, 42, **more)
 

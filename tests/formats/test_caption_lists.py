@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from groundwork.dataset.formats import coco, detections, read_table, vg
+from groundwork.dataset.formats import coco, detections, vg
 from groundwork.dataset.record import Phrase, Record, RecordTable
+from groundwork.dataset.sources import read_splits
 from tests.helpers.dataset_files import write_json
 
 BOXES = ((1.0, 2.0, 30.0, 40.0), (5.0, 6.0, 7.0, 8.5))
@@ -143,8 +144,7 @@ def some_records(count: int = 3) -> list[Record]:
 
 def test_a_saved_table_opens_memory_mapped_and_travels_to_a_worker_as_its_path(tmp_path):
     path = tmp_path / "table.arrow"
-    RecordTable.from_records(some_records()).save(path)
-    table = RecordTable.open(path)
+    table = RecordTable.convert(some_records(), path)
     content = pickle.dumps(table)
     assert len(content) < 300
     assert list(pickle.loads(content)) == some_records()
@@ -158,7 +158,7 @@ def test_indices_outside_the_table_are_refused():
 
 def test_a_damaged_table_is_named_with_the_remedy(tmp_path):
     path = tmp_path / "table.arrow"
-    RecordTable.from_records(some_records()).save(path)
+    RecordTable.convert(some_records(), path)
     path.write_bytes(path.read_bytes()[:-50])
     with pytest.raises(ValueError, match=r"table\.arrow.*delete it"):
         RecordTable.open(path)
@@ -170,18 +170,19 @@ def test_several_files_make_one_table_and_the_cache_is_used_until_a_file_changes
     first = write_json(tmp_path / "a.json", [vg_entry()])
     second = write_json(tmp_path / "b.json", [vg_entry(image="2.jpg"), vg_entry(image="3.jpg")])
     cache = str(tmp_path / "cache")
-    uncached = list(read_table([first, second], "vg"))
+    uncached = list(read_splits({"train": [first, second]}, "vg"))
     assert [record.image for record in uncached] == ["VG_100K/1.jpg", "2.jpg", "3.jpg"]
-    assert list(read_table([first, second], "vg", cache)) == uncached
-    assert list(read_table([first, second], "vg", cache)) == uncached
+    assert list(read_splits({"train": [first, second]}, "vg", cache)) == uncached
+    assert list(read_splits({"train": [first, second]}, "vg", cache)) == uncached
     assert len(os.listdir(cache)) == 1
     write_json(second, [vg_entry(image="other.jpg")])
-    assert [record.image for record in read_table([first, second], "vg", cache)][1] == "other.jpg"
+    changed = read_splits({"train": [first, second]}, "vg", cache)
+    assert [record.image for record in changed][1] == "other.jpg"
 
 
 def test_an_unknown_format_lists_the_legal_ones(tmp_path):
-    with pytest.raises(ValueError, match="legal are vg, coco"):
-        read_table([tmp_path / "a.json"], "voc")
+    with pytest.raises(ValueError, match=r"legal are .*\bvg, coco\b"):
+        read_splits({"train": [tmp_path / "a.json"]}, "voc")
 
 
 def test_a_key_that_comes_twice_in_an_entry_is_an_error(tmp_path):

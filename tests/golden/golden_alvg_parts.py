@@ -11,9 +11,9 @@ from groundwork.geometry import clip_boxes, cxcywh01_to_xyxy, scale_boxes, xyxy_
 from groundwork.metrics import several
 from groundwork.models.alvg.build import build_criterion
 from groundwork.models.alvg.matching import match
-from groundwork.models.alvg.positions import cell_positions, token_positions
 from groundwork.models.alvg.postprocess import Postprocess, ranked
 from groundwork.models.alvg.queries import pool_text
+from groundwork.models.common.positions import cell_positions, token_positions
 from tests.golden.golden_alvg import VARIANTS, GoldenALVG
 from tests.golden.golden_alvg_checks import close
 

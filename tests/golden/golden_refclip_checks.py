@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from groundwork.engine.average import WeightAverage
+from groundwork.models.common.letterbox import margins
 from groundwork.models.refclip.criterion import anchor_logits
-from groundwork.models.refclip.postprocess import choose, margins
+from groundwork.models.refclip.postprocess import choose
 from groundwork.optim import create_optimizer
 from groundwork.scheduler import climb_and_fall
 from groundwork.settings.optimisation import OptimizerConfig
@@ -164,7 +165,7 @@ def _choice(run: GoldenRun) -> dict:
     corners = [box[:, :2] - box[:, 2:4] / 2, box[:, :2] + box[:, 2:4] / 2, box[:, 4:]]
     return {
         "similarity": run.outputs["similarity"][:, None],
-        "similarity_margin": margins(run.outputs),
+        "similarity_margin": margins(run.outputs["similarity"]),
         "selected_slot": cell,
         "selected_grid": run.outputs["cell_index"][rows, cell],
         "candidate_boxes_cxcywh": boxes,

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from groundwork.models.common.checkpoint import LoadReport
+from groundwork.models.common.letterbox import margins
 from groundwork.models.common.word_system import fill
 from groundwork.models.simrec.build import build_criterion, build_model
 from groundwork.models.simrec.config import (
@@ -17,7 +18,7 @@ from groundwork.models.simrec.config import (
 )
 from groundwork.models.simrec.criterion import assign
 from groundwork.models.simrec.model import SimREC
-from groundwork.models.simrec.postprocess import choose, margins
+from groundwork.models.simrec.postprocess import choose, objectness
 from tests.golden.named_weights import fill_state_dict
 
 # Neither `meta` nor a shape tells: the golden text does. By `widths_divided_by`.
@@ -227,7 +228,7 @@ def _choice(run: GoldenRun) -> dict:
     return {
         "box_xyxy_obj": torch.cat([box, score[:, None]], dim=1),
         "objectness": run.outputs["cells"][..., 4].flatten(1).sigmoid(),
-        "objectness_margin": margins(run.outputs),
+        "objectness_margin": margins(objectness(run.outputs)),
         "winner_cell": cell,
     }
 

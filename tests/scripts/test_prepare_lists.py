@@ -80,7 +80,7 @@ def test_every_list_of_flickr30k_holds_the_same_phrases(raw, tmp_path):
 def test_a_second_run_reads_nothing_and_a_changed_input_is_read_again(raw, tmp_path, capsys):
     prepare(prepare_flickr30k, raw, tmp_path / "out")
     prepare(prepare_flickr30k, raw, tmp_path / "out")
-    assert "nothing to do, every file is there" in capsys.readouterr().out
+    assert "nothing to do for Flickr30k Entities, every file is there" in capsys.readouterr().out
     (raw / "Sentences" / "13.txt").write_text("[/EN#2/clothing a cap] .\n")
     out = prepare(prepare_flickr30k, raw, tmp_path / "out")
     assert [r.sentence for r in flickr30k.read(out, "test")] == ["a cap ."]

@@ -29,8 +29,8 @@ BY_NAME = {
 MAY_FETCH = {
     "dataset/text.py": "data.text_encoder, a name of the hub; the default is shipped",
     "models/albef/checkpoint.py": "--init",
-    "models/refclip/checkpoint.py": "model.init.detector: torchvision",
-    "models/reftr/checkpoint.py": "model.init.backbone and model.init.text",
+    "models/common/torchvision_weights.py": "model.init.detector and model.init.backbone",
+    "models/reftr/checkpoint.py": "model.init.text",
     "tools/paraphrasing/local.py": "--local",
     "tools/make_proposals.py": "--download",
 }

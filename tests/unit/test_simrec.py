@@ -16,6 +16,7 @@ from torchvision.ops import box_convert, box_iou
 from groundwork import utils
 from groundwork.engine.snapshot import Position
 from groundwork.engine.training import TrainingStep, distribute, seed_step
+from groundwork.models.common import distributed
 from groundwork.models.common.checkpoint import CheckpointError
 from groundwork.models.common.word_system import load
 from groundwork.models.simrec.build import SIMREC, build_criterion, build_model
@@ -322,10 +323,8 @@ def step_of(model: SimREC, batch: dict) -> dict:
 
 
 def test_found_cells_are_counted_over_all_processes_unless_each_is_by_itself(monkeypatch):
-    monkeypatch.setattr(
-        "groundwork.models.simrec.criterion.sum_over_processes", lambda count: count + 6
-    )
-    monkeypatch.setattr("groundwork.models.simrec.criterion.world_size", lambda: 2)
+    monkeypatch.setattr(distributed, "sum_over_processes", lambda count: count + 6)
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
     positive = torch.ones(2, 2, dtype=torch.bool)
     for across, training, count in ((True, True, 5), (False, True, 4), (True, False, 4)):
         criterion = build_criterion(replace(MODEL, across_processes=across)).train(training)
