@@ -1,4 +1,4 @@
-"""torch.hub's door: every system by its name, with the weights of a file, published or our own.
+"""The hub's door: every system by its name, with the weights of a file, published or our own.
 
 parts = torch.hub.load(REPOSITORY, "reftr", "refcoco_SEG.pth", config="reftr/refcoco_res")
 groundings = parts.postprocess(parts.evaluated(batch), batch)

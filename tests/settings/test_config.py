@@ -69,12 +69,12 @@ def test_paper_configs_turn_the_released_quirks_on_and_the_combined_one_does_not
             used.add("paraphrase_rule")
         assert {getattr(config.data, rule) for rule in used} == {"released"}
     amc = load_config(CONFIGS / "Pretrain_vg_amc.yaml")
-    assert amc.objectives.amc.amc_mean_over == "batch"
+    assert amc.model.objectives["amc"].amc_mean_over == "batch"
     both = load_config(CONFIGS / "Pretrain_vg_amc_selfeq.yaml")
     assert both.data.flip_swaps_words and not both.released_files
     rules = both.data.jitter_rule, both.data.randaugment_rule, both.data.paraphrase_rule
     assert rules == ("torchvision", "mended", "whole_words")
-    assert both.objectives.amc.amc_mean_over == "sample"
+    assert both.model.objectives["amc"].amc_mean_over == "sample"
 
 
 @pytest.mark.parametrize(
@@ -325,7 +325,10 @@ def test_a_wrong_value_is_refused_with_the_remedy(override, message, tmp_path):
 @pytest.mark.parametrize(
     "override, message",
     [
-        ("benchmark=refcoco++", r"benchmark 'refcoco\+\+' does not exist; legal: refcoco\+"),
+        (
+            "benchmark=refcoco++",
+            r"benchmark 'refcoco\+\+' does not exist; legal: refcoco, refcoco\+",
+        ),
         ("benchmark=refcoco", "benchmark refcoco needs data.evaluate, which is empty"),
         ("data.splits=[testC]", r"has no split 'testC'; legal: val, testA, testB"),
         ("data.refcoco_data=null", "needs data.refcoco_data, which is empty"),
