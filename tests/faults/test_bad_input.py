@@ -151,6 +151,13 @@ def test_if_every_image_is_corrupt_tolerance_does_not_help(own, trained):
 # --- annotations ----------------------------------------------------------------------------------
 
 
+def test_a_run_without_stages_is_refused_with_the_remedy(tmp_path):
+    message = error_of(
+        lambda: train(Pretrain_vg, "Pretrain_vg_tiny", tmp_path, overrides=["stages=[]"])
+    )
+    assert "stages is empty; add one such as {objective: amc, epochs: 30}" in message
+
+
 @pytest.mark.parametrize("key", ["data.train.train", "data.train.relation"])
 def test_a_missing_training_list_is_named(key, tmp_path):
     missing = f"{key}=[{tmp_path / 'lost.json'}]"
