@@ -40,12 +40,12 @@ quickstart-all: .venv/.installed ## the same for every system, boxes and masks t
 
 # What make quickstart-all has left, on the same expressions.
 LEFT := runs/quickstart
-HEAT_MAPS := configs/Grounding_refcoco_tiny.yaml
+HEAT_MAPS := configs/tiny/Grounding_refcoco.yaml
 compare: .venv/.installed ## one table of all seven, after make quickstart-all
 	$(BIN)/python test.py --output_dir runs/compare --split testA testB \
 		--config $(HEAT_MAPS) $(HEAT_MAPS) $(HEAT_MAPS) \
-		configs/reftr/refcoco+_tiny.yaml configs/refclip/refcoco+_tiny.yaml \
-		configs/simrec/refcoco+_tiny.yaml configs/alvg/refcoco+_tiny.yaml \
+		configs/tiny/reftr/refcoco+.yaml configs/tiny/refclip/refcoco+.yaml \
+		configs/tiny/simrec/refcoco+.yaml configs/tiny/alvg/refcoco+.yaml \
 		--checkpoint checkpoints/quickstart_base.pth $(LEFT)/b_amc/b_amc.pth \
 		$(LEFT)/c_selfeq/c_selfeq.pth $(LEFT)/reftr_single/reftr_single.pth \
 		$(LEFT)/without_boxes/teacher/teacher.pth $(LEFT)/without_boxes/student/student.pth \

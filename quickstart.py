@@ -8,8 +8,6 @@ evaluation scripts on scenes that none of them saw, and writes one table and one
 Every part is described at the head of its file, experiments/quick/PART.py.
 """
 
-from __future__ import annotations
-
 import argparse
 import time
 from collections.abc import Sequence

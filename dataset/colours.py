@@ -1,7 +1,5 @@
 """Colour jitter: the released operation, and the one that its authors meant."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import cv2

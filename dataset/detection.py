@@ -1,7 +1,5 @@
 """Images with all their objects, of COCO's instances files, for training a detector."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ that names it travels with its sample. Where the published code has no rule, it 
 check before a run asks the same functions.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable
 from typing import NamedTuple

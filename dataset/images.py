@@ -1,7 +1,5 @@
 """Finding and decoding images; every failure names the file, the record and the remedy."""
 
-from __future__ import annotations
-
 import os
 import struct
 import zlib

@@ -3,8 +3,6 @@
 Side S of the square; the image's longer side becomes S, its aspect stays.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import cv2

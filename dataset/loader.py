@@ -7,8 +7,6 @@ spawned one imports them for itself, for more than 400 MB, most of them torch's
 (experiments/memory.py).
 """
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 from collections.abc import Callable, Sequence

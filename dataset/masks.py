@@ -1,7 +1,5 @@
 """The mask of a phrase: all its annotated masks together, in the pixels of the original image."""
 
-from __future__ import annotations
-
 import os
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What an objective needs of its records, and what is said where they lack it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 

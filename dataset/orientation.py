@@ -1,7 +1,5 @@
 """Batches of images of one orientation, as SimVG and ALVG draw them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import numpy as np

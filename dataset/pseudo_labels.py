@@ -3,8 +3,6 @@
 No annotated box, mask or class is looked at anywhere here.
 """
 
-from __future__ import annotations
-
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence

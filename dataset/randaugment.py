@@ -5,8 +5,6 @@ An image is (H, W, 3) uint8 RGB. Two operations differ from what they are named 
 which turns many channels white; Sharpness lets values below 0 and above 255 wrap around.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TypeAlias

@@ -1,7 +1,5 @@
 """The region of a phrase as AMC sees it: boxes cut to the image, drawn and resized."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import cv2

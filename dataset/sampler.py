@@ -1,7 +1,5 @@
 """Which sample a process trains on when: our order of an epoch, and the released ones."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import TypeVar

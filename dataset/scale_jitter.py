@@ -4,8 +4,6 @@ An image is enlarged and cut to its old size around its targets, or loses detail
 "leftmost" may then be wrong, which is why ALVG's recipes leave it off.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

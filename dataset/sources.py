@@ -1,7 +1,5 @@
 """Records of any published format, split by split."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

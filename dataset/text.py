@@ -1,7 +1,5 @@
 """Phrases as text: cleaning, paraphrases, left and right, the tokenizer."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections import Counter

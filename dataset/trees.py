@@ -7,8 +7,6 @@ refcoco/masks/SET/SPLITBY/REF.npy                mask, uint8 (H, W), 1 inside
 anns/NAME.json, annotations/NAME/instances.json  SimREC, RefCLIP; ALVG, SimVG, SeqTR: objects
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial

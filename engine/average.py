@@ -1,7 +1,5 @@
 """A running mean of a model's weights, which generalises better than the weights themselves."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

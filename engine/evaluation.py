@@ -1,7 +1,5 @@
 """The evaluation loop of every system."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 

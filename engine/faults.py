@@ -1,7 +1,5 @@
 """Records that were not used as annotated: how many, and which."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterable
 from pathlib import Path

@@ -3,8 +3,6 @@
 Anything else may lie there: results of evaluations, labels, weights under other names.
 """
 
-from __future__ import annotations
-
 import logging
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What a stage calls its checkpoints and their entries, and what it tells about an epoch."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 

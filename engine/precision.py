@@ -1,7 +1,5 @@
 """In which precision, and with which kernels, a forward pass computes."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 

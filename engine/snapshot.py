@@ -9,8 +9,6 @@ which is not taken for a finished checkpoint by an evaluation of the folder, at 
 within an epoch.
 """
 
-from __future__ import annotations
-
 import logging
 import re
 from collections.abc import Callable, Collection

@@ -1,7 +1,5 @@
 """Do the losses of a criterion and their weights belong together? Asked at its first step."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 
 PREFIX = "loss_"

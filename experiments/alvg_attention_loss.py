@@ -3,13 +3,11 @@
     python -m experiments.alvg_attention_loss --out runs/alvg_attention_loss
 
 The paper claims that a network which is told where to look learns faster. For each seed, the recipe
-configs/alvg/refcoco+_tiny.yaml is trained twice from the same random weights, on the same samples
+configs/tiny/alvg/refcoco+.yaml is trained twice from the same random weights, on the same samples
 in the same order; once `score_attention` and `decoder_attention` weigh nothing. Acc@0.5 is that of
 the validation split, whose scenes are not trained on. Rates and the losses' weights were found for
 the variant with them; the other uses the same and was not tuned by itself.
 """
-
-from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
@@ -24,7 +22,7 @@ from groundwork.files.safe import write_text
 from groundwork.jobs import run_script, train
 from groundwork.report.results import update_rows
 
-CONFIG = Path(__file__).parent.parent / "configs" / "alvg" / "refcoco+_tiny.yaml"
+CONFIG = Path(__file__).parent.parent / "configs/tiny/alvg/refcoco+.yaml"
 WITHOUT = ["model.weights.score_attention=0", "model.weights.decoder_attention=0"]
 VARIANTS: dict[str, list[str]] = {"with": [], "without": WITHOUT}
 METRIC = "Acc@0.5"

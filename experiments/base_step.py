@@ -10,8 +10,6 @@ evaluation: for ALBEF, one heat map per image. The first step is not timed: it a
 memory is that of the whole process on the CPU, of torch's tensors on a GPU, in GiB.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import resource

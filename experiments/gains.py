@@ -1,7 +1,5 @@
 """What the experiments that compare two variants of a model over seeds share."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Sequence
 from pathlib import Path

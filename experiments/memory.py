@@ -12,8 +12,6 @@ since 3.14), shares the libraries' memory. A spawned one imports them for itself
 300 MB, torchvision 90 MB, transformers 20 MB, so that it is over the limit before it has a record.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import multiprocessing

@@ -13,8 +13,6 @@ validation and test photographs with the Flickr30k script, after every epoch; th
 points best on validation stands in the table.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 from collections.abc import Sequence

@@ -7,8 +7,6 @@ with colours: with the mended rules, and with one of them as released. Evaluated
 scenes of RefCOCO+'s embedded twin by the pointing game; the test scenes are not looked at.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Sequence
 from statistics import mean, stdev
@@ -41,10 +39,10 @@ def pointing(args: argparse.Namespace, objective: str, variant: str, seed: int) 
     folder = args.out / f"{objective}_{variant.replace(' ', '_')}_{seed}"
     root = f"roots.embedded={args.data}"
     settings = ["stages.0.epochs=1", f"stages.0.steps={args.steps}", *VARIANTS[variant]]
-    config = f"quickstart_{objective}"
+    config = f"tiny/quickstart_{objective}"
     checkpoint = train_last(folder, config, seed, root, *settings, start=BASE)
     rows = evaluate.main(
-        ["--config", str(CONFIGS / "Grounding_refcoco_tiny.yaml"), "--checkpoint", str(checkpoint),
+        ["--config", str(CONFIGS / "tiny/Grounding_refcoco.yaml"), "--checkpoint", str(checkpoint),
          "--output_dir", str(folder), "--again", "--set", root, f"data.splits=[{SPLIT}]"]
     )  # fmt: skip
     (value,) = (r["value"] for r in rows if r["system"] == "ALBEF" and r["metric"] == "pointing")

@@ -9,8 +9,6 @@ pointing game on the phrases of RefCOCO+'s embedded twin, and on paraphrases by 
 SelfEQ's list pairs (seen) and that it does not (heldout).
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Sequence
 from statistics import mean
@@ -32,8 +30,8 @@ def train_and_evaluate(args: argparse.Namespace, objective: str, seed: int) -> l
     root = f"roots.embedded={args.data}"
     objectives = f"stages.0.objective={OBJECTIVES[objective]}"
     settings = [objectives, "stages.0.splits=[relation]", f"stages.0.steps={args.steps}"]
-    checkpoint = train_last(folder, "quickstart_selfeq", seed, root, *settings, start=BASE)
-    config = str(CONFIGS / "Grounding_refcoco_tiny.yaml")
+    checkpoint = train_last(folder, "tiny/quickstart_selfeq", seed, root, *settings, start=BASE)
+    config = str(CONFIGS / "tiny/Grounding_refcoco.yaml")
     call = ["--config", config, "--checkpoint", str(checkpoint)]
     rows = evaluate.main([*call, "--output_dir", str(folder / "refcoco"), "--again", "--set", root])
     pairs = [f"{split}={args.data / f'paraphrases_{split}.json'}" for split in ("seen", "heldout")]

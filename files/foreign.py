@@ -4,8 +4,6 @@ Text is UTF-8, with or without the byte order mark that Windows puts before it. 
 error that names the file and the place, never text with wrong letters.
 """
 
-from __future__ import annotations
-
 import codecs
 import contextlib
 import os

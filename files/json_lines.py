@@ -1,7 +1,5 @@
 """A log that survives what kills its writer: one JSON object per line."""
 
-from __future__ import annotations
-
 import json
 import os
 import threading

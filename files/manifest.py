@@ -1,7 +1,5 @@
 """The manifest of a run: command, configuration, code, versions and data."""
 
-from __future__ import annotations
-
 import hashlib
 import importlib.metadata
 import json

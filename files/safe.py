@@ -1,7 +1,5 @@
 """Files that appear complete or not at all, and names that stay in their folder."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import tempfile

@@ -1,7 +1,5 @@
 """Boxes and points; the package says by which conventions."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

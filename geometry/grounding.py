@@ -1,7 +1,5 @@
 """What every system gives at evaluation, whatever it is made of."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 import numpy as np

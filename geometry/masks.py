@@ -1,7 +1,5 @@
 """Masks: from heat maps, to boxes, to other sizes, and as the texts that files hold."""
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path

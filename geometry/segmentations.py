@@ -4,8 +4,6 @@ It takes what it is given: runs that do not fill their image leave whatever the 
 before, longer ones are written behind it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 

@@ -1,7 +1,5 @@
 """What the entry scripts share: one module per job, and how a script ends on its user's error."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 

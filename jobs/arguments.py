@@ -1,7 +1,5 @@
 """The arguments that every job shares, and what is done with them."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

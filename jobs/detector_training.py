@@ -1,7 +1,5 @@
 """Training the detector that RefCLIP freezes: the job behind train_detector.py."""
 
-from __future__ import annotations
-
 import argparse
 import logging
 from collections.abc import Iterable, Sequence

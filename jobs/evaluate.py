@@ -1,7 +1,5 @@
 """Evaluating any system: the job behind test.py and the grounding_eval_singlegpu*.py scripts."""
 
-from __future__ import annotations
-
 import argparse
 import logging
 import math

@@ -1,7 +1,5 @@
 """Where a script writes if it is not told: a folder per configuration, so that runs do not meet."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 RUNS = Path("runs")

@@ -1,8 +1,6 @@
 """Image-text samples for the jobs: stages of phrases with regions and paraphrases, and evaluations
 by heat maps."""
 
-from __future__ import annotations
-
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence

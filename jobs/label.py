@@ -1,7 +1,5 @@
 """Pseudo-labels of any system for expressions without boxes: the job behind pseudo_label.py."""
 
-from __future__ import annotations
-
 import argparse
 import logging
 from collections.abc import Iterator, Sequence

@@ -4,8 +4,6 @@
 `--local-rank`) to every command. The launcher's environment says the rest, here as there.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 from urllib.parse import urlsplit

@@ -1,7 +1,5 @@
 """Does a model know which phrase belongs to which image? Reported beside the pointing game."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -3,8 +3,6 @@
 `dataset.sources.SOURCES`.
 """
 
-from __future__ import annotations
-
 import importlib
 import sys
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """Samples of box and mask systems for the jobs: an expression or a sentence per sample."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The names that the released AMC and SelfEQ training gives to its files and to what is in them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import partial
 from typing import Any

@@ -4,8 +4,6 @@ A checkpoint has a line of JSON with `epoch`, the end of its file name, and a hi
 split; RefCOCO+ with proposals has one line of proposals, then one of points.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any

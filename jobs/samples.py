@@ -1,7 +1,5 @@
 """What the jobs ask of a form of samples: loaders, and how a grounding becomes a prediction."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path

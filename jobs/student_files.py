@@ -4,8 +4,6 @@ The labelled split is written from the labels only, an entry per expression, sin
 its own. The splits of data.evaluate come along as annotated, for evaluation only.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

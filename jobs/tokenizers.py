@@ -1,7 +1,5 @@
 """The tokeniser of a run: by name, or made of its annotation files (whole words, SentencePiece)."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator
 from dataclasses import replace

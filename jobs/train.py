@@ -1,7 +1,5 @@
 """Training any system: the job behind train.py, Pretrain_vg.py and Pretrain_coco.py."""
 
-from __future__ import annotations
-
 import argparse
 import logging
 from collections.abc import Callable, Mapping, Sequence

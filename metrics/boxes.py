@@ -1,7 +1,5 @@
 """Accuracy of boxes, predicted or chosen from proposals by a heat map."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import ArrayLike
 

@@ -1,7 +1,5 @@
 """Means with 95 % intervals, as rows of results.json."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 

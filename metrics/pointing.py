@@ -1,7 +1,5 @@
 """The pointing game, its chance levels, and how alike two points or two heat maps are."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import ArrayLike
 

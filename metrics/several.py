@@ -4,8 +4,6 @@ Of every expression by itself; means over a data set are taken in `intervals`. B
 pixels.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import ArrayLike
 

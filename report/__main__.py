@@ -7,8 +7,6 @@ Points, boxes, proposals and masks are compared with the truth that is saved bes
 images of --out need the data set.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Sequence
 from pathlib import Path

@@ -5,8 +5,6 @@ heatmaps_<benchmark>.npz        the maps in the order of the predictions, float1
 attentions_<benchmark>.npz      other maps, of systems that have two kinds
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace

@@ -1,7 +1,5 @@
 """The predictions of an evaluation, one per expression, and the verdicts on them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property

@@ -6,8 +6,6 @@ function that the evaluation used, so a score can be checked or extended without
 its images.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """An image sheet: seeded random hits and misses of an evaluation, drawn to be read in print."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -3,8 +3,6 @@
 Sizes in pixels, paths relative to the working directory.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""Keys of version 0.2 that have moved, so that configurations written for it go on working."""
+"""Keys and files of version 0.2 that have moved: what was written for it goes on working."""
 
 import logging
 from typing import Any
@@ -9,6 +9,11 @@ logger = logging.getLogger(__name__)
 
 _HEAT_MAPS = {"objectives", "explanation", "flickr_data", "test_file", "train_file"}
 _HEAT_MAPS |= {"relation_file", "refcoco_data"}
+
+
+def earlier_name(name: str) -> str:
+    """Where a small recipe lies that version 0.2 called `name`, a path below configs/."""
+    return f"tiny/{name.removesuffix('_tiny')}"
 
 
 def renamed(raw: dict[str, Any], where: str) -> dict[str, Any]:

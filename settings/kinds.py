@@ -1,7 +1,5 @@
 """What a released YAML file is for, told by keys that only one kind of file has."""
 
-from __future__ import annotations
-
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 

@@ -9,7 +9,7 @@ from groundwork.files.foreign import read_text
 from groundwork.models import SYSTEMS
 from groundwork.settings.data import ImageTextDataConfig, ReferringDataConfig
 from groundwork.settings.detector import DetectorConfig
-from groundwork.settings.earlier import renamed
+from groundwork.settings.earlier import earlier_name, renamed
 from groundwork.settings.parsing import (
     apply_overrides,
     from_mapping,
@@ -56,7 +56,7 @@ def load_config(
         FileNotFoundError: no such file. ValueError: anything in it that is wrong, with its place
             and the remedy.
     """
-    path, where, defaults = Path(path), str(path), dict(defaults or {})
+    path, where, defaults = located(path), str(path), dict(defaults or {})
     raw = _read(path)
     flat = False
     if is_released_refclip(raw):
@@ -77,9 +77,26 @@ def config_of(raw: Mapping[str, Any], where: str) -> RunConfig:
 
 def load_detector(path: str | Path, overrides: Iterable[str] = ()) -> DetectorConfig:
     """Reads a configuration of `train_detector.py`; arguments and errors as of `load_config`."""
-    path = Path(path)
+    path = located(path)
     raw = _overridden(_read(path), overrides, {}, str(path))
     return from_mapping(DetectorConfig, _with_stages(_resolved(raw, path)), str(path))
+
+
+def located(name: str | Path) -> Path:
+    """The file `name`: a path, or that of a configuration which ships, such as `reftr/refcoco+`,
+    also by its name in version 0.2 (`reftr/refcoco+_tiny` for `tiny/reftr/refcoco+`).
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    inside = path.with_suffix("").as_posix().removeprefix("configs/")
+    for place in (inside, earlier_name(inside)):
+        if (shipped := CONFIGS / f"{place}.yaml").is_file():
+            return shipped
+    raise FileNotFoundError(f"{path}: no such configuration file; see configs/ for those that ship")
 
 
 def _checked(raw: dict[str, Any], where: str, purpose: Purpose) -> RunConfig:
@@ -88,10 +105,6 @@ def _checked(raw: dict[str, Any], where: str, purpose: Purpose) -> RunConfig:
 
 def _read(path: Path) -> dict[str, Any]:
     """The keys of a file over those of the file that its `base` names, relative to its folder."""
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path}: no such configuration file; see configs/ for those that ship"
-        )
     raw = parse_yaml(read_text(path), str(path))
     if not isinstance(raw, dict):
         raise ValueError(f"{path}: expected keys and values at the top level")

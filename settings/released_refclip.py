@@ -5,8 +5,6 @@ What the release does without a key, such as its sampling, is in configs/refclip
 a translated file builds.
 """
 
-from __future__ import annotations
-
 import ast
 import logging
 from collections.abc import Mapping

@@ -5,8 +5,6 @@ name stands for the first of its places that exists, else for the first of them,
 names where the files are expected. Nothing outside ROOT is taken.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 # name in data.yaml -> places below the root: (folder, what must exist in it).

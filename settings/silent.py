@@ -1,7 +1,5 @@
 """How the log names the keys of a released file that change nothing here."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 

@@ -1,7 +1,5 @@
 """How a run is carried out, whatever it trains: its stages, steps and checkpoints."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, replace
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """Options and fixtures for the whole suite."""
 
-from __future__ import annotations
-
 import json
 import logging
 import shutil
@@ -139,7 +137,7 @@ def trained(workplace):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(workplace)
-        return train(Pretrain_vg, "Pretrain_vg_amc_tiny", workplace / "trained", epochs=2)
+        return train(Pretrain_vg, "tiny/Pretrain_vg_amc", workplace / "trained", epochs=2)
 
 
 @pytest.fixture(scope="session")

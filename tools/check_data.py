@@ -15,8 +15,6 @@ table; the exit code is 1 if anything would stop a run. What is used otherwise t
 only costs quality, is a warning; with --strict the former stops a run, and is an error here, too.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -1,7 +1,5 @@
 """The images of a list, before a run: are they there, can they be decoded, how are they read."""
 
-from __future__ import annotations
-
 import math
 import random
 from collections.abc import Callable, Iterator

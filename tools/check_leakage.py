@@ -14,8 +14,6 @@ collections; without them only images of the same collection can be compared, wh
 with exit code 1 if an image is shared.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys

@@ -1,7 +1,5 @@
 """What check_data looks at: the files of a configuration, asked what a run with it asks."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

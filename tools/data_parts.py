@@ -5,8 +5,6 @@ A name is a data set ("refcoco+"), a system ("reftr") or both ("reftr/refcoco+")
 places of their folder trees. AMC and SelfEQ have configurations instead.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass

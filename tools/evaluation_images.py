@@ -4,8 +4,6 @@ All of them are COCO's, and about half of Visual Genome is too: a model that was
 of them has seen the images that it is evaluated on.
 """
 
-from __future__ import annotations
-
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 from pathlib import Path

@@ -8,8 +8,6 @@ has one group of as many tensors as theirs and no moments, which belong to other
 mean: a training that is resumed there gathers new ones. The scheduler stands where the run stood.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Collection, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What the check before a run finds: the kinds, how often, and the first few cases of each."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 from groundwork.dataset.faults import (

@@ -14,8 +14,6 @@ Each answer is on disk in --cache when it arrives, so an interrupted run goes on
 OUT.report.json says how many phrases got synonyms, with examples.
 """
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 import json

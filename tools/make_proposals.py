@@ -12,8 +12,6 @@ test images of RefCOCO, RefCOCO+ and RefCOCOg. torchvision's was trained on COCO
 contains them with their boxes. Say which proposals a number was computed with.
 """
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 import json

@@ -3,11 +3,9 @@
     python -m tools.make_quickstart_checkpoint --out checkpoints/quickstart_base.pth
 
 Draws 16,000 scenes with seed 1 unless they are there (the quick start's have seed 0), trains
-configs/quickstart_base.yaml with seed 1, and keeps the online encoders: where the checkpoint is
-loaded, the momentum twin starts as their copy and the queues with random columns.
+configs/tiny/quickstart_base.yaml with seed 1, and keeps the online encoders: where the checkpoint
+is loaded, the momentum twin starts as their copy and the queues with random columns.
 """
-
-from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
@@ -22,7 +20,7 @@ from groundwork.jobs import run_script, train
 from groundwork.models.albef.checkpoint import QUEUES, TWIN
 from groundwork.models.common.checkpoint import read_checkpoint
 
-CONFIG = Path(__file__).parent.parent / "configs" / "quickstart_base.yaml"
+CONFIG = Path(__file__).parent.parent / "configs/tiny/quickstart_base.yaml"
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -7,8 +7,6 @@ in `.prepared-<name>.json` as soon as it is there. With --dry-run everything is 
 nothing is written.
 """
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 import json

@@ -12,8 +12,6 @@ are all in train2014, stay out unless --keep-evaluation-images is given. Caption
 left out and counted.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from collections import Counter

@@ -17,8 +17,6 @@ split files is in each file of its split; a loud line says where counts differ. 
 keeps what is there.
 """
 
-from __future__ import annotations
-
 import sys
 import tarfile
 from argparse import Namespace

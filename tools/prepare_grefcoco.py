@@ -12,8 +12,6 @@ other splits an expression. Expressions that match nothing and those that match 
 kept and counted.
 """
 
-from __future__ import annotations
-
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence

@@ -17,8 +17,6 @@ of its different sentences in their order, {image: "<image id>.jpg", text: the c
 19575, 19579 and 17975 are left out, as SimREC does.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from dataclasses import replace

@@ -18,8 +18,6 @@ its sentences in their order, {image: "train2014/" + file name of the image, tex
 sentence `sent`, ref_id}. "test" is testA and testB together; the reference says which.
 """
 
-from __future__ import annotations
-
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence

@@ -15,8 +15,6 @@ without a word are left out and counted. `python -m tools.make_paraphrases` make
 relation.json from train.json.
 """
 
-from __future__ import annotations
-
 import sys
 from argparse import Namespace
 from collections import Counter

@@ -7,8 +7,6 @@ tools/train.py and tools/test.py give their arguments to this. A CONFIG may also
 ours. What is not listed here goes to `train.py` or `test.py` as it is.
 """
 
-from __future__ import annotations
-
 import argparse
 import logging
 from collections.abc import Iterator, Sequence

@@ -9,8 +9,6 @@ an evaluation takes the stage that the checkpoint is of. Its flags: tools/reftr_
 go to `train.py` or `test.py` as they are.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """REFER's data sets as the files of every tree: what prepare_refcoco and prepare_refclef share."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path

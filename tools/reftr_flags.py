@@ -5,8 +5,6 @@ says. One that has no equal here is an error that names the `--set` key, unless 
 default.
 """
 
-from __future__ import annotations
-
 import argparse
 import logging
 from collections.abc import Callable, Iterable, Iterator

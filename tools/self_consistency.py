@@ -9,8 +9,6 @@ reported as. The configuration says how images are read and how large the model 
 annotation files are not used.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Sequence
 from dataclasses import replace

@@ -3,8 +3,6 @@
 Read, too, is MAttNet's own form: [{det_id, image_id, box: [x, y, w, h], ...}, ...].
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from typing import Any

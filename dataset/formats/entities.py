@@ -6,8 +6,6 @@ Annotations/<id>.xml   boxes of chains; an object names one or more chains. Coor
 Sentences/<id>.txt     five sentences, "[/EN#<chain>/<type>[/<type>] words] other words"
 """
 
-from __future__ import annotations
-
 import math
 import os
 import re

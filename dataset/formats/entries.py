@@ -1,7 +1,5 @@
 """What the readers share: checked JSON files, keys that exist and have the right type."""
 
-from __future__ import annotations
-
 import json
 import math
 import os

@@ -8,8 +8,6 @@ belong to such a pair; without any, or with category_id -1 (its box is a dummy),
 matches nothing. `file_name` may be missing. https://github.com/henghuiding/gRefCOCO
 """
 
-from __future__ import annotations
-
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator

@@ -7,8 +7,6 @@ sentences_{split}.json       {id: [{sentence, phrases: [{phrase, phrase_id, phra
                              be missing
 """
 
-from __future__ import annotations
-
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence

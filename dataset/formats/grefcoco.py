@@ -7,8 +7,6 @@ instances.json        the objects (`refer_instances`)
 https://github.com/henghuiding/gRefCOCO
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Records regrouped as the published lists want them: by object, by image."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What the images of each collection are called in lists that hold only their numbers."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from pathlib import PurePosixPath

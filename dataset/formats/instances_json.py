@@ -7,8 +7,6 @@ a dummy), segmentation? [E][k]. A key `info` is no split. An expression with a -
 means nothing, and has the others as boxes, with which the release trains.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping

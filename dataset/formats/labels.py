@@ -9,8 +9,6 @@ box looks like an object, how well it fits the expression, how much better than 
 the mean IoU with the boxes of the other expressions of the same object.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence

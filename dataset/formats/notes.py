@@ -1,8 +1,6 @@
 """What readers do not take as it stands, said in the log whenever a list is read, also from a
 cache, and counted by the check before a run."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import logging

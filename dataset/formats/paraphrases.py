@@ -3,8 +3,6 @@
 [{image, phrase, paraphrase, box: [x1, y1, x2, y2], size: [height, width]}]; `size` may be missing
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any

@@ -5,8 +5,6 @@ TransVG and RefTR) in the zip layout and in the one before it, written by Python
 hold plain values and tensors.
 """
 
-from __future__ import annotations
-
 import os
 import pickle
 import re

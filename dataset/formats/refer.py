@@ -10,8 +10,6 @@ test_file         [{image, text, ref_id}]; RefCLEF also split: "val" | "test..."
 REFER: https://github.com/lichengunc/refer
 """
 
-from __future__ import annotations
-
 import os
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

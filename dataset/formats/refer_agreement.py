@@ -4,8 +4,6 @@ REFER numbers the references of every split anew, so that with refs(unc).p and r
 RefCLEF one number means two objects.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field

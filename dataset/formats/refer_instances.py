@@ -8,8 +8,6 @@
 The list of run lengths is RefCLEF's.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence

@@ -8,8 +8,6 @@ also has url, the last two parts of which are its image
 A training entry has all sentences of an object, an entry of another split has one.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path

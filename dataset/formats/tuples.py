@@ -17,8 +17,6 @@ x, y, w and h each before they are added. Attributes and ids are not used by any
 id that is a text or a number is kept as the phrase's. Sizes are not stated.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections import Counter

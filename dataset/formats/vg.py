@@ -4,8 +4,6 @@ train_file: [{image, caption: str | [str], bbox: [[x1, y1, x2, y2], ...]}]
 relation_file: the same plus relation: {group: str, synonym: [str], ...}
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Iterator
 from typing import Any

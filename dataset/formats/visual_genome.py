@@ -6,8 +6,6 @@ attributes.json           [{image_id, attributes: [{object_id, names, attributes
 https://visualgenome.org
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path

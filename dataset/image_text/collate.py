@@ -1,7 +1,5 @@
 """Samples to batches; the keys are listed in `dataset/batches.py`."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 

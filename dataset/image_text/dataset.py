@@ -1,7 +1,5 @@
 """The data sets: training draws one phrase per visit, evaluation takes all phrases of an image."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain

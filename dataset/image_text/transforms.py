@@ -5,8 +5,6 @@ Two resizing rules are in use in the published protocols and give different numb
 antialiased). Neither keeps the aspect.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

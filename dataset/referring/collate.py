@@ -1,7 +1,5 @@
 """Samples of `ReferringDataset` to batches; the keys are listed in `dataset/batches.py`."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain

@@ -1,7 +1,5 @@
 """One sample per expression, or per sentence with its phrases, for box and mask systems."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace

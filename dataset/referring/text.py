@@ -1,7 +1,5 @@
 """Expressions as tokens: one per image, or a sentence with the places of its phrases."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from itertools import accumulate
 

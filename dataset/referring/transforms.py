@@ -8,8 +8,6 @@ Whose bilinear filter does it is another rule: torchvision's (RefTR) smooths bef
 OpenCV's (ALVG; always that of `letterbox`) does not.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

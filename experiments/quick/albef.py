@@ -1,14 +1,12 @@
 """Heat maps: ALBEF from scratch, with AMC, and with SelfEQ.
 
-    (a) ITC+ITM+MLM  configs/quickstart_match.yaml   captions of whole scenes, from scratch
-    base             configs/quickstart_base.yaml    the same for longer: the checkpoint that ships
-    (b) + AMC        configs/quickstart_amc.yaml     on top of base: phrases with boxes
-    (c) + SelfEQ     configs/quickstart_selfeq.yaml  on top of base: phrases with paraphrases
+    (a) ITC+ITM+MLM  configs/tiny/quickstart_match.yaml   captions of whole scenes, from scratch
+    base             configs/tiny/quickstart_base.yaml    the same for longer; it ships
+    (b) + AMC        configs/tiny/quickstart_amc.yaml     on top of base: phrases with boxes
+    (c) + SelfEQ     configs/tiny/quickstart_selfeq.yaml  on top of base: phrases with paraphrases
 
 The papers start from a checkpoint that was pre-trained on 14 million images; base stands for it.
 """
-
-from __future__ import annotations
 
 import argparse
 from pathlib import Path
@@ -22,9 +20,9 @@ from groundwork.tools import self_consistency
 
 BASE = CONFIGS.parent / "checkpoints" / "quickstart_base.pth"
 VARIANTS = {
-    "a_match": "quickstart_match",
-    "b_amc": "quickstart_amc",
-    "c_selfeq": "quickstart_selfeq",
+    "a_match": "tiny/quickstart_match",
+    "b_amc": "tiny/quickstart_amc",
+    "c_selfeq": "tiny/quickstart_selfeq",
 }
 MODELS = ("a_match", "base", "b_amc", "c_selfeq")  # in the order of the table
 EVALUATIONS = {"refcoco": "[testA, testB]", "refclef": "[test]", "flickr": "[test]"}
@@ -58,7 +56,7 @@ def evaluate_variant(
     common = paths(args)
     for benchmark, splits in EVALUATIONS.items():
         folder = args.out / name / benchmark
-        config = str(CONFIGS / f"Grounding_{benchmark}_tiny.yaml")
+        config = str(CONFIGS / f"tiny/Grounding_{benchmark}.yaml")
         chosen = [f"data.splits={splits}", *common]
         call = ["--config", config, "--checkpoint", str(checkpoint), "--output_dir", str(folder)]
         rows += evaluate.main([*call, "--again", "--set", *chosen])
@@ -66,7 +64,7 @@ def evaluate_variant(
             samples.append(shown(folder, checkpoint))
             rows += matching_rows(config, checkpoint, chosen)
     pairs = [f"{split}={args.data / f'paraphrases_{split}.json'}" for split in ("seen", "heldout")]
-    config, folder = str(CONFIGS / "Grounding_refcoco_tiny.yaml"), str(args.out / name / "pairs")
+    config, folder = str(CONFIGS / "tiny/Grounding_refcoco.yaml"), str(args.out / name / "pairs")
     rows += self_consistency.main(
         ["--config", config, "--checkpoint", str(checkpoint), "--pairs", *pairs,
          "--output_dir", folder, "--set", *common]

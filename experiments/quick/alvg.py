@@ -1,13 +1,11 @@
 """Boxes, masks and any number of targets: ALVG from random weights, with its attention losses.
 
-    REC   configs/alvg/refcoco+_tiny.yaml       boxes of one target, after scenes of one object
-    RES   configs/alvg/refcoco+_res_tiny.yaml   on top of it: its mask, too
-    GREC  configs/alvg/grefcoco_tiny.yaml       on top of that: any number of targets, or none
+    REC   configs/tiny/alvg/refcoco+.yaml       boxes of one target, after scenes of one object
+    RES   configs/tiny/alvg/refcoco+_res.yaml   on top of it: its mask, too
+    GREC  configs/tiny/alvg/grefcoco.yaml       on top of that: any number of targets, or none
 
 The paper starts from a BEiT-3 that was pre-trained on millions of images.
 """
-
-from __future__ import annotations
 
 import argparse
 
@@ -17,9 +15,9 @@ from groundwork.report.results import Row
 
 SPLITS = ("testA", "testB")
 MODELS = {
-    "alvg_rec": ("alvg/refcoco+_tiny", SPLITS),
-    "alvg_res": ("alvg/refcoco+_res_tiny", SPLITS),
-    "alvg_grec": ("alvg/grefcoco_tiny", SPLITS),
+    "alvg_rec": ("tiny/alvg/refcoco+", SPLITS),
+    "alvg_res": ("tiny/alvg/refcoco+_res", SPLITS),
+    "alvg_grec": ("tiny/alvg/grefcoco", SPLITS),
 }
 
 

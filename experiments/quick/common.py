@@ -1,7 +1,5 @@
 """What the parts of the quick start share: data, paths, and one run of a box and mask system."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import subprocess

@@ -1,11 +1,9 @@
 """Boxes of one and of several phrases, and masks: three small RefTRs, from random weights.
 
-reftr_multi   configs/reftr/flickr30k_tiny.yaml     the phrases of a sentence
-reftr_single  configs/reftr/refcoco+_tiny.yaml      one expression per image, from reftr_multi
-reftr_masks   configs/reftr/refcoco+_res_tiny.yaml  its box and mask, from reftr_single
+reftr_multi   configs/tiny/reftr/flickr30k.yaml     the phrases of a sentence
+reftr_single  configs/tiny/reftr/refcoco+.yaml      one expression per image, from reftr_multi
+reftr_masks   configs/tiny/reftr/refcoco+_res.yaml  its box and mask, from reftr_single
 """
-
-from __future__ import annotations
 
 import argparse
 
@@ -16,9 +14,9 @@ from groundwork.report.results import Row
 # Model -> its configuration and the unseen splits of its benchmark. Each starts from the one
 # before; an image with several phrases teaches most per second, so they come first.
 MODELS = {
-    "reftr_multi": ("reftr/flickr30k_tiny", ("test",)),
-    "reftr_single": ("reftr/refcoco+_tiny", ("val", "testA", "testB")),
-    "reftr_masks": ("reftr/refcoco+_res_tiny", ("val", "testA", "testB")),
+    "reftr_multi": ("tiny/reftr/flickr30k", ("test",)),
+    "reftr_single": ("tiny/reftr/refcoco+", ("val", "testA", "testB")),
+    "reftr_masks": ("tiny/reftr/refcoco+_res", ("val", "testA", "testB")),
 }
 
 

@@ -1,16 +1,14 @@
 """Boxes learnt without boxes: a detector on scenes that nobody evaluates, RefCLIP, SimREC.
 
-    detector    configs/detector/embedded.yaml         objects of training scenes, no expression
-    teacher     configs/refclip/refcoco+_tiny.yaml     expressions without boxes, on the detector
-    student     configs/simrec/refcoco+_tiny.yaml      on boxes of the teacher, by pseudo_label.py
-    supervised  configs/simrec/refcoco+_tiny.yaml      the same network on annotated boxes
+    detector    configs/tiny/detector.yaml         objects of training scenes, no expression
+    teacher     configs/tiny/refclip/refcoco+.yaml     expressions without boxes, on the detector
+    student     configs/tiny/simrec/refcoco+.yaml      on boxes of the teacher, by pseudo_label.py
+    supervised  configs/tiny/simrec/refcoco+.yaml      the same network on annotated boxes
     reftr       experiments/quick/reftr.py, one expression     RefTR on annotated boxes
 
 One table has all of them, the detector's likeliest object whatever is said, which is what a teacher
 must beat, and what the teacher would reach if the best of its boxes were always chosen.
 """
-
-from __future__ import annotations
 
 import argparse
 import shutil
@@ -26,7 +24,7 @@ from groundwork.report.pages import Samples
 from groundwork.report.results import Row
 
 PART = "without_boxes"
-TEACHER, STUDENT = "refclip/refcoco+_tiny", "simrec/refcoco+_tiny"
+TEACHER, STUDENT = "tiny/refclip/refcoco+", "tiny/simrec/refcoco+"
 SPLITS = ("testA", "testB")
 # Labels that are right more often than the others; docs/small_models.md compares the filters.
 KEPT = ("--min_agreement", "0.5", "--keep", "0.6", "--by", "margin")
@@ -78,7 +76,7 @@ def train_detector_of(args: argparse.Namespace) -> str:
     """Train the detector; returns its best checkpoint."""
     folder = args.out / PART / "detector"
     engine.remove_run(folder)
-    config = CONFIGS / "detector" / "embedded.yaml"
+    config = CONFIGS / "tiny" / "detector.yaml"
     settings = ["keep=1", f"seed={args.seed}", *paths(args), *args.set]
     detector_training.main(
         ["--config", str(config), "--output_dir", str(folder), "--set", *settings]

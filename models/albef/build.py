@@ -1,7 +1,5 @@
 """ALBEF from a config: the only file of this room that reads one."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Published ALBEF, AMC and SelfEQ checkpoints in and out of our models."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import timm

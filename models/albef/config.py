@@ -1,8 +1,6 @@
 """ALBEF's settings: the network, its objectives, where its first weights come from, and which map
 explains a match."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal

@@ -1,7 +1,5 @@
 """The image encoder: timm's ViT without a pooled output."""
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Any
 

@@ -5,8 +5,6 @@ map and norm exists twice, "A" for [CLS] and cells, "B" for tokens; only attenti
 Parameter names are those of the public checkpoints.
 """
 
-from __future__ import annotations
-
 from typing import Generic, NamedTuple
 
 import torch

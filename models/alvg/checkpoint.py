@@ -1,7 +1,5 @@
 """Released ALVG files and public BEiT-3 weights in and out of our models."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

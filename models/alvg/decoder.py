@@ -3,8 +3,6 @@
 Shapes: B samples, Q queries, N cells, D width.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -1,7 +1,5 @@
 """Text-guided image enhancement: cells that resemble the text are made stronger."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """Enhanced cells to one mask per sample, which unites all targets."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 

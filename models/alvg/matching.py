@@ -1,7 +1,5 @@
 """Which query answers for which target: the assignment of least cost (DETR)."""
 
-from __future__ import annotations
-
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor

@@ -3,8 +3,6 @@
 Shapes: B samples, T tokens, Q queries, D width. Padding is bool, True = ignore.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

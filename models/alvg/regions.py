@@ -3,8 +3,6 @@
 Shapes: n targets of a sample, (S, S) the image, (h, w) the grid.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

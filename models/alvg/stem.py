@@ -4,8 +4,6 @@ Not published. One linear map of 32 x 32 pixels finds colours and shapes only af
 images; convolutions with batch norms find them on a few thousand.
 """
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """The box head of DETR, which RefTR and ALVG have too."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from groundwork.models.common.torch_types import ModuleListOf

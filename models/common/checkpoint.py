@@ -3,8 +3,6 @@
 What rooms load from files by these functions raises what they raise, and returns a `LoadReport`.
 """
 
-from __future__ import annotations
-
 import argparse
 import pickle
 import re

@@ -1,7 +1,5 @@
 """What the engine knows of the losses of any system."""
 
-from __future__ import annotations
-
 from torch import nn
 
 

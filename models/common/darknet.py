@@ -3,8 +3,6 @@
 Shapes: B images; maps are called by their stride (s8 has 8 pixels of the input per cell).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -5,8 +5,6 @@ losses gives; averaged over processes, as DistributedDataParallel does it, it is
 their mean.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """What a file is that was given as a checkpoint and is none, for the message that refuses it."""
 
-from __future__ import annotations
-
 import codecs
 import pickle
 import pickletools

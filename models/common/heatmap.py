@@ -3,8 +3,6 @@
 Legend: n maps, h x w cells each, enlarged to an image of H x W pixels.
 """
 
-from __future__ import annotations
-
 import torch
 from torch.nn import functional
 

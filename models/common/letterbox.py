@@ -1,8 +1,6 @@
 """What the postprocessing of RefCLIP and SimREC shares: they choose a cell of an image that lies in
 the middle of a square."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor

@@ -1,7 +1,5 @@
 """Losses of boxes and masks that several systems share. Boxes are cxcywh in [0, 1]."""
 
-from __future__ import annotations
-
 import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import box_convert, generalized_box_iou_loss, sigmoid_focal_loss

@@ -1,7 +1,5 @@
 """Sine codes of cells and of tokens; no parameters."""
 
-from __future__ import annotations
-
 import math
 
 import torch

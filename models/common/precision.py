@@ -1,7 +1,5 @@
 """What half precision is too coarse for."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """Weights that torchvision publishes and downloads, unless it has them."""
 
-from __future__ import annotations
-
 from torch import Tensor
 from torchvision.models import get_model_weights
 

@@ -4,8 +4,6 @@ Shapes: B sentences of L words, V words in the vocabulary, D width. Parameter na
 published ones; `lstm` is a GRU there, too.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

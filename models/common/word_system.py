@@ -1,7 +1,5 @@
 """What RefCLIP and SimREC share as systems: both read whole words."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Vectors of whole words, read from files: the first weights of RefCLIP's and SimREC's words."""
 
-from __future__ import annotations
-
 import logging
 import os
 import re

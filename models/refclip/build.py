@@ -1,7 +1,5 @@
 """RefCLIP from a config: the only file of this room that reads one."""
 
-from __future__ import annotations
-
 from torchvision.models import detection as torchvision_detection
 from torchvision.models import get_model, list_models
 

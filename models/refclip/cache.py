@@ -1,7 +1,5 @@
 """What a frozen detector sees in an image, computed once and kept on disk."""
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 

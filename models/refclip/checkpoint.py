@@ -1,7 +1,5 @@
 """Published RefCLIP and detector weights in and out of our models."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from groundwork.models.common.checkpoint import (

@@ -3,8 +3,6 @@
 Shapes: B images of side S, one cell per 32 pixels, h x w of them; A boxes belong to each cell.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import NamedTuple
 

@@ -4,8 +4,6 @@ Shapes: B images of side S; h x w cells of a head with a stride; 4 boxes per cel
 start from anchors and one from a square; C classes.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torchvision.ops import deform_conv2d

@@ -3,8 +3,6 @@
 Shapes: B images, (H, W) the padded canvas, (h, w) a feature map, C channels.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """RefTR from a config: the only file of this room that reads one."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Published RefTR, DETR, ResNet and BERT weights in and out of our models."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

@@ -1,7 +1,5 @@
 """SimREC from a config: the only file of this room that reads one."""
 
-from __future__ import annotations
-
 from groundwork.models.common.darknet import MultiScaleFusion
 from groundwork.models.common.distributed import synchronise_batch_norms
 from groundwork.models.common.word_language import WordLanguageEncoder

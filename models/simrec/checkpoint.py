@@ -1,7 +1,5 @@
 """Published SimREC and CSPDarkNet weights in and out of our models."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

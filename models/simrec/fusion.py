@@ -3,8 +3,6 @@
 Shapes: B images with one sentence each; D width of both; maps of h x w cells.
 """
 
-from __future__ import annotations
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 

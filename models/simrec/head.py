@@ -1,7 +1,5 @@
 """SimREC's head: one box and one objectness per cell, without anchors or classes (YOLOX-like)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

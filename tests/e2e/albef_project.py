@@ -1,7 +1,5 @@
 """All that the tests of ALBEF's released files know about this project."""
 
-from __future__ import annotations
-
 import json
 from importlib import import_module
 from pathlib import Path

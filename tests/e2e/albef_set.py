@@ -1,7 +1,5 @@
 """A set of ALBEF's released files, its YAML files, and how outputs are compared."""
 
-from __future__ import annotations
-
 import collections
 import json
 import shutil

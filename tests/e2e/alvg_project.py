@@ -4,8 +4,6 @@ Evaluation goes through test.py and its result files; samples, losses and epochs
 no command, through the classes behind train.py.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

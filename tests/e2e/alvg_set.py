@@ -1,7 +1,5 @@
 """A set of ALVG: its images and checkpoints laid out, and its runs with what was recorded."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from functools import cached_property

@@ -4,8 +4,6 @@ A set is a folder as `tests/e2e/sets/<system>`: annotation files, texts and imag
 published form, the description of small weights, and a recording of the published code's outputs.
 """
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

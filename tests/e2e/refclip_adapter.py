@@ -1,7 +1,5 @@
 """All that the tests of RefCLIP's and SimREC's released files know of the project."""
 
-from __future__ import annotations
-
 import functools
 import json
 from collections.abc import Sequence

@@ -9,8 +9,6 @@ Where the photographs are not there, grey images of their sizes take their place
 and boxes of all records are compared, pixels and outputs of the drawn images only.
 """
 
-from __future__ import annotations
-
 import functools
 import json
 import shutil

@@ -1,7 +1,5 @@
 """What a RefTR set is compared with: samples and evaluations of this project in plain numbers."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path

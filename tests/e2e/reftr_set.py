@@ -1,7 +1,5 @@
 """A set of released RefTR files: lists, images and weights written out, and the recording."""
 
-from __future__ import annotations
-
 import argparse
 import importlib.util
 import json

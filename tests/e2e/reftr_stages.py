@@ -3,8 +3,6 @@
 Tokens, spans, sizes, true masks and padding are equal; what is computed lies within a tolerance.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

@@ -1,7 +1,5 @@
 """ALBEF, AMC and SelfEQ: released files in, what the published code made of them out."""
 
-from __future__ import annotations
-
 import collections
 import json
 from functools import cache

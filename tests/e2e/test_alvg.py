@@ -3,8 +3,6 @@
 Every rule is compared record by record with what the published code made of the same files.
 """
 
-from __future__ import annotations
-
 import logging
 
 import numpy as np

@@ -1,7 +1,5 @@
 """RefCLIP from released files in to released results out, beside what the published code made."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -5,8 +5,6 @@
 Lists of photographs are read if GROUNDWORK_REALDATA names their folder.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

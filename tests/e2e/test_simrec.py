@@ -1,7 +1,5 @@
 """SimREC from released files in to released results out, beside what the published code made."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

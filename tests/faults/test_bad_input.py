@@ -18,8 +18,8 @@ from groundwork.models.common.checkpoint import CheckpointError, read_checkpoint
 from tests.helpers.dataset_files import write_image, write_json
 from tests.helpers.script_runs import CONFIGS, arguments, error_of, evaluate, shortened, train
 
-AMC = "Pretrain_vg_amc_tiny"
-REFCOCO = "Grounding_refcoco_tiny"
+AMC = "tiny/Pretrain_vg_amc"
+REFCOCO = "tiny/Grounding_refcoco"
 pytestmark = pytest.mark.usefixtures("embedded")
 
 
@@ -61,7 +61,7 @@ def evaluate_on(own, checkpoint, *more, overrides=()):
     data = [f"data.flickr_data={folder}", f"data.image_root={folder / 'images'}"]
     return evaluate(
         grounding_eval_singlegpu_flickr,
-        "Grounding_flickr_tiny",
+        "tiny/Grounding_flickr",
         checkpoint,
         folder / "results",
         *more,
@@ -153,7 +153,7 @@ def test_if_every_image_is_corrupt_tolerance_does_not_help(own, trained):
 
 def test_a_run_without_stages_is_refused_with_the_remedy(tmp_path):
     message = error_of(
-        lambda: train(Pretrain_vg, "Pretrain_vg_tiny", tmp_path, overrides=["stages=[]"])
+        lambda: train(Pretrain_vg, "tiny/Pretrain_vg", tmp_path, overrides=["stages=[]"])
     )
     assert "stages is empty; add one such as {objective: amc, epochs: 30}" in message
 
@@ -162,7 +162,7 @@ def test_a_run_without_stages_is_refused_with_the_remedy(tmp_path):
 def test_a_missing_training_list_is_named(key, tmp_path):
     missing = f"{key}=[{tmp_path / 'lost.json'}]"
     message = error_of(
-        lambda: train(Pretrain_vg, "Pretrain_vg_tiny", tmp_path, overrides=[missing])
+        lambda: train(Pretrain_vg, "tiny/Pretrain_vg", tmp_path, overrides=[missing])
     )
     assert f"annotation file {tmp_path / 'lost.json'} does not exist; check its path" in message
 
@@ -249,7 +249,7 @@ def test_fewer_records_than_a_batch_are_refused_with_what_to_lower(own):
 def test_splits_without_a_phrase_are_refused(embedded, trained, tmp_path):
     everything = json.loads((embedded / "refclef" / "test.json").read_text())
     file = write_json(tmp_path / "t.json", [e for e in everything if e["split"] == "val"])
-    run = (grounding_eval_singlegpu, "Grounding_refclef_tiny", trained, tmp_path)
+    run = (grounding_eval_singlegpu, "tiny/Grounding_refclef", trained, tmp_path)
     chosen = [f"data.test_file=[{file}]", "data.splits=[test]"]
     message = error_of(lambda: evaluate(*run, overrides=chosen))
     assert "embedded/refclef: the annotation files have no expression of test" in message

@@ -36,10 +36,10 @@ from tests.helpers.script_runs import CONFIGS, error_of, evaluate
 # --- encodings ------------------------------------------------------------------------------------
 
 ENCODED = [
-    ("Pretrain_vg_amc_tiny", "vg/train.json"),
-    ("Grounding_flickr_tiny", "flickr30k/sentences_val.json"),
-    ("Grounding_flickr_tiny", "flickr30k/val.txt"),
-    ("Grounding_refcoco_tiny", "refcoco+/instances.json"),
+    ("tiny/Pretrain_vg_amc", "vg/train.json"),
+    ("tiny/Grounding_flickr", "flickr30k/sentences_val.json"),
+    ("tiny/Grounding_flickr", "flickr30k/val.txt"),
+    ("tiny/Grounding_refcoco", "refcoco+/instances.json"),
     ("alvg/grefcoco", "annotations/grefcoco/instances.json"),
 ]
 
@@ -70,9 +70,9 @@ def test_sentences_of_flickr30k_in_latin_1_are_named(data):
 
 def test_a_configuration_with_a_byte_order_mark_is_read_and_cp1252_is_named(tmp_path):
     path = tmp_path / "own.yaml"
-    text = f"# gr\xfcn\nbase: {CONFIGS / 'Pretrain_vg_tiny.yaml'}\n"
+    text = f"# gr\xfcn\nbase: {CONFIGS / 'tiny/Pretrain_vg.yaml'}\n"
     path.write_text(text, encoding="utf-8-sig")
-    assert load_config(path) == load_config(CONFIGS / "Pretrain_vg_tiny.yaml")
+    assert load_config(path) == load_config(CONFIGS / "tiny/Pretrain_vg.yaml")
     path.write_text(text, encoding="cp1252")
     with pytest.raises(ValueError, match=r"own\.yaml is not UTF-8: byte 0xfc in line 1"):
         load_config(path)
@@ -98,10 +98,10 @@ def test_two_of_one_id_are_an_error_that_names_it(kind, data, trained):
 
     edit(path, spoil)
     expected = f"{path} {kind}[1]: id {spoil.id} is that of another entry, too"
-    errors, _, examples = check("Grounding_refcoco_tiny", data)
+    errors, _, examples = check("tiny/Grounding_refcoco", data)
     assert errors == UNREADABLE and expected in examples
     overrides = [f"roots.embedded={data}"]
-    run = (grounding_eval_singlegpu, "Grounding_refcoco_tiny", trained, data / "out")
+    run = (grounding_eval_singlegpu, "tiny/Grounding_refcoco", trained, data / "out")
     assert expected in error_of(lambda: evaluate(*run, overrides=overrides))
     with pytest.raises(ValueError, match=rf"{kind}\[1\]: id {spoil.id} is that of another"):
         detection.read_instances([path])
@@ -138,7 +138,7 @@ def test_the_same_reference_or_image_twice_is_named_by_the_readers(tmp_path, dat
     ids = data / "flickr30k" / "val.txt"
     first = ids.read_text().split()[0]
     ids.write_text(f"{ids.read_text()}{first}.jpg\n")
-    errors, _, examples = check("Grounding_flickr_tiny", data)
+    errors, _, examples = check("tiny/Grounding_flickr", data)
     assert errors == UNREADABLE and f"split file {ids} has the id {first} twice" in examples
 
 
@@ -157,7 +157,7 @@ def test_texts_of_digits_are_numbers(data):
 
     edit(folder / "instances.json", spoil)
     assert list(refer.read(folder / "refs(unc).p", folder / "instances.json")) == before
-    assert not check("Grounding_refcoco_tiny", data)[0]
+    assert not check("tiny/Grounding_refcoco", data)[0]
 
 
 @pytest.mark.parametrize(
@@ -233,7 +233,7 @@ def test_entries_without_an_expression_are_left_out_and_the_check_counts_them(da
         assert "are left out" in examples
     for _ in range(2):  # the second time from the cache
         cache = f"data.cache_dir={tmp_path / 'cache'}"
-        _, warnings, _ = check("refclip/refcoco+_tiny", data, cache)
+        _, warnings, _ = check("tiny/refclip/refcoco+", data, cache)
         assert warnings["not read as it stands"] == 1
 
 
@@ -243,10 +243,10 @@ def test_entries_without_an_expression_are_left_out_and_the_check_counts_them(da
 def test_a_word_of_no_characters_is_an_empty_phrase_everywhere(text, data):
     assert is_blank(text) and not clean_caption(text, 50) and not split_words(text)
     edit(data / "vg" / "train.json", lambda rows: rows[0].update(caption=[text]))
-    _, warnings, _ = check("Pretrain_vg_amc_tiny", data)
+    _, warnings, _ = check("tiny/Pretrain_vg_amc", data)
     assert warnings["phrase without a word"] == 1
     edit(data / "anns" / "refcoco+.json", lambda splits: splits["val"][1].update(refs=[text]))
-    _, warnings, _ = check("refclip/refcoco+_tiny", data)
+    _, warnings, _ = check("tiny/refclip/refcoco+", data)
     assert warnings["phrase without a word"] == 1
     path = data / "annotations" / "grefcoco" / "instances.json"
     edit(path, lambda splits: splits["val"][0].update(expressions=[text]))
@@ -289,7 +289,7 @@ def test_a_list_of_sentences_with_such_letters_passes_the_check(data):
     text = "einen roten Ball"
     phrase = Phrase(text, "1", box, start=GERMAN.index(text))
     tuples.write([replace(record, phrases=(phrase,), sentence=GERMAN)], path, "multi")
-    assert not check("reftr/flickr30k_tiny", data)[0]
+    assert not check("tiny/reftr/flickr30k", data)[0]
 
 
 # --- targets --------------------------------------------------------------------------------------
@@ -306,7 +306,7 @@ def test_an_empty_list_is_no_target(data):
     phrase = next(r for r in instances_json.read(path, ["train"]) if len(r.phrases) > 1).phrases[0]
     assert phrase.matches_nothing and not phrase.boxes and not phrase.masks
     assert not check("alvg/grefcoco", data)[0]
-    assert not check("alvg/grefcoco_tiny", data)[0]
+    assert not check("tiny/alvg/grefcoco", data)[0]
 
 
 @pytest.mark.parametrize("form", [[None], None, [[]], "none", [{"category_id": None}]])
@@ -336,20 +336,20 @@ def test_paths_of_windows_name_the_same_image(data):
             row["image"] = "D:\\somewhere\\images\\" + row["image"].replace("/", "\\")
 
     edit(data / "vg" / "train.json", spoil)
-    assert not check("Pretrain_vg_amc_tiny", data)[0]
+    assert not check("tiny/Pretrain_vg_amc", data)[0]
     assert identity_of_name("VG_100K\\12.jpg", "vg") == "vg:12"
     assert identity_of_name("train2014\\COCO_train2014_000000000009.jpg", None) == "coco:9"
 
 
 def test_a_way_out_by_backslashes_is_refused(data):
     edit(data / "vg" / "train.json", lambda rows: rows[0].update(image="..\\secret.jpg"))
-    errors, _, examples = check("Pretrain_vg_amc_tiny", data)
+    errors, _, examples = check("tiny/Pretrain_vg_amc", data)
     assert errors == {"file outside image_root": 1} and "leads out of the folder" in examples
 
 
 def test_proposals_in_mattnets_form_are_read_at_their_place(data, trained):
     place = load_config(
-        CONFIGS / "Grounding_refcoco_tiny.yaml", [f"roots.embedded={data}"], purpose="evaluation"
+        CONFIGS / "tiny/Grounding_refcoco.yaml", [f"roots.embedded={data}"], purpose="evaluation"
     ).data.det_file
     before = detections.read(place)
     rows = [
@@ -358,16 +358,16 @@ def test_proposals_in_mattnets_form_are_read_at_their_place(data, trained):
         for image_id, boxes in before.items() for x1, y1, x2, y2 in boxes.tolist()
     ]  # fmt: skip
     overrides = [f"roots.embedded={data}"]
-    run = (grounding_eval_singlegpu, "Grounding_refcoco_tiny", trained / "checkpoint_01.pth")
+    run = (grounding_eval_singlegpu, "tiny/Grounding_refcoco", trained / "checkpoint_01.pth")
     values = [row["value"] for row in evaluate(*run, data / "first", overrides=overrides)]
     write_json(Path(place), rows)
     for image_id, boxes in detections.read(place).items():
         np.testing.assert_allclose(boxes, before[image_id])
-    assert not check("Grounding_refcoco_tiny", data)[0]
+    assert not check("tiny/Grounding_refcoco", data)[0]
     again = [row["value"] for row in evaluate(*run, data / "second", overrides=overrides)]
     assert again == values
     write_json(Path(place), [{"image_id": 1}])
-    errors, _, examples = check("Grounding_refcoco_tiny", data)
+    errors, _, examples = check("tiny/Grounding_refcoco", data)
     assert errors == UNREADABLE and "[0]: key 'box' is missing" in examples
 
 

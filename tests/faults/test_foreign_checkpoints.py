@@ -1,7 +1,5 @@
 """Checkpoint files of others: read where they hold weights, called what they are where not."""
 
-from __future__ import annotations
-
 import argparse
 import datetime
 import pickle
@@ -32,11 +30,11 @@ SMALL = (
     "precision=fp32", "log_every=1", "select=null", "epochs=1", "steps=1",
     "model.backbone.output_stride=32",
 )  # fmt: skip
-BOXES = CONFIGS / "reftr" / "refcoco+_tiny.yaml"
+BOXES = CONFIGS / "tiny/reftr/refcoco+.yaml"
 
 
 def ground(checkpoint: Path, out: Path) -> list[dict]:
-    config = "Grounding_refcoco_tiny"
+    config = "tiny/Grounding_refcoco"
     return script_runs.evaluate(grounding_eval_singlegpu, config, checkpoint, out, overrides=VAL)
 
 
@@ -90,7 +88,7 @@ def test_a_compiled_and_wrapped_albef_evaluates_and_trains_as_the_bare_one(
     expected = values(ground(trained / "checkpoint_01.pth", tmp_path / "bare"))
     assert values(ground(path, tmp_path / "wrapped")) == expected
     script_runs.train(
-        Pretrain_vg, "Pretrain_vg_amc_tiny", tmp_path / "run", "--checkpoint", str(path)
+        Pretrain_vg, "tiny/Pretrain_vg_amc", tmp_path / "run", "--checkpoint", str(path)
     )
 
 
@@ -171,7 +169,7 @@ def test_weights_that_are_not_finite_are_found_at_loading(value, weights, tmp_pa
     start = ("--checkpoint", str(path))
     for run in (
         lambda: ground(path, tmp_path / "out"),
-        lambda: script_runs.train(Pretrain_vg, "Pretrain_vg_amc_tiny", tmp_path / "run", *start),
+        lambda: script_runs.train(Pretrain_vg, "tiny/Pretrain_vg_amc", tmp_path / "run", *start),
     ):
         message = error_of(run)
         assert f"{path}: NaN or infinite values in " in message

@@ -24,7 +24,7 @@ from tests.helpers.foreign import check, edit, several
 from tests.helpers.script_runs import error_of, train
 
 ENTRY = {"caption": "the red square", "bbox": [[5, 5, 30, 30]]}
-MASKS = ("alvg/grefcoco", "alvg/grefcoco_tiny")
+MASKS = ("alvg/grefcoco", "tiny/alvg/grefcoco")
 
 
 def own_list(data, path, **more):
@@ -37,12 +37,12 @@ def own_list(data, path, **more):
 
 
 def check_list(data, *overrides):
-    return check("Pretrain_vg_amc_tiny", data, *overrides)
+    return check("tiny/Pretrain_vg_amc", data, *overrides)
 
 
 def run_list(data, *overrides):
     values = [f"roots.embedded={data}", *overrides]
-    return train(Pretrain_vg, "Pretrain_vg_amc_tiny", data / "run", overrides=values)
+    return train(Pretrain_vg, "tiny/Pretrain_vg_amc", data / "run", overrides=values)
 
 
 # --- masks ----------------------------------------------------------------------------------------

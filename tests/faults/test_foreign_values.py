@@ -18,21 +18,21 @@ def first_of(images):
 NO_LIST = "expected a list of entries, got NoneType"
 NULLS = [
     (
-        "Grounding_flickr_tiny", "flickr30k/sentences_val.json",
+        "tiny/Grounding_flickr", "flickr30k/sentences_val.json",
         lambda images: images.update({first_of(images): None}), f"]: {NO_LIST}",
     ),
     (
-        "Grounding_flickr_tiny", "flickr30k/sentences_val.json",
+        "tiny/Grounding_flickr", "flickr30k/sentences_val.json",
         lambda images: images[first_of(images)][0].update(phrases=None),
         f"][0]: phrases: {NO_LIST}",
     ),
     (
-        "Grounding_flickr_tiny", "flickr30k/bounding_boxes_val.json",
+        "tiny/Grounding_flickr", "flickr30k/bounding_boxes_val.json",
         lambda images: images.update({first_of(images): None}), "]: expected an object, got None",
     ),
     *(
         (
-            "Grounding_refcoco_tiny", "refcoco+/instances.json",
+            "tiny/Grounding_refcoco", "refcoco+/instances.json",
             lambda content, kind=kind: content.update({kind: None}), f" {kind}: {NO_LIST}",
         )
         for kind in ("images", "annotations", "categories")

@@ -60,14 +60,14 @@ def test_training_refuses_an_image_outside_the_image_root(name, own):
     name = hostile(own, name)
     overrides = settings(own, name)
     message = error_of(
-        lambda: train(Pretrain_vg, "Pretrain_vg_amc_tiny", own / "run", overrides=overrides)
+        lambda: train(Pretrain_vg, "tiny/Pretrain_vg_amc", own / "run", overrides=overrides)
     )
     refused(message, own, name, "train.json[3]")
 
 
 def test_training_takes_it_if_the_configuration_says_so(own):
     overrides = [*settings(own, hostile(own, "/ABSOLUTE/secret.jpg")), ALLOW]
-    out = train(Pretrain_vg, "Pretrain_vg_amc_tiny", own / "run", overrides=overrides)
+    out = train(Pretrain_vg, "tiny/Pretrain_vg_amc", own / "run", overrides=overrides)
     assert (out / "checkpoint_00.pth").is_file()
 
 
@@ -81,7 +81,7 @@ def test_evaluation_refuses_an_image_outside_the_image_root(own, trained):
 
     def run(*more):
         return evaluate(
-            grounding_eval_singlegpu_flickr, "Grounding_flickr_tiny",
+            grounding_eval_singlegpu_flickr, "tiny/Grounding_flickr",
             trained / "checkpoint_01.pth", own / "results", overrides=[*data, *more],
         )  # fmt: skip
 
@@ -90,7 +90,7 @@ def test_evaluation_refuses_an_image_outside_the_image_root(own, trained):
 
 
 def test_the_check_before_a_run_finds_it_and_goes_on(own):
-    config, out = str(CONFIGS / "Pretrain_vg_amc_tiny.yaml"), own / "report.json"
+    config, out = str(CONFIGS / "tiny/Pretrain_vg_amc.yaml"), own / "report.json"
 
     def check(image, *more):
         data = settings(own, image)
@@ -116,7 +116,7 @@ def test_proposals_are_not_made_for_it(embedded, tmp_path):
     (tmp_path / "test.json").write_text(hostile_list)
     message = error_of(
         lambda: make_proposals.main(
-            [str(CONFIGS / "Grounding_refcoco_tiny.yaml"), "--weights", "none.pth", "--device",
+            [str(CONFIGS / "tiny/Grounding_refcoco.yaml"), "--weights", "none.pth", "--device",
              "cpu", "--out", str(tmp_path / "dets.json"), "--set",
              f"data.test_file=[{tmp_path / 'test.json'}]", f"data.refcoco_data={tmp_path}"]
         )

@@ -1,7 +1,5 @@
 """Training lists of Visual Genome and COCO, detections, and the record table they go into."""
 
-from __future__ import annotations
-
 import os
 import pickle
 

@@ -1,7 +1,5 @@
 """Every file of the embedded data set, read by its format, says what is true of the scenes."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable, Iterable

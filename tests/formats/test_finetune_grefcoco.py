@@ -1,7 +1,5 @@
 """gRefCOCO as GREC releases it, and its way into the converted form."""
 
-from __future__ import annotations
-
 import pytest
 
 from groundwork.dataset.formats import finetune_grefcoco, instances_json

@@ -1,7 +1,5 @@
 """Flickr30k Entities, as published and as info-ground writes it, and the tool between the two."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import os

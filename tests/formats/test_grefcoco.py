@@ -1,7 +1,5 @@
 """gRefCOCO: references to several objects or to none."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -1,7 +1,5 @@
 """instances.json of SeqTR, SimVG and ALVG: single target, mixed, gRefCOCO."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 

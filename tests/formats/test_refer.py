@@ -1,7 +1,5 @@
 """REFER's data sets as a whole: references with sentences, boxes, masks, classes."""
 
-from __future__ import annotations
-
 import json
 import pickle
 

@@ -1,7 +1,5 @@
 """RefCOCO+ and RefCLEF: REFER's pickles, instances and the test lists."""
 
-from __future__ import annotations
-
 import json
 import os
 import pickle

@@ -3,8 +3,6 @@
 A format takes part with one entry of `ROUND_TRIPS`.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace

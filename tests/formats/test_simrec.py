@@ -1,7 +1,5 @@
 """SimREC's and RefCLIP's annotation files."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 

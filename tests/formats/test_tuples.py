@@ -1,7 +1,5 @@
 """The `.pth` tuple lists of ReSC, TransVG and RefTR, and pickles that must not run."""
 
-from __future__ import annotations
-
 import os
 import pickle
 import zipfile

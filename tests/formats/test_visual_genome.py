@@ -1,7 +1,5 @@
 """Visual Genome's own files, and lists that are read piece by piece."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

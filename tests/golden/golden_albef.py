@@ -1,7 +1,5 @@
 """Runs ALBEF, AMC and SelfEQ golden files: builds the model from a file's `meta`."""
 
-from __future__ import annotations
-
 import math
 from types import SimpleNamespace
 

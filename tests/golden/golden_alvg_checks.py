@@ -1,7 +1,5 @@
 """What a run of ALVG must repeat of its golden file."""
 
-from __future__ import annotations
-
 from functools import partial
 from itertools import permutations
 from typing import Any

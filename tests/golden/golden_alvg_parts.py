@@ -1,7 +1,5 @@
 """The isolated modules, predictions and metrics of an ALVG golden file."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor

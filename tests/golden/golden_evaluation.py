@@ -1,7 +1,5 @@
 """Golden check of the evaluation: pointing, proposal and any-of-boxes decisions."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

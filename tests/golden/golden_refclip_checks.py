@@ -1,8 +1,6 @@
 """What every network array of a RefCLIP golden file is compared with; one without a rule is an
 error. Those of the data side are in `golden_refclip_data`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

@@ -3,8 +3,6 @@
 Every check returns the names of the arrays that it looked at.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

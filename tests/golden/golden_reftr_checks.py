@@ -1,7 +1,5 @@
 """What every array of a RefTR golden file is compared with; an array without a rule is an error."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

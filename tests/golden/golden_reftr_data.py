@@ -4,8 +4,6 @@ The annotations of a golden file are written as the published lists with images 
 and read by our readers and data set. Every check returns the names of the arrays that it looked at.
 """
 
-from __future__ import annotations
-
 import json
 import random
 from pathlib import Path

@@ -5,8 +5,6 @@
 runs over the `.npz` files of DIR (default: tests/golden); each describes itself in its `meta`.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """Several optimiser steps of AMC and of SelfEQ, beside those of the published training loops."""
 
-from __future__ import annotations
-
 import json
 from functools import partial
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Eight steps of ALVG's training are the published ones, in double precision."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

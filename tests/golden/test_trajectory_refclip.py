@@ -1,7 +1,5 @@
 """Eight steps of RefCLIP's training are the published ones, in double precision."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -3,8 +3,6 @@
 `trajectories_reftr.md` describes the recording.
 """
 
-from __future__ import annotations
-
 import json
 import zlib
 from dataclasses import replace

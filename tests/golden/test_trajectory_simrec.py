@@ -1,7 +1,5 @@
 """Eight steps of SimREC's training are the published ones, in double precision."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

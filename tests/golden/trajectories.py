@@ -1,7 +1,5 @@
 """Some optimiser steps of a system in double precision, by the project's own step."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field

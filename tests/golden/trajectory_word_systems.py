@@ -3,8 +3,6 @@
 The inputs of a step, the rates and the sizes are those of a module of inputs beside this file.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Small files that the tests of the data sets share: images, a vocabulary, JSON."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

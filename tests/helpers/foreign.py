@@ -10,7 +10,7 @@ from tests.helpers.script_runs import CONFIGS
 def check(name, data, *overrides):
     """All errors and all warnings, kind -> count, of a configuration or list, and its examples."""
     out = data / "report.json"
-    file = CONFIGS / f"{name}.yaml" if name.endswith("_tiny") else CONFIGS / "none"
+    file = CONFIGS / f"{name}.yaml" if name.startswith("tiny/") else CONFIGS / "none"
     where = ["--set", f"roots.embedded={data}", *overrides] if file.is_file() else ["--data", data]
     start = [str(file) if file.is_file() else name, "--workers", "1", "--out", str(out)]
     code = check_data.main([*start, *map(str, where)])

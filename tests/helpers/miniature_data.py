@@ -1,7 +1,5 @@
 """The owners' downloads in miniature: the files of `docs/data.md` below data/, before any tool."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

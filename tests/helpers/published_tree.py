@@ -1,7 +1,5 @@
 """The embedded data set in the places where the published configurations look for theirs."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The entry scripts as the tests call them: shipped configurations, a few steps, the CPU."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType

@@ -1,7 +1,5 @@
 """A tiny ALBEF with batches of random images and words, for tests of model and process groups."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """A tiny RefCLIP with batches of random images and words, for tests."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import torch

@@ -1,7 +1,5 @@
 """A tiny RefTR with batches of random images and words, for tests."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """Tiny training runs for tests: a configuration, and processes that train and may be killed."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import signal

@@ -31,11 +31,11 @@ def edit(path, change):
 @pytest.mark.parametrize(
     "config, splits",
     [
-        ("Pretrain_vg_amc_tiny", {"train"}),
-        ("Pretrain_coco_tiny", {"relation"}),
-        ("Grounding_refcoco_tiny", {"val", "testA", "testB"}),
-        ("Grounding_refclef_tiny", {"val", "test"}),
-        ("Grounding_flickr_tiny", {"val", "test"}),
+        ("tiny/Pretrain_vg_amc", {"train"}),
+        ("tiny/Pretrain_coco", {"relation"}),
+        ("tiny/Grounding_refcoco", {"val", "testA", "testB"}),
+        ("tiny/Grounding_refclef", {"val", "test"}),
+        ("tiny/Grounding_flickr", {"val", "test"}),
     ],
 )
 def test_data_as_they_should_be_pass(config, splits, data, capsys):
@@ -62,9 +62,9 @@ def test_every_fault_of_a_training_list_is_counted_and_named(data, capsys):
         entries += [good[4], good[4]]
         spoil.repeated = 2 * len(good[4]["caption"])
 
-    before = check("Pretrain_vg_amc_tiny", data)[1]["warnings"].get("repeated phrase", 0)
+    before = check("tiny/Pretrain_vg_amc", data)[1]["warnings"].get("repeated phrase", 0)
     edit(data / "vg" / "train.json", spoil)
-    code, part = check("Pretrain_vg_amc_tiny", data, "--full")
+    code, part = check("tiny/Pretrain_vg_amc", data, "--full")
     assert code == 1
     assert part["errors"]["file missing"] == 1
     assert part["errors"]["not decodable"] == 1
@@ -76,7 +76,7 @@ def test_every_fault_of_a_training_list_is_counted_and_named(data, capsys):
     assert part["warnings"]["repeated phrase"] == before + spoil.repeated
     assert "train.json[" in part["examples"]["phrase without a word"][0]
     assert "NOT OK" in capsys.readouterr().out
-    strict = check("Pretrain_vg_amc_tiny", data, "--full", "--strict")[1]["errors"]
+    strict = check("tiny/Pretrain_vg_amc", data, "--full", "--strict")[1]["errors"]
     assert strict["phrase without a word"] == 1 and strict["no box covers a pixel"] >= 1
 
 
@@ -92,11 +92,11 @@ def test_what_turns_or_cuts_an_image_is_said(data):
         square.save(data / "images" / name, "JPEG", exif=exif)
     cut = data / "images" / names[1]
     cut.write_bytes(cut.read_bytes()[: cut.stat().st_size - 400])
-    shown = check("Pretrain_vg_amc_tiny", data, "--full")[1]
+    shown = check("tiny/Pretrain_vg_amc", data, "--full")[1]
     assert shown["warnings"]["turned by its EXIF orientation"] == 2
     assert "boxes are read in the image as shown" in str(shown["examples"])
     assert shown["errors"]["not decodable"] == 1
-    stored = check("Pretrain_vg_amc_tiny", data, "--full", **{"data.opener": "pillow"})[1]
+    stored = check("tiny/Pretrain_vg_amc", data, "--full", **{"data.opener": "pillow"})[1]
     assert "boxes are read in the image as stored" in str(stored["examples"])
     assert stored["warnings"]["truncated, decoded as far as it goes"] == 1
     assert "not decodable" not in stored["errors"]
@@ -105,13 +105,13 @@ def test_what_turns_or_cuts_an_image_is_said(data):
 @pytest.mark.parametrize(
     "config",
     [
-        "reftr/refcoco+_tiny",
-        "reftr/refcoco+_res_tiny",
-        "reftr/flickr30k_tiny",
-        "refclip/refcoco+_tiny",
-        "simrec/refcoco+_tiny",
-        "alvg/grefcoco_tiny",
-        "alvg/refcoco+_tiny",
+        "tiny/reftr/refcoco+",
+        "tiny/reftr/refcoco+_res",
+        "tiny/reftr/flickr30k",
+        "tiny/refclip/refcoco+",
+        "tiny/simrec/refcoco+",
+        "tiny/alvg/grefcoco",
+        "tiny/alvg/refcoco+",
     ],
 )
 def test_configurations_of_boxes_and_masks_are_checked_too(config, data):
@@ -134,7 +134,7 @@ def test_what_stops_a_run_of_boxes_stops_the_check_and_what_does_not_is_a_warnin
 
     edit(data / "anns" / "refcoco+.json", spoil)
     out = data / "report.json"
-    config = str(CONFIGS / "refclip" / "refcoco+_tiny.yaml")
+    config = str(CONFIGS / "tiny/refclip/refcoco+.yaml")
     arguments = ["--workers", "1", "--out", str(out), "--set", f"roots.embedded={data}"]
     assert check_data.main([config, *arguments]) == 1
     (part,) = [p for p in json.loads(out.read_text())["parts"] if p["part"] == "evaluation: val"]
@@ -166,22 +166,22 @@ def test_the_header_shows_an_image_of_another_size_without_decoding_any(data):
     name = tests[0]["image"]
     (size,) = {(i["height"], i["width"]) for i in instances["images"] if i["file_name"] == name}
     write_image(data / "images" / name, (size[0] * 2, size[1]))
-    code, part = check("Grounding_refcoco_tiny", data, "--sample", "0")
+    code, part = check("tiny/Grounding_refcoco", data, "--sample", "0")
     assert (code, part["images decoded"]) == (0, 0)
     affected = sum(entry["image"] == name for entry in tests)
     assert part["warnings"]["another size than annotated"] == affected
-    assert check("Grounding_refcoco_tiny", data, "--sample", "0", "--strict")[0] == 1
+    assert check("tiny/Grounding_refcoco", data, "--sample", "0", "--strict")[0] == 1
 
 
 def test_images_without_proposals_are_errors(data):
     edit(data / "refcoco+" / "dets.json", lambda detections: detections.clear())
-    code, part = check("Grounding_refcoco_tiny", data)
+    code, part = check("tiny/Grounding_refcoco", data)
     assert code == 1 and list(part["errors"]) == ["image without proposals"]
 
 
 def test_a_missing_annotation_file_is_a_finding_and_the_other_files_are_still_checked(data):
     (data / "vg" / "relation.json").unlink()
-    code, part = check("Pretrain_vg_amc_selfeq_tiny", data)
+    code, part = check("tiny/Pretrain_vg_amc_selfeq", data)
     assert code == 1
     assert "relation.json does not exist" in part["examples"]["annotations unreadable"][0]
 
@@ -189,8 +189,8 @@ def test_a_missing_annotation_file_is_a_finding_and_the_other_files_are_still_ch
 def test_corrupt_images_are_warnings_where_the_run_tolerates_them(data):
     entries = json.loads((data / "vg" / "train.json").read_text())
     (data / "images" / entries[0]["image"]).write_bytes(b"no image")
-    assert check("Pretrain_vg_amc_tiny", data)[0] == 1
-    code, part = check("Pretrain_vg_amc_tiny", data, **{"data.tolerate_corrupt": "true"})
+    assert check("tiny/Pretrain_vg_amc", data)[0] == 1
+    code, part = check("tiny/Pretrain_vg_amc", data, **{"data.tolerate_corrupt": "true"})
     assert code == 0 and part["warnings"]["not decodable"] == 1
 
 

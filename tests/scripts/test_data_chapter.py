@@ -1,7 +1,5 @@
 """docs/data.md: its commands exist, parse, and lead from miniature downloads to green checks."""
 
-from __future__ import annotations
-
 import importlib
 import importlib.util
 import os

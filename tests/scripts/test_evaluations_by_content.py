@@ -1,7 +1,5 @@
 """Results belong to the content that they were computed from, never to a file name."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path
@@ -17,8 +15,8 @@ from groundwork.report.results import read_rows, rescore
 from tests.helpers import script_runs
 from tests.helpers.script_runs import CONFIGS
 
-CONFIG = "Grounding_refcoco_tiny"
-REFTR = CONFIGS / "reftr" / "refcoco+_tiny.yaml"
+CONFIG = "tiny/Grounding_refcoco"
+REFTR = CONFIGS / "tiny/reftr/refcoco+.yaml"
 SMALL = (
     "data.workers=0", "data.image_size=48", "data.max_image_size=48", "batch_size=4",
     "precision=fp32", "select=null", "model.backbone.output_stride=32",

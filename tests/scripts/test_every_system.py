@@ -1,7 +1,5 @@
 """The same three commands for all seven systems, on the embedded data."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
@@ -15,21 +13,21 @@ from groundwork.engine import remove_run
 from tests.helpers.script_runs import CONFIGS
 
 # Name -> (configuration to train with, configuration to evaluate with, settings of a short run).
-HEAT_MAPS = "Grounding_refcoco_tiny"
+HEAT_MAPS = "tiny/Grounding_refcoco"
 SHORT = ["data.workers=0", "batch_size=4", "stages.0.steps=2", "stages.0.epochs=1"]
 BOXES = [*SHORT[:2], "steps=2", "epochs=1", "precision=fp32", "select=null"]
 SYSTEMS = {
-    "ALBEF": ("Pretrain_tiny", HEAT_MAPS, SHORT),
-    "AMC": ("Pretrain_vg_amc_tiny", HEAT_MAPS, SHORT),
-    "SelfEQ": ("Pretrain_vg_tiny", HEAT_MAPS, SHORT),
-    "RefTR": ("reftr/refcoco+_tiny", "reftr/refcoco+_tiny", BOXES),
+    "ALBEF": ("tiny/Pretrain", HEAT_MAPS, SHORT),
+    "AMC": ("tiny/Pretrain_vg_amc", HEAT_MAPS, SHORT),
+    "SelfEQ": ("tiny/Pretrain_vg", HEAT_MAPS, SHORT),
+    "RefTR": ("tiny/reftr/refcoco+", "tiny/reftr/refcoco+", BOXES),
     "RefCLIP": (
-        "refclip/refcoco+_tiny",
-        "refclip/refcoco+_tiny",
+        "tiny/refclip/refcoco+",
+        "tiny/refclip/refcoco+",
         [*BOXES, "model.init.detector=null", "model.cache=null"],
     ),
-    "SimREC": ("simrec/refcoco+_tiny", "simrec/refcoco+_tiny", BOXES),
-    "ALVG": ("alvg/refcoco+_tiny", "alvg/refcoco+_tiny", [*BOXES, "stages=[{}]"]),
+    "SimREC": ("tiny/simrec/refcoco+", "tiny/simrec/refcoco+", BOXES),
+    "ALVG": ("tiny/alvg/refcoco+", "tiny/alvg/refcoco+", [*BOXES, "stages=[{}]"]),
 }
 # RefTR's training list, for a teacher whose own lists are others.
 TUPLES = [
@@ -97,7 +95,7 @@ def test_reftr_trains_on_the_boxes_of_amc(checkpoints, place, monkeypatch, tmp_p
     label("AMC", checkpoints, tmp_path, *TUPLES)
     remove_run(tmp_path / "student")
     train.main(
-        ["--config", str(CONFIGS / "reftr/refcoco+_tiny.yaml"), "--device", "cpu",
+        ["--config", str(CONFIGS / "tiny/reftr/refcoco+.yaml"), "--device", "cpu",
          "--output_dir", str(tmp_path / "student"),
          "--set", *BOXES, f"data.labels={tmp_path / 'labels.jsonl'}"]
     )  # fmt: skip
@@ -109,7 +107,7 @@ def test_albef_keeps_the_checkpoint_that_points_best_on_validation(place, monkey
     monkeypatch.chdir(place)
     refer = "data/embedded"
     train.main(
-        ["--config", str(CONFIGS / "Pretrain_vg_amc_tiny.yaml"), "--device", "cpu",
+        ["--config", str(CONFIGS / "tiny/Pretrain_vg_amc.yaml"), "--device", "cpu",
          "--output_dir", str(tmp_path), "--set", *SHORT[:3], "stages.0.epochs=2",
          "benchmark=embedded/refcoco+", f"data.test_file=[{refer}/refcoco+/test.json]",
          f"data.refcoco_data={refer}", "select={splits: [val], metric: pointing}"]

@@ -8,7 +8,7 @@ from groundwork.experiments import base_step
 from tests.helpers.script_runs import CONFIGS
 
 
-@pytest.mark.parametrize("config", ["alvg/refcoco+_tiny", "Pretrain_vg_amc_tiny"])
+@pytest.mark.parametrize("config", ["tiny/alvg/refcoco+", "tiny/Pretrain_vg_amc"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_recipe_is_measured_forwards_and_in_training(config, precision, embedded, tmp_path):
     call = ["--config", str(CONFIGS / f"{config}.yaml"), "--batch", "2", "--steps", "1"]

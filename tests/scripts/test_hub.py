@@ -14,7 +14,7 @@ from tests.helpers.script_runs import CONFIGS
 
 ROOT = str(Path(__file__).parents[2])
 TINY = {
-    name: CONFIGS / ("Pretrain_vg_amc_tiny" if name == "albef" else f"{name}/refcoco+_tiny")
+    name: CONFIGS / ("tiny/Pretrain_vg_amc" if name == "albef" else f"tiny/{name}/refcoco+")
     for name in SYSTEMS
 }
 

@@ -1,7 +1,5 @@
 """The released flags of the five ALBEF scripts, and the launcher that adds one of them."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

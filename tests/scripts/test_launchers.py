@@ -1,7 +1,5 @@
 """The launch scripts in tools/ start what they say, with the arguments they were given."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 from pathlib import Path

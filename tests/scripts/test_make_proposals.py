@@ -11,7 +11,7 @@ from groundwork.tools import check_data, make_proposals
 from tests.helpers.script_runs import CONFIGS, error_of
 
 DETECTOR = "fasterrcnn_mobilenet_v3_large_320_fpn"
-CONFIG = str(CONFIGS / "Grounding_refcoco_tiny.yaml")
+CONFIG = str(CONFIGS / "tiny/Grounding_refcoco.yaml")
 
 
 @pytest.fixture(scope="module")

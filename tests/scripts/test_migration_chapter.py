@@ -1,7 +1,5 @@
 """What docs/migration.md says exists."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -1,8 +1,6 @@
 """An objective, a system and a benchmark from outside: trained, evaluated and reported by the
 scripts, from one folder of three files, with no file of ours touched."""
 
-from __future__ import annotations
-
 import json
 import sys
 from itertools import islice
@@ -89,14 +87,14 @@ def test_an_objective_trains_beside_ours_and_its_model_is_evaluated(plugin, tmp_
     run = tmp_path / "run"
     stage = "stages=[{objective: [itc_itm_mlm, even], epochs: 1, steps: 2}]"
     train.main(
-        ["--config", str(CONFIGS / "Pretrain_vg_amc_tiny.yaml"), "--output_dir", str(run), *plugin,
+        ["--config", str(CONFIGS / "tiny/Pretrain_vg_amc.yaml"), "--output_dir", str(run), *plugin,
          "--set", stage, "batch_size=4", "log_every=1", "data.workers=0",
          "model.objectives.even.weight=0.25"]
     )  # fmt: skip
     step = next(line for line in lines_of(run / "log.txt") if line["kind"] == "step")
     assert step["stage"] == "itc_itm_mlm+even" and step["loss_even"] > 0
     rows = evaluation.main(
-        ["--config", str(CONFIGS / "Grounding_refcoco_tiny.yaml"), "--checkpoint", str(run),
+        ["--config", str(CONFIGS / "tiny/Grounding_refcoco.yaml"), "--checkpoint", str(run),
          "--output_dir", str(tmp_path / "results"), "--split", "val", *plugin,
          "--set", "data.workers=0"]
     )  # fmt: skip

@@ -1,7 +1,5 @@
 """prepare_grefcoco: expressions of one, several and no objects, grouped as ALVG reads them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

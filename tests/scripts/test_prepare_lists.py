@@ -1,8 +1,6 @@
 """prepare_flickr30k's and prepare_coco's files: the same phrases in every tree, evaluation images
 out."""
 
-from __future__ import annotations
-
 import json
 import os
 import pickle

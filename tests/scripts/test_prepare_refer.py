@@ -1,7 +1,5 @@
 """prepare_refcoco and prepare_refclef on the embedded data set's REFER files."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

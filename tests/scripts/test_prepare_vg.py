@@ -1,7 +1,5 @@
 """prepare_vg on files as the Visual Genome project publishes them."""
 
-from __future__ import annotations
-
 import pickle
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """pseudo_label.py, and training on what it writes, called as users call them."""
 
-from __future__ import annotations
-
 import json
 import os
 import pickle
@@ -27,7 +25,7 @@ from groundwork.settings import load_config
 from tests.helpers.script_runs import CONFIGS, error_of
 
 REFCLIP, SIMREC, REFTR = (
-    CONFIGS / room / "refcoco+_tiny.yaml" for room in ("refclip", "simrec", "reftr")
+    CONFIGS / "tiny" / room / "refcoco+.yaml" for room in ("refclip", "simrec", "reftr")
 )
 QUICK = {
     REFCLIP: ("data.image_size=64", "model.cells=3", "model.init.detector=null"),

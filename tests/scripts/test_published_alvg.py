@@ -1,7 +1,5 @@
 """ALVG's published commands: names of configurations, flags, --cfg-options."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

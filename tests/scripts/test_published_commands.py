@@ -1,7 +1,5 @@
 """Every command line of the published README files reaches the right job with the right meaning."""
 
-from __future__ import annotations
-
 import logging
 import shlex
 from collections.abc import Callable

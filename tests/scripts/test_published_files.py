@@ -1,7 +1,5 @@
 """Every published YAML file drives the script it belongs to, unchanged but for absolute paths."""
 
-from __future__ import annotations
-
 import json
 import logging
 from functools import partial
@@ -67,7 +65,7 @@ def at_home(tree, monkeypatch) -> Path:
 
 def small(workplace: Path) -> list[str]:
     """Overrides that shrink the published model, and name a vocabulary of its size."""
-    config = load_config(CONFIGS / "Pretrain_vg_amc_tiny.yaml")
+    config = load_config(CONFIGS / "tiny/Pretrain_vg_amc.yaml")
     words = workplace / "data/embedded/tokenizer"
     return [f"model={json.dumps(to_dict(config.model))}", f"data.text_encoder={words}"]
 

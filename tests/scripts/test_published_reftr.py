@@ -1,7 +1,5 @@
 """Each of RefTR's published flags does here what it does there, or says what does."""
 
-from __future__ import annotations
-
 import json
 import logging
 
@@ -193,7 +191,7 @@ def test_a_rate_of_zero_leaves_both_networks_as_they_are(tmp_path):
              "--max_img_size=48"]  # fmt: skip
     settings = ["--set", "steps=1", "select=null", "precision=fp32",
                 "schedule={name: cosine}", "model.backbone.norm=frozen"]  # fmt: skip
-    boxes = str(CONFIGS / "reftr/refcoco+_tiny.yaml")
+    boxes = str(CONFIGS / "tiny/reftr/refcoco+.yaml")
     first = tmp_path / "first/checkpoint_00.pth"
     published_reftr.main([boxes, "--output_dir", str(first.parent), *short, *settings])
     go_on = [f"--resume={first}", "--resume_model_only", "--lr_backbone=0", "--lr=1e-3"]

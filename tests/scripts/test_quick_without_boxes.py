@@ -1,7 +1,5 @@
 """Learning without boxes in one command, at a size that teaches nothing."""
 
-from __future__ import annotations
-
 import json
 
 import pytest
@@ -18,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("embedded")
 def reftr(tmp_path):
     """What the part `reftr` would leave in the output folder."""
     folder = tmp_path / "run" / "reftr_single"
-    config = str(CONFIGS / "reftr" / "refcoco+_tiny.yaml")
+    config = str(CONFIGS / "tiny/reftr/refcoco+.yaml")
     train.main(["--config", config, "--output_dir", str(folder), "--set", *SMALL])
     (folder / "checkpoint_best.pth").rename(folder / "reftr_single.pth")
     return (folder / "log.txt").read_bytes()

@@ -1,7 +1,5 @@
 """The quick start runs through, from data to page, at a size that teaches nothing."""
 
-from __future__ import annotations
-
 import json
 
 import quickstart

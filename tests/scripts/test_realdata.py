@@ -5,8 +5,6 @@ The real annotations are not part of the project: GROUNDWORK_REALDATA names the 
 them.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path

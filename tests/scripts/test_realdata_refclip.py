@@ -5,8 +5,6 @@ The detector's weights are generated in the layout of published files, so that n
 about accuracy. GROUNDWORK_REALDATA names the folder of the images.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path
@@ -81,7 +79,7 @@ def test_the_whole_scheme_runs_on_real_images(config, data, tmp_path):
         [*start, "--checkpoint", checkpoint, "--split", "train", "--out", str(labels), "--set",
          *teacher]
     )  # fmt: skip
-    student = ["--config", str(CONFIGS / "simrec" / "refcoco+_tiny.yaml"), "--device", "cpu"]
+    student = ["--config", str(CONFIGS / "tiny/simrec/refcoco+.yaml"), "--device", "cpu"]
     train.main(
         [*student, "--output_dir", str(tmp_path / "student"), "--set", *shared,
          f"data.labels={labels / 'labels.jsonl'}"]

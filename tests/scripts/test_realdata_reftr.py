@@ -5,8 +5,6 @@ owners' files. GROUNDWORK_REALDATA names the folder of the images. Two steps of 
 teach nothing, so that nothing is claimed about accuracy.
 """
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 
@@ -38,7 +36,7 @@ def test_phrases_of_real_sentences_are_trained_and_evaluated(tmp_path, embedded)
         "data.max_tokens=128",  # the small vocabulary spells most words
         "data.workers=0", "batch_size=4", "epochs=1", "steps=2",
     ]  # fmt: skip
-    start = ["--config", str(CONFIGS / "reftr" / "flickr30k_tiny.yaml"), "--device", "cpu"]
+    start = ["--config", str(CONFIGS / "tiny/reftr/flickr30k.yaml"), "--device", "cpu"]
     train.main([*start, "--output_dir", str(tmp_path / "run"), "--set", *chosen])
     rows = test.main(
         [*start, "--output_dir", str(tmp_path / "out"), "--split", "test",

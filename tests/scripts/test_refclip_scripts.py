@@ -1,7 +1,5 @@
 """RefCLIP through train.py, test.py and train_detector.py, on the embedded data set."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path
@@ -20,8 +18,8 @@ from groundwork.settings import load_config
 from tests.helpers.script_runs import CONFIGS, error_of
 
 REFCLIP = CONFIGS / "refclip"
-RECIPES = sorted(path for path in REFCLIP.glob("*.yaml") if path.stem not in ("base", "tiny"))
-TINY, DETECTOR = REFCLIP / "refcoco+_tiny.yaml", CONFIGS / "detector" / "embedded.yaml"
+TINY, DETECTOR = CONFIGS / "tiny/refclip/refcoco+.yaml", CONFIGS / "tiny/detector.yaml"
+RECIPES = [*sorted(path for path in REFCLIP.glob("*.yaml") if path.stem != "base"), TINY]
 QUICK = (
     "data.workers=0", "data.image_size=64", "batch_size=4", "log_every=1", "epochs=2", "steps=2",
     "model.detector.width=2", "model.cells=3", "model.fusion_width=16", "model.width=16",
@@ -65,14 +63,14 @@ def test_every_recipe_loads_and_says_what_it_buys(path):
     head = path.read_text(encoding="utf-8").splitlines()[:6]
     for key in ("Paper:", "Command:", "Hardware:", "Cost:", "Expected:"):
         assert any(line.startswith(f"# {key}") for line in head), f"{path.name} lacks {key}"
-    assert f"configs/refclip/{path.name}" in head[2] and not config.model.needs_boxes
-    if not path.stem.endswith("_tiny"):
+    assert str(path.relative_to(CONFIGS.parent)) in head[2] and not config.model.needs_boxes
+    if path != TINY:
         assert (config.ema, config.clip_norm, config.epochs) == (0.9997, 0.15, 25)
         referit = path.stem == "referit"
         assert (config.model.cells, config.model.text.layers) == ((34, 1) if referit else (17, 3))
         assert config.data.max_tokens == (20 if referit else 15)
         assert config.batch_size == 64 and config.data.one_per_object
-    published = not path.stem.endswith("_tiny")
+    published = path != TINY
     assert (config.model.detector.batch_norm == "train") == published
     assert config.model.across_processes != published
 
@@ -296,7 +294,7 @@ def test_the_released_optimiser_and_scheduler_load_what_is_exported(
     run = trained_refclip
     if system == "simrec":
         frozen = ("data.workers=0", "data.image_size=64", "batch_size=8", "select=null")
-        recipe = CONFIGS / "simrec" / "refcoco+_tiny.yaml"
+        recipe = CONFIGS / "tiny/simrec/refcoco+.yaml"
         argv = ["--config", str(recipe), "--device", "cpu", "--output_dir", str(tmp_path / "run")]
         more = ("epochs=2", "steps=2", "model.backbone.train_from=8", "ema=0.5")
         train.main([*argv, "--set", *frozen, *more])

@@ -1,7 +1,5 @@
 """train.py and test.py, called as users call them, on the embedded data set."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import shutil
@@ -27,15 +25,15 @@ from tests.helpers.script_runs import CONFIGS, RESULT_KEYS, error_of
 from tests.helpers.tiny_runs import start_group
 
 REFTR = CONFIGS / "reftr"
-RECIPES = sorted(path for path in REFTR.glob("*.yaml") if path.stem not in ("base", "res", "tiny"))
-TINY = [path for path in RECIPES if path.stem.endswith("_tiny")]
+TINY = sorted(path for path in (CONFIGS / "tiny/reftr").glob("*.yaml") if path.stem != "base")
+RECIPES = sorted(path for path in REFTR.glob("*.yaml") if path.stem not in ("base", "res")) + TINY
 QUICK = (
     "data.workers=0", "data.image_size=48", "data.max_image_size=48", "batch_size=4",
     "precision=fp32", "log_every=1", "model.backbone.output_stride=32",
     "select.every=1",
 )  # fmt: skip
 BOXES, MASKS, PHRASES = (
-    REFTR / f"{name}_tiny.yaml" for name in ("refcoco+", "refcoco+_res", "flickr30k")
+    CONFIGS / f"tiny/reftr/{name}.yaml" for name in ("refcoco+", "refcoco+_res", "flickr30k")
 )
 # What a batch norm counts, whatever the learning rate.
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")

@@ -4,8 +4,6 @@ The numbers are those of `golden/trajectories_reftr.md`: published parameter gro
 100 iterations per epoch.
 """
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """A folder holds one run: what is refused, what may stand beside it, and where scripts write."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 
@@ -15,7 +13,7 @@ from groundwork.jobs.folders import results_folder, run_folder
 from tests.helpers import script_runs
 from tests.helpers.script_runs import CONFIGS, arguments, error_of
 
-AMC = "Pretrain_vg_amc_tiny"
+AMC = "tiny/Pretrain_vg_amc"
 VAL = ["data.splits=[val]"]
 pytestmark = pytest.mark.usefixtures("embedded")
 
@@ -39,7 +37,7 @@ def test_a_new_run_where_there_is_one_is_refused_and_changes_nothing(trained):
 
 
 @pytest.mark.parametrize(
-    "script, config", [(train, "reftr/refcoco+_tiny"), (train_detector, "detector/embedded")]
+    "script, config", [(train, "tiny/reftr/refcoco+"), (train_detector, "tiny/detector")]
 )
 @pytest.mark.parametrize("name", ["checkpoint_07.pth", "checkpoint_best.pth", "last.ckpt"])
 def test_every_training_script_refuses(script, config, name, tmp_path):
@@ -76,7 +74,7 @@ def test_an_evaluation_in_the_folder_of_a_run_leaves_it_to_be_resumed(trained, t
     (folder / "checkpoint_01.pth").unlink()
     before = content(folder)
     script_runs.evaluate(
-        grounding_eval_singlegpu, "Grounding_refcoco_tiny", folder, folder, overrides=VAL
+        grounding_eval_singlegpu, "tiny/Grounding_refcoco", folder, folder, overrides=VAL
     )
     after = content(folder)
     assert {name: after[name] for name in before} == before
@@ -105,7 +103,7 @@ def test_the_scripts_write_there(trained, tmp_path, monkeypatch):
     del argv[argv.index("--output_dir") : argv.index("--output_dir") + 2]
     Pretrain_vg.main(argv)
     assert (tmp_path / "runs" / AMC / "checkpoint_00.pth").is_file()
-    config = "Grounding_refcoco_tiny"
+    config = "tiny/Grounding_refcoco"
     checkpoint = ("--checkpoint", trained / "checkpoint_01.pth")
     argv = arguments(config, Path("unused"), *checkpoint, overrides=[data, *VAL])
     del argv[argv.index("--output_dir") : argv.index("--output_dir") + 2]

@@ -20,7 +20,7 @@ from groundwork.report.results import read_rows, rescore
 from groundwork.settings import load_config
 from tests.helpers.script_runs import CONFIGS, RESULT_KEYS, error_of, evaluate, train
 
-TRAINING = sorted(path.stem for path in CONFIGS.glob("Pretrain_*_tiny.yaml"))
+TRAINING = sorted(f"tiny/{path.stem}" for path in CONFIGS.glob("tiny/Pretrain_*.yaml"))
 EVALUATION = {
     "refcoco": (grounding_eval_singlegpu, "refcoco+", {"val", "testA", "testB"}),
     "refclef": (grounding_eval_singlegpu_refclef, "refclef", {"val", "test"}),
@@ -50,7 +50,7 @@ def evaluations(folder):
 
 def grounding(checkpoint, out, *more, overrides=VAL):
     """The rows of the RefCOCO+ script, by default over the smallest split."""
-    config = "Grounding_refcoco_tiny"
+    config = "tiny/Grounding_refcoco"
     return evaluate(grounding_eval_singlegpu, config, checkpoint, out, *more, overrides=overrides)
 
 
@@ -100,14 +100,14 @@ def test_every_tiny_config_trains_and_leaves_checkpoints_log_curves_and_manifest
 
 def test_all_objectives_train_together_in_one_stage(tmp_path):
     stage = "stages=[{objective: [itc_itm_mlm, amc, selfeq], epochs: 1, steps: 2}]"
-    out = train(Pretrain_vg, "Pretrain_vg_amc_selfeq_tiny", tmp_path, overrides=[stage])
+    out = train(Pretrain_vg, "tiny/Pretrain_vg_amc_selfeq", tmp_path, overrides=[stage])
     assert LOSSES["itc_itm_mlm"] | LOSSES["amc"] | LOSSES["selfeq"] <= set(log_lines(out)[-1])
 
 
 def test_precision_is_a_choice_of_training_and_of_evaluation_and_weights_stay_fp32(tmp_path):
-    shipped = load_config(CONFIGS / "Pretrain_vg_amc_tiny.yaml").precision
+    shipped = load_config(CONFIGS / "tiny/Pretrain_vg_amc.yaml").precision
     other = f"precision={'fp32' if shipped == 'bf16' else 'bf16'}"
-    out = train(Pretrain_vg, "Pretrain_vg_amc_tiny", tmp_path / "run", overrides=[other])
+    out = train(Pretrain_vg, "tiny/Pretrain_vg_amc", tmp_path / "run", overrides=[other])
     state = torch.load(out / "checkpoint_00.pth", weights_only=True)["model"]
     assert state["itm_head.weight"].dtype == torch.float32
     assert grounding(out, tmp_path / "results", overrides=[*VAL, "precision=bf16"])
@@ -116,7 +116,7 @@ def test_precision_is_a_choice_of_training_and_of_evaluation_and_weights_stay_fp
 def test_a_running_mean_is_what_is_saved_and_a_resumed_run_goes_on_from_the_weights(tmp_path):
     def run(name: str, *more: str, overrides: Sequence[str] = ("ema=0.9",)) -> Path:
         shape = {"overrides": overrides, "epochs": 2, "steps": 2}
-        return train(Pretrain_vg, "Pretrain_vg_amc_tiny", tmp_path / name, *more, **shape)
+        return train(Pretrain_vg, "tiny/Pretrain_vg_amc", tmp_path / name, *more, **shape)
 
     whole, plain, part = run("whole"), run("plain", overrides=()), run("part")
     (part / "checkpoint_01.pth").unlink()
@@ -132,7 +132,7 @@ def test_a_running_mean_is_what_is_saved_and_a_resumed_run_goes_on_from_the_weig
 def test_a_run_that_was_stopped_continues_where_its_folder_ends(trained, tmp_path):
     shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
     (tmp_path / "checkpoint_01.pth").unlink()
-    train(Pretrain_vg, "Pretrain_vg_amc_tiny", tmp_path, "--resume", epochs=2)
+    train(Pretrain_vg, "tiny/Pretrain_vg_amc", tmp_path, "--resume", epochs=2)
     whole, resumed = (
         [line["loss"] for line in log_lines(out) if line["kind"] == "epoch"]
         for out in (trained, tmp_path)
@@ -143,7 +143,7 @@ def test_a_run_that_was_stopped_continues_where_its_folder_ends(trained, tmp_pat
 def test_training_starts_from_a_checkpoint_of_an_earlier_run(trained, tmp_path, capsys):
     file = trained / "checkpoint_01.pth"
     frozen = ["optimizer.lr=1e-30", "schedule.warmup_lr=0", "schedule.min_lr=0"]
-    out = train(Pretrain_vg, "Pretrain_vg_tiny", tmp_path, "--checkpoint", file, overrides=frozen)
+    out = train(Pretrain_vg, "tiny/Pretrain_vg", tmp_path, "--checkpoint", file, overrides=frozen)
     before, after = (
         torch.load(path, weights_only=True)["model"]["text_proj.weight"]
         for path in (file, out / "checkpoint_00.pth")
@@ -163,7 +163,7 @@ AS_DEIT = "model.vision_stem=linear"
 def encoders(tmp_path_factory):
     """(DeiT file, BERT folder, their state dicts) as wide as the tiny configs' model."""
     folder = tmp_path_factory.mktemp("encoders")
-    model = load_config(CONFIGS / "Pretrain_vg_amc_tiny.yaml").model
+    model = load_config(CONFIGS / "tiny/Pretrain_vg_amc.yaml").model
     deit = timm.create_model(
         "deit_tiny_patch16_224",
         img_size=32,
@@ -192,7 +192,7 @@ def test_both_encoders_and_their_twins_start_from_deit_and_bert(encoders, tmp_pa
     deit, bert, vision, text = encoders
     frozen = [AS_DEIT, "optimizer.lr=1e-30", "schedule.warmup_lr=0", "schedule.min_lr=0"]
     out = train(
-        Pretrain_vg, "Pretrain_vg_amc_tiny", tmp_path, "--init", deit, bert, overrides=frozen
+        Pretrain_vg, "tiny/Pretrain_vg_amc", tmp_path, "--init", deit, bert, overrides=frozen
     )
     state = torch.load(out / "checkpoint_00.pth", weights_only=True)["model"]
     for twin in ("", "_m"):
@@ -217,7 +217,7 @@ def test_encoders_of_other_sizes_are_refused_with_the_keys_and_the_remedy(
 ):
     deit, bert, *_ = encoders
     init = ("--init", deit, bert)
-    config, overrides = "Pretrain_vg_amc_tiny", [AS_DEIT, override]
+    config, overrides = "tiny/Pretrain_vg_amc", [AS_DEIT, override]
     message = error_of(lambda: train(Pretrain_vg, config, tmp_path, *init, overrides=overrides))
     for text in (*names, "does not fit the model", "set the config's `model` section"):
         assert text in message
@@ -226,7 +226,7 @@ def test_encoders_of_other_sizes_are_refused_with_the_keys_and_the_remedy(
 def test_encoders_that_are_nowhere_to_be_had_are_named(encoders, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     deit, bert, *_ = encoders
-    config = "Pretrain_vg_amc_tiny"
+    config = "tiny/Pretrain_vg_amc"
     init = ("--init", "no_such_vit", bert)
     message = error_of(lambda: train(Pretrain_vg, config, tmp_path, *init))
     assert "no_such_vit is neither a file nor a timm model" in message
@@ -245,7 +245,7 @@ def test_encoders_that_are_nowhere_to_be_had_are_named(encoders, tmp_path, monke
 def test_every_evaluation_script_writes_results_predictions_and_a_report(name, trained, tmp_path):
     script, benchmark, splits = EVALUATION[name]
     checkpoint = trained / "checkpoint_01.pth"
-    rows = evaluate(script, f"Grounding_{name}_tiny", checkpoint, tmp_path)
+    rows = evaluate(script, f"tiny/Grounding_{name}", checkpoint, tmp_path)
 
     assert read_rows(tmp_path / "results.json") == rows
     for row in rows:
@@ -316,7 +316,7 @@ def test_again_evaluates_anew_with_the_same_result(evaluated, trained, tmp_path)
 def test_other_maps_and_splits_do_not_count_as_evaluated(evaluated, trained, tmp_path):
     out = shutil.copytree(evaluated[0], tmp_path / "results")
     file, predictions = trained / "checkpoint_01.pth", "predictions_embedded_refcoco+.jsonl"
-    layer = load_config(CONFIGS / "Grounding_refcoco_tiny.yaml", purpose="evaluation").model.text
+    layer = load_config(CONFIGS / "tiny/Grounding_refcoco.yaml", purpose="evaluation").model.text
     maps = [read_predictions(out / file.stem / predictions)[1][0].heatmap]
     for note, more in {
         f"itm map of block {layer.num_hidden_layers - 1}": (

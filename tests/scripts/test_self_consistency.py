@@ -10,7 +10,7 @@ from groundwork.report.results import predictions_files
 from groundwork.tools import self_consistency
 from tests.helpers.script_runs import CONFIGS, QUICK, arguments, error_of
 
-CONFIG = "Grounding_refcoco_tiny"
+CONFIG = "tiny/Grounding_refcoco"
 pytestmark = pytest.mark.usefixtures("embedded")
 
 

@@ -1,7 +1,5 @@
 """SimREC's configurations, and the scripts with them."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
@@ -13,7 +11,8 @@ from groundwork.scheduler import learning_rate
 from groundwork.settings import load_config
 from tests.helpers.script_runs import CONFIGS, error_of
 
-RECIPES = sorted(p for p in (CONFIGS / "simrec").glob("*.yaml") if p.stem not in ("base", "tiny"))
+TINY = CONFIGS / "tiny/simrec/refcoco+.yaml"
+RECIPES = [*sorted(p for p in (CONFIGS / "simrec").glob("*.yaml") if p.stem != "base"), TINY]
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -22,9 +21,9 @@ def test_every_recipe_loads_and_says_what_it_buys(path):
     head = path.read_text(encoding="utf-8").splitlines()[:6]
     for key in ("Paper:", "Command:", "Hardware:", "Cost:", "Expected:"):
         assert any(line.startswith(f"# {key}") for line in head), f"{path.name} lacks {key}"
-    assert f"configs/simrec/{path.name}" in head[2]
+    assert str(path.relative_to(CONFIGS.parent)) in head[2]
     assert config.of_stages[-1].data.format == "labels" and config.data.format == "simrec"
-    published, finetuned = not path.stem.endswith("_tiny"), path.stem.endswith("_finetune")
+    published, finetuned = path != TINY, path.stem.endswith("_finetune")
     model = config.model
     assert (model.backbone.batch_norm == "train") == model.transposed == published
     assert model.across_processes != published and model.text.layers == 1
@@ -62,13 +61,13 @@ def test_the_published_recipes_have_their_rates(recipe, published):
     ],
 )
 def test_wrong_settings_end_with_the_remedy(override, message):
-    recipe = CONFIGS / "simrec" / "refcoco+_tiny.yaml"
+    recipe = TINY
     assert message in error_of(lambda: load_config(recipe, override.split()))
 
 
 @pytest.mark.usefixtures("embedded")
 def test_train_and_test_scripts_know_it(tmp_path):
-    recipe = str(CONFIGS / "simrec" / "refcoco+_tiny.yaml")
+    recipe = str(TINY)
     argv = ["--config", recipe, "--device", "cpu", "--output_dir"]
     quick = ["--set", "data.workers=0", "data.image_size=64", "batch_size=8"]
     train.main([*argv, str(tmp_path / "run"), *quick, "epochs=1", "steps=2"])

@@ -10,10 +10,13 @@ import pytest
 from groundwork.benchmarks import BENCHMARKS
 from groundwork.models.albef.config import OBJECTIVES
 from groundwork.settings import dump_yaml, load_config
+from groundwork.settings.load import located
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 RELEASED = Path(__file__).parents[1] / "released"
-SHIPPED = sorted([*CONFIGS.glob("Pretrain*.yaml"), *CONFIGS.glob("Grounding_*.yaml")])
+PUBLISHED = sorted([*CONFIGS.glob("Pretrain*.yaml"), *CONFIGS.glob("Grounding_*.yaml")])
+TINY = {path: CONFIGS / "tiny" / path.name for path in PUBLISHED}
+SHIPPED = [*PUBLISHED, *TINY.values()]
 SMALL = "system: albef\ndata: {train: {train: a.json}}\nstages: [{objective: amc, epochs: 2}]\n"
 
 
@@ -40,7 +43,7 @@ def test_a_shipped_config_opens_with_paper_command_hardware_cost_and_expectation
     for word in ("Paper", "Command", "Hardware", "Cost", "Expected"):
         assert word in words
     command = next(line for line in header if line.startswith("# Command:"))
-    assert f"configs/{path.name}" in command
+    assert str(path.relative_to(CONFIGS.parent)) in command
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
@@ -51,11 +54,10 @@ def test_a_shipped_config_names_images_and_annotations_by_roots_of_data_yaml_onl
 
 
 def test_every_published_size_has_a_tiny_variant_on_the_embedded_data():
-    for path in SHIPPED:
-        if not path.stem.endswith("_tiny"):
-            tiny = load_config(path.with_name(f"{path.stem}_tiny.yaml"), purpose=purpose_of(path))
-            assert tiny.data.image_root.startswith("data/embedded/")
-            assert tiny.model.image_size < 100
+    for path in TINY.values():
+        tiny = load_config(path, purpose=purpose_of(path))
+        assert tiny.data.image_root.startswith("data/embedded/")
+        assert tiny.model.image_size < 100
 
 
 def test_paper_configs_turn_the_released_quirks_on_and_the_combined_one_does_not():
@@ -444,3 +446,20 @@ def test_embedded_benchmarks_differ_from_the_published_ones_in_name_and_numbers_
             theirs.splits,
         )
         assert theirs.published and not ours.published
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("tiny/reftr/refcoco+", "tiny/reftr/refcoco+.yaml"),
+        ("configs/reftr/refcoco+_tiny.yaml", "tiny/reftr/refcoco+.yaml"),  # as in version 0.2
+        ("Pretrain_vg_amc", "Pretrain_vg_amc.yaml"),
+    ],
+)
+def test_a_shipped_configuration_is_found_by_its_name_from_any_folder(
+    name, file, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert located(name) == CONFIGS / file
+    with pytest.raises(FileNotFoundError, match=r"nowhere: no such configuration file"):
+        located("nowhere")

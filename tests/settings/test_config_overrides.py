@@ -4,8 +4,6 @@ A default that lives in a factory of the section above, and not in the section's
 YAML, is lost as soon as another key of the section is set.
 """
 
-from __future__ import annotations
-
 import copy
 import functools
 import json
@@ -26,12 +24,12 @@ from groundwork.settings import (
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 # Not for use by themselves: what others build on, and the paths.
-PARTS = {"base", "data", "large", "res", "tiny", "tiny_model", "tiny_training"}
+PARTS = {"base", "data", "large", "res", "model", "training"}
 SHIPPED = sorted(path for path in CONFIGS.rglob("*.yaml") if path.stem not in PARTS)
 
 
 def loaded(path: Path, *overrides: str) -> RunConfig | DetectorConfig:
-    if path.parent.name == "detector":
+    if "detector" in (path.parent.name, path.stem):
         return load_detector(path, overrides)
     evaluation = path.stem.startswith("Grounding")
     return load_config(path, overrides, purpose="evaluation" if evaluation else "training")

@@ -1,8 +1,6 @@
 """What a run learns nothing from is said before it: weights without losses, objectives without
 data, phrases that are too long for the model."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +16,7 @@ from groundwork.tools import check_data
 from tests.helpers import script_runs
 from tests.helpers.script_runs import CONFIGS, error_of
 
-AMC, SELFEQ = "Pretrain_vg_amc_tiny", "Pretrain_vg_tiny"
+AMC, SELFEQ = "tiny/Pretrain_vg_amc", "tiny/Pretrain_vg"
 
 
 def without(*keys: str) -> Callable[[dict], dict]:
@@ -98,13 +96,13 @@ def test_selfeq_on_a_list_without_paraphrases_is_an_error_in_run_and_check(
 @pytest.mark.parametrize(
     "config, override, message",
     [
-        ("reftr/refcoco+_tiny", "model.weights.mask=2", "no such loss without masks: true"),
-        ("reftr/refcoco+_tiny", "model.weights.cem=1", "no such loss without masks: true"),
-        ("alvg/refcoco+_tiny", "model.weights.dice=2", "no such loss without masks: true"),
-        ("alvg/refcoco+_tiny", "model.image_enhancement=false", "without image_enhancement: true"),
-        ("simrec/refcoco+_tiny", "model.weights={iou: 0, obj: 0}", "all weights of the model are"),
-        ("refclip/refcoco+_tiny", "model.weights={contrastive: 0}", "all weights of the model are"),
-        ("refclip/refcoco+_tiny", "model.weights={box: 1}", "unknown loss 'box'; legal: "),
+        ("tiny/reftr/refcoco+", "model.weights.mask=2", "no such loss without masks: true"),
+        ("tiny/reftr/refcoco+", "model.weights.cem=1", "no such loss without masks: true"),
+        ("tiny/alvg/refcoco+", "model.weights.dice=2", "no such loss without masks: true"),
+        ("tiny/alvg/refcoco+", "model.image_enhancement=false", "without image_enhancement: true"),
+        ("tiny/simrec/refcoco+", "model.weights={iou: 0, obj: 0}", "all weights of the model are"),
+        ("tiny/refclip/refcoco+", "model.weights={contrastive: 0}", "all weights of the model are"),
+        ("tiny/refclip/refcoco+", "model.weights={box: 1}", "unknown loss 'box'; legal: "),
     ],
 )  # fmt: skip
 def test_a_weight_without_a_loss_and_a_total_of_nothing_are_errors(
@@ -147,7 +145,7 @@ def test_the_first_step_compares_weights_with_losses():
 def test_a_phrase_longer_than_the_positions_is_an_error_of_run_and_check(
     embedded, trained, tmp_path
 ):
-    config, (listed,) = "Grounding_refcoco_tiny", embedded.glob("refcoco+/*test.json")
+    config, (listed,) = "tiny/Grounding_refcoco", embedded.glob("refcoco+/*test.json")
     entries = json.loads(listed.read_text())
     positions = load_config(CONFIGS / f"{config}.yaml", purpose="evaluation").model.text
     words = positions.max_position_embeddings + 5

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("embedded")
 
 def tiny_model():
     """The overrides that shrink a published model to that of the tiny configs."""
-    settings = to_dict(load_config(CONFIGS / "Pretrain_vg_amc_tiny.yaml").model)
+    settings = to_dict(load_config(CONFIGS / "tiny/Pretrain_vg_amc.yaml").model)
     del settings["objectives"]
     return [f"model.{key}={json.dumps(value)}" for key, value in settings.items()]
 

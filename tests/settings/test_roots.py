@@ -1,7 +1,5 @@
 """`--data ROOT`: the folder trees of the published repositories are found as they are."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

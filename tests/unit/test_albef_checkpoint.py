@@ -1,7 +1,5 @@
 """Published and own checkpoint files go in and out of ALBEF, and others are refused by name."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from pathlib import Path

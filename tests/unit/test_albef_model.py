@@ -1,7 +1,5 @@
 """ALBEF's queues, twin, objectives and heat maps at the edges of what a batch can hold."""
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Published BEiT-3 and ALVG files in, our own out and in again; wrong ones are named."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

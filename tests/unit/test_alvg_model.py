@@ -1,7 +1,5 @@
 """ALVG's parts by themselves: worked numbers, hard cases, sizes."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Colour jitter and RandAugment: the released operations and the mended ones."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 import pytest

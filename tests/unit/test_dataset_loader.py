@@ -1,7 +1,5 @@
 """Which samples come in which order, on one process and on several."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from hypothesis import given

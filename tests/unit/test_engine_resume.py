@@ -1,7 +1,5 @@
 """A run that is killed and resumed gives what the uninterrupted run gives, bit for bit."""
 
-from __future__ import annotations
-
 import json
 import signal
 import time

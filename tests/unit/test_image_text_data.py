@@ -1,7 +1,5 @@
 """Training and evaluation data sets and their batches."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import numpy as np

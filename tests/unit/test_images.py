@@ -1,7 +1,5 @@
 """Every system opens images as its published code did, and says which ones it cannot open."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 import pytest

@@ -1,7 +1,5 @@
 """Images are the same image in every collection, and what is evaluated on is not trained on."""
 
-from __future__ import annotations
-
 import json
 import pickle
 from pathlib import Path

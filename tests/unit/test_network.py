@@ -127,7 +127,7 @@ def test_no_code_names_another_machine(path):
 
 
 def test_no_file_sends_anyone_to_a_host_that_the_data_sets_lost():
-    settings = [path.relative_to(ROOT) for path in (ROOT / "configs").glob("*.yaml")]
+    settings = [path.relative_to(ROOT) for path in (ROOT / "configs").rglob("*.yaml")]
     for path in [*FILES, *settings]:
         source = (ROOT / path).read_text(encoding="utf-8").lower()
         found = [host for host in LOST_HOSTS if re.search(rf"\b{re.escape(host)}", source)]
@@ -144,10 +144,10 @@ def test_training_evaluation_and_the_check_of_the_data_run_without_a_network(
         monkeypatch.setattr(socket.socket, name, refuse)
     for name in ("getaddrinfo", "create_connection", "gethostbyname"):
         monkeypatch.setattr(socket, name, refuse)
-    train(Pretrain_vg, "Pretrain_vg_amc_tiny", tmp_path / "run")
+    train(Pretrain_vg, "tiny/Pretrain_vg_amc", tmp_path / "run")
     file = trained / "checkpoint_01.pth"
     few, out = ["data.splits=[val]"], tmp_path / "results"
-    assert evaluate(grounding_eval_singlegpu, "Grounding_refcoco_tiny", file, out, overrides=few)
-    config = str(CONFIGS / "Pretrain_vg_amc_tiny.yaml")
+    assert evaluate(grounding_eval_singlegpu, "tiny/Grounding_refcoco", file, out, overrides=few)
+    config = str(CONFIGS / "tiny/Pretrain_vg_amc.yaml")
     roots = f"roots.embedded={embedded}"
     assert check_data.main([config, "--workers", "1", "--sample", "3", "--set", roots]) == 0

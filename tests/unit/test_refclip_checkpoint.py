@@ -1,7 +1,5 @@
 """Published RefCLIP and detector files go in and out, and others are refused by name."""
 
-from __future__ import annotations
-
 import argparse
 from dataclasses import replace
 from pathlib import Path

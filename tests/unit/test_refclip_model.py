@@ -1,7 +1,5 @@
 """RefCLIP: detector, sentence encoder, selection, loss and boxes; several processes as one."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Referring samples and batches: what goes in, what is refused, what is padded."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import cv2

@@ -1,7 +1,5 @@
 """Published RefTR, DETR, ResNet and BERT files go in and out, and others are refused by name."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

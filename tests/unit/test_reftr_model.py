@@ -1,7 +1,5 @@
 """RefTR: what may change its boxes and what may not, what learns, what is refused."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Regions: boxes cut to the image by the released rule, drawn and resized."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 import pytest

@@ -1,7 +1,5 @@
 """Large-scale jitter: the view keeps its targets, and boxes and masks move along with it."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

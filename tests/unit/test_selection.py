@@ -1,7 +1,5 @@
 """Which epochs are validated, on what, and which checkpoints stay as the best."""
 
-from __future__ import annotations
-
 import json
 
 import pytest
@@ -13,7 +11,7 @@ from groundwork.report.predictions import Run
 from groundwork.settings import load_config
 from groundwork.settings.selection import SelectionConfig
 from tests.helpers.dataset_files import write_json
-from tests.scripts.test_alvg_scripts import CONFIGS, SMALL
+from tests.scripts.test_alvg_scripts import CONFIGS, SMALL, TINY
 from tests.unit.test_report import prediction
 
 MASKS = "checkpoint_best_masks.pth"
@@ -61,7 +59,7 @@ def test_pre_trainings_are_chosen_by_all_their_validation_sets(name):
 
 
 def test_the_best_by_boxes_and_by_masks_are_both_kept(tmp_path, embedded):
-    config, run = str(CONFIGS / "refcoco+_res_tiny.yaml"), tmp_path / "run"
+    config, run = str(TINY / "refcoco+_res.yaml"), tmp_path / "run"
     lists = json.loads((embedded / "annotations/refcocoplus-unc/instances.json").read_text())
     more = write_json(tmp_path / "instances.json", lists | {"held_out": lists["val"][:5]})
     select = "select={splits: [val, held_out], metric: box IoU, mask_metric: mIoU}"

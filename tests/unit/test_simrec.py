@@ -1,7 +1,5 @@
 """SimREC: network, assignment, loss, boxes, checkpoints, recipes; several processes as one."""
 
-from __future__ import annotations
-
 import json
 import math
 from dataclasses import replace

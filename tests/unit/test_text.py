@@ -1,7 +1,5 @@
 """Cleaning, paraphrases, left and right, the tokenizer."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """Tokenizers of text networks: RoBERTa's byte pairs, and folders that are no tokenizer."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

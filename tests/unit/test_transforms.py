@@ -1,7 +1,5 @@
 """Resizing rules, region masks, augmentation."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 import pytest

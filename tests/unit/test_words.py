@@ -1,7 +1,5 @@
 """Whole words as tokens, their vectors, and images in the middle of a square."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """A language model behind an OpenAI-compatible endpoint: vLLM, llama.cpp's server, a hosted one."""
 
-from __future__ import annotations
-
 import email.utils
 import http.client
 import json

@@ -1,7 +1,5 @@
 """A language model in this process, by transformers."""
 
-from __future__ import annotations
-
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 

@@ -4,8 +4,6 @@ The table is JSON, {word or words: [synonym, ...]}. It knows no senses: a word b
 if the synonym fits wherever the word is used in captions.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import sys

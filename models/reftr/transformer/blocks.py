@@ -4,8 +4,6 @@ Shapes: B images, N tokens of the memory, T queries, D width. Positions are adde
 keys in every layer, never to values; norms come after the residual. Padding is bool, True = ignore.
 """
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 

@@ -1,7 +1,5 @@
 """A phrase and its context in the sentence -> the decoder's query."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

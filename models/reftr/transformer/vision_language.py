@@ -4,8 +4,6 @@ Shapes: B images, L words, h * w image cells, N = L + h * w tokens (words first,
 row), P queries, D width. Padding is bool, True = ignore.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

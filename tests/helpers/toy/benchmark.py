@@ -1,7 +1,5 @@
 """A benchmark from outside, with a reader of its own: lines of image, expression and box."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from groundwork.benchmarks import BENCHMARKS, Benchmark, Published

@@ -1,7 +1,5 @@
 """A training objective from outside: heat maps should be even, which nobody would want."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

@@ -1,7 +1,5 @@
 """A system from outside: a box of the mean colour of the image and the length of the expression."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
