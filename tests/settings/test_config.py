@@ -460,6 +460,6 @@ def test_a_shipped_configuration_is_found_by_its_name_from_any_folder(
     name, file, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    assert located(name) == CONFIGS / file
+    assert located(name).resolve() == CONFIGS / file
     with pytest.raises(FileNotFoundError, match=r"nowhere: no such configuration file"):
         located("nowhere")
