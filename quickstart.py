@@ -15,11 +15,13 @@ from pathlib import Path
 
 from groundwork import utils
 from groundwork.experiments.quick import albef, alvg, reftr, without_boxes
-from groundwork.experiments.quick.common import draw
+from groundwork.experiments.quick.common import EXPECTED, draw
 from groundwork.jobs import run_script
 from groundwork.report.pages import Samples, markdown, write_report
-from groundwork.report.results import merge_rows
+from groundwork.report.results import ROW_KEY, Row, merge_rows
+from groundwork.report.seeds import read_seed_rows
 
+SCENES = 6000
 PARTS = {
     "albef": albef.run,
     "reftr": reftr.run,
@@ -33,12 +35,35 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--parts", nargs="+", choices=[*PARTS, "all"], default=["albef"])
+    parser.add_argument("--models", nargs="+", choices=albef.MODELS, help="of part albef; all")
     parser.add_argument("--out", type=Path, default=Path("runs/quickstart"))
     parser.add_argument("--data", type=Path, default=Path("data/embedded"))
-    parser.add_argument("--scenes", type=int, default=6000, help="how many to draw")
+    parser.add_argument("--scenes", type=int, default=SCENES, help="how many to draw")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="training config")
     return parser.parse_args(argv)
+
+
+def compared(rows: Sequence[Row]) -> list[str]:
+    """What each number should have been, by runs with other seeds: lines of text."""
+    if not EXPECTED.is_file():
+        return []
+    processor, known = read_seed_rows(EXPECTED)
+    expected = {row.key: row for row in known}
+    lines = [f"Beside other runs ({processor}):"]
+    for row in rows:
+        other = expected.get(tuple(str(row[name]) for name in ROW_KEY))
+        if other is None or row["value"] is None or other.runs < 2:
+            continue
+        low, high = other.expected()
+        value = float(str(row["value"]))
+        lines.append(
+            f"  {Path(other.checkpoint).stem}, {other.benchmark} {other.split}, {other.metric}: "
+            f"{value:.2f}; {other.runs} runs gave {other.mean:.2f} (s.d. {other.sd:.2f}), "
+            f"expected {low:.2f} to {high:.2f}: "
+            + ("as expected" if low <= value <= high else "NOT as expected")
+        )
+    return lines if len(lines) > 1 else []
 
 
 def main(argv: Sequence[str] | None = None) -> list[dict[str, object]]:
@@ -55,6 +80,8 @@ def main(argv: Sequence[str] | None = None) -> list[dict[str, object]]:
         rows, samples = merge_rows(rows, new), samples + images
     write_report(args.out, rows, samples, title="Quick start: the embedded data set")
     print(markdown(rows))
+    if args.scenes == SCENES and not args.set:
+        print("\n".join(compared(rows)))
     minutes = (time.perf_counter() - began) / 60
     print(f"{minutes:.1f} minutes. Report with images: {args.out / 'index.html'}")
     return rows

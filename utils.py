@@ -5,10 +5,12 @@ Collectives are the identity without a process group, so that the same code runs
 
 import logging
 import os
+import platform
 import random
 import re
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,16 @@ import torch
 import torch.distributed as dist
 
 shared_random = torch.Generator()  # the same numbers on all processes of a training step
+
+
+def processor_name() -> str:
+    """What numbers were computed on: the model of the GPU in use, else of the CPU."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    known = Path("/proc/cpuinfo")
+    lines = known.read_text(encoding="utf-8").splitlines() if known.is_file() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def choose_device(name: str | None = None) -> torch.device:

@@ -1,4 +1,4 @@
-"""What the experiments that compare two variants of a model over seeds share."""
+"""What the experiments over several seeds share."""
 
 import argparse
 from collections.abc import Sequence
@@ -6,15 +6,18 @@ from pathlib import Path
 from statistics import mean, stdev
 
 
-def make_parser(description: str | None, name: str, steps: int) -> argparse.ArgumentParser:
-    """A parser with --out (runs/NAME), --data, --seeds and --steps."""
+def make_parser(
+    description: str | None, name: str, steps: int | None = None
+) -> argparse.ArgumentParser:
+    """A parser with --out (runs/NAME), --data, --seeds and, where `steps` are given, --steps."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, default=Path("runs", name))
     parser.add_argument("--data", type=Path, default=Path("data/embedded"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=steps, help="optimiser steps of each epoch")
+    if steps is not None:
+        parser.add_argument("--steps", type=int, default=steps, help="optimiser steps of an epoch")
     return parser
 
 

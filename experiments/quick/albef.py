@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> tuple[list[Row], list[Samples]]:
     """Train the three variants, evaluate them and base."""
     rows: list[Row] = []
     samples: list[Samples] = []
-    for name in MODELS:
+    for name in args.models or MODELS:
         checkpoint = train_variant(args, name) if name in VARIANTS else BASE
         new, images = evaluate_variant(args, name, checkpoint)
         rows, samples = merge_rows(rows, new), samples + images

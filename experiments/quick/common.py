@@ -19,6 +19,8 @@ from groundwork.settings import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs"
+EXPECTED = Path(__file__).parent / "expected.json"
+"""What `experiments.seeds` found here, see `report.seeds`."""
 
 
 def draw(folder: Path, *, scenes: int = 6000, seed: int = 0, trees: bool = False) -> None:

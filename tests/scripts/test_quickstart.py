@@ -1,9 +1,13 @@
 """The quick start runs through, from data to page, at a size that teaches nothing."""
 
 import json
+from dataclasses import asdict
 
 import quickstart
+from groundwork.experiments import seeds
 from groundwork.experiments.quick.common import draw
+from groundwork.report.results import read_rows
+from groundwork.report.seeds import write_seed_rows
 
 
 def test_the_quick_start_trains_evaluates_and_reports_every_model(tmp_path):
@@ -49,3 +53,24 @@ def test_data_are_drawn_once_and_anew_only_for_files_that_are_not_there(tmp_path
     draw(tmp_path, scenes=20)
     draw(tmp_path, scenes=20, trees=True)
     assert done.stat().st_mtime_ns == when
+
+
+def test_the_quick_start_over_seeds_makes_one_row_of_its_runs_and_says_what_to_expect(
+    tmp_path, monkeypatch
+):
+    call = ["--out", str(tmp_path / "runs"), "--data", str(tmp_path / "data"), "--scenes", "60"]
+    call += ["--models", "b_amc", "--seeds", "0", "1"]
+    small = ["data.workers=0", "batch_size=4", "stages.0.epochs=1", "stages.0.steps=1"]
+    rows = seeds.main([*call, "--set", *small])
+    assert {row.runs for row in rows} == {2}
+    (row,) = [
+        r for r in rows if (r.checkpoint, r.split, r.metric) == ("b_amc.pth", "testA", "pointing")
+    ]
+
+    write_seed_rows(tmp_path / "expected.json", "a processor", rows)
+    monkeypatch.setattr(quickstart, "EXPECTED", tmp_path / "expected.json")
+    lines = quickstart.compared(read_rows(tmp_path / "runs/seed_0_threads_1/results.json"))
+    (line,) = [line for line in lines if "testA, pointing" in line and "b_amc" in line]
+    assert f"2 runs gave {row.mean:.2f}" in line and line.endswith(": as expected")
+    far = [{**asdict(row), "value": row.mean + 1000}]
+    assert quickstart.compared(far)[1].endswith("NOT as expected")
