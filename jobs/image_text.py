@@ -4,6 +4,7 @@ by heat maps."""
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -33,7 +34,7 @@ from groundwork.models import SYSTEMS
 from groundwork.models.common.checkpoint import read_checkpoint
 from groundwork.models.common.heatmap import enlarge
 from groundwork.models.common.system import ImageTextSettings
-from groundwork.report.predictions import Prediction, Run, runs_of
+from groundwork.report.predictions import Prediction, Run
 from groundwork.settings.data import ImageTextDataConfig
 from groundwork.settings.run import RunConfig
 
@@ -243,22 +244,15 @@ def to_prediction(
         index, proposal = metrics.best_proposal(
             enlarge(heatmap, grounding.size)[0].numpy(), proposals
         )
-    return Prediction(
+    prediction = Prediction.of(
+        grounding,
         id=f"{batch['record_ids'][row]}/{batch['phrase_ids'][row]}",
         image=below(batch["image_path"][int(batch["phrase_image"][row])], image_root),
         split=batch["splits"][row],
-        phrase=grounding.phrase,
-        size=grounding.size,
-        point=grounding.point,
-        boxes=tuple(map(tuple, batch["boxes"][row].tolist())),
-        score=float(grounding.scores[0]) if len(grounding.scores) else None,
-        box=tuple(grounding.boxes[0].tolist()) if len(grounding.boxes) else None,
-        proposal=proposal,
-        proposal_index=index,
-        mask=runs_of(grounding.mask),
-        true_mask=runs_of(batch["masks"][row]),
-        heatmap=grounding.heatmap,
+        boxes=batch["boxes"][row],
+        true_mask=batch["masks"][row],
     )
+    return replace(prediction, proposal=proposal, proposal_index=index)
 
 
 def trained_with(file: Path) -> str:

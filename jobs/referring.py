@@ -1,6 +1,7 @@
 """Samples of box and mask systems for the jobs: an expression or a sentence per sample."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -207,21 +208,18 @@ def to_prediction(
     """One expression of an evaluation batch with its truth and its grounding; `several`: it may
     have any number of targets."""
     image, small = int(batch["phrase_image"][row]), grounding.resized_mask
-    return Prediction(
+    prediction = Prediction.of(
+        grounding,
         id=batch["expression_ids"][row],
         image=below(batch["image_path"][image], image_root),
         split=batch["splits"][image],
-        phrase=grounding.phrase,
-        size=grounding.size,
-        point=grounding.point,
-        boxes=tuple(map(tuple, batch["boxes"][row].tolist())),
-        score=float(grounding.scores[0]) if len(grounding.scores) else None,
-        box=tuple(grounding.boxes[0].tolist()) if len(grounding.boxes) else None,
-        mask=runs_of(grounding.mask),
-        true_mask=runs_of(batch["masks"][row]),
+        boxes=batch["boxes"][row],
+        true_mask=batch["masks"][row],
+    )
+    return replace(
+        prediction,
         resized_mask=runs_of(small),
         resized_size=None if small is None else small.shape,
-        heatmap=grounding.heatmap,
         alternatives={
             name: best_box(boxes, batch["boxes"][row])
             for name, boxes in grounding.candidates.items()

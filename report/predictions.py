@@ -9,6 +9,7 @@ import numpy as np
 from groundwork import metrics
 from groundwork.geometry import (
     Box,
+    Grounding,
     Point,
     Resampling,
     Size,
@@ -97,6 +98,33 @@ class Prediction:
     several: bool = False
     found: tuple[Box, ...] = ()
     attention: np.ndarray | None = field(default=None, compare=False, repr=False)
+
+    @classmethod
+    def of(
+        cls,
+        grounding: Grounding,
+        *,
+        id: str,
+        image: str,
+        split: str,
+        boxes: np.ndarray,
+        true_mask: np.ndarray | None,
+    ) -> "Prediction":
+        """What a system made of one expression beside its true boxes (n, 4) and mask (H, W)."""
+        return cls(
+            id=id,
+            image=image,
+            split=split,
+            phrase=grounding.phrase,
+            size=grounding.size,
+            point=grounding.point,
+            boxes=tuple(map(tuple, boxes.tolist())),
+            score=float(grounding.scores[0]) if len(grounding.scores) else None,
+            box=tuple(grounding.boxes[0].tolist()) if len(grounding.boxes) else None,
+            mask=runs_of(grounding.mask),
+            true_mask=runs_of(true_mask),
+            heatmap=grounding.heatmap,
+        )
 
     @property
     def hit(self) -> bool:

@@ -73,8 +73,14 @@ def _of_runs(key: tuple[str, ...], rows: Sequence[Mapping[str, object]]) -> Seed
         return [float(str(row[name])) for row in rows]
 
     measured = values("value")
+    system, objective, checkpoint, benchmark, split, metric = key
     return SeedRow(
-        *key,
+        system,
+        objective,
+        checkpoint,
+        benchmark,
+        split,
+        metric,
         mean=mean(measured),
         sd=stdev(measured) if len(measured) > 1 else 0.0,
         lowest=min(measured),

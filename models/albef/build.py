@@ -25,6 +25,7 @@ from groundwork.models.albef.model import ALBEF, MomentumALBEF
 from groundwork.models.albef.postprocess import heatmaps_to_groundings
 from groundwork.models.albef.vision import sine_positions, vision_transformer
 from groundwork.models.common.checkpoint import LoadReport
+from groundwork.models.common.checks import require_vocabulary
 from groundwork.models.common.system import ObjectiveSettings, Part, Parts, SampleForm, System
 
 
@@ -142,12 +143,7 @@ class AlbefSystem(System[AlbefModelConfig, ALBEF]):
         Raises:
             ValueError: the tokeniser can give ids that the model has no embedding for.
         """
-        if len(tokenizer) > settings.text.vocab_size:
-            raise ValueError(
-                f"the tokeniser has {len(tokenizer)} words, the model {settings.text.vocab_size}: "
-                "set model.text.vocab_size, or give the tokeniser of the checkpoint with "
-                "--text_encoder"
-            )
+        require_vocabulary(tokenizer, settings.text.vocab_size, "model.text.vocab_size")
         model = build_model(settings, momentum=training)
         criteria = [build_criterion(settings.objectives, names, tokenizer) for names in objectives]
         explainer = Explainer(model, mode=settings.explanation.mode, layer=settings.explained_block)

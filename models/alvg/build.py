@@ -23,6 +23,7 @@ from groundwork.models.alvg.postprocess import Postprocess
 from groundwork.models.alvg.queries import QueryGenerator
 from groundwork.models.alvg.stem import ConvolutionalStem
 from groundwork.models.common.checkpoint import LoadReport
+from groundwork.models.common.checks import require_vocabulary
 from groundwork.models.common.system import Parts, System, shared_parts
 
 
@@ -138,11 +139,7 @@ class AlvgSystem(System[AlvgModelConfig, ALVG]):
         Raises:
             ValueError: the tokeniser has more pieces than the encoder, or pads with another id.
         """
-        if len(tokenizer) > settings.encoder.vocab_size:
-            raise ValueError(
-                f"model.encoder.vocab_size is {settings.encoder.vocab_size}, but the tokeniser has "
-                f"{len(tokenizer)} pieces; set it to at least that"
-            )
+        require_vocabulary(tokenizer, settings.encoder.vocab_size, "model.encoder.vocab_size")
         if tokenizer.pad_token_id != PAD:
             raise ValueError(
                 f"the tokeniser pads with {tokenizer.pad_token_id}, BEiT-3 with {PAD}: give a "

@@ -1,6 +1,6 @@
 """The checks that configuration classes share; every message says what to change."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from dataclasses import dataclass
 
 
@@ -30,6 +30,15 @@ def require_positive(config: object, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
         require(value is None or value > 0, f"{name} is {value}; it must be greater than 0")
+
+
+def require_vocabulary(tokenizer: Sized, size: int, key: str) -> None:
+    """Every id that the tokeniser gives needs an embedding; `key` of the settings holds `size`."""
+    require(
+        len(tokenizer) <= size,
+        f"the tokeniser has {len(tokenizer)} words, the model {size}: set {key}, or give the"
+        " tokeniser of the checkpoint with --text_encoder",
+    )
 
 
 def complete_weights(

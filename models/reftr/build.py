@@ -13,6 +13,7 @@ from transformers import (
 from typing_extensions import override
 
 from groundwork.models.common.checkpoint import LoadReport
+from groundwork.models.common.checks import require_vocabulary
 from groundwork.models.common.system import Parts, System, shared_parts
 from groundwork.models.reftr.backbone import Backbone, ResNetBody
 from groundwork.models.reftr.checkpoint import (
@@ -129,11 +130,7 @@ class ReftrSystem(System[ReftrModelConfig, RefTR]):
         Raises:
             ValueError: the tokeniser has more words than the text network, or pads with another id.
         """
-        if len(tokenizer) > settings.text.vocab_size:
-            raise ValueError(
-                f"model.text.vocab_size is {settings.text.vocab_size}, but the tokeniser has "
-                f"{len(tokenizer)} words; set it to at least that"
-            )
+        require_vocabulary(tokenizer, settings.text.vocab_size, "model.text.vocab_size")
         if tokenizer.pad_token_id != settings.text.pad_id:
             raise ValueError(
                 f"model.text.pad_id is {settings.text.pad_id}, but the tokeniser pads with "
