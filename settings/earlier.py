@@ -51,7 +51,8 @@ def _data(data: dict[str, Any], moved: list[str]) -> dict[str, Any]:
     for key, split in (("train_file", "train"), ("relation_file", "relation")):
         if key in data:
             moved.append(f"data.{key} is data.train.{split}")
-            data["train"] = {**data.get("train", {}), split: data.pop(key)}
+            if files := data.pop(key):  # checkpoints hold an empty list where there were none
+                data["train"] = {**data.get("train", {}), split: files}
     if "pictures" in data:
         moved.append("data.pictures is data.crop")
         data["crop"] = "random" if data.pop("pictures") == "cropped" else "whole"
@@ -65,6 +66,7 @@ def _stage(stage: dict[str, Any], moved: list[str]) -> dict[str, Any]:
         stage["splits"] = [stage.pop("data")]
     if "train_file" in stage:
         moved.append("a stage's train_file is its train.train")
-        stage["train"] = {"train": stage.pop("train_file")}
-        stage.pop("splits", None)
+        if files := stage.pop("train_file"):
+            stage["train"] = {"train": files}
+            stage.pop("splits", None)
     return stage

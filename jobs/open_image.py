@@ -1,0 +1,75 @@
+"""Images as a caller has them: a path, a Pillow image, an array, a tensor."""
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from groundwork.dataset.images import CorruptImageError, load_image
+
+ImageLike = str | os.PathLike[str] | Image.Image | np.ndarray | Tensor
+_URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
+_CHANNELS = (1, 3, 4)
+
+
+def open_image(image: ImageLike, opener: str) -> tuple[np.ndarray, str]:
+    """(H, W, 3) uint8 RGB as the image is shown, and what to call it.
+
+    Args:
+        image: path of a file; a Pillow image; an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4),
+            RGB; a tensor (3, H, W) or (1, H, W). Numbers are bytes, or floats in [0, 1].
+        opener: how the configuration opens files, one of `dataset.images.OPENERS`. That which does
+            not look at EXIF orientations is replaced by the one that does.
+
+    Raises:
+        FileNotFoundError: no such file. ValueError: no image, or a URL; says what to give.
+    """
+    if isinstance(image, str | os.PathLike):
+        return _file(os.fspath(image), "shown" if opener == "pillow" else opener)
+    if isinstance(image, Image.Image):
+        shown = ImageOps.exif_transpose(image)
+        if shown.mode in ("I", "F") or shown.mode.startswith("I;16"):
+            raise ValueError(f"an image of mode {shown.mode} has no 8-bit colours; convert it")
+        return np.asarray(shown.convert("RGB")), "image"
+    if isinstance(image, Tensor):
+        if image.ndim != 3:
+            raise ValueError(f"a tensor of an image is (3, H, W), not {tuple(image.shape)}")
+        return _array(image.detach().cpu().permute(1, 2, 0).numpy()), "image"
+    if isinstance(image, np.ndarray):
+        return _array(image), "image"
+    raise ValueError(
+        f"an image is a path, a Pillow image, an array or a tensor, not {type(image).__name__}"
+    )
+
+
+def _file(path: str, opener: str) -> tuple[np.ndarray, str]:
+    if _URL.match(path):
+        raise ValueError(f"{path} is a URL; download the image and give the path of the file")
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"image {path} does not exist")
+    try:
+        return load_image(Path(path), path, opener), path
+    except CorruptImageError as error:
+        reason = error.__cause__ or error
+        raise CorruptImageError(f"image {path} cannot be decoded ({reason})") from error
+
+
+def _array(image: np.ndarray) -> np.ndarray:
+    shaped: Any = image[..., None] if image.ndim == 2 else image
+    if shaped.ndim != 3 or shaped.shape[2] not in _CHANNELS or 0 in shaped.shape:
+        raise ValueError(
+            f"an array of an image is (H, W), (H, W, 3) or (H, W, 4), not {image.shape}"
+        )
+    if np.issubdtype(shaped.dtype, np.floating):
+        if not (np.isfinite(shaped).all() and 0 <= shaped.min() and shaped.max() <= 1):
+            raise ValueError("an image of floats must lie in [0, 1]; divide by 255, or give bytes")
+        shaped = np.round(shaped * 255).astype(np.uint8)
+    if shaped.dtype != np.uint8:
+        raise ValueError(f"an image is of bytes or of floats in [0, 1], not of {shaped.dtype}")
+    if shaped.shape[2] == 1:
+        shaped = np.repeat(shaped, 3, axis=2)
+    return np.ascontiguousarray(shaped[..., :3])
