@@ -47,10 +47,12 @@ def write_checkpoint(kind: str, file: Path) -> Path:
 
 
 def evaluated(kind: str, checkpoint: Path, out: Path) -> tuple[Run, list[Prediction]]:
-    """What test.py predicts with it."""
+    """What test.py predicts with it, image by image: padding that images of a batch get for others'
+    sake shines through RefTR's convolutions, in any implementation."""
     _, config, settings = KINDS[kind]
     evaluate.main(
         ["--config", str(CONFIGS / f"{config}.yaml"), "--checkpoint", str(checkpoint),
-         "--output_dir", str(out), "--device", "cpu", "--set", "data.workers=0", SINGLE, *settings]
+         "--output_dir", str(out), "--device", "cpu", "--set", "data.workers=0",
+         "eval_batch_size=1", SINGLE, *settings]
     )  # fmt: skip
     return read_predictions(predictions_files(out)[0])

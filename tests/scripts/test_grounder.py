@@ -8,7 +8,7 @@ import pytest
 
 import groundwork
 from groundwork import Grounder
-from groundwork.geometry import mask_to_runs
+from groundwork.geometry import runs_to_mask
 from tests.helpers.own_checkpoints import KINDS, evaluated, write_checkpoint
 
 pytestmark = pytest.mark.usefixtures("embedded")
@@ -46,4 +46,5 @@ def test_it_says_what_an_evaluation_says(kind, checkpoints, tmp_path):
             if other.score is not None:
                 assert one.scores[0] == pytest.approx(other.score, abs=1e-3)
             if other.mask is not None:
-                assert tuple(mask_to_runs(one.mask)["counts"]) == tuple(other.mask)
+                # A probability of one half may fall on either side.
+                assert (one.mask != runs_to_mask(other.mask, one.size)).mean() < 1e-3
