@@ -3,8 +3,9 @@
     python -m tools.make_quickstart_checkpoint --out checkpoints/quickstart_base.pth
 
 Draws 16,000 scenes with seed 1 unless they are there (the quick start's have seed 0), trains
-configs/tiny/quickstart_base.yaml with seed 1, and keeps the online encoders: where the checkpoint
-is loaded, the momentum twin starts as their copy and the queues with random columns.
+configs/tiny/quickstart_base.yaml and from it quickstart_base_phrases.yaml with seed 1, and keeps
+the online encoders after each: where such a checkpoint is loaded, the momentum twin starts as
+their copy and the queues with random columns.
 """
 
 import argparse
@@ -13,14 +14,12 @@ from pathlib import Path
 
 import torch
 
-from groundwork import engine
 from groundwork.dataset.synthetic import write_dataset
+from groundwork.experiments.quick.common import train_last
 from groundwork.files.safe import atomic_write
-from groundwork.jobs import run_script, train
+from groundwork.jobs import run_script
 from groundwork.models.albef.checkpoint import QUEUES, TWIN
 from groundwork.models.common.checkpoint import read_checkpoint
-
-CONFIG = Path(__file__).parent.parent / "configs/tiny/quickstart_base.yaml"
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -39,13 +38,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     if not (args.data / "summary.json").is_file():
         write_dataset(args.data, scenes=16000, seed=1, trees=False)
-    engine.remove_run(args.run)
-    train.main(
-        ["--config", str(CONFIG), "--output_dir", str(args.run), "--seed", "1",
-         "--set", "keep=1", f"roots.embedded={args.data}", *args.set]
-    )  # fmt: skip
-    (last,) = args.run.glob("checkpoint_*.pth")
-    shrink(last, args.out)
+    settings = [f"roots.embedded={args.data}", *args.set]
+    captions = args.run / "captions.pth"
+    shrink(train_last(args.run / "captions", "tiny/quickstart_base", 1, *settings), captions)
+    phrases = "tiny/quickstart_base_phrases"
+    shrink(train_last(args.run / "phrases", phrases, 1, *settings, start=captions), args.out)
     print(f"{args.out}: {args.out.stat().st_size / 1e6:.1f} MB")
 
 
