@@ -8,6 +8,8 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
+from skimage.filters import threshold_otsu
+from skimage.measure import label
 
 from groundwork.files.foreign import forward_slashes
 from groundwork.files.safe import inside
@@ -39,8 +41,7 @@ def heatmap_to_mask(heatmap: np.ndarray, fraction: float = 0.5) -> np.ndarray:
         (H, W) bool, one 8-connected component (the first in row-major order of the largest);
         all False for a map without a positive value.
     """
-    if heatmap.ndim != 2 or not np.isfinite(heatmap).all():
-        raise ValueError(f"a heat map is (H, W) and finite, got shape {heatmap.shape}")
+    _checked_map(heatmap)
     if not 0 < fraction <= 1:
         raise ValueError(f"fraction must be in (0, 1], got {fraction}")
     peak = heatmap.max(initial=0)
@@ -50,6 +51,31 @@ def heatmap_to_mask(heatmap: np.ndarray, fraction: float = 0.5) -> np.ndarray:
     _, labels, statistics, _ = cv2.connectedComponentsWithStats(above, connectivity=8)
     largest = 1 + int(statistics[1:, cv2.CC_STAT_AREA].argmax())
     return labels == largest
+
+
+def otsu_mask(heatmap: np.ndarray) -> np.ndarray:
+    """A mask from a heat map: of the connected regions above Otsu's threshold the one with the most
+    heat.
+
+    Args:
+        heatmap: (H, W) finite values, already enlarged to the image; values below 0 count as 0.
+
+    Returns:
+        (H, W) bool, one 8-connected component; all False for a map without a positive value or
+        with one value everywhere, which no threshold divides.
+    """
+    heat = np.clip(_checked_map(heatmap), 0, None)
+    if np.ptp(heat) == 0:
+        return np.zeros(heat.shape, dtype=bool)
+    labels = label(heat > threshold_otsu(heat), connectivity=2)
+    sums = np.bincount(labels.ravel(), weights=heat.ravel())
+    return labels == 1 + int(sums[1:].argmax())
+
+
+def _checked_map(heatmap: np.ndarray) -> np.ndarray:
+    if heatmap.ndim != 2 or not np.isfinite(heatmap).all():
+        raise ValueError(f"a heat map is (H, W) and finite, got shape {heatmap.shape}")
+    return heatmap
 
 
 def resize_mask(mask: np.ndarray, size: Size, resampling: Resampling = "torchvision") -> np.ndarray:

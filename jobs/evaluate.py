@@ -4,6 +4,7 @@ import argparse
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,10 @@ from groundwork.jobs.folders import RESULTS_HELP, RUNS, results_folder, run_fold
 from groundwork.jobs.forms import FORMS
 from groundwork.jobs.released_log import write_released_log
 from groundwork.jobs.samples import Evaluation
-from groundwork.jobs.tokenizers import load_texts, require_same_words
+from groundwork.jobs.tokenizers import Tokenizer, load_texts, require_same_words
 from groundwork.models import SYSTEMS
+from groundwork.models.common.explain import METHODS
+from groundwork.models.common.explain.perturbation import Perturbation
 from groundwork.models.common.system import Parts
 from groundwork.report.pages import markdown, write_report
 from groundwork.report.predictions import Prediction, Run
@@ -35,6 +38,11 @@ from groundwork.report.results import Row, merge_rows, score_rows, update_rows
 from groundwork.settings import RunConfig, to_dict
 
 logger = logging.getLogger("groundwork")
+PERTURBATION = "perturbation"
+EXPLAIN_HELP = (
+    "how heat maps are made: perturbation by superpixels for any system; the others read them off "
+    "ALBEF's attentions"
+)
 
 
 def main(
@@ -89,6 +97,7 @@ def parse_args(
     parser.add_argument("--output_dir", "--work-dir", help=RESULTS_HELP)
     parser.add_argument("--split", nargs="+", help="only these of the evaluated splits")
     parser.add_argument("--again", action="store_true", help="evaluate what has results already")
+    parser.add_argument("--explain", choices=(*METHODS, PERTURBATION), help=EXPLAIN_HELP)
     if config is not None:
         released = parser.add_argument_group("released flags")
         released.add_argument("--gradcam_mode", choices=("itm", "itc"), help="what is explained")
@@ -100,6 +109,10 @@ def parse_args(
     for key, name in (("mode", "gradcam_mode"), ("block", "block_num")):
         if getattr(args, name, None) is not None:
             args.set.append(f"model.explanation.{key}={getattr(args, name)}")
+    if args.explain == PERTURBATION:
+        args.set.append(f"heatmaps={PERTURBATION}")
+    elif args.explain:
+        args.set.append(f"model.explanation.method={args.explain}")
     return args
 
 
@@ -118,8 +131,7 @@ def run(
     form = FORMS[system.samples]
     first = checkpoint_files(checkpoints)[0]  # a wrong path is said before the data are read
     tokenizer = load_texts(config, first)
-    parts = system.build(config.model, tokenizer, training=False)
-    parts.evaluated.to(device).eval()
+    parts = built(config, tokenizer, device)
     evaluation = form.evaluation(config, splits, tokenizer)
     files = form.evaluation_files(config, splits)
     write_manifest(
@@ -143,6 +155,16 @@ def run(
     if utils.is_main() and system.samples == "image_text":
         write_released_log(output_dir, rows)
     return rows
+
+
+def built(config: RunConfig, tokenizer: Tokenizer, device: torch.device) -> Parts:
+    """The system, ready to be evaluated once its weights are loaded."""
+    parts = SYSTEMS[config.system].build(config.model, tokenizer, training=False)
+    if config.heatmaps == PERTURBATION:
+        perturbation = Perturbation(parts)
+        parts = replace(parts, evaluated=perturbation, postprocess=perturbation.postprocess)
+    parts.evaluated.to(device).eval()
+    return parts
 
 
 def require_splits(config: RunConfig, splits: Sequence[str]) -> None:

@@ -123,7 +123,7 @@ class ImageText:
             splits=tuple(splits),
             image_root=config.data.evaluation_images,
             opener=config.data.opener,
-            note=config.model.note,
+            note=config.note,
             seed=config.seed,
         )
 

@@ -74,7 +74,7 @@ class Referring:
             splits=tuple(splits),
             image_root=data.evaluation_images,
             opener=data.opener,
-            note=f"{side} px",
+            note=", ".join(filter(None, (f"{side} px", config.note))),
             seed=config.seed,
             merged_boxes=data.merged_boxes,
             resampling=data.resampling,

@@ -14,6 +14,14 @@ from groundwork.metrics.boxes import (
     reaches,
 )
 from groundwork.metrics.intervals import ROW_KEYS, accuracy_rows, bootstrap_interval, result_row
+from groundwork.metrics.maps import (
+    area_under,
+    best_map_iou,
+    energy_inside,
+    expected_hit,
+    map_iou,
+    shared_maximum,
+)
 from groundwork.metrics.masks import mask_iou, mask_overlap
 from groundwork.metrics.pointing import (
     centre_hit,
@@ -24,7 +32,9 @@ from groundwork.metrics.pointing import (
 )
 
 __all__ = [
-    "ROW_KEYS", "accuracy_rows", "best_proposal", "bootstrap_interval", "box_correct", "box_iou",
-    "centre_hit", "map_correlation", "mask_iou", "mask_overlap", "pointing_any", "proposal_correct",
+    "ROW_KEYS", "accuracy_rows", "area_under", "best_map_iou", "best_proposal",
+    "bootstrap_interval", "box_correct", "box_iou", "centre_hit", "energy_inside", "expected_hit",
+    "map_correlation", "map_iou", "mask_iou", "mask_overlap", "pointing_any", "proposal_correct",
     "proposal_iou", "random_hit_probability", "reaches", "result_row", "same_object",
+    "shared_maximum",
 ]  # fmt: skip

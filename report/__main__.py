@@ -25,9 +25,10 @@ def main(argv: Sequence[str] | None = None) -> list[Row]:
     parser.add_argument("predictions", type=Path, help="predictions file, or a folder of them")
     parser.add_argument("--out", type=Path, help="folder that receives results.json and the page")
     parser.add_argument("--image_root", type=Path, help="folder of the images, if they moved")
+    parser.add_argument("--maps", action="store_true", help="score the heat maps, too")
     parser.add_argument("--seed", type=int, default=0, help="of the choice of images")
     options = parser.parse_args(argv)
-    rows = rescore(options.predictions)
+    rows = rescore(options.predictions, maps=options.maps)
     print(markdown(rows))
     if options.out is not None:
         evaluations = map(read_predictions, predictions_files(options.predictions))

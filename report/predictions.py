@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from groundwork import metrics
 from groundwork.geometry import (
@@ -18,6 +20,7 @@ from groundwork.geometry import (
     runs_to_mask,
 )
 from groundwork.metrics import several
+from groundwork.models.common.heatmap import enlarge
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,16 @@ class Run:
     origin: str = ""
     resampling: Resampling = "torchvision"
     inclusive: bool = False
+
+
+class MapScores(NamedTuple):
+    """What `metrics.maps` says of a heat map: all in [0, 1]; shared is 0 or 1."""
+
+    energy: float
+    best_iou: float
+    half_iou: float
+    expected_hit: float
+    shared: float
 
 
 @dataclass(frozen=True)
@@ -173,6 +186,21 @@ class Prediction:
     def mask_iou(self) -> float:
         """IoU of predicted and true mask in the original image."""
         return metrics.mask_iou(self.mask_overlap)
+
+    @cached_property
+    def map_scores(self) -> MapScores | None:
+        """Of the heat map, enlarged to the image as for the point; None without one."""
+        if self.heatmap is None:
+            return None
+        small = np.ascontiguousarray(self.heatmap, dtype=np.float32)
+        whole = enlarge(torch.from_numpy(small)[None], self.size)[0].numpy()
+        return MapScores(
+            energy=metrics.energy_inside(whole, self.boxes),
+            best_iou=metrics.best_map_iou(whole, self.boxes),
+            half_iou=metrics.map_iou(whole, self.boxes),
+            expected_hit=metrics.expected_hit(whole, self.boxes),
+            shared=float(metrics.shared_maximum(small)),
+        )
 
     def resized_overlap(self, resampling: Resampling) -> tuple[int, int]:
         """`mask_overlap` in the network's size, to which the true mask is brought by the nearest

@@ -172,6 +172,22 @@ PARAPHRASE_METRICS: dict[str, Metric] = {
 }
 
 
+def _map_metric(name: str) -> Metric:
+    return Metric(
+        lambda p: p.map_scores is not None, lambda p: getattr(p.map_scores, name), native=""
+    )
+
+
+MAP_METRICS: dict[str, Metric] = {
+    "map energy": _map_metric("energy"),
+    "map IoU (best)": _map_metric("best_iou"),
+    "map IoU (half)": _map_metric("half_iou"),
+    "pointing (expected)": _map_metric("expected_hit"),
+    "shared maxima": _map_metric("shared"),
+}
+"""How the heat maps themselves fit to the boxes; the pointing game looks at one pixel."""
+
+
 def _alternative_metrics(predictions: Sequence[Prediction]) -> dict[str, Metric]:
     """How right other boxes would have been, such as the best of those that were to choose from."""
 
@@ -207,8 +223,9 @@ def metrics_of(run: Run, predictions: Sequence[Prediction]) -> dict[str, Metric]
     return POINT_METRICS | boxes | masks | PARAPHRASE_METRICS
 
 
-def score_rows(run: Run, predictions: Sequence[Prediction]) -> list[Row]:
-    """Every metric that the predictions allow, per split, as rows of results.json.
+def score_rows(run: Run, predictions: Sequence[Prediction], *, maps: bool = False) -> list[Row]:
+    """Every metric that the predictions allow, per split, as rows of results.json; with `maps`
+    those of heat maps, too, which take some milliseconds each.
 
     A metric concerns an evaluation if any prediction has what it needs. Box metrics then count
     predictions without a box as misses, mask metrics those without a mask as empty ones. Intervals
@@ -218,7 +235,8 @@ def score_rows(run: Run, predictions: Sequence[Prediction]) -> list[Row]:
         ValueError: neither predictions nor `run.splits`.
     """
     rows: list[Row] = []
-    for name, metric in metrics_of(run, predictions).items():
+    wanted = metrics_of(run, predictions) | (MAP_METRICS if maps else {})
+    for name, metric in wanted.items():
         given = [prediction for prediction in predictions if metric.given(prediction)]
         if given and metric.counts is not None:
             given = [prediction for prediction in predictions if metric.counts(prediction)]
@@ -261,16 +279,18 @@ def _rows(run: Run, name: str, predictions: Sequence[Prediction], metric: Metric
     )
 
 
-def rescore(path: Path | str) -> list[Row]:
-    """All rows of a predictions file, or of every one in a folder, chance rows included.
+def rescore(path: Path | str, *, maps: bool = False) -> list[Row]:
+    """All rows of a predictions file, or of every one in a folder, chance rows included; with
+    `maps` those of the saved heat maps, too.
 
     Points, boxes and proposals are scored anew against the stored truth; no stored verdict is
     trusted and no model is needed.
     """
     rows: list[Row] = []
     for file in predictions_files(path):
-        run, predictions = read_predictions(file, heatmaps=False)
-        rows = merge_rows(rows, score_rows(run, predictions) + chance_rows(run, predictions))
+        run, predictions = read_predictions(file, heatmaps=maps)
+        new = score_rows(run, predictions, maps=maps) + chance_rows(run, predictions)
+        rows = merge_rows(rows, new)
     return rows
 
 

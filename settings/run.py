@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from groundwork.benchmarks import BENCHMARKS
 from groundwork.models.common.checks import require, require_a_weight
@@ -32,6 +33,8 @@ class RunConfig(TrainingConfig):
         as the released code does; log.txt has its line per epoch, steps.txt our own lines.
     inclusive_thresholds: beside the metrics of all systems there are those of ALVG's protocol, in
         which an IoU of exactly the threshold counts: "Acc@0.5 (>=)", "Prec@0.5 (resized, >=)".
+    heatmaps: what makes the maps of an evaluation: the "system", or "perturbation" by superpixels,
+        which any system can be asked by.
     """
 
     system: str
@@ -41,6 +44,7 @@ class RunConfig(TrainingConfig):
     select: SelectionConfig | None = None
     released_files: bool = False
     inclusive_thresholds: bool = False
+    heatmaps: Literal["system", "perturbation"] = "system"
 
     def __post_init__(self) -> None:
         TrainingConfig.__post_init__(self)
@@ -58,6 +62,11 @@ class RunConfig(TrainingConfig):
             self._check_stage(f"stages.{index}", stage)
         for split in self.select.splits if self.select else ():
             self._check_held_out(split)
+
+    @property
+    def note(self) -> str:
+        """What rows of results say about the maps, and how the model was asked for them."""
+        return "perturbation map" if self.heatmaps == "perturbation" else self.model.note
 
     @property
     def evaluated_splits(self) -> tuple[str, ...]:

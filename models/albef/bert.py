@@ -15,6 +15,7 @@ image share them.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -200,11 +201,19 @@ class FusionBert(nn.Module):
         """Image tokens (B, 1 + N, image width) -> what each fusion layer reads of them."""
         return [layer.crossattention.self.keys_values(image_tokens) for layer in self.fusion_layers]
 
-    def fuse(self, states: Tensor, mask: Tensor, image: list[KeysValues]) -> Tensor:
-        """Text states (B * P, L, D), P consecutive phrases per image, mask (B * P, L) -> fused."""
+    def fused_layers(
+        self, states: Tensor, mask: Tensor, image: list[KeysValues]
+    ) -> Iterator[Tensor]:
+        """The states after each fusion layer; arguments as of `fuse`."""
         mask = mask.bool()[:, None, None]
         for layer, keys_values in zip(self.fusion_layers, image, strict=True):
             states = layer(states, mask, keys_values)
+            yield states
+
+    def fuse(self, states: Tensor, mask: Tensor, image: list[KeysValues]) -> Tensor:
+        """Text states (B * P, L, D), P consecutive phrases per image, mask (B * P, L) -> fused."""
+        for fused in self.fused_layers(states, mask, image):
+            states = fused
         return states
 
     def forward(self, ids: Tensor, mask: Tensor, image: list[KeysValues]) -> Tensor:

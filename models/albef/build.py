@@ -1,6 +1,7 @@
 """ALBEF from a config: the only file of this room that reads one."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,9 +21,9 @@ from groundwork.models.albef.checkpoint import (
 )
 from groundwork.models.albef.config import AlbefModelConfig
 from groundwork.models.albef.criterion import ObjectiveList
-from groundwork.models.albef.explainer import Explainer
+from groundwork.models.albef.explainer import Explainer, Matching
 from groundwork.models.albef.model import ALBEF, MomentumALBEF
-from groundwork.models.albef.postprocess import heatmaps_to_groundings
+from groundwork.models.albef.postprocess import REGIONS, heatmaps_to_groundings
 from groundwork.models.albef.vision import sine_positions, vision_transformer
 from groundwork.models.common.checkpoint import LoadReport
 from groundwork.models.common.checks import require_vocabulary
@@ -146,14 +147,18 @@ class AlbefSystem(System[AlbefModelConfig, ALBEF]):
         require_vocabulary(tokenizer, settings.text.vocab_size, "model.text.vocab_size")
         model = build_model(settings, momentum=training)
         criteria = [build_criterion(settings.objectives, names, tokenizer) for names in objectives]
-        explainer = Explainer(model, mode=settings.explanation.mode, layer=settings.explained_block)
+        asked = settings.explanation
+        explainer = Explainer(
+            model, mode=asked.mode, layer=settings.explained_block, method=asked.method
+        )
         # Which parameters a batch reaches depends on its regions, paraphrases, masked words.
         return Parts(
             model=model,
             criteria=criteria,
             evaluated=explainer,
-            postprocess=heatmaps_to_groundings,
+            postprocess=partial(heatmaps_to_groundings, region=REGIONS[asked.region]),
             unused_parameters=True,
+            match=Matching(model),
         )
 
     @override

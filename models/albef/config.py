@@ -20,6 +20,7 @@ from groundwork.models.common.checks import (
     require_positive,
     require_rate,
 )
+from groundwork.models.common.explain import METHODS
 from groundwork.models.common.system import ImageTextSettings, ObjectiveSettings
 
 
@@ -180,15 +181,30 @@ OBJECTIVES: dict[str, type] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExplanationConfig:
-    """Which heat map is evaluated.
+    """Which heat map is evaluated, and how boxes are derived from it.
 
     mode: "itm" explains the match logit by cross-attention, "itc" the similarity by vision
         self-attention.
     block: text layer (itm) or vision block (itc), counted from 0; None = explanation_layer.
+    method: one of `models.common.explain.METHODS`; mode itc has gradcam, the published one, alone.
+    region: the mask, and the box around it, that are derived from a map: its largest part above
+        "half" of the maximum, or above "otsu"'s threshold the connected region with most heat.
     """
 
     mode: Literal["itm", "itc"] = "itm"
     block: int | None = None
+    method: str = "gradcam"
+    region: Literal["half", "otsu"] = "half"
+
+    def __post_init__(self) -> None:
+        require(
+            self.method in METHODS,
+            f"explanation.method {self.method!r} does not exist; legal: {', '.join(METHODS)}",
+        )
+        require(
+            self.mode == "itm" or self.method == "gradcam",
+            f"explanation.method {self.method} explains by the fusion layers: set mode to itm",
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -302,4 +318,8 @@ class AlbefModelConfig(ImageTextSettings):
     @property
     def note(self) -> str:
         """Which map is evaluated."""
-        return f"{self.explanation.mode} map of block {self.explained_block}"
+        asked = self.explanation
+        name = asked.mode if asked.method == "gradcam" else asked.method
+        one = METHODS[asked.method].layers == "explained"
+        note = f"{name} map" + f" of block {self.explained_block}" * one
+        return note + f", {asked.region} region" * (asked.region != "half")

@@ -14,29 +14,39 @@ from torch import Tensor, nn
 
 from groundwork.models.albef.bert import KeysValues
 from groundwork.models.albef.model import ALBEF
+from groundwork.models.albef.tracing import TraceRecorder
 from groundwork.models.common.attention import AttentionRecorder, FusedAttention
-from groundwork.models.common.heatmap import explanation
+from groundwork.models.common.explain import METHODS
 
 if TYPE_CHECKING:
     from groundwork.dataset.batches import ImageTextEvalBatch
 
 
 class Explainer(nn.Module):
-    """Heat maps of phrases; only the explained attention needs a gradient.
+    """Heat maps of phrases; only the explained attentions need a gradient.
 
     Args:
         model: ALBEF.
-        mode: "itm": cross-attention of text layer `layer`, explained through the matching logit.
+        mode: "itm": cross-attention of the text layers, explained through the matching logit.
             "itc": self-attention of image block `layer`, [CLS] row, explained through the
             contrastive similarity.
         layer: which layer or block; the model's explanation layer if None.
+        method: one of `METHODS`; mode "itc" knows "gradcam" alone.
     """
 
-    def __init__(self, model: ALBEF, *, mode: str = "itm", layer: int | None = None):
+    def __init__(
+        self,
+        model: ALBEF,
+        *,
+        mode: str = "itm",
+        layer: int | None = None,
+        method: str = "gradcam",
+    ):
         super().__init__()
         self.model = model
         self.layer = model.explanation_layer if layer is None else layer
         self.explain = {"itm": self._by_matching, "itc": self._by_similarity}[mode]
+        self.method = METHODS[method]
         depth = len(
             model.text_encoder.bert.encoder.layer if mode == "itm" else model.visual_encoder.blocks
         )
@@ -58,29 +68,29 @@ class Explainer(nn.Module):
             `heatmaps` (T, h, w), not negative, not scaled; `score` (T,): the log odds of a match
             (positive: they belong together), or the similarity over temperature.
         """
-        with torch.enable_grad(), frozen(self.model):
+        with torch.set_grad_enabled(self.method.gradient != "none"), frozen(self.model):
             return self.explain(batch)
 
     def _by_matching(self, batch: ImageTextEvalBatch) -> dict[str, Tensor]:
-        model, bert = self.model, self.model.text_encoder.bert
-        images = bert.image_keys_values(model.visual_encoder(batch["image"]))
-        mask = batch["text_mask"]
-        states = bert.text(batch["text_ids"], mask)
-        heatmaps = states.new_zeros((len(states), *model.grid), dtype=torch.float32)
-        scores = states.new_zeros(len(states), dtype=torch.float32)
-        recorded = bert.encoder.layer[self.layer].crossattention.self
-        for image_index, rows, real in phrase_rounds(batch["phrase_image"], len(batch["image"])):
-            with AttentionRecorder(recorded, leaf=True) as recorder:
-                views = [KeysValues(*(part[image_index] for part in layer)) for layer in images]
-                logits = model.match_logits(bert.fuse(states[rows], mask[rows], views))
-            # An image's phrases stood in one row of queries; give each its own maps again.
-            gradient = recorder.gradient(logits[:, 1].sum())
-            attention, gradient = (
-                _per_phrase(tensor.float(), rows) for tensor in (recorder.probabilities, gradient)
-            )
-            maps = explanation(attention, gradient, mask[rows], model.grid)
-            heatmaps[rows[real]] = maps[real].detach()
-            scores[rows[real]] = logits[real, 1].detach().float()
+        model, bert, ids = self.model, self.model.text_encoder.bert, batch["text_ids"]
+        mask, recorder = batch["text_mask"], TraceRecorder(model, self.method, self.layer)
+        with recorder.image():
+            images = bert.image_keys_values(model.visual_encoder(batch["image"]))
+        states = None if recorder.whole else bert.text(ids, mask)
+        heatmaps = images[0].keys.new_zeros((len(ids), *model.grid), dtype=torch.float32)
+        scores = images[0].keys.new_zeros(len(ids), dtype=torch.float32)
+        # The image encoder's attentions have a gradient of their own for each phrase of an image.
+        most = 1 if recorder.whole else None
+        for image_index, rows, real in phrase_rounds(
+            batch["phrase_image"], len(batch["image"]), most
+        ):
+            views = [KeysValues(*(part[image_index] for part in layer)) for layer in images]
+            with recorder.text():
+                below = bert.text(ids[rows], mask[rows]) if states is None else states[rows]
+                fused = list(bert.fused_layers(below, mask[rows], views))
+            trace = recorder.trace(image_index, mask[rows], fused)
+            heatmaps[rows[real]] = self.method.heatmaps(trace)[real].detach()
+            scores[rows[real]] = model.match_logits(fused[-1])[real, 1].detach().float()
         return {"heatmaps": heatmaps, "score": scores}
 
     def _by_similarity(self, batch: ImageTextEvalBatch) -> dict[str, Tensor]:
@@ -106,6 +116,29 @@ class Explainer(nn.Module):
         return {"heatmaps": heatmaps, "score": scores.detach().float()}
 
 
+class Matching(nn.Module):
+    """How well phrases fit to their images, without a map."""
+
+    def __init__(self, model: ALBEF):
+        super().__init__()
+        self.model = model
+
+    @torch.no_grad()
+    def forward(self, batch: ImageTextEvalBatch) -> Tensor:
+        """(T,) float32: log odds of a match; `batch` as of `Explainer`."""
+        model, bert = self.model, self.model.text_encoder.bert
+        images = bert.image_keys_values(model.visual_encoder(batch["image"]))
+        states, mask = bert.text(batch["text_ids"], batch["text_mask"]), batch["text_mask"]
+        odds = states.new_zeros(len(states), dtype=torch.float32)
+        for index, rows, real in phrase_rounds(batch["phrase_image"], len(batch["image"])):
+            views = [layer.select(index) for layer in images]
+            unmatched, matched = model.match_logits(
+                bert.fuse(states[rows], mask[rows], views)
+            ).float()[real].unbind(1)  # fmt: skip
+            odds[rows[real]] = matched - unmatched
+        return odds
+
+
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
     """No parameter needs a gradient inside: a model in training is explained as cheaply as any."""
@@ -119,23 +152,19 @@ def frozen(model: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-def _per_phrase(attention: Tensor, rows: Tensor) -> Tensor:
-    """(b, heads, c * L, keys) of b images with c phrases each -> (b * c, heads, L, keys)."""
-    phrases = len(rows) // len(attention)
-    return attention.unflatten(2, (phrases, -1)).transpose(1, 2).flatten(0, 1)
-
-
 def place_in_image(phrase_image: Tensor) -> Tensor:
     """(T,) not decreasing image numbers -> (T,) how many phrases of its image precede each."""
     first = torch.searchsorted(phrase_image, phrase_image)
     return torch.arange(len(phrase_image), device=phrase_image.device) - first
 
 
-def phrase_rounds(phrase_image: Tensor, images: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+def phrase_rounds(
+    phrase_image: Tensor, images: int, most: int | None = None
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Arrange phrases so that images with few and with many of them can be fused together.
 
-    Each round takes the next c phrases of every image that has some left; c is the mean number of
-    phrases.
+    Each round takes the next c phrases of every image that has some left; c is `most`, or the mean
+    number of phrases.
 
     Yields:
         image_index (b,): the images of this round; rows (b * c,): their phrases, c per image, an
@@ -143,7 +172,7 @@ def phrase_rounds(phrase_image: Tensor, images: int) -> Iterator[tuple[Tensor, T
     """
     counts = torch.bincount(phrase_image, minlength=images)
     firsts = counts.cumsum(0) - counts
-    chunk = max(1, -(-len(phrase_image) // images))
+    chunk = most or max(1, -(-len(phrase_image) // images))
     for start in range(0, int(counts.max()), chunk):
         image_index = (counts > start).nonzero().flatten()
         offset = start + torch.arange(chunk, device=counts.device)

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from groundwork.geometry import Grounding, heatmap_to_mask, mask_to_box
+from groundwork.geometry import Grounding, heatmap_to_mask, mask_to_box, otsu_mask
 from groundwork.models.common.heatmap import enlarge, first_maximum
 
 if TYPE_CHECKING:
     from groundwork.dataset.batches import ImageTextEvalBatch
 
 
+REGIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "half": heatmap_to_mask,
+    "otsu": otsu_mask,
+}
+"""How a mask is derived from a map at the image's size, by the names of `explanation.region`."""
+
+
 def heatmaps_to_groundings(
-    outputs: dict[str, Tensor], batch: ImageTextEvalBatch
+    outputs: dict[str, Tensor],
+    batch: ImageTextEvalBatch,
+    region: Callable[[np.ndarray], np.ndarray] = heatmap_to_mask,
 ) -> list[Grounding]:
     """One `Grounding` per phrase: the first maximum of its heat map at the image's own size, and
     the mask of its hottest part with the box around it, which are derived.
@@ -24,6 +34,7 @@ def heatmaps_to_groundings(
     Args:
         outputs: `heatmaps` (T, h, w) and `score` (T,), as an `Explainer` gives them.
         batch: `phrase` (T texts), `phrase_image` (T,) not decreasing, `size` [(H, W) per image].
+        region: one of `REGIONS`.
     """
     heatmaps, scores = outputs["heatmaps"].float(), outputs["score"].tolist()
     counts = torch.bincount(batch["phrase_image"], minlength=len(batch["size"])).tolist()
@@ -33,7 +44,7 @@ def heatmaps_to_groundings(
         points = first_maximum(enlarged).tolist()
         for (x, y), small, large in zip(points, of_image, enlarged.cpu().numpy(), strict=True):
             row = len(groundings)
-            mask = heatmap_to_mask(large)
+            mask = region(large)
             box = mask_to_box(mask)
             groundings.append(
                 Grounding(

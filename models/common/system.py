@@ -85,7 +85,8 @@ class Parts:
     model: training batch -> outputs. criteria: one per stage of the run; (outputs, batch) -> named
     losses. evaluated: evaluation batch -> outputs, with the weights of `model`. postprocess: its
     outputs to groundings. unused_parameters: a step may leave trainable parameters without a
-    gradient, because what it reaches depends on its batch.
+    gradient, because what it reaches depends on its batch. match: of a system that points by its
+    heat map: evaluation batch -> (T,) log odds that a phrase and its image belong together.
     """
 
     model: nn.Module
@@ -93,6 +94,7 @@ class Parts:
     evaluated: nn.Module
     postprocess: Postprocess
     unused_parameters: bool = False
+    match: nn.Module | None = None
 
 
 def shared_parts(

@@ -10,6 +10,8 @@ import test as evaluation
 import train
 from groundwork.dataset.synthetic import write_dataset
 from groundwork.engine import remove_run
+from groundwork.models.common.explain.perturbation import CELLS
+from groundwork.report.prediction_files import predictions_files, read_predictions
 from tests.helpers.script_runs import CONFIGS
 
 # Name -> (configuration to train with, configuration to evaluate with, settings of a short run).
@@ -71,6 +73,27 @@ def test_one_command_makes_one_table_of_all_seven(checkpoints, place, monkeypatc
     assert json.loads(Path("compared/results.json").read_text())
     table = Path("compared/results.md").read_text()
     assert all(system in table for system in ("ALBEF", "RefTR", "RefCLIP", "SimREC", "ALVG"))
+
+
+@pytest.mark.parametrize("name", ["AMC", "RefTR", "RefCLIP", "SimREC", "ALVG"])
+def test_perturbation_gives_every_system_heat_maps(name, checkpoints, place, monkeypatch, tmp_path):
+    monkeypatch.chdir(place)
+    argv = ["--config", str(CONFIGS / f"{SYSTEMS[name][1]}.yaml"), "--device", "cpu",
+            "--checkpoint", str(checkpoints[name]), "--split", "testB"]  # fmt: skip
+
+    def evaluated(out: Path, *more: str) -> dict[str, float]:
+        call = [*argv, "--output_dir", str(out), *more, "--set", "data.workers=0"]
+        return {row["metric"]: row for row in evaluation.main(call) if row["system"] != "random"}
+
+    own = evaluated(tmp_path / "own")
+    rows = evaluated(tmp_path / "perturbation", "--explain", "perturbation")
+    assert rows["pointing"]["note"].endswith("perturbation map")
+    (file,) = predictions_files(tmp_path / "perturbation" / name)
+    _, predictions = read_predictions(file)
+    assert {one.heatmap.shape for one in predictions} == {(CELLS, CELLS)}
+    assert any(one.heatmap.max() > 0 for one in predictions)
+    if name != "AMC":  # boxes are the system's own still
+        assert rows["Acc@0.5"]["value"] == own["Acc@0.5"]["value"]
 
 
 def label(name: str, checkpoints: dict[str, Path], out: Path, *settings: str) -> list[dict]:

@@ -1,10 +1,11 @@
-"""The benchmark of step costs measures every system that it names, and says what it measured."""
+"""Experiments measure what they name, and say what they measured."""
 
 import json
 
 import pytest
 
-from groundwork.experiments import base_step
+from groundwork.experiments import base_step, explanations
+from groundwork.report.results import read_rows
 from tests.helpers.script_runs import CONFIGS
 
 
@@ -19,3 +20,24 @@ def test_a_recipe_is_measured_forwards_and_in_training(config, precision, embedd
     assert row["pixels"] == 64 and row["precision"] == precision
     assert 0 < row["forward_seconds"] and 0 < row["step_seconds"]
     assert row["loss"] == row["loss"], "not a number"
+
+
+def test_explanations_are_compared_by_every_score(embedded, tmp_path, capsys):
+    rows = explanations.main(
+        ["--method", "gradcam", "attention", "perturbation", "--images", "8", "--curves", "5",
+         "--data", str(embedded), "--out", str(tmp_path), "--split", "testA", "--device", "cpu"]
+    )  # fmt: skip
+    assert read_rows(tmp_path / "results.json") == rows
+    found = {(row["objective"], row["metric"]): row for row in rows}
+    for method in ("gradcam", "attention", "perturbation"):
+        assert {metric for name, metric in found if name == method} == set(explanations.SHOWN)
+        assert found[method, "deletion"]["n"] == 5 < found[method, "pointing"]["n"]
+        assert all(0 <= row["low"] <= row["value"] <= row["high"] <= 100 for row in rows)
+    energies = {found[method, "map energy"]["value"] for method in ("gradcam", "attention")}
+    assert len(energies) == 2
+    (line,) = [
+        x
+        for x in capsys.readouterr().out.splitlines()
+        if x.startswith("| quickstart_base | testA | attention")
+    ]
+    assert f"{found['attention', 'map energy']['value']:.1f} (" in line

@@ -352,6 +352,15 @@ def test_another_file_of_the_same_name_is_evaluated_and_so_are_other_settings(
     assert "already evaluated" not in capsys.readouterr().err
 
 
+def test_an_explanation_is_chosen_by_its_name(trained, tmp_path, capsys):
+    checkpoint = trained / "checkpoint_01.pth"
+    rows = grounding(checkpoint, tmp_path, "--explain", "rollout")
+    assert {row["note"] for row in rows if row["system"] == "ALBEF"} == {"rollout map"}
+    with pytest.raises(SystemExit):
+        grounding(checkpoint, tmp_path, "--explain", "gradcom")
+    assert "invalid choice: 'gradcom'" in capsys.readouterr().err
+
+
 def test_a_block_that_does_not_exist_is_refused_with_those_that_do(trained, tmp_path):
     message = error_of(lambda: grounding(trained, tmp_path, "--block_num", 77))
     assert "explanation.block 77 does not exist for itm maps; choose " in message

@@ -377,6 +377,23 @@ def test_a_report_is_made_from_saved_predictions_alone(run, evaluated, tmp_path,
     assert (tmp_path / "report" / "index.html").is_file()
 
 
+def test_heat_maps_are_scored_where_that_is_asked_for(run, evaluated, tmp_path, capsys):
+    heat = np.zeros((6, 8), dtype=np.float32)
+    heat[1:3, 1:3] = 1  # the square's pixels, 10 to 30
+    maps = [dataclasses.replace(one, heatmap=heat) for one in evaluated]
+    prediction_files.write_predictions(tmp_path / "runs", run, maps)
+    assert "map energy" not in {row["metric"] for row in report_of([str(tmp_path / "runs")])}
+    rows = report_of([str(tmp_path / "runs"), "--maps"])
+    assert "shared maxima" in capsys.readouterr().out
+    assert value(rows, "shared maxima", "val") == 100
+    assert value(rows, "map energy", "val") > 70
+    assert value(rows, "map IoU (half)", "val") > 85
+    assert value(rows, "map IoU (best)", "val") >= value(rows, "map IoU (half)", "val")
+    assert value(rows, "pointing (expected)", "val") == 100
+    assert evaluated[0].map_scores is not None
+    assert dataclasses.replace(evaluated[0], heatmap=None).map_scores is None
+
+
 def test_expressions_that_mean_nothing_come_back_from_their_file(run, tmp_path):
     proposals = {"proposal": None, "proposal_index": None}
     nothing = prediction(1, boxes=(), several=True, box=None, score=None, **proposals)
