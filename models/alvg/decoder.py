@@ -6,6 +6,8 @@ Shapes: B samples, Q queries, N cells, D width.
 import torch
 from torch import Tensor, nn
 
+from groundwork.models.common.attention import MultiheadAttention
+
 
 class DecoderLayer(nn.Module):
     """Self-attention, cross-attention, feed-forward; norms after the residuals, named as published.
@@ -17,8 +19,8 @@ class DecoderLayer(nn.Module):
 
     def __init__(self, width: int, heads: int, ffn: int, dropout: float, *, residual: str):
         super().__init__()
-        self.self_attn = nn.MultiheadAttention(width, heads, dropout, batch_first=True)
-        self.cross_attn = nn.MultiheadAttention(width, heads, dropout, batch_first=True)
+        self.self_attn = MultiheadAttention(width, heads, dropout)
+        self.cross_attn = MultiheadAttention(width, heads, dropout)
         self.linear1, self.linear2 = nn.Linear(width, ffn), nn.Linear(ffn, width)
         self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(width) for _ in range(3))
         self.dropout = nn.Dropout(dropout)
@@ -39,12 +41,10 @@ class DecoderLayer(nn.Module):
             Content (B, Q, D), and the attention (B, Q, N), the mean over heads; rows sum to 1.
         """
         query = content + position
-        update, _ = self.self_attn(query, query, content, need_weights=False)
+        update, _ = self.self_attn(query, query, content)
         content = self.norm1(content + self.dropout(update))
         query = content + position
-        update, attention = self.cross_attn(
-            query, keys, values, key_padding_mask=padding, need_weights=True
-        )
+        update, attention = self.cross_attn(query, keys, values, padding=padding, need_weights=True)
         kept = query if self.residual == "query" else content
         content = self.norm3(kept + self.dropout(update))
         update = self.linear2(self.dropout(self.linear1(content).relu()))

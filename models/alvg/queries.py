@@ -6,6 +6,7 @@ Shapes: B samples, T tokens, Q queries, D width. Padding is bool, True = ignore.
 import torch
 from torch import Tensor, nn
 
+from groundwork.models.common.attention import MultiheadAttention
 from groundwork.models.common.torch_types import ModuleListOf
 
 
@@ -30,8 +31,7 @@ class _Layer(nn.Module):
     def __init__(self, width: int, heads: int, ffn: int, dropout: float):
         super().__init__()
         self.attentions = ModuleListOf(
-            nn.ModuleDict({"attn": nn.MultiheadAttention(width, heads, dropout, batch_first=True)})
-            for _ in range(2)
+            nn.ModuleDict({"attn": MultiheadAttention(width, heads, dropout)}) for _ in range(2)
         )
         first = nn.Sequential(nn.Linear(width, ffn), nn.ReLU(), nn.Dropout(dropout))
         layers = nn.Sequential(first, nn.Linear(ffn, width), nn.Dropout(dropout))
@@ -43,11 +43,9 @@ class _Layer(nn.Module):
     ) -> Tensor:
         of_self, of_text = (attention["attn"] for attention in self.attentions)
         query = states + position
-        update, _ = of_self(query, query, states, need_weights=False)
+        update, _ = of_self(query, query, states)
         states = self.norms[0](states + update)
-        update, _ = of_text(
-            states + position, keys, text, key_padding_mask=padding, need_weights=False
-        )
+        update, _ = of_text(states + position, keys, text, padding=padding)
         states = self.norms[1](states + update)
         return self.norms[2](states + self.ffns[0]["layers"](states))
 

@@ -1,4 +1,5 @@
-"""Looking into an attention layer: its probabilities, and a score's gradient at them."""
+"""Attention between two sequences, and looking into a layer: its probabilities, and a score's
+gradient at them."""
 
 from __future__ import annotations
 
@@ -7,7 +8,75 @@ from contextlib import contextmanager
 from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+from groundwork.models.common.precision import at_least_single
+
+
+class MultiheadAttention(nn.Module):
+    """`nn.MultiheadAttention` with its parameters, their names and first values, batch first.
+
+    torch's transposes its input, after which a linear map on a CPU copies its weights for every
+    token in half precision: several times the cost of the products themselves.
+    """
+
+    def __init__(self, width: int, heads: int, dropout: float):
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
+        self.out_proj = nn.Linear(width, width)
+        nn.init.xavier_uniform_(self.in_proj_weight)
+        nn.init.zeros_(self.out_proj.bias)
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        *,
+        padding: Tensor | None = None,
+        need_weights: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Query (B, Q, D), key and value (B, N, D), padding (B, N) bool, True = ignore.
+
+        Returns:
+            (B, Q, D), and the attention (B, Q, N), the mean over heads, if it is needed; it is then
+            not fused.
+        """
+        queries, keys, values = (
+            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for part in self._projected(query, key, value)
+        )
+        drop = self.dropout if self.training else 0.0
+        if need_weights:
+            scores = at_least_single(queries * queries.shape[-1] ** -0.5 @ keys.transpose(-2, -1))
+            if padding is not None:
+                scores = scores.masked_fill(padding[:, None, None], float("-inf"))
+            shares = F.dropout(scores.softmax(dim=-1), drop)
+            mixed = shares.to(values.dtype) @ values
+        else:
+            seen = None if padding is None else ~padding[:, None, None]
+            mixed = F.scaled_dot_product_attention(
+                queries, keys, values, attn_mask=seen, dropout_p=drop
+            )
+        mixed = self.out_proj(mixed.transpose(1, 2).flatten(2))
+        return mixed, shares.mean(dim=1) if need_weights else None
+
+    def _projected(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, ...]:
+        """Queries, keys and values; of the first two in one product where they are of the same."""
+        if query is key:
+            both = 2 * query.shape[-1]
+            weights, biases = (
+                parameter.tensor_split([both])
+                for parameter in (self.in_proj_weight, self.in_proj_bias)
+            )
+            return *F.linear(query, weights[0], biases[0]).chunk(2, dim=-1), F.linear(
+                value, weights[1], biases[1]
+            )
+        weights, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
+        return tuple(map(F.linear, (query, key, value), weights, biases))
 
 
 class FusedAttention(Protocol):

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from groundwork.models.common.distributed import BatchNorm2d
+from groundwork.models.common.normalised import normalised
 from groundwork.models.common.torch_types import ModuleListOf
 
 
@@ -28,7 +29,7 @@ class ConvBlock(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """(B, inputs, h, w) -> (B, outputs, h / stride, w / stride)."""
-        return F.leaky_relu(self.batch_norm(self.conv(maps)), 0.1)
+        return F.leaky_relu(normalised(self.conv, self.batch_norm, maps), 0.1)
 
 
 class Bottlenecks(nn.Module):

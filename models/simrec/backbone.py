@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from groundwork.models.common.distributed import BatchNorm2d
+from groundwork.models.common.normalised import normalised
 
 
 class ConvSiLU(nn.Module):
@@ -27,7 +28,7 @@ class ConvSiLU(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """(B, inputs, h, w) -> (B, outputs, h / stride, w / stride)."""
-        return F.silu(self.bn(self.conv(maps)))
+        return F.silu(normalised(self.conv, self.bn, maps))
 
 
 class Bottleneck(nn.Module):

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from groundwork.geometry import iou
+from groundwork.models.common.attention import MultiheadAttention
 from groundwork.models.reftr.backbone import SinePosition
 from groundwork.models.reftr.build import ReftrSystem, build_criterion
 from groundwork.models.reftr.config import (
@@ -154,13 +155,13 @@ def test_an_empty_text_takes_its_context_from_cls_and_gives_a_box(several):
 @pytest.mark.parametrize("batch", [tiny_batch(), tiny_phrases()], ids=["one", "several"])
 def test_fused_attention_computes_what_weights_would(batch, monkeypatch):
     model = tiny_reftr()
-    fused, forward, asked = boxes_of(model, batch), nn.MultiheadAttention.forward, []
+    fused, forward, asked = boxes_of(model, batch), MultiheadAttention.forward, []
 
     def with_weights(*inputs, **options):
-        asked.append(options["need_weights"])
+        asked.append(options.get("need_weights", False))
         return forward(*inputs, **options | {"need_weights": True})
 
-    monkeypatch.setattr(nn.MultiheadAttention, "forward", with_weights)
+    monkeypatch.setattr(MultiheadAttention, "forward", with_weights)
     assert_same(fused, boxes_of(model, batch))
     assert len(asked) == 1 + 2 * 3 and not any(asked)
 

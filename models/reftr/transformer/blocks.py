@@ -6,6 +6,8 @@ keys in every layer, never to values; norms come after the residual. Padding is 
 
 from torch import Tensor, nn
 
+from groundwork.models.common.attention import MultiheadAttention
+
 
 def mapping_block(input_width: int, width: int, dropout: float) -> nn.Sequential:
     """Two linear layers with norms. Ends with a ReLU, which the published weights rely on."""
@@ -28,9 +30,9 @@ class FeedForward(nn.Module):
 
     def __init__(self, width: int, heads: int, ffn: int, dropout: float, *, cross: bool):
         super().__init__()
-        self.self_attn = nn.MultiheadAttention(width, heads, dropout, batch_first=True)
+        self.self_attn = MultiheadAttention(width, heads, dropout)
         if cross:
-            self.multihead_attn = nn.MultiheadAttention(width, heads, dropout, batch_first=True)
+            self.multihead_attn = MultiheadAttention(width, heads, dropout)
         self.linear1 = nn.Linear(width, ffn)
         self.linear2 = nn.Linear(ffn, width)
         self.dropout = nn.Dropout(dropout)
@@ -49,9 +51,7 @@ class EncoderLayer(FeedForward):
     def forward(self, states: Tensor, position: Tensor, padding: Tensor) -> Tensor:
         """States and position (B, N, D), padding (B, N) -> (B, N, D)."""
         query = states + position
-        update, _ = self.self_attn(
-            query, query, states, key_padding_mask=padding, need_weights=False
-        )
+        update, _ = self.self_attn(query, query, states, padding=padding)
         states = self.norm1(states + self.dropout(update))
         return self.norm2(states + self.feed_forward(states))
 
@@ -80,15 +80,13 @@ class DecoderLayer(FeedForward):
         is then not fused.
         """
         query = states + position
-        update, _ = self.self_attn(
-            query, query, states, key_padding_mask=padding, need_weights=False
-        )
+        update, _ = self.self_attn(query, query, states, padding=padding)
         states = self.norm1(states + self.dropout(update))
         update, shares = self.multihead_attn(
             states + position,
             keys,
             values,
-            key_padding_mask=memory_padding,
+            padding=memory_padding,
             need_weights=keep_shares,
         )
         states = self.norm2(states + self.dropout(update))

@@ -1,0 +1,126 @@
+"""What is computed in a faster way is what the plain way gives, gradients included."""
+
+import pytest
+import torch
+from torch import nn
+from torchvision.ops import FrozenBatchNorm2d
+
+from groundwork.models.common.attention import MultiheadAttention
+from groundwork.models.common.normalised import normalised
+
+WIDTH, HEADS = 24, 3
+
+
+def gradients_of(module: nn.Module, output: torch.Tensor) -> dict[str, torch.Tensor]:
+    output.square().mean().backward()
+    found = {name: p.grad.clone() for name, p in module.named_parameters() if p.grad is not None}
+    module.zero_grad()
+    return found
+
+
+def assert_close(ours, theirs) -> None:
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+# --- attention ------------------------------------------------------------------------------------
+
+
+def both_attentions() -> tuple[MultiheadAttention, nn.MultiheadAttention]:
+    ours = MultiheadAttention(WIDTH, HEADS, 0.1).eval()
+    theirs = nn.MultiheadAttention(WIDTH, HEADS, 0.1, batch_first=True).eval()
+    with torch.no_grad():
+        ours.in_proj_bias.normal_()
+        ours.out_proj.bias.normal_()
+    theirs.load_state_dict(ours.state_dict())
+    return ours, theirs
+
+
+@pytest.mark.parametrize("need_weights", [False, True])
+@pytest.mark.parametrize("same", ["all", "query and key", "none"])
+@pytest.mark.parametrize("padded", [False, True])
+def test_attention_is_torch_attention(need_weights, same, padded):
+    ours, theirs = both_attentions()
+    query, key, value = torch.randn(2, 5, WIDTH), torch.randn(2, 7, WIDTH), torch.randn(2, 7, WIDTH)
+    if same != "none":
+        query = key
+    if same == "all":
+        value = key
+    padding = torch.arange(7).expand(2, -1) >= torch.tensor([[4], [7]]) if padded else None
+    mixed, shares = ours(query, key, value, padding=padding, need_weights=need_weights)
+    expected, expected_shares = theirs(
+        query, key, value, key_padding_mask=padding, need_weights=need_weights
+    )
+    assert_close(mixed, expected)
+    assert (shares is None) == (not need_weights)
+    if need_weights:
+        assert_close(shares, expected_shares)
+    assert_close(gradients_of(ours, mixed), gradients_of(theirs, expected))
+
+
+def test_attention_begins_with_torch_weights():
+    torch.manual_seed(1)
+    ours = MultiheadAttention(WIDTH, HEADS, 0.0).state_dict()
+    torch.manual_seed(1)
+    theirs = nn.MultiheadAttention(WIDTH, HEADS, batch_first=True).state_dict()
+    assert list(ours) == list(theirs)
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_dropped_attention_is_that_of_torch():
+    ours, theirs = (part.train() for part in both_attentions())
+    query, memory = torch.randn(2, 5, WIDTH), torch.randn(2, 7, WIDTH)
+    for need_weights in (False, True):
+        torch.manual_seed(2)
+        found = ours(query, memory, memory, need_weights=need_weights)
+        torch.manual_seed(2)
+        expected = theirs(query, memory, memory, need_weights=need_weights)
+        assert_close(
+            [part for part in found if part is not None],
+            [part for part in expected if part is not None],
+        )
+
+
+# --- norms in the weights of their convolutions ---------------------------------------------------
+
+
+def scrambled(norm: nn.Module) -> nn.Module:
+    with torch.no_grad():
+        for name, values in [*norm.named_parameters(), *norm.named_buffers()]:
+            if values.is_floating_point():
+                values.uniform_(0.5, 2.0) if name != "running_mean" else values.normal_()
+    return norm
+
+
+@pytest.mark.parametrize(
+    "convolution",
+    [
+        nn.Conv2d(4, 6, 3, stride=2, padding=1, bias=False),
+        nn.Conv2d(4, 6, 3, padding=2, dilation=2),
+        nn.Conv2d(4, 6, 1, groups=2),
+    ],
+    ids=["stride", "dilation and bias", "groups"],
+)
+@pytest.mark.parametrize("kind", [FrozenBatchNorm2d, nn.BatchNorm2d])
+def test_a_fixed_norm_in_the_weights_is_the_norm_of_the_maps(convolution, kind):
+    norm, maps = scrambled(kind(6)).eval(), torch.randn(2, 4, 9, 8)
+    both = nn.ModuleList([convolution, norm])
+    found, expected = normalised(convolution, norm, maps), norm(convolution(maps))
+    assert_close(found, expected)
+    assert_close(gradients_of(both, found), gradients_of(both, expected))
+
+
+@pytest.mark.parametrize("norm", [nn.BatchNorm2d(6), nn.GroupNorm(2, 6)], ids=["batch", "group"])
+def test_a_norm_that_reads_its_maps_is_applied_to_them(norm):
+    convolution, maps = nn.Conv2d(4, 6, 3), torch.randn(2, 4, 9, 8)
+    assert_close(normalised(convolution, scrambled(norm), maps), norm(convolution(maps)))
+    if isinstance(norm, nn.BatchNorm2d):
+        assert norm.num_batches_tracked == 2
+
+
+def test_half_precision_stays_half_behind_a_fixed_norm():
+    convolution, norm = nn.Conv2d(4, 6, 3), scrambled(FrozenBatchNorm2d(6))
+    maps = torch.randn(2, 4, 9, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = normalised(convolution, norm, maps)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), norm(convolution(maps)), rtol=0.02, atol=0.05)
