@@ -3,8 +3,14 @@
 The folders that this package links to lie at the top of the repository, where the scripts use them.
 """
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+# Read by OpenMP when torch is loaded, hence here, before any module that loads it. Threads that
+# wait for each other otherwise spin, and on a machine that others share, several times as long as
+# they compute. On an idle one this costs some percent.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
     from groundwork.jobs.grounder import Grounder

@@ -2,9 +2,12 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
+from torch.profiler import profile
 from torchvision.ops import FrozenBatchNorm2d
 
+from groundwork.engine.precision import LONG, computing
 from groundwork.models.common.attention import MultiheadAttention
 from groundwork.models.common.normalised import normalised
 
@@ -124,3 +127,26 @@ def test_half_precision_stays_half_behind_a_fixed_norm():
         found = normalised(convolution, norm, maps)
     assert found.dtype == torch.bfloat16
     torch.testing.assert_close(found.float(), norm(convolution(maps)), rtol=0.02, atol=0.05)
+
+
+# --- which kernel computes an attention -----------------------------------------------------------
+
+
+def kernels_of(keys: int, *, gradient: bool) -> set[str]:
+    """What an attention in bf16 runs on the CPU."""
+    query, key = torch.randn(1, 2, 4, 8), torch.randn(1, 2, keys, 8)
+    query.requires_grad_(gradient)
+    with profile() as profiler, computing(torch.device("cpu"), "bf16"):
+        F.scaled_dot_product_attention(query.bfloat16(), key=key.bfloat16(), value=key.bfloat16())
+    return {event.key for event in profiler.key_averages()}
+
+
+@pytest.mark.parametrize(("keys", "gradient"), [(LONG, True), (LONG - 1, False)])
+def test_attention_is_fused_where_that_is_faster(keys, gradient):
+    assert "aten::_scaled_dot_product_flash_attention_for_cpu" in kernels_of(
+        keys, gradient=gradient
+    )
+
+
+def test_attention_to_few_keys_is_plain_where_a_gradient_goes_through():
+    assert "aten::_scaled_dot_product_attention_math" in kernels_of(LONG - 1, gradient=True)

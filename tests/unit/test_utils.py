@@ -1,8 +1,11 @@
 """Devices, processes, seeds and logging."""
 
+import ast
 import logging
 import os
+import platform
 import random
+import re
 import subprocess
 import sys
 import textwrap
@@ -15,6 +18,7 @@ import torch
 from groundwork import utils
 
 ROOT = Path(__file__).parents[2]
+PARTS = {ROOT / "utils.py", ROOT / "benchmarks.py"}  # at the top, but no doors
 LAUNCHER = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
 
 
@@ -107,3 +111,45 @@ def test_only_process_0_logs_below_warnings(monkeypatch):
     finally:
         root.setLevel(level)
         root.handlers[:] = handlers
+
+
+FAULTS = """
+    import resource, torch, utils
+    utils.init_distributed("cpu")
+    def fresh_pages():
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.zeros(2**24).add_(1)  # 64 MiB
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+    # Aligned tensors leave gaps at first, which then grow together.
+    first, *others = [fresh_pages() for _ in range(12)]
+    assert max(others[-4:]) < first / 10, (first, others)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="no glibc")
+def test_freed_memory_is_used_again(tmp_path):
+    result = run_python(FAULTS, script=tmp_path / "faults.py")
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("given", [None, "ACTIVE"])
+def test_waiting_threads_sleep_unless_somebody_says_otherwise(given, tmp_path, monkeypatch):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    environment = {"OMP_DISPLAY_ENV": "TRUE"} | ({"OMP_WAIT_POLICY": given} if given else {})
+    loaded = run_python("import groundwork.utils", script=tmp_path / "load.py", **environment)
+    shown = re.search(r"OMP_WAIT_POLICY = '(\w+)'", loaded.stderr)
+    if shown is None:
+        pytest.skip("this torch has another OpenMP than GNU's")
+    assert shown[1] == (given or "PASSIVE")
+
+
+@pytest.mark.parametrize("door", sorted(set(ROOT.glob("*.py")) - PARTS), ids=lambda door: door.name)
+def test_every_door_loads_the_project_before_torch(door):
+    imported = (
+        [node.module] if isinstance(node, ast.ImportFrom) else [name.name for name in node.names]
+        for node in ast.parse(door.read_text()).body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    )
+    names = [name.split(".")[0] for names in imported for name in names]
+    foreign = [name for name in names if name not in sys.stdlib_module_names]
+    assert foreign[0] == "groundwork"
