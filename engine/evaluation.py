@@ -1,22 +1,23 @@
 """The evaluation loop of every system."""
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
+from torch import nn
+from torch.func import functional_call
 
 from groundwork.dataset.batches import EvalBatch
-from groundwork.engine.precision import computing
+from groundwork.engine.precision import computing, rounded_weights
 from groundwork.engine.training import to_device
 from groundwork.geometry import Grounding
 
 AnyBatch = TypeVar("AnyBatch", bound=EvalBatch)
-Outputs = TypeVar("Outputs")
 
 
 def evaluate(
-    model: Callable[[AnyBatch], Outputs],
-    postprocess: Callable[[Outputs, AnyBatch], list[Grounding]],
+    model: nn.Module,
+    postprocess: Callable[[Any, AnyBatch], list[Grounding]],
     loader: Iterable[AnyBatch],
     *,
     device: torch.device,
@@ -34,11 +35,12 @@ def evaluate(
     Yields:
         (batch, groundings) per batch.
     """
+    weights = rounded_weights(model, precision)
     for batch in progress(loader):
         if not len(batch["image"]):
             yield batch, []  # nothing in it could be decoded
             continue
         moved = to_device(batch, device)
         with torch.no_grad(), computing(device, precision):
-            outputs = model(moved)
+            outputs = functional_call(model, weights, (moved,))
         yield batch, postprocess(outputs, moved)

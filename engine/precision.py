@@ -8,8 +8,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
+
+from groundwork.models.common.attention import MultiheadAttention
 
 DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 LONG = 192  # keys from which on the fused attention's backward is the faster one
@@ -25,6 +28,31 @@ def computing(device: torch.device, precision: str) -> Iterator[None]:
             if device.type == "cpu":
                 stack.enter_context(AttentionByLength())
         yield
+
+
+def rounded_weights(model: nn.Module, precision: str) -> dict[str, Tensor]:
+    """The weights and biases of linear maps as autocast would round them for every batch anew.
+
+    To be put into the model's place by `torch.func.functional_call`, under `computing`: what it
+    then gives is the same to the last bit. None in "fp32", nor of weights that another module reads
+    as they are, such as a table of words that is also the last linear map.
+    """
+    dtype = DTYPES[precision]
+    if dtype is None:
+        return {}
+    linear: dict[Tensor, str] = {}
+    others: set[Tensor] = set()
+    for path, module in model.named_modules():
+        for name, parameter in module.named_parameters(path, recurse=False):
+            if isinstance(module, nn.Linear | MultiheadAttention):
+                linear.setdefault(parameter, name)
+            else:
+                others.add(parameter)
+    return {
+        name: parameter.detach().to(dtype)
+        for parameter, name in linear.items()
+        if parameter not in others and parameter.dtype == torch.float32
+    }
 
 
 class AttentionByLength(TorchFunctionMode):

@@ -4,12 +4,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.func import functional_call
 from torch.profiler import profile
 from torchvision.ops import FrozenBatchNorm2d
 
-from groundwork.engine.precision import LONG, computing
+from groundwork.engine import evaluation
+from groundwork.engine.precision import LONG, computing, rounded_weights
+from groundwork.models.albef.explainer import Explainer
 from groundwork.models.common.attention import MultiheadAttention
 from groundwork.models.common.normalised import normalised
+from tests.helpers import tiny_albef, tiny_reftr
 
 WIDTH, HEADS = 24, 3
 
@@ -150,3 +154,66 @@ def test_attention_is_fused_where_that_is_faster(keys, gradient):
 
 def test_attention_to_few_keys_is_plain_where_a_gradient_goes_through():
     assert "aten::_scaled_dot_product_attention_math" in kernels_of(LONG - 1, gradient=True)
+
+
+# --- weights that are rounded once per evaluation -------------------------------------------------
+
+
+class ExplainedAlbef:
+    model = Explainer(tiny_albef.tiny_model(momentum=False)).eval()
+    batch = {
+        "image": torch.randn(2, 3, 32, 32),
+        "text_ids": torch.randint(5, 64, (3, 7)),
+        "text_mask": torch.ones(3, 7, dtype=torch.long),
+        "phrase_image": torch.tensor([0, 0, 1]),
+    }
+
+
+class BoxesOfReftr:
+    model = tiny_reftr.tiny_reftr().eval()
+    batch = tiny_reftr.tiny_batch()
+
+
+@pytest.mark.parametrize("subject", [ExplainedAlbef, BoxesOfReftr])
+def test_weights_rounded_once_are_those_of_autocast(subject):
+    model, batch = subject.model, subject.batch
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    weights = rounded_weights(model, "bf16")
+    assert {value.dtype for value in weights.values()} == {torch.bfloat16}
+    with torch.no_grad(), computing(torch.device("cpu"), "bf16"):
+        expected = model(batch)
+        found = functional_call(model, weights, (batch,))
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert not rounded_weights(model, "fp32")
+
+
+def test_what_else_reads_a_weight_gets_it_unrounded():
+    text = tiny_albef.tiny_model(momentum=False).text_encoder
+    rounded = rounded_weights(text, "bf16")
+    tied = text.cls.predictions.decoder.weight
+    assert tied is text.bert.embeddings.word_embeddings.weight
+    assert not any(text.get_parameter(name) is tied for name in rounded)
+    assert "bert.encoder.layer.0.attention.self.query.weight" in rounded
+
+
+def test_an_evaluation_in_half_precision_rounds_the_weights_once(monkeypatch):
+    model, batch, rounded, boxes = BoxesOfReftr.model, BoxesOfReftr.batch, [], []
+
+    def counted(*given):
+        rounded.append(rounded_weights(*given))
+        return rounded[-1]
+
+    def postprocess(outputs, _):
+        boxes.append(outputs["pred_boxes"])
+        return []
+
+    monkeypatch.setattr(evaluation, "rounded_weights", counted)
+    cpu = torch.device("cpu")
+    for _ in evaluation.evaluate(model, postprocess, [batch] * 3, device=cpu, precision="bf16"):
+        assert not torch.is_autocast_enabled("cpu"), "who reads the results computes as before"
+    assert len(rounded) == 1 and len(boxes) == 3
+    with torch.no_grad():
+        single = model(batch)["pred_boxes"]
+    torch.testing.assert_close(boxes[2], single, rtol=0, atol=0.02)
+    assert not torch.equal(boxes[2], single)
