@@ -17,8 +17,8 @@ from groundwork.models.common.precision import at_least_single
 class MultiheadAttention(nn.Module):
     """`nn.MultiheadAttention` with its parameters, their names and first values, batch first.
 
-    torch's transposes its input, after which a linear map on a CPU copies its weights for every
-    token in half precision: several times the cost of the products themselves.
+    torch's transposes its input, and a linear map of a transposed view copies its weights for every
+    token on a CPU in half precision, which costs several times as much as the products.
     """
 
     def __init__(self, width: int, heads: int, dropout: float):
@@ -65,16 +65,17 @@ class MultiheadAttention(nn.Module):
         return mixed, shares.mean(dim=1) if need_weights else None
 
     def _projected(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, ...]:
-        """Queries, keys and values; of the first two in one product where they are of the same."""
-        if query is key:
+        """Queries, keys and values; the first two in one product where they are of the same."""
+        same = query is key
+        query, key, value = query.contiguous(), key.contiguous(), value.contiguous()
+        if same:
             both = 2 * query.shape[-1]
             weights, biases = (
                 parameter.tensor_split([both])
                 for parameter in (self.in_proj_weight, self.in_proj_bias)
             )
-            return *F.linear(query, weights[0], biases[0]).chunk(2, dim=-1), F.linear(
-                value, weights[1], biases[1]
-            )
+            projected, values = map(F.linear, (query, value), weights, biases)
+            return *projected.chunk(2, dim=-1), values
         weights, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
         return tuple(map(F.linear, (query, key, value), weights, biases))
 

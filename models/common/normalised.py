@@ -1,5 +1,6 @@
 """A convolution and the norm behind it, as one convolution where that is the same."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
@@ -19,8 +20,10 @@ def normalised(convolution: nn.Conv2d, norm: nn.Module, maps: Tensor) -> Tensor:
     """
     if not (isinstance(norm, FrozenBatchNorm2d) or _has_fixed_statistics(norm)):
         return norm(convolution(maps))
-    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-    shift = norm.bias - norm.running_mean * scale
+    mean, variance = norm.running_mean, norm.running_var
+    assert mean is not None and variance is not None
+    scale = norm.weight * torch.rsqrt(variance + norm.eps)
+    shift = norm.bias - mean * scale
     if convolution.bias is not None:
         shift = shift + convolution.bias * scale
     return F.conv2d(

@@ -149,6 +149,9 @@ class YoloV3(Detector):
     def maps(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What the heads look at: (B, 8 width, S/8, S/8), (B, 16 width, S/16, S/16),
         (B, 32 width, S/32, S/32)."""
+        if not self.training:
+            # Faster on a CPU. Sums of a batch's statistics keep the order of the published numbers.
+            image = image.contiguous(memory_format=torch.channels_last)
         fine = self._run(0, 7, image)
         middle = self._run(7, 9, fine)
         route = self._run(9, 18, middle)

@@ -15,6 +15,7 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from groundwork.models.common.normalised import normalised
 from groundwork.models.common.positions import cell_positions
+from groundwork.models.common.torch_types import submodule
 
 
 class FoldedBasicBlock(BasicBlock):
@@ -39,7 +40,9 @@ class FoldedBottleneck(Bottleneck):
 
 
 def _shortcut(block: BasicBlock | Bottleneck, maps: Tensor) -> Tensor:
-    return maps if block.downsample is None else normalised(*block.downsample, maps)
+    if block.downsample is None:
+        return maps
+    return normalised(submodule(block.downsample, "0", nn.Conv2d), block.downsample[1], maps)
 
 
 BLOCKS: dict[str, tuple[type[BasicBlock | Bottleneck], list[int]]] = {

@@ -111,6 +111,7 @@ class CSPDarkNet(nn.Module):
         )  # fmt: skip
         self.model[:train_from].requires_grad_(False)
         self.train_from, self.frozen_bn = train_from, frozen_bn
+        self.to(memory_format=torch.channels_last)  # faster on a CPU than channels first
 
     def train(self, mode: bool = True) -> CSPDarkNet:
         """As torch's, but the mode of frozen layers is what `frozen_bn` says."""
