@@ -1,0 +1,1 @@
+"""How fast every system trains and evaluates: `python -m experiments.speed`."""

@@ -1,0 +1,132 @@
+"""How fast every system trains and evaluates, in fp32 and in bf16, side by side in one run.
+
+    python -m experiments.speed
+    python -m experiments.speed --device cuda --times 16
+    python -m experiments.speed --size tiny --systems RefTR ALVG
+
+Published sizes and recipes by default; random weights, images, texts, boxes and masks; nothing is
+read but the configurations. Every variant runs in a process of its own, and all variants of a step
+take turns, so that what else the machine does meets all of them; a time is the median of the
+repetitions. ALBEF's evaluation is also timed as it was released ("released": every pair of image
+and phrase encoded by itself, no fused attention, gradients of all parameters), with this project's
+network. The share of the peak is that of the rate at which this device multiplies two large
+matrices in the same precision, measured in the same run; products inside of fused attention on a
+CPU are not counted.
+
+Writes speed.json and speed.md into --out.
+"""
+
+import argparse
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from groundwork import utils
+from groundwork.experiments.speed.subjects import WORKLOADS, Workload
+from groundwork.experiments.speed.timing import Timing, product_rates, side_by_side
+from groundwork.files.safe import write_text
+from groundwork.jobs import run_script
+
+HEAD = """| | | seconds (range) | ratio | images/s | expressions/s | memory, GiB | of the peak |
+|---|---|---|---|---|---|---|---|
+"""
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    systems = list(dict.fromkeys(load.system for load in WORKLOADS["base"]))
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--device", help="cpu, cuda or cuda:N; by default a GPU if there is one")
+    parser.add_argument("--size", choices=WORKLOADS, default="base")
+    parser.add_argument("--systems", nargs="+", choices=systems, default=systems)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--times", type=int, default=1, help="so many times the images of a batch")
+    parser.add_argument("--out", type=Path, default=Path("runs/speed"))
+    return parser.parse_args(argv)
+
+
+def rows_of(
+    load: Workload, timings: dict[str, Timing], rates: dict[str, float]
+) -> list[dict[str, object]]:
+    """A row per variant of a workload; `ratio` says how many times as fast as the first it is."""
+    first, *_ = timings.values()
+    return [
+        {
+            "workload": load.name,
+            "config": load.config,
+            "variant": variant,
+            "images": load.images,
+            "expressions": load.expressions,
+            "seconds": timing.median,
+            "fastest": min(timing.seconds),
+            "slowest": max(timing.seconds),
+            "ratio": first.median / timing.median,
+            "images_per_second": load.images / timing.median,
+            "expressions_per_second": load.expressions / timing.median,
+            "gib": timing.gib,
+            "gflop": timing.gflop,
+            "share_of_peak": timing.gflop / timing.median / rates.get(variant, rates["fp32"]),
+        }
+        for variant, timing in timings.items()
+    ]
+
+
+def markdown(report: dict) -> str:
+    """The table of a report, with a line about the machine."""
+    lines = [
+        "| {workload}, {images} x {each} | {variant} | {seconds:.2f} ({fastest:.2f} to "
+        "{slowest:.2f}) | {ratio:.2f} | {images_per_second:.2f} | {expressions_per_second:.2f} | "
+        "{gib:.2f} | {share_of_peak:.0%} |".format(each=row["expressions"] // row["images"], **row)
+        for row in report["rows"]
+    ]
+    rates = ", ".join(f"{rate:.0f} in {name}" for name, rate in report["product_rates"].items())
+    about = (
+        f"{report['processor']}, {report['threads']} threads, PyTorch {report['torch']}; medians "
+        f"of {report['repeats']}; 10^9 operations per second of a large matrix product: {rates}."
+    )
+    return f"{about}\n\n{HEAD}" + "\n".join(lines) + "\n"
+
+
+def processor(device: torch.device) -> str:
+    """Its name, as far as the system tells it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    names = (line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
+
+
+def main(argv: Sequence[str] | None = None) -> dict[str, object]:
+    """Run with command line arguments `argv`; returns the report, which is also written."""
+    args = parse_args(argv)
+    device = utils.choose_device(args.device)
+    rates = product_rates(["fp32", "bf16"], args.repeats, device)
+    rows: list[dict[str, object]] = []
+    for load in WORKLOADS[args.size]:
+        if load.system in args.systems:
+            load = replace(load, images=args.times * load.images)
+            rows += rows_of(load, side_by_side(load, args.repeats, device), rates)
+            print(f"{load.name}: done", flush=True)
+    report: dict[str, object] = {
+        "processor": processor(device),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "size": args.size,
+        "repeats": args.repeats,
+        "product_rates": rates,
+        "rows": rows,
+    }
+    write_text(args.out / "speed.json", json.dumps(report, indent=1) + "\n")
+    write_text(args.out / "speed.md", markdown(report))
+    print(markdown(report))
+    return report
+
+
+if __name__ == "__main__":
+    run_script(main)

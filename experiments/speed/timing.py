@@ -1,0 +1,165 @@
+"""Times the variants of a workload in turn, each in a process of its own.
+
+So each has its own peak of memory, and what else the machine does in a while meets all of them.
+"""
+
+import multiprocessing
+import resource
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+import torch
+from torch._ops import OpOverload
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from groundwork import utils
+from groundwork.engine.precision import DTYPES
+from groundwork.experiments.speed.subjects import Workload, build
+
+GIB = 2**30
+SIDE = {"cpu": 2048, "cuda": 8192}  # of the matrices whose product shows what a device can do
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Of one variant: the seconds of every repetition, the peak of memory in GiB (of the process on
+    a CPU, of torch's tensors on a GPU), and the matrix products of one step in 10^9 operations."""
+
+    seconds: list[float]
+    gib: float
+    gflop: float
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+
+class Runner:
+    """One variant of a workload in a process of its own."""
+
+    def __init__(self, load: Workload, variant: str, device: torch.device):
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process: BaseProcess = context.Process(
+            target=serve, args=(theirs, load, variant, device), daemon=True
+        )
+        self._process.start()
+        theirs.close()
+        self._gflop = float(self._answer())
+        self._seconds: list[float] = []
+
+    def __enter__(self) -> "Runner":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._pipe.close()
+        self._process.join()
+
+    def _answer(self) -> float:
+        try:
+            return self._pipe.recv()
+        except EOFError:
+            raise ValueError("a measured step failed; its error stands above") from None
+
+    def step(self) -> None:
+        self._pipe.send("step")
+        self._seconds.append(self._answer())
+
+    def timing(self) -> Timing:
+        self._pipe.send("memory")
+        return Timing(self._seconds, self._answer(), self._gflop)
+
+
+class OperationCounter(TorchDispatchMode):
+    """Adds up the operations of matrix products, convolutions and attention, by torch's formulas.
+
+    torch's own `FlopCounterMode` cannot run `autograd.grad` with respect to a leaf.
+    """
+
+    total = 0
+
+    def __torch_dispatch__(
+        self,
+        function: OpOverload,
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> object:
+        """As torch calls it in the place of every operator."""
+        result = function(*args, **(kwargs or {}))
+        count = flop_registry.get(function.overloadpacket)
+        if count is not None:
+            self.total += count(*args, **(kwargs or {}), out_val=result)
+        return result
+
+
+def serve(pipe: Connection, load: Workload, variant: str, device: torch.device) -> None:
+    """Build, warm up and count; then do what is asked until nobody asks any more."""
+    if device.type == "cpu":
+        utils.keep_freed_memory()
+    step = build(load, variant, device)
+    step()
+    with OperationCounter() as counter:
+        step()
+    pipe.send(counter.total / 1e9)
+    asked = {"step": lambda: seconds(step, device), "memory": lambda: peak_memory(device)}
+    try:
+        while True:
+            pipe.send(asked[pipe.recv()]())
+    except EOFError:
+        return
+
+
+def seconds(step: Callable[[], object], device: torch.device) -> float:
+    """Of one call, until a GPU has done all of it."""
+    wait(device)
+    began = time.perf_counter()
+    step()
+    wait(device)
+    return time.perf_counter() - began
+
+
+def wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def peak_memory(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / GIB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
+
+
+def side_by_side(load: Workload, repeats: int, device: torch.device) -> dict[str, Timing]:
+    """Variant -> its timing; one repetition of each after the other."""
+    with ExitStack() as stack:
+        runners = {v: stack.enter_context(Runner(load, v, device)) for v in load.variants}
+        for _ in range(repeats):
+            for runner in runners.values():
+                runner.step()
+        return {variant: runner.timing() for variant, runner in runners.items()}
+
+
+def product_rates(
+    precisions: Sequence[str], repeats: int, device: torch.device
+) -> dict[str, float]:
+    """Precision -> 10^9 operations per second of the product of two large square matrices."""
+    side = SIDE[device.type]
+    found = {}
+    for precision in precisions:
+        matrix = torch.randn(side, side, device=device, dtype=DTYPES[precision])
+
+        def product(matrix: torch.Tensor = matrix) -> torch.Tensor:
+            return matrix @ matrix
+
+        product()
+        taken = statistics.median(seconds(product, device) for _ in range(repeats))
+        found[precision] = 2 * side**3 / taken / 1e9
+    return found

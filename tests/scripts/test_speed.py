@@ -1,0 +1,52 @@
+"""The benchmark of speed measures what it names, side by side, and writes what it measured."""
+
+import json
+
+import pytest
+import torch
+
+from groundwork.experiments.speed import __main__ as speed
+from groundwork.experiments.speed import released
+from groundwork.experiments.speed.subjects import WORKLOADS, build
+from groundwork.models.albef.explainer import Explainer
+from tests.helpers.tiny_albef import tiny_model
+
+CPU = torch.device("cpu")
+
+
+def test_a_table_of_one_system(tmp_path, capsys):
+    call = ["--size", "tiny", "--device", "cpu", "--systems", "ALBEF", "--repeats", "2"]
+    report = speed.main([*call, "--out", str(tmp_path)])
+    assert json.loads((tmp_path / "speed.json").read_text()) == report
+    rows = report["rows"]
+    assert [row["variant"] for row in rows] == ["released", "fp32", "bf16"]
+    for row in rows:
+        assert 0 < row["fastest"] <= row["seconds"] <= row["slowest"]
+        assert row["expressions_per_second"] == pytest.approx(10 / row["seconds"])
+        assert row["ratio"] == pytest.approx(rows[0]["seconds"] / row["seconds"])
+        assert 0 < row["share_of_peak"] and 0.1 < row["gib"] < 20
+    assert rows[0]["gflop"] > 2 * rows[1]["gflop"], "an image for every phrase, and its gradients"
+    table = (tmp_path / "speed.md").read_text()
+    assert table in capsys.readouterr().out
+    assert table.count("| ALBEF, evaluation, 2 x 5 |") == 3
+
+
+@pytest.mark.parametrize("load", WORKLOADS["tiny"], ids=lambda load: load.name)
+def test_every_workload_can_be_run(load):
+    step = build(load, "bf16", CPU)
+    first, second = step(), step()
+    if load.training:
+        assert first == first and first != second, "a number, which the step has changed"
+
+
+def test_the_released_way_gives_the_same_maps():
+    model = tiny_model(momentum=False).eval()
+    batch = {
+        "image": torch.randn(2, 3, 32, 32),
+        "text_ids": torch.randint(5, 64, (5, 7)),
+        "text_mask": torch.ones(5, 7, dtype=torch.long),
+        "phrase_image": torch.tensor([0, 0, 0, 1, 1]),
+    }
+    ours = Explainer(model)(batch)["heatmaps"]
+    torch.testing.assert_close(released.explain(model, batch), ours, rtol=1e-4, atol=1e-7)
+    assert ours.max() > 0
