@@ -52,7 +52,7 @@ class Runner:
         )
         self._process.start()
         theirs.close()
-        self._gflop = float(self._answer())
+        self._gflop = 0.0
         self._seconds: list[float] = []
 
     def __enter__(self) -> "Runner":
@@ -67,6 +67,10 @@ class Runner:
             return self._pipe.recv()
         except EOFError:
             raise ValueError("a measured step failed; its error stands above") from None
+
+    def wait(self) -> None:
+        """Until it is built and has done its first step."""
+        self._gflop = self._answer()
 
     def step(self) -> None:
         self._pipe.send("step")
@@ -141,6 +145,8 @@ def side_by_side(load: Workload, repeats: int, device: torch.device) -> dict[str
     """Variant -> its timing; one repetition of each after the other."""
     with ExitStack() as stack:
         runners = {v: stack.enter_context(Runner(load, v, device)) for v in load.variants}
+        for runner in runners.values():
+            runner.wait()
         for _ in range(repeats):
             for runner in runners.values():
                 runner.step()
