@@ -1,12 +1,10 @@
 """A system as a folder to keep, to share and to find on the hub: weights, configuration, tokeniser,
 model card."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import safetensors.torch
 from safetensors import SafetensorError
@@ -14,9 +12,6 @@ from torch import Tensor
 
 from groundwork.files.safe import atomic_write, write_text
 from groundwork.models.common.checkpoint import CheckpointError
-
-if TYPE_CHECKING:
-    from huggingface_hub import HfApi
 
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 _TOKENIZERS = ("words.txt", "pieces.spm", "vocab.txt", "vocab.json", "merges.txt")
@@ -95,11 +90,10 @@ def _fetched(name: str) -> Path:
     return Path(folder)
 
 
-def push(folder: Path, name: str, *, private: bool = False, api: HfApi | None = None) -> str:
+def push(folder: Path, name: str, *, private: bool = False) -> str:
     """Uploads a folder to the hub under OWNER/NAME, which is made if it is new.
 
-    Args:
-        api: of another hub; None: that of huggingface_hub's own settings, with their login.
+    Hub and login are those of huggingface_hub's settings.
 
     Returns:
         The address of the upload.
@@ -111,8 +105,8 @@ def push(folder: Path, name: str, *, private: bool = False, api: HfApi | None = 
 
     if not _ID.fullmatch(name):
         raise ValueError(f"{name!r} is no id of the hub; give OWNER/NAME")
-    api = api or HfApi()
     try:
+        api = HfApi()
         api.create_repo(name, private=private, exist_ok=True)
         return str(api.upload_folder(repo_id=name, folder_path=folder))
     except _failures() as error:
