@@ -20,7 +20,7 @@ from tests.helpers.script_runs import CONFIGS
 
 TEXTS = ["the red circle left of the green square", "a blue triangle", "two small stars below"]
 _ALBEF = (
-    "image_size=48", "patch_size=16", "vision_width=64", "vision_depth=2", "vision_heads=1",
+    "image_size=160", "patch_size=16", "vision_width=64", "vision_depth=2", "vision_heads=1",
     "embed_dim=16", "queue_size=8", "explanation_layer=2", "explanation.block=2",
     "text.hidden_size=64", "text.num_hidden_layers=4", "text.fusion_layer=2",
     "text.num_attention_heads=1", "text.intermediate_size=48", "text.max_position_embeddings=32",

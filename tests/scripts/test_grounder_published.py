@@ -137,4 +137,4 @@ def test_what_cannot_be_told_is_said_in_one_sentence(files, tmp_path):
 def test_overrides_win_over_what_a_file_says(files):
     grounder = Grounder.load(files["albef"], device="cpu", overrides=["model.image_size=96"])
     (found,) = grounder.ground(drawn(), "a blue triangle")
-    assert np.shape(found.heatmap) == (6, 6)
+    assert np.shape(found.heatmap) == (6, 6)  # of patches of 16
