@@ -174,7 +174,7 @@ class System(Protocol[Settings, Model]):
         """
         return None
 
-    def settings_of(self, model: Model, settings: Settings) -> Settings:  # noqa: ARG002
+    def settings_of(self, model: Model, settings: Settings) -> ModelSettings:  # noqa: ARG002
         """The settings with what a loaded file may have changed in how the model works."""
         return settings
 
