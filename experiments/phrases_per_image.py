@@ -69,7 +69,8 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     parser.add_argument("--out", type=Path, default=Path("runs/phrases_per_image"))
     args = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
-        grounder = Grounder.load(checkpoint(args.config, Path(folder)), device=args.device)
+        file = checkpoint(args.config, Path(folder))
+        grounder = Grounder.load(file, device=args.device, config=args.config)
     image = np.random.default_rng(0).integers(0, 256, (*args.image_size, 3), dtype=np.uint8)
     times = measure(grounder, image, args.rounds)
     one, many = (times[f"first call, {n} phrases"] for n in (1, len(PHRASES)))

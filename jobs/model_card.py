@@ -104,7 +104,8 @@ def _table(rows: list[Row]) -> str:
     for row in rows:
         low, high = (_number(row.get(name)) for name in ("low", "high"))
         interval = f"{low} to {high}" if low and high else ""
-        note = "; ".join(filter(None, ["derived" if row.get("derived") else "", row.get("note")]))
+        notes = ("derived" if row.get("derived") else "", row.get("note"))
+        note = "; ".join(str(one) for one in notes if one)
         lines.append(
             f"| {row['benchmark']} | {row['split']} | {row['metric']} | {_number(row['value'])} |"
             f" {interval} | {row.get('n', '')} | {note} |"

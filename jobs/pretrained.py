@@ -122,4 +122,5 @@ def _failures() -> tuple[type[Exception], ...]:
     from huggingface_hub.errors import HfHubHTTPError
 
     # Its bases are those of the HTTP library that this version of the client uses.
-    return (OSError, ValueError, *HfHubHTTPError.__bases__)
+    of_library: tuple[Any, ...] = HfHubHTTPError.__bases__
+    return (OSError, ValueError, *of_library)

@@ -2,8 +2,8 @@
 
 import logging
 import threading
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, cast
 
 import torch
 
@@ -71,6 +71,7 @@ class Session:
             return model(batch)
         if self._seen is None:
             # A batch of box systems holds the image once per phrase.
-            images = {key: batch[key][:1] for key in ("image", "image_mask") if key in batch}
-            self._seen = model.encode(images)
+            parts = cast(Mapping[str, Any], batch)
+            of_image = ("image", "image_mask")
+            self._seen = model.encode({key: parts[key][:1] for key in of_image if key in parts})
         return model.answer(self._seen, batch)

@@ -146,9 +146,7 @@ class Explainer(ImageFirst):
         place = place_in_image(owner)
         for turn in range(int(place.max()) + 1):
             rows = (place == turn).nonzero().flatten()
-            (gradient,) = torch.autograd.grad(
-                scores[rows].sum(), seen.attention, retain_graph=True
-            )
+            (gradient,) = torch.autograd.grad(scores[rows].sum(), seen.attention, retain_graph=True)
             # Row [CLS] of the self-attention, without its look at itself: the cells of the image.
             support = (seen.attention * gradient.relu())[owner[rows], :, 0, 1:]
             heatmaps[rows] = support.mean(dim=1).detach().float().unflatten(-1, model.grid)
