@@ -2,11 +2,16 @@
 
 parts = torch.hub.load(REPOSITORY, "reftr", "refcoco_SEG.pth", config="reftr/refcoco_res")
 groundings = parts.postprocess(parts.evaluated(batch), batch)
+
+grounder = torch.hub.load(REPOSITORY, "grounder", "refcoco_SEG.pth")
+groundings = grounder.ground("photo.jpg", ["the red circle"])
 """
 
 from collections.abc import Callable as _Callable
 from pathlib import Path as _Path
+from typing import Any as _Any
 
+from groundwork.jobs.grounder import Grounder as _Grounder
 from groundwork.jobs.tokenizers import load_texts as _load_texts
 from groundwork.models import SYSTEMS as _SYSTEMS
 from groundwork.models.common.checkpoint import read_checkpoint as _read_checkpoint
@@ -18,7 +23,7 @@ from groundwork.settings.load import config_of as _config_of
 
 dependencies = [
     "torch", "torchvision", "timm", "transformers", "numpy", "PIL", "cv2", "pyarrow", "pycocotools",
-    "scipy", "ruamel.yaml", "sentencepiece", "matplotlib", "tqdm",
+    "scipy", "ruamel.yaml", "sentencepiece", "matplotlib", "tqdm", "safetensors",
 ]  # fmt: skip
 
 
@@ -58,3 +63,8 @@ def _entry(system: str) -> _Callable[..., _Parts]:
 
 
 albef, reftr, refclip, simrec, alvg = map(_entry, ("albef", "reftr", "refclip", "simrec", "alvg"))
+
+
+def grounder(source: str | _Path, **options: _Any) -> _Grounder:
+    """Grounds phrases in images of your own; arguments and errors as of `Grounder.load`."""
+    return _Grounder.load(source, **options)

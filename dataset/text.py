@@ -35,7 +35,7 @@ _SPECIAL_OF_ROBERTA = {
     "eos_token": "</s>",
 }
 _MASK_OF_ROBERTA = "<mask>"
-_BYTE_PAIRS = ("vocab.json", "merges.txt")
+BYTE_PAIRS = ("vocab.json", "merges.txt")
 VOCABULARIES = Path(__file__).parent / "vocabularies"
 _OTHER_SIDE = {"left": "right", "right": "left"}
 
@@ -107,11 +107,11 @@ def load_tokenizer(name_or_folder: str | os.PathLike[str]) -> PreTrainedTokenize
     vocabulary = path / "vocab.txt" if path.is_dir() else path
     if vocabulary.is_file():
         return _from_vocabulary(vocabulary)
-    if all((path / name).is_file() for name in _BYTE_PAIRS):
-        return _from_byte_pairs(*(path / name for name in _BYTE_PAIRS))
+    if all((path / name).is_file() for name in BYTE_PAIRS):
+        return _from_byte_pairs(*(path / name for name in BYTE_PAIRS))
     if path.is_dir():
         raise FileNotFoundError(
-            f"text_encoder folder {path} holds neither vocab.txt nor {' and '.join(_BYTE_PAIRS)}; "
+            f"text_encoder folder {path} holds neither vocab.txt nor {' and '.join(BYTE_PAIRS)}; "
             "put the WordPiece vocabulary of BERT, or the byte pairs of RoBERTa, there"
         )
     try:

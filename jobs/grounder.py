@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import logging
+import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from groundwork import engine, utils
+from groundwork import utils
 from groundwork.geometry import Grounding
+from groundwork.jobs import pretrained
+from groundwork.jobs.model_card import model_card
 from groundwork.jobs.open_image import ImageLike, open_image
-from groundwork.jobs.questions import Prepared, questions_of
+from groundwork.jobs.questions import questions_of
 from groundwork.jobs.recognition import About, Loaded, load_system
-from groundwork.settings import RunConfig
-
-logger = logging.getLogger("groundwork")
-# Phrases that are looked at together: what bounds the memory that many of them take.
-_AT_ONCE = 16
+from groundwork.jobs.session import Session
+from groundwork.jobs.tokenizers import save_tokenizer
+from groundwork.models import SYSTEMS
+from groundwork.settings import RunConfig, to_dict
 
 
 class Grounder:
@@ -25,6 +27,8 @@ class Grounder:
         grounder = Grounder.load("checkpoint.pth")
         (found,) = grounder.ground("photo.jpg", ["the red circle"])
         found.point, found.boxes, found.mask, found.heatmap
+        session = grounder.look("photo.jpg")  # encoded once for all that is asked
+        session.ground("the red circle")
 
     Images are resized, phrases cleaned and cut, outputs read by the functions of an evaluation with
     the same configuration, so that both say the same. Only one thing is done otherwise: an image
@@ -55,7 +59,7 @@ class Grounder:
         """A system from a checkpoint, published or own, told by what is in it.
 
         Args:
-            source: a .pth file.
+            source: a .pth file; a folder of `save_pretrained`; the id of such a folder on the hub.
             device: cuda, cuda:1, cpu; None: a GPU if there is one.
             config, tokenizer, data, overrides: see `jobs.recognition.load_system`; nothing has to
                 be given for files that were written by this project.
@@ -85,7 +89,14 @@ class Grounder:
             FileNotFoundError: no such file.
             ValueError: no image that can be read, or a phrase without a word.
         """
-        return self._ground(self._prepared(image), phrases)
+        return self.look(image).ground(phrases)
+
+    def look(self, image: ImageLike) -> Session:
+        """The image, for phrases that are asked about it one after the other: `ground` of the
+        session encodes it once. Arguments and errors as of `ground`."""
+        pixels, name = open_image(image, self._loaded.config.data.opener)
+        prepared = self._questions.prepare(pixels, name)
+        return Session(self._loaded, self._questions, self._lock, prepared)
 
     def ground_many(
         self, pairs: Iterable[tuple[ImageLike, str | Sequence[str]]]
@@ -94,25 +105,47 @@ class Grounder:
         for image, phrases in pairs:
             yield self.ground(image, phrases)
 
-    def _prepared(self, image: ImageLike) -> Prepared:
-        pixels, name = open_image(image, self._loaded.config.data.opener)
-        return self._questions.prepare(pixels, name)
+    @classmethod
+    def from_pretrained(
+        cls, source: str | Path, *, device: str | None = None, overrides: Sequence[str] = ()
+    ) -> Grounder:
+        """`load` under the name that transformers has for it: of a folder that `save_pretrained`
+        wrote, or of the id of such a folder on the hub."""
+        return cls.load(source, device=device, overrides=overrides)
 
-    def _ground(self, image: Prepared, phrases: str | Sequence[str]) -> list[Grounding]:
-        texts = [phrases] if isinstance(phrases, str) else list(phrases)
-        texts = [text.strip() for text in texts]
-        with self._lock:
-            for text in texts:
-                if remark := self._questions.cut(text):
-                    logger.warning("phrase %r: %s", text, remark)
-            starts = range(0, len(texts), _AT_ONCE)
-            batches = (self._questions.batch(image, texts[at : at + _AT_ONCE]) for at in starts)
-            parts, config = self._loaded.parts, self._loaded.config
-            found = engine.evaluate(
-                parts.evaluated,
-                parts.postprocess,
-                batches,
-                device=next(parts.evaluated.parameters()).device,
-                precision=config.precision,
-            )
-            return [grounding for _, groundings in found for grounding in groundings]
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """Writes weights (safetensors), configuration, tokeniser and model card to a folder, which
+        `load` reads back to the same outputs.
+
+        The card has what lies beside the checkpoint: data and code of its training run
+        (manifest.json), its rows of every results.json.
+
+        Raises:
+            ValueError: a manifest.json or results.json that is damaged.
+        """
+        folder, loaded = Path(folder), self._loaded
+        card = model_card(self.about, loaded.path)
+        folder.mkdir(parents=True, exist_ok=True)
+        model = loaded.parts.model
+        # Where the data of the training lay is of no use to anybody else.
+        data = replace(
+            loaded.config.data,
+            text_encoder=save_tokenizer(loaded.tokenizer, folder),
+            train={}, evaluate={}, labels=None, image_root="", cache_dir=None,
+        )  # fmt: skip
+        config = replace(loaded.config, data=data, stages=(), select=None)
+        state = SYSTEMS[config.system].published_state(model)
+        pretrained.write(folder, state, to_dict(config), card)
+        return folder
+
+    def push_to_hub(self, name: str, *, private: bool = False) -> str:
+        """`save_pretrained` to the hub, under OWNER/NAME, which is made if it is new.
+
+        Returns:
+            The address of the upload.
+
+        Raises:
+            ValueError: no such name. ConnectionError: no network, no login, or refused.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            return pretrained.push(self.save_pretrained(folder), name, private=private)

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from groundwork.dataset.formats import simrec
 from groundwork.dataset.pieces import SentencePieces
 from groundwork.dataset.sources import read_splits
-from groundwork.dataset.text import load_tokenizer
+from groundwork.dataset.text import BYTE_PAIRS, load_tokenizer
 from groundwork.dataset.words import Vocabulary, texts_of_annotations
 from groundwork.models.common.checkpoint import CheckpointError, read_checkpoint
 from groundwork.settings import RunConfig
@@ -111,6 +111,34 @@ def beside_weights(words: Tokenizer) -> dict[str, Any]:
     if isinstance(words, SentencePieces):
         return {"pieces": torch.frombuffer(bytearray(words.model), dtype=torch.uint8)}
     return {"vocabulary": words.words} if isinstance(words, Vocabulary) else {}
+
+
+def beside_checkpoint(name: str, folder: Path) -> str:
+    """The tokeniser that lies beside a checkpoint, of the kind that data.text_encoder `name` is of;
+    `name` itself where there is none, or where it stands for files that `load_texts` looks for."""
+    if name in ("words", "pieces"):
+        return name
+    if Path(name).suffix == ".spm":
+        found = sorted(folder.glob("*.spm"))
+        return str(found[0]) if len(found) == 1 else name
+    byte_pairs = all((folder / file).is_file() for file in BYTE_PAIRS)
+    return str(folder) if byte_pairs or (folder / "vocab.txt").is_file() else name
+
+
+def save_tokenizer(words: Tokenizer, folder: Path) -> str:
+    """All that the tokeniser needs as files of a folder, which `load_texts` reads.
+
+    Returns:
+        The data.text_encoder, relative to the folder.
+    """
+    save_words(words, folder)
+    if isinstance(words, SentencePieces):
+        return PIECES_FILE
+    if isinstance(words, Vocabulary):
+        return WORDS_FILE
+    assert isinstance(words, PreTrainedTokenizerFast)
+    words.backend_tokenizer.model.save(str(folder))  # vocab.txt, or vocab.json and merges.txt
+    return "."
 
 
 def save_words(words: Tokenizer, folder: Path) -> None:

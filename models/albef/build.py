@@ -22,6 +22,7 @@ from groundwork.models.albef.checkpoint import (
 from groundwork.models.albef.config import AlbefModelConfig
 from groundwork.models.albef.criterion import ObjectiveList
 from groundwork.models.albef.explainer import Explainer, Matching
+from groundwork.models.albef.layout import recognise
 from groundwork.models.albef.model import ALBEF, MomentumALBEF
 from groundwork.models.albef.postprocess import REGIONS, heatmaps_to_groundings
 from groundwork.models.albef.vision import sine_positions, vision_transformer
@@ -127,6 +128,7 @@ class AlbefSystem(System[AlbefModelConfig, ALBEF]):
     load = staticmethod(load)
     start_from = staticmethod(load)
     fill = staticmethod(fill)
+    recognise = staticmethod(recognise)
     published_state = staticmethod(published_state)
     check_resumed = staticmethod(require_tokens)
 

@@ -5,9 +5,9 @@ Shapes: B images, T phrases of all of them, L tokens, N = h * w patches.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,12 +17,28 @@ from groundwork.models.albef.model import ALBEF
 from groundwork.models.albef.tracing import TraceRecorder
 from groundwork.models.common.attention import AttentionRecorder, FusedAttention
 from groundwork.models.common.explain import METHODS
+from groundwork.models.common.image_first import ImageFirst
 
 if TYPE_CHECKING:
     from groundwork.dataset.batches import ImageTextEvalBatch
 
 
-class Explainer(nn.Module):
+class Looked(NamedTuple):
+    """Images as the fusion layers read them, and what was recorded of how they were encoded."""
+
+    recorder: TraceRecorder
+    layers: list[KeysValues]
+
+
+class Compared(NamedTuple):
+    """What the similarity of images is explained by: the recorded self-attention (B, heads, 1 + N,
+    1 + N) of a block, with the graph from there to the images' features (B, E)."""
+
+    attention: Tensor
+    features: Tensor
+
+
+class Explainer(ImageFirst):
     """Heat maps of phrases; only the explained attentions need a gradient.
 
     Args:
@@ -45,7 +61,11 @@ class Explainer(nn.Module):
         super().__init__()
         self.model = model
         self.layer = model.explanation_layer if layer is None else layer
-        self.explain = {"itm": self._by_matching, "itc": self._by_similarity}[mode]
+        steps: dict[str, tuple[Callable[[Tensor], Any], Callable[..., dict[str, Tensor]]]] = {
+            "itm": (self._look, self._by_matching),
+            "itc": (self._compare, self._by_similarity),
+        }
+        self._encode, self._explain = steps[mode]
         self.method = METHODS[method]
         depth = len(
             model.text_encoder.bert.encoder.layer if mode == "itm" else model.visual_encoder.blocks
@@ -57,32 +77,47 @@ class Explainer(nn.Module):
                 f"choose one of {first}..{depth - 1} (--block_num)"
             )
 
-    def forward(self, batch: ImageTextEvalBatch) -> dict[str, Tensor]:
+    def encode(self, batch: ImageTextEvalBatch) -> Looked | Compared:
+        """`image` (B, 3, H, W); what a gradient reaches of its encoding is kept with its graph."""
+        with self._computing():
+            return self._encode(batch["image"])
+
+    def answer(self, seen: Looked | Compared, batch: ImageTextEvalBatch) -> dict[str, Tensor]:
         """Explain the phrases of an evaluation batch.
 
         Args:
-            batch: `image` (B, 3, H, W); `text_ids`, `text_mask` (T, L); `phrase_image` (T,), which
-                image a phrase belongs to, not decreasing.
+            seen: of `encode`, of B images.
+            batch: `text_ids`, `text_mask` (T, L); `phrase_image` (T,), which image a phrase belongs
+                to, not decreasing.
 
         Returns:
             `heatmaps` (T, h, w), not negative, not scaled; `score` (T,): the log odds of a match
             (positive: they belong together), or the similarity over temperature.
         """
-        with torch.set_grad_enabled(self.method.gradient != "none"), frozen(self.model):
-            return self.explain(batch)
+        with self._computing():
+            return self._explain(seen, batch)
 
-    def _by_matching(self, batch: ImageTextEvalBatch) -> dict[str, Tensor]:
-        model, bert, ids = self.model, self.model.text_encoder.bert, batch["text_ids"]
-        mask, recorder = batch["text_mask"], TraceRecorder(model, self.method, self.layer)
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        with torch.set_grad_enabled(self.method.gradient != "none"), frozen(self.model):
+            yield
+
+    def _look(self, image: Tensor) -> Looked:
+        model, recorder = self.model, TraceRecorder(self.model, self.method, self.layer)
         with recorder.image():
-            images = bert.image_keys_values(model.visual_encoder(batch["image"]))
+            tokens = model.visual_encoder(image)
+            return Looked(recorder, model.text_encoder.bert.image_keys_values(tokens))
+
+    def _by_matching(self, seen: Looked, batch: ImageTextEvalBatch) -> dict[str, Tensor]:
+        model, bert, ids = self.model, self.model.text_encoder.bert, batch["text_ids"]
+        mask, (recorder, images) = batch["text_mask"], seen
         states = None if recorder.whole else bert.text(ids, mask)
         heatmaps = images[0].keys.new_zeros((len(ids), *model.grid), dtype=torch.float32)
         scores = images[0].keys.new_zeros(len(ids), dtype=torch.float32)
         # The image encoder's attentions have a gradient of their own for each phrase of an image.
         most = 1 if recorder.whole else None
         for image_index, rows, real in phrase_rounds(
-            batch["phrase_image"], len(batch["image"]), most
+            batch["phrase_image"], len(images[0].keys), most
         ):
             views = [KeysValues(*(part[image_index] for part in layer)) for layer in images]
             with recorder.text():
@@ -93,25 +128,27 @@ class Explainer(nn.Module):
             scores[rows[real]] = model.match_logits(fused[-1])[real, 1].detach().float()
         return {"heatmaps": heatmaps, "score": scores}
 
-    def _by_similarity(self, batch: ImageTextEvalBatch) -> dict[str, Tensor]:
+    def _compare(self, image: Tensor) -> Compared:
+        model = self.model
+        attention = model.visual_encoder.get_submodule(f"blocks.{self.layer}.attn")
+        # timm calls its `fused_attn` final, for TorchScript only.
+        with AttentionRecorder(cast(FusedAttention, attention), leaf=True) as recorder:
+            features = model.embed_image(model.visual_encoder(image))
+        return Compared(recorder.probabilities, features)
+
+    def _by_similarity(self, seen: Compared, batch: ImageTextEvalBatch) -> dict[str, Tensor]:
         model, owner = self.model, batch["phrase_image"]
         texts = model.embed_text(
             model.text_encoder.bert.text(batch["text_ids"], batch["text_mask"])
         )
-        attention = model.visual_encoder.get_submodule(f"blocks.{self.layer}.attn")
-        # timm calls its `fused_attn` final, for TorchScript only.
-        with AttentionRecorder(cast(FusedAttention, attention), leaf=True) as recorder:
-            tokens = model.visual_encoder(batch["image"])
-        scores = (model.embed_image(tokens)[owner] * texts).sum(-1) / model.temp
-        heatmaps = tokens.new_zeros((len(texts), *model.grid), dtype=torch.float32)
+        scores = (seen.features[owner] * texts).sum(-1) / model.temp
+        heatmaps = texts.new_zeros((len(texts), *model.grid), dtype=torch.float32)
         place = place_in_image(owner)
         for turn in range(int(place.max()) + 1):
             rows = (place == turn).nonzero().flatten()
-            (gradient,) = torch.autograd.grad(
-                scores[rows].sum(), recorder.probabilities, retain_graph=True
-            )
+            (gradient,) = torch.autograd.grad(scores[rows].sum(), seen.attention, retain_graph=True)
             # Row [CLS] of the self-attention, without its look at itself: the cells of the image.
-            support = (recorder.probabilities * gradient.relu())[owner[rows], :, 0, 1:]
+            support = (seen.attention * gradient.relu())[owner[rows], :, 0, 1:]
             heatmaps[rows] = support.mean(dim=1).detach().float().unflatten(-1, model.grid)
         return {"heatmaps": heatmaps, "score": scores.detach().float()}
 

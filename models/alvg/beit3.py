@@ -215,11 +215,11 @@ class BEiT3(nn.Module):
             if isinstance(module, nn.Linear):
                 nn.init.zeros_(module.bias)
 
-    def forward(self, image: Tensor, ids: Tensor, padding: Tensor) -> Encoded:
-        """Image (B, 3, S, S), ids (B, T) int64, padding (B, T) bool, True = padded.
+    def embed_image(self, image: Tensor) -> Tensor:
+        """Image (B, 3, S, S) -> [CLS] and cells (B, 1 + N, D), before they meet any token.
 
         Raises:
-            ValueError: an image of another size, or a text longer than the table of positions.
+            ValueError: an image of another size.
         """
         side = self.image_size
         if image.shape[-2:] != (side, side):
@@ -227,10 +227,22 @@ class BEiT3(nn.Module):
                 f"an image of {tuple(image.shape[-2:])} for an encoder of {side} x {side} pixels: "
                 "set data.resize to square and data.image_size to model.encoder.image_size"
             )
+        return self.vision_embed(image)
+
+    def forward(self, image: Tensor, ids: Tensor, padding: Tensor) -> Encoded:
+        """`embed_image`, then `join`."""
+        return self.join(self.embed_image(image), ids, padding)
+
+    def join(self, cells: Tensor, ids: Tensor, padding: Tensor) -> Encoded:
+        """Cells (B, 1 + N, D) of `embed_image`, ids (B, T) int64, padding (B, T) bool, True =
+        padded.
+
+        Raises:
+            ValueError: a text longer than the table of positions.
+        """
         longest = self.encoder.embed_positions.B.num_embeddings - FIRST_POSITION
         if ids.shape[1] > longest:
             raise ValueError(f"a text of {ids.shape[1]} tokens; BEiT-3 has positions for {longest}")
-        cells = self.vision_embed(image)
         states = self.encoder(cells, self.text_embed(ids).to(cells.dtype), padding)
         count = cells.shape[1]
         image_states = states[:, 1:count].transpose(1, 2).unflatten(-1, (self.grid, self.grid))

@@ -1,6 +1,7 @@
 """ALVG from a config: the only file of this room that reads one."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from typing_extensions import override
@@ -17,6 +18,7 @@ from groundwork.models.alvg.config import AlvgModelConfig, Beit3Config
 from groundwork.models.alvg.criterion import ALVGCriterion
 from groundwork.models.alvg.decoder import BoxDecoder
 from groundwork.models.alvg.enhancement import ImageEnhancement
+from groundwork.models.alvg.layout import recognise
 from groundwork.models.alvg.mask_head import MaskHead
 from groundwork.models.alvg.model import ALVG, PAD, Head, Transformer
 from groundwork.models.alvg.postprocess import Postprocess
@@ -123,6 +125,7 @@ class AlvgSystem(System[AlvgModelConfig, ALVG]):
     load = staticmethod(load)
     start_from = staticmethod(start_from)
     fill = staticmethod(fill)
+    recognise = staticmethod(recognise)
     published_state = staticmethod(published_state)
 
     @override
@@ -164,3 +167,9 @@ class AlvgSystem(System[AlvgModelConfig, ALVG]):
             scaled = init.patch_resize == "bicubic_scaled"
             return [initialise_encoder(model.encoder, init.beit3, scaled=scaled)]
         return []
+
+    @override
+    def settings_of(self, model: ALVG, settings: AlvgModelConfig) -> AlvgModelConfig:
+        """A file of the authors has selected their forward pass, whatever was configured."""
+        released = model.head.integer_positions and not settings.quirks.integer_positions
+        return replace(settings, compat="released") if released else settings

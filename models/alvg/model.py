@@ -18,6 +18,7 @@ from groundwork.models.alvg.enhancement import ImageEnhancement
 from groundwork.models.alvg.mask_head import MaskHead
 from groundwork.models.alvg.queries import QueryGenerator, pool_text
 from groundwork.models.common.box_head import BoxHead
+from groundwork.models.common.image_first import ImageFirst, for_each
 from groundwork.models.common.positions import cell_positions, token_positions
 from groundwork.models.common.precision import at_least_single
 from groundwork.models.common.torch_types import submodule
@@ -113,7 +114,7 @@ class Head(nn.Module):
         return outputs
 
 
-class ALVG(nn.Module):
+class ALVG(ImageFirst):
     """Encoder and head.
 
     Args:
@@ -131,10 +132,16 @@ class ALVG(nn.Module):
     def encoder(self) -> BEiT3:
         return submodule(self.vis_enc, "beit3", BEiT3)
 
-    def forward(self, batch: ReferringBatch) -> dict[str, Tensor]:
+    def encode(self, batch: ReferringBatch) -> Tensor:
+        """`image` (B, 3, S, S) -> its [CLS] and cells (B, 1 + N, D). That is little of the work:
+        BEiT-3 mixes cells and tokens from its first layer on, so all layers run for every text."""
+        return self.encoder.embed_image(batch["image"])
+
+    def answer(self, seen: Tensor, batch: ReferringBatch) -> dict[str, Tensor]:
         """Args:
-            batch: `image` (B, 3, S, S), `image_mask` (B, S, S) bool, True = padding (without it:
-                none), `text_ids` and `text_mask` (B, T), 1 = token.
+            seen: of `encode`.
+            batch: `image_mask` (B, S, S) bool, True = padding (without it: none), `text_ids` and
+                `text_mask` (B, T), 1 = token.
 
         Returns:
             pred_logits (B, Q, 2), class 0 = object; pred_boxes (B, Q, 4) cxcywh in [0, 1];
@@ -143,7 +150,7 @@ class ALVG(nn.Module):
             (0, 2), if cells are enhanced; pred_masks (B, 8h, 8w) logits, if it has a mask head.
         """
         ids, padding = self._padded(batch["text_ids"], batch["text_mask"].bool())
-        encoded = self.encoder(batch["image"], ids, padding)
+        encoded = self.encoder.join(for_each(seen, len(ids)), ids, padding)
         shape = (len(ids), *encoded.image.shape[-2:])
         if "image_mask" in batch:
             cell_padding = F.interpolate(batch["image_mask"][:, None].float(), size=shape[1:])

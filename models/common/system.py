@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from groundwork.geometry import Grounding
 from groundwork.models.common.checkpoint import LoadReport
 from groundwork.models.common.criterion import Criterion
+from groundwork.models.common.layout import Layout
 
 Postprocess = Callable[[dict[str, Tensor], Any], list[Grounding]]
 """(outputs, evaluation batch) -> one `Grounding` per phrase, in pixels of the original image. The
@@ -161,6 +162,21 @@ class System(Protocol[Settings, Model]):
 
     def published_state(self, model: Model) -> dict[str, Tensor]:
         """The model's state in the published layout."""
+
+    def recognise(self, content: Mapping[str, Any]) -> Layout | None:  # noqa: ARG002
+        """What a file without a configuration is, by its keys and shapes, if it is this system's.
+
+        Args:
+            content: as `read_checkpoint` gives it.
+
+        Raises:
+            CheckpointError: it is, and sizes of it cannot be told.
+        """
+        return None
+
+    def settings_of(self, model: Model, settings: Settings) -> ModelSettings:  # noqa: ARG002
+        """The settings with what a loaded file may have changed in how the model works."""
+        return settings
 
     def check_resumed(self, path: str | Path) -> None:  # noqa: ARG002
         """Raises CheckpointError if a run of that file cannot go on with this code."""

@@ -1,6 +1,6 @@
 """What RefCLIP and SimREC share as systems: both read whole words."""
 
-from collections.abc import Callable, Iterable, Sequence, Sized
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from groundwork.models.common.checkpoint import (
     with_counters,
 )
 from groundwork.models.common.criterion import Criterion
+from groundwork.models.common.layout import Layout
 from groundwork.models.common.system import ModelSettings, Parts, Postprocess, System, shared_parts
 from groundwork.models.common.word_language import check_vocabulary
 from groundwork.models.common.word_vectors import Words, load_word_vectors
@@ -29,6 +30,7 @@ class WordSystem(System[Any, Any]):
 
     network: (settings, number of words) -> random model. criterion: settings -> that of all stages.
     sources: settings -> (what fills a part of the model from a file, the file that they name).
+    layout: a file's content -> what it is, if it is of this system.
     """
 
     title: str
@@ -37,6 +39,7 @@ class WordSystem(System[Any, Any]):
     criterion: Callable[[Any], Criterion]
     postprocess: Postprocess
     sources: Callable[[Any], Iterable[Source]]
+    layout: Callable[[Mapping[str, Any]], Layout | None]
 
     @override
     def build(
@@ -75,6 +78,11 @@ class WordSystem(System[Any, Any]):
     def fill(self, model: Any, published: dict[str, Tensor], report: LoadReport) -> None:
         """See `fill`."""
         fill(model, published, report)
+
+    @override
+    def recognise(self, content: Mapping[str, Any]) -> Layout | None:
+        """See `models.common.system.System.recognise`."""
+        return self.layout(content)
 
     @override
     def published_state(self, model: Any) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from groundwork.models.refclip.checkpoint import initialise_detector
 from groundwork.models.refclip.config import RefclipDetectorConfig, RefclipModelConfig
 from groundwork.models.refclip.criterion import RefCLIPCriterion
 from groundwork.models.refclip.detector import TorchvisionDetector
+from groundwork.models.refclip.layout import recognise
 from groundwork.models.refclip.model import RefCLIP
 from groundwork.models.refclip.postprocess import outputs_to_groundings
 from groundwork.models.refclip.yolov3 import YoloV3
@@ -79,6 +80,7 @@ REFCLIP = WordSystem(
     network=build_model,
     criterion=build_criterion,
     postprocess=outputs_to_groundings,
+    layout=recognise,
     sources=lambda settings: (
         (initialise_detector, settings.init.detector),
         (load, settings.init.refclip),

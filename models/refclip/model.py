@@ -8,12 +8,13 @@ boxes per cell; D width.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from groundwork.models.common.darknet import MultiScaleFusion
+from groundwork.models.common.image_first import ImageFirst, for_each
 from groundwork.models.common.precision import at_least_single
 from groundwork.models.common.word_language import WordLanguageEncoder
 from groundwork.models.refclip.cache import DetectionCache
@@ -23,7 +24,21 @@ if TYPE_CHECKING:
     from groundwork.dataset.batches import ReferringBatch
 
 
-class RefCLIP(nn.Module):
+class Seen(NamedTuple):
+    """The candidate cells of the images, all that there is before the sentences.
+
+    features (B, k, D); index (B, k), which cells these are, ascending; boxes (B, k, A, 5), cxcywh
+    in pixels of the input and objectness; likeliest (B, 4), cxcywh of the box with the highest
+    objectness of all.
+    """
+
+    features: Tensor
+    index: Tensor
+    boxes: Tensor
+    likeliest: Tensor
+
+
+class RefCLIP(ImageFirst):
     """Published parameter names.
 
     Args:
@@ -65,29 +80,37 @@ class RefCLIP(nn.Module):
         self.visual_encoder.train(mode and self.detector_bn == "train")
         return self
 
-    def forward(self, batch: ReferringBatch) -> dict[str, Tensor]:
-        """Args:
-            batch: `image` (B, 3, S, S) with S a multiple of 32, `text_ids` (B, L), 0 = padding.
-
-        Returns:
-            cell_features (B, k, D) and text_features (B, D); similarity (B, k), their dot products;
-            cell_index (B, k), which cells these are, ascending; cell_boxes (B, k, A, 5), cxcywh in
-            pixels of the input and objectness; likeliest_box (B, 4), cxcywh of the box with the
-            highest objectness of all.
-        """
+    def encode(self, batch: ReferringBatch) -> Seen:
+        """`image` (B, 3, S, S) with S a multiple of 32."""
         detection = self.detect(batch["image"])
         selected = select_cells(detection.boxes, self.cells)
         fused = self.multi_scale_manner(detection.s8, detection.s16, detection.s32)
         candidates = gather_cells(fused.flatten(2).transpose(1, 2), selected)
-        cells = self.linear_vs(candidates)
+        return Seen(
+            self.linear_vs(candidates),
+            selected,
+            gather_cells(detection.boxes, selected),
+            likeliest_box(detection.boxes),
+        )
+
+    def answer(self, seen: Seen, batch: ReferringBatch) -> dict[str, Tensor]:
+        """Args:
+            seen: of `encode`.
+            batch: `text_ids` (B, L), 0 = padding.
+
+        Returns:
+            cell_features (B, k, D) and text_features (B, D); similarity (B, k), their dot products;
+            cell_index, cell_boxes and likeliest_box as `Seen` has them.
+        """
+        cells, index, boxes, likeliest = (for_each(one, len(batch["text_ids"])) for one in seen)
         text = self.linear_ts(self.lang_encoder(batch["text_ids"]).vector)
         return {
             "cell_features": cells,
             "text_features": text,
             "similarity": at_least_single(torch.einsum("bkd,bd->bk", cells, text)),
-            "cell_index": selected,
-            "cell_boxes": gather_cells(detection.boxes, selected),
-            "likeliest_box": likeliest_box(detection.boxes),
+            "cell_index": index,
+            "cell_boxes": boxes,
+            "likeliest_box": likeliest,
         }
 
     @torch.no_grad()

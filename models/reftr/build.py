@@ -27,6 +27,7 @@ from groundwork.models.reftr.checkpoint import (
 )
 from groundwork.models.reftr.config import ReftrModelConfig, ReftrTextConfig
 from groundwork.models.reftr.criterion import RefTRCriterion
+from groundwork.models.reftr.layout import recognise
 from groundwork.models.reftr.model import RefTR
 from groundwork.models.reftr.postprocess import outputs_to_groundings
 from groundwork.models.reftr.segmentation import RefTRSegmentation
@@ -114,6 +115,7 @@ class ReftrSystem(System[ReftrModelConfig, RefTR]):
     load = staticmethod(load)
     start_from = staticmethod(initialise_from_detection)
     fill = staticmethod(fill)
+    recognise = staticmethod(recognise)
     published_state = staticmethod(published_state)
 
     @override

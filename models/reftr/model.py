@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import BertModel, RobertaModel
 
 from groundwork.models.common.box_head import BoxHead
+from groundwork.models.common.image_first import ImageFirst, for_each
 from groundwork.models.common.precision import at_least_single
 from groundwork.models.common.torch_types import bias_of, submodule
 from groundwork.models.reftr.backbone import Backbone, FeatureMap, SinePosition
@@ -26,6 +27,23 @@ from groundwork.models.reftr.transformer.query_encoder import context_of_sentenc
 
 if TYPE_CHECKING:
     from groundwork.dataset.batches import ReferringBatch
+
+
+class Seen(NamedTuple):
+    """What the joint encoder reads of the images.
+
+    maps: of the backbone, finest first. projected: (B, D, h, w), the last map at the width of the
+    transformer. position: (B, D, h, w), the sine code of its cells.
+    """
+
+    maps: list[FeatureMap]
+    projected: Tensor
+    position: Tensor
+
+    def for_each(self, count: int) -> Seen:
+        """As many images as texts: one image is that of all."""
+        maps = [FeatureMap(*(for_each(part, count) for part in one)) for one in self.maps]
+        return Seen(maps, for_each(self.projected, count), for_each(self.position, count))
 
 
 class Decoded(NamedTuple):
@@ -47,7 +65,7 @@ class Decoded(NamedTuple):
     attention: Tensor | None
 
 
-class RefTR(nn.Module):
+class RefTR(ImageFirst):
     """Both encoders, the transformer and the box head; published parameter names.
 
     Args:
@@ -100,12 +118,19 @@ class RefTR(nn.Module):
     def backbone(self) -> Backbone:
         return submodule(self.img_backbone, "0", Backbone)
 
-    def forward(self, batch: ReferringBatch) -> dict[str, Tensor]:
+    def encode(self, batch: ReferringBatch) -> Seen:
+        """`image` (B, 3, H, W), `image_mask` (B, H, W) bool, True = padding: the backbone; words
+        and cells meet in the first layer behind it."""
+        maps = self.backbone(batch["image"], batch["image_mask"])
+        position_code = self.img_backbone[1]
+        return Seen(maps, self.input_proj[0](maps[-1].features), position_code(maps[-1].padding))
+
+    def answer(self, seen: Seen, batch: ReferringBatch) -> dict[str, Tensor]:
         """Args:
-            batch: `image` (B, 3, H, W), `image_mask` (B, H, W) bool, True = padding; `text_ids`,
-                `text_mask` (B, L). With several phrases per sentence also `phrase_text_ids`,
-                `phrase_text_mask` (B, P, Lp), `phrase_start`, `phrase_stop` (B, P) token spans and
-                `phrase_valid` (B, P) bool.
+            seen: of `encode`.
+            batch: `text_ids`, `text_mask` (B, L). With several phrases per sentence also
+                `phrase_text_ids`, `phrase_text_mask` (B, P, Lp), `phrase_start`, `phrase_stop`
+                (B, P) token spans and `phrase_valid` (B, P) bool.
 
         Returns:
             pred_boxes (B, P, 4) cxcywh in [0, 1] of the image without padding; phrase_mask (B, P)
@@ -113,7 +138,7 @@ class RefTR(nn.Module):
             `learn_attention`, in training, attention (layers, B, P, h, w) and cell_padding
             (B, h, w) bool.
         """
-        return self.boxes(self.decode(batch))
+        return self.boxes(self.decode(seen, batch))
 
     def boxes(self, decoded: Decoded) -> dict[str, Tensor]:
         """The box head's part of the outputs."""
@@ -125,11 +150,9 @@ class RefTR(nn.Module):
             outputs["cell_padding"] = decoded.maps[-1].padding
         return outputs | {"aux_boxes": boxes[:-1]} if self.aux_loss else outputs
 
-    def decode(self, batch: ReferringBatch) -> Decoded:
-        """All that comes before the heads."""
-        position_code = self.img_backbone[1]
-        maps = self.backbone(batch["image"], batch["image_mask"])
-        projected = self.input_proj[0](maps[-1].features)
+    def decode(self, seen: Seen, batch: ReferringBatch) -> Decoded:
+        """All that comes between the backbone and the heads."""
+        maps, projected, position = seen.for_each(len(batch["text_ids"]))
         padding = maps[-1].padding
         text_mask = batch["text_mask"].bool()
         text = self.lang_backbone(input_ids=batch["text_ids"], attention_mask=text_mask.long())
@@ -137,7 +160,7 @@ class RefTR(nn.Module):
             self.map_sentence(text.last_hidden_state),
             ~text_mask,
             projected,
-            position_code(padding),
+            position,
             padding,
         )
         if "phrase_text_ids" in batch:

@@ -16,7 +16,7 @@ from transformers import BertModel, RobertaModel
 from groundwork.models.common.precision import at_least_single
 from groundwork.models.common.torch_types import bias_of
 from groundwork.models.reftr.backbone import Backbone
-from groundwork.models.reftr.model import RefTR
+from groundwork.models.reftr.model import RefTR, Seen
 from groundwork.models.reftr.transformer import VisionLanguageTransformer
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ class RefTRSegmentation(RefTR):
         self.mask_head = MaskHead(2 * width + heads, width, backbone.channels[:3])
         self.cem_block = ConsistencyBlock(width, width // 16) if cem else None
 
-    def forward(self, batch: ReferringBatch) -> dict[str, Tensor]:
+    def answer(self, seen: Seen, batch: ReferringBatch) -> dict[str, Tensor]:
         """As RefTR's, P = 1.
 
         Returns:
@@ -159,7 +159,7 @@ class RefTRSegmentation(RefTR):
                 "RefTR with masks takes one phrase per image, and this batch has several: use "
                 "single-phrase data, or set model.masks to false"
             )
-        decoded = self.decode(batch)
+        decoded = self.decode(seen, batch)
         height, width = decoded.projected.shape[-2:]
         words, memory = decoded.memory.words, decoded.memory
         cells = memory.states[:, words:]

@@ -10,6 +10,7 @@ from groundwork.models.simrec.config import SimrecModelConfig
 from groundwork.models.simrec.criterion import SimRECCriterion
 from groundwork.models.simrec.fusion import CollectDiffuseAttention
 from groundwork.models.simrec.head import BoxHead
+from groundwork.models.simrec.layout import recognise
 from groundwork.models.simrec.model import SimREC
 from groundwork.models.simrec.postprocess import outputs_to_groundings
 
@@ -65,6 +66,7 @@ SIMREC = WordSystem(
     network=build_model,
     criterion=build_criterion,
     postprocess=outputs_to_groundings,
+    layout=recognise,
     sources=lambda settings: (
         (initialise_backbone, settings.init.backbone),
         (load, settings.init.simrec),

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from groundwork import utils
 from groundwork.models.common.darknet import MultiScaleFusion
+from groundwork.models.common.image_first import ImageFirst, for_each
 from groundwork.models.common.word_language import WordLanguageEncoder
 from groundwork.models.simrec.backbone import CSPDarkNet
 from groundwork.models.simrec.fusion import CollectDiffuseAttention, SentenceProduct
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from groundwork.dataset.batches import ReferringBatch
 
 
-class SimREC(nn.Module):
+class SimREC(ImageFirst):
     """Published parameter names.
 
     Args:
@@ -57,17 +58,23 @@ class SimREC(nn.Module):
         self.head = head
         self.train_sides = tuple(train_sides)
 
-    def forward(self, batch: ReferringBatch) -> dict[str, Tensor]:
+    def encode(self, batch: ReferringBatch) -> tuple[Tensor, Tensor, Tensor]:
+        """`image` (B, 3, S, S) with S a multiple of 32 -> the backbone's maps, before they meet the
+        sentence. A training batch has more than one image, for the sake of batch norms."""
+        return self.visual_encoder(self._resized(batch["image"]))
+
+    def answer(
+        self, seen: tuple[Tensor, Tensor, Tensor], batch: ReferringBatch
+    ) -> dict[str, Tensor]:
         """Args:
-            batch: `image` (B, 3, S, S) with S a multiple of 32, `text_ids` (B, L), 0 = padding.
-                A training batch has more than one image, for the sake of batch norms.
+            seen: of `encode`.
+            batch: `text_ids` (B, L), 0 = padding.
 
         Returns:
             cells (B, h, w, 5): cxcywh in pixels, logit of the objectness. h and w are those of the
             image as it was used, which in training may be another size.
         """
-        image = self._resized(batch["image"])
-        maps = self.visual_encoder(image)
+        maps = (for_each(one, len(batch["text_ids"])) for one in seen)
         sentence = self.lang_encoder(batch["text_ids"]).vector
         met = (meet(one, sentence) for meet, one in zip(self.fusion_manner, maps, strict=True))
         fused = self.attention_manner(self.multi_scale_manner(*met), sentence)

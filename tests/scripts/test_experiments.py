@@ -1,6 +1,6 @@
 """Experiments measure what they name, and say what they measured."""
 
-from groundwork.experiments import explanations
+from groundwork.experiments import explanations, phrases_per_image
 from groundwork.report.results import read_rows
 
 
@@ -23,3 +23,12 @@ def test_explanations_are_compared_by_every_score(embedded, tmp_path, capsys):
         if x.startswith("| quickstart_base | testA | attention")
     ]
     assert f"{found['attention', 'map energy']['value']:.1f} (" in line
+
+
+@pytest.mark.usefixtures("embedded")
+def test_further_phrases_are_measured_against_the_first(tmp_path):
+    call = ["--config", "tiny/Grounding_refcoco", "--rounds", "1", "--out", str(tmp_path)]
+    ratios = phrases_per_image.main(call)
+    written = json.loads((tmp_path / "times.json").read_text())
+    assert written["ratios"] == ratios and all(value > 0 for value in ratios.values())
+    assert len(written["seconds"]) == 4 and written["processor"]

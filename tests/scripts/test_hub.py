@@ -3,6 +3,7 @@
 import importlib.util
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -44,7 +45,7 @@ def saved(tmp_path):
 
 def test_every_system_has_an_entry():
     entries = {name for name, value in vars(hubconf).items() if callable(value)}
-    assert {name for name in entries if not name.startswith("_")} == set(SYSTEMS)
+    assert {name for name in entries if not name.startswith("_")} == {*SYSTEMS, "grounder"}
     assert all(importlib.util.find_spec(name) for name in hubconf.dependencies)
 
 
@@ -55,6 +56,13 @@ def test_an_entry_gives_a_system_with_the_weights_of_its_file(system, saved):
         assert not parts.evaluated.training
         found = parts.model.state_dict()
         assert all(torch.equal(value, state[key]) for key, value in found.items())
+
+
+def test_the_grounder_of_the_hub_answers_for_a_file_of_any_system(saved):
+    file, _ = saved("simrec")
+    grounder = hub("grounder", file, device="cpu")
+    (found,) = grounder.ground(np.zeros((40, 60, 3), np.uint8), "the red circle")
+    assert grounder.about.system == "simrec" and found.boxes.shape == (1, 4)
 
 
 def test_an_entry_refuses_another_system_and_a_file_that_does_not_say_what_it_is(saved, tmp_path):

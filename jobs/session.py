@@ -1,0 +1,77 @@
+"""One image that phrases are asked about, at once or one after the other."""
+
+import logging
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, cast
+
+import torch
+
+from groundwork import engine
+from groundwork.dataset.batches import EvalBatch
+from groundwork.geometry import Grounding
+from groundwork.jobs.questions import Prepared, Questions
+from groundwork.jobs.recognition import Loaded
+from groundwork.models.common.image_first import ImageFirst
+
+logger = logging.getLogger("groundwork")
+# Phrases that are looked at together: what bounds the memory that many of them take.
+_AT_ONCE = 16
+
+
+class Session:
+    """An image with what the system saw in it; `Grounder.look` gives it.
+
+    The image is encoded with the first phrases that are asked for, and once only: ALBEF's image
+    encoder, the backbone of RefTR and SimREC, RefCLIP's detector with the fusion of its maps. Of
+    ALVG only the embedded patches are kept, since BEiT-3 joins image and text in its first layer;
+    a system that does not tell the two apart (no `ImageFirst`) sees the image anew every time.
+
+    Several threads may use it; they take turns with all others of the same `Grounder`.
+    """
+
+    def __init__(
+        self, loaded: Loaded, questions: Questions, lock: threading.RLock, image: Prepared
+    ) -> None:
+        self._loaded, self._questions, self._lock, self._image = loaded, questions, lock, image
+        self._seen: Any = None
+
+    def ground(self, phrases: str | Sequence[str]) -> list[Grounding]:
+        """One grounding per phrase, in their order.
+
+        Args:
+            phrases: one or several texts.
+
+        Raises:
+            ValueError: a phrase without a word.
+        """
+        texts = [phrases] if isinstance(phrases, str) else list(phrases)
+        texts = [text.strip() for text in texts]
+        with self._lock:
+            for text in texts:
+                if remark := self._questions.cut(text):
+                    logger.warning("phrase %r: %s", text, remark)
+            parts, config = self._loaded.parts, self._loaded.config
+            found = engine.evaluate(
+                self._outputs,
+                parts.postprocess,
+                self._batches(texts),
+                device=next(parts.evaluated.parameters()).device,
+                precision=config.precision,
+            )
+            return [grounding for _, groundings in found for grounding in groundings]
+
+    def _batches(self, texts: Sequence[str]) -> Iterator[EvalBatch]:
+        for start in range(0, len(texts), _AT_ONCE):
+            yield self._questions.batch(self._image, texts[start : start + _AT_ONCE])
+
+    def _outputs(self, batch: EvalBatch) -> dict[str, torch.Tensor]:
+        model = self._loaded.parts.evaluated
+        if not isinstance(model, ImageFirst):
+            return model(batch)
+        if self._seen is None:
+            # A batch of box systems holds the image once per phrase.
+            parts = cast(Mapping[str, Any], batch)
+            of_image = ("image", "image_mask")
+            self._seen = model.encode({key: parts[key][:1] for key in of_image if key in parts})
+        return model.answer(self._seen, batch)
