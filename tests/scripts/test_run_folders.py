@@ -54,6 +54,19 @@ def test_a_run_of_another_folder_does_not_go_on_in_one_that_holds_a_run(trained,
     assert f"{folder} holds a run" in message
 
 
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_run_of_another_system_does_not_go_on_and_nothing_is_written(trained, tmp_path, inside):
+    """Inside of its folder, or in a new one from its file."""
+    folder = shutil.copytree(trained, tmp_path / "run")
+    before = content(folder)
+    out = folder if inside else tmp_path / "new"
+    origin = [] if inside else [folder / "checkpoint_01.pth"]
+    argv = arguments("tiny/reftr/refcoco+", out, "--resume", *origin)
+    message = error_of(lambda: train.main(argv))
+    assert "configuration: system was 'albef', now 'reftr';" in message
+    assert content(folder) == before and (inside or not out.exists())
+
+
 def test_the_log_of_a_run_without_a_checkpoint_is_replaced_with_a_word(tmp_path, capsys):
     out = tmp_path / "run"
     (out / "tensorboard").mkdir(parents=True)
@@ -89,6 +102,8 @@ def test_folders_differ_by_configuration():
     runs = {path: run_folder(path) for path in CONFIGS.rglob("*.yaml")}
     assert len(set(runs.values())) == len(runs)
     assert run_folder("configs/reftr/refcoco.yaml") == Path("runs/reftr/refcoco")
+    assert run_folder("tiny/reftr/refcoco+") == Path("runs/tiny/reftr/refcoco+")
+    assert run_folder("reftr/refcoco") == Path("runs/reftr/refcoco")
     assert run_folder("/somewhere/configs/Pretrain_vg.yaml") == Path("runs/Pretrain_vg")
     assert run_folder("./config/refcoco.yaml") == Path("runs/refcoco")
     assert run_folder("mine.yaml") == Path("runs/mine")
