@@ -41,13 +41,17 @@ def require_writable(folder: Path) -> None:
 
 
 def names_apart(files: Collection[Path]) -> dict[Path, str]:
-    """By which name results speak of each file: its own, and of those that share it with others as
-    much of the path before it as tells them apart (a/best.pth, b/best.pth)."""
+    """By which name results speak of each file: its own, and of those that share it with others
+    after the folder that tells them apart (a/run/x.pth, b/run/x.pth -> a/x.pth, b/x.pth), or where
+    that is not enough after all of the path from there on."""
     parts = {file: file.absolute().parts for file in files}
+    tails = {own: _tail(own, set(parts.values()) - {own}) for own in parts.values()}
+    short = {own: "/".join(dict.fromkeys((tail[0], tail[-1]))) for own, tail in tails.items()}
+    enough = len(set(short.values())) == len(short)
+    return {file: short[own] if enough else "/".join(tails[own]) for file, own in parts.items()}
 
-    def name(own: tuple[str, ...]) -> str:
-        others = {other for other in parts.values() if other != own}
-        shared = (n for n in range(1, len(own)) if all(o[-n:] != own[-n:] for o in others))
-        return "/".join(own[-next(shared, len(own)) :])
 
-    return {file: name(own) for file, own in parts.items()}
+def _tail(own: tuple[str, ...], others: Collection[tuple[str, ...]]) -> tuple[str, ...]:
+    """The shortest end of a path that no other path has."""
+    lengths = (n for n in range(1, len(own)) if all(one[-n:] != own[-n:] for one in others))
+    return own[-next(lengths, len(own)) :]

@@ -184,7 +184,10 @@ def require_training(config: RunConfig, source: str) -> None:
     if not config.stages:
         objective = "objective: amc, " if isinstance(config.model, ImageTextSettings) else ""
         raise ValueError(f"{source}: stages is empty; add one such as {{{objective}epochs: 30}}")
-    if not config.of_stages[-1].data.train:
+    labelled = config.stages[-1:] if config.data.labels else ()
+    if not config.data.train and any(
+        stage.train is None and stage not in labelled for stage in config.stages
+    ):
         raise ValueError(
             f"{source}: data.train names no split; give its annotation files there, such as"
             " data.train.train=FILE"

@@ -137,9 +137,7 @@ def test_released_recipes_find_their_data_in_the_published_tree(name, embedded):
         ),
         ("benchmark=refclef", "benchmark refclef has no split 'testA' (it has val, test), but"),
         ("benchmark=refcoco", "unc+_val.pth is of refcoco+; set benchmark to that"),
-        ("stages=[]", "refcoco+.yaml: stages is empty; add one such as {epochs: 30}"),
         ("data.train={}", "refcoco+.yaml: data.train names no split; give its annotation files"),
-        ("stages=[{train:{train:[]},epochs:1}]", "stages.0: train.train names no file"),
         ("data=null", "refcoco+.yaml: data: names nothing; give annotation files in data.train"),
         ("system=[a]", "system: ['a'] is not one of albef, reftr"),
         ("roots.embedded", "--set roots.embedded: expected name=value"),
@@ -149,6 +147,19 @@ def test_wrong_settings_end_with_the_remedy(tmp_path, override, message):
     overrides, out = override.split(), tmp_path / "out"
     assert message in error_of(lambda: run_training(BOXES, out, overrides=overrides))
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("stages=[]", "refcoco+.yaml: stages is empty; add one such as {epochs: 30}"),
+        ("stages=[{train: {train: []}, epochs: 1}]", "stages.0: train.train names no file"),
+    ],
+)
+def test_stages_that_train_nothing_end_with_the_remedy(tmp_path, override, message):
+    argv = command(BOXES, tmp_path / "out", overrides=[override])
+    assert message in error_of(lambda: train.main(argv))
+    assert not (tmp_path / "out").exists()
 
 
 # --- training -------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import grounding_eval_singlegpu
 import Pretrain_vg
 import train
 import train_detector
-from groundwork.jobs.folders import results_folder, run_folder
+from groundwork.jobs.folders import names_apart, results_folder, run_folder
 from tests.helpers import script_runs
 from tests.helpers.script_runs import CONFIGS, arguments, error_of
 
@@ -109,6 +109,19 @@ def test_folders_differ_by_configuration():
     assert run_folder("mine.yaml") == Path("runs/mine")
     results = results_folder("configs/reftr/refcoco.yaml")
     assert results == Path("runs/reftr/refcoco/results")
+
+
+@pytest.mark.parametrize(
+    "files, names",
+    [
+        (["runs/a/x.pth", "runs/a/y.pth"], ["x.pth", "y.pth"]),
+        (["runs/a/x.pth", "runs/b/x.pth", "z.pth"], ["a/x.pth", "b/x.pth", "z.pth"]),
+        (["a/run/x.pth", "b/run/x.pth"], ["a/x.pth", "b/x.pth"]),
+        (["a/run/x.pth", "b/run/x.pth", "c/a/x.pth"], ["a/run/x.pth", "b/run/x.pth", "a/x.pth"]),
+    ],
+)
+def test_files_of_one_name_are_told_apart_by_their_folders(files, names):
+    assert list(names_apart([Path(file) for file in files]).values()) == names
 
 
 def test_the_scripts_write_there(trained, tmp_path, monkeypatch):
