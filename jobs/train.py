@@ -184,10 +184,9 @@ def require_training(config: RunConfig, source: str) -> None:
     if not config.stages:
         objective = "objective: amc, " if isinstance(config.model, ImageTextSettings) else ""
         raise ValueError(f"{source}: stages is empty; add one such as {{{objective}epochs: 30}}")
-    labelled = config.stages[-1:] if config.data.labels else ()
-    if not config.data.train and any(
-        stage.train is None and stage not in labelled for stage in config.stages
-    ):
+    # Pseudo-labels take the place of what the last stage names.
+    read = config.stages[:-1] if config.data.labels else config.stages
+    if not config.data.train and any(stage.train is None for stage in read):
         raise ValueError(
             f"{source}: data.train names no split; give its annotation files there, such as"
             " data.train.train=FILE"
