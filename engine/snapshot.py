@@ -11,7 +11,7 @@ within an epoch.
 
 import logging
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -65,7 +65,7 @@ class Snapshots(Generic[Model]):
         restore_model: Callable[[Model, dict[str, Tensor]], None],
         keep: int | None = None,
         may_change: Collection[str] = (),
-        beside: dict[str, Any] | None = None,
+        beside: Mapping[str, Any] | None = None,
     ):
         self.folder = Path(folder)
         self.config = config
@@ -73,7 +73,7 @@ class Snapshots(Generic[Model]):
         self.restore_model = restore_model
         self.keep = keep
         self.may_change = may_change
-        self.beside = dict(beside or {})
+        self.beside: dict[str, Any] = dict(beside or {})
         self.best: dict[str, float] = {}
 
     @property

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from groundwork import engine
-from groundwork.jobs.evaluate import groundings, metric_values, predict, require_splits
+from groundwork.jobs.evaluate import metric_values, predict, require_splits
 from groundwork.jobs.forms import FORMS
 from groundwork.jobs.samples import Evaluation
 from groundwork.jobs.tokenizers import Tokenizer
@@ -83,7 +83,13 @@ def first_predictions(
     config: RunConfig, parts: Parts, evaluation: Evaluation, device: torch.device
 ) -> list[Prediction]:
     """Those of this process's first batch that has an image, by weights that learnt nothing yet."""
-    batches = groundings(config, parts, evaluation, device, name="first batch")
+    batches = engine.evaluate(
+        parts.evaluated,
+        parts.postprocess,
+        evaluation.loader,
+        device=device,
+        precision=config.precision,
+    )
     usable = ((batch, found) for batch, found in batches if found)
     return [
         evaluation.prediction(batch, row, grounding)
