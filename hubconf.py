@@ -1,6 +1,8 @@
 """The hub's door: every system by its name, with the weights of a file, published or our own.
 
-parts = torch.hub.load(REPOSITORY, "reftr", "refcoco_SEG.pth", config="reftr/refcoco_res")
+parts = torch.hub.load(
+    CLONE, "reftr", "refcoco_SEG.pth", config="reftr/refcoco_res", source="local"
+)
 groundings = parts.postprocess(parts.evaluated(batch), batch)
 
 grounder = torch.hub.load(REPOSITORY, "grounder", "refcoco_SEG.pth")
@@ -18,7 +20,6 @@ from groundwork.models.common.checkpoint import read_checkpoint as _read_checkpo
 from groundwork.models.common.system import Parts as _Parts
 from groundwork.settings import RunConfig as _RunConfig
 from groundwork.settings import load_config as _load_config
-from groundwork.settings.load import CONFIGS as _CONFIGS
 from groundwork.settings.load import config_of as _config_of
 
 dependencies = [
@@ -29,8 +30,7 @@ dependencies = [
 
 def _config(checkpoint: _Path, config: str | _Path | None) -> _RunConfig:
     if config is not None:
-        shipped = _CONFIGS / f"{config}.yaml"
-        return _load_config(shipped if shipped.is_file() else config, purpose="evaluation")
+        return _load_config(config, purpose="evaluation")
     kept = _read_checkpoint(checkpoint).get("config")
     if not isinstance(kept, dict):
         raise ValueError(f"{checkpoint} holds no configuration; name one, such as reftr/refcoco")

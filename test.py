@@ -1,4 +1,4 @@
-"""Evaluate a box and mask system (RefTR, RefCLIP, ...): boxes, masks and points in one table.
+"""Evaluate any system, or several side by side: points, boxes and masks in one table.
 
     python test.py --config configs/reftr/refcoco.yaml --checkpoint runs/refcoco/checkpoint_best.pth
     python test.py --config configs/reftr/flickr30k.yaml --checkpoint runs/flickr30k --split test

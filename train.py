@@ -1,4 +1,4 @@
-"""Train a box and mask system (RefTR, RefCLIP, ...) from one YAML file.
+"""Train any system from one YAML file.
 
     python train.py --config configs/reftr/refcoco.yaml --output_dir runs/refcoco
     torchrun --nproc_per_node=4 train.py --config configs/reftr/flickr30k.yaml ...

@@ -5,7 +5,7 @@ No annotated box, mask or class is looked at anywhere here.
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -102,16 +102,22 @@ def surest(labels: Sequence[Label], share: float, by: str) -> list[Label]:
         ValueError: a label does not have it.
     """
     values = [getattr(label, by) for label in labels]
-    if any(value is None for value in values):
-        given = [k for k in CONFIDENCE if all(getattr(label, k) is not None for label in labels)]
-        raise ValueError(
-            f"--by {by}: this system does not say it of every box; it gives "
-            f"{', '.join(given) or 'none of ' + ', '.join(CONFIDENCE)}"
-        )
+    require_said([k for k in CONFIDENCE if all(getattr(x, k) is not None for x in labels)], by)
     if not values:
         return []
     least = np.quantile(values, 1 - share, method="lower")
     return [label for label, value in zip(labels, values, strict=True) if value >= least]
+
+
+def require_said(given: Collection[str], by: str) -> None:
+    """Raises ValueError if labels cannot be ranked by one of CONFIDENCE; `given`: what is said of
+    every box."""
+    if by not in given:
+        said = [name for name in CONFIDENCE if name in given]
+        raise ValueError(
+            f"--by {by}: this system does not say it of every box; it gives "
+            f"{', '.join(said) or 'none of ' + ', '.join(CONFIDENCE)}"
+        )
 
 
 def snapped(

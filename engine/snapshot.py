@@ -11,7 +11,7 @@ within an epoch.
 
 import logging
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -65,7 +65,7 @@ class Snapshots(Generic[Model]):
         restore_model: Callable[[Model, dict[str, Tensor]], None],
         keep: int | None = None,
         may_change: Collection[str] = (),
-        beside: dict[str, Any] | None = None,
+        beside: Mapping[str, Any] | None = None,
     ):
         self.folder = Path(folder)
         self.config = config
@@ -73,7 +73,7 @@ class Snapshots(Generic[Model]):
         self.restore_model = restore_model
         self.keep = keep
         self.may_change = may_change
-        self.beside = beside or {}
+        self.beside: dict[str, Any] = dict(beside or {})
         self.best: dict[str, float] = {}
 
     @property
@@ -173,10 +173,13 @@ class Snapshots(Generic[Model]):
         Raises:
             FileNotFoundError: see `newest`.
             FileExistsError: the folder holds another run than that which goes on.
+            CheckpointError: see `restore`.
         """
         path = (Path(checkpoint) if checkpoint else self.newest()) if resume else None
         if path is None or not lies_in(path, self.folder):
             require_no_run(self.folder)
+        if path is not None:
+            self._read_run(path)
         return path
 
     def newest(self) -> Path:
@@ -213,14 +216,8 @@ class Snapshots(Generic[Model]):
             CheckpointError: the file was not written by this engine, or by a run that was
                 configured otherwise.
         """
-        content = read_checkpoint(path)
-        run = content.get("run")
-        if not isinstance(run, dict):
-            raise CheckpointError(
-                f"{path}: holds weights but no state of a run of ours, so it cannot be resumed. "
-                "To start a new run from these weights, give it as --checkpoint without --resume."
-            )
-        self._check_config(path, content["config"])
+        content = self._read_run(path)
+        run = content["run"]
         current = content[run.get("current_entry", OUR_NAMES.optimizer)]
         states = {run["current"]: current, **run["other_optimizers"]}
         self.restore_model(model, content["model"])
@@ -241,11 +238,23 @@ class Snapshots(Generic[Model]):
         logger.info("resumed %s at epoch %d, step %d", path, position.epoch, position.step)
         return position, logs[utils.rank()] if same_group else None
 
+    def _read_run(self, path: Path) -> dict[str, Any]:
+        """A file of ours that this run may go on from; raises as `restore` says."""
+        content = read_checkpoint(path)
+        if not isinstance(content.get("run"), dict):
+            raise CheckpointError(
+                f"{path}: holds weights but no state of a run of ours, so it cannot be resumed. "
+                "To start a new run from these weights, give it as --checkpoint without --resume."
+            )
+        self._check_config(path, content["config"])
+        return content
+
     def _check_config(self, path: Path, written: dict[str, Any]) -> None:
         ours, theirs = _flatten(self.config), _flatten(written)
         differing = [
             f"{key} was {theirs.get(key)!r}, now {ours.get(key)!r}"
-            for key in sorted(ours.keys() | theirs.keys())
+            # The system first: of another one all else differs, too.
+            for key in sorted(ours.keys() | theirs.keys(), key=lambda key: (key != "system", key))
             if ours.get(key) != theirs.get(key) and key not in self.may_change
         ]
         if differing:

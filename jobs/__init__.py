@@ -6,17 +6,28 @@ from collections.abc import Callable
 _WORKER_ERROR = re.compile(
     r"Caught \w+ in DataLoader worker.*\n[\w.]+: (?P<message>[^\n]+)\s*", re.DOTALL
 )
+# What is wrong with a path; other errors of the system, such as a full disk, keep their traceback.
+_OF_FILES = (
+    FileNotFoundError,
+    FileExistsError,
+    PermissionError,
+    IsADirectoryError,
+    NotADirectoryError,
+)
 
 
 def run_script(main: Callable[[], object]) -> None:
     """Run a script's `main`; errors in its input end it with their message, not a traceback."""
     try:
         main()
-    except (ValueError, FileNotFoundError, FileExistsError, FloatingPointError) as error:
+    except (ValueError, FloatingPointError, *_OF_FILES) as error:
         raise SystemExit(f"error: {plain_message(error)}") from None
 
 
 def plain_message(error: Exception) -> str:
-    """What an error says, without the traceback that a loading process puts in front of it."""
+    """What an error says, without the traceback that a loading process puts in front of it; of the
+    system's own errors the file, the reason and the remedy."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {str(error.strerror).lower()}; name another file or folder"
     found = _WORKER_ERROR.fullmatch(str(error))
     return found["message"] if found else str(error)

@@ -22,7 +22,7 @@ from groundwork.dataset.loader import eval_loader, train_loader
 from groundwork.engine.training import to_device
 from groundwork.files.manifest import write_manifest
 from groundwork.geometry import cxcywh01_to_xyxy, iou
-from groundwork.jobs.folders import OUTPUT_HELP, run_folder
+from groundwork.jobs.folders import OUTPUT_HELP, require_writable, run_folder
 from groundwork.models.common.checkpoint import LoadReport, load_strictly, read_checkpoint
 from groundwork.models.refclip.build import build_detector
 from groundwork.models.refclip.detection_loss import (
@@ -70,6 +70,7 @@ def main(argv: Sequence[str] | None, *, description: str = "") -> None:
 def run(config: DetectorConfig, args: argparse.Namespace, device: torch.device) -> None:
     """Build everything and call the engine once."""
     output_dir = Path(args.output_dir or run_folder(args.config))
+    require_writable(output_dir)
     utils.seed_everything(config.seed)
     trained, held_out = images_of(config)
     detector = build_detector(config.detector)

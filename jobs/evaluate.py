@@ -4,7 +4,7 @@ import argparse
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from groundwork.dataset.batches import EvalBatch
 from groundwork.files.manifest import write_manifest
 from groundwork.geometry import Grounding
 from groundwork.jobs import arguments
+from groundwork.jobs.benchmark_files import require_benchmark
 from groundwork.jobs.evaluation import (
     MANIFEST,
     Remarks,
@@ -23,7 +24,14 @@ from groundwork.jobs.evaluation import (
     evaluate_checkpoints,
     require_predictions,
 )
-from groundwork.jobs.folders import RESULTS_HELP, RUNS, results_folder, run_folder
+from groundwork.jobs.folders import (
+    RESULTS_HELP,
+    RUNS,
+    names_apart,
+    require_writable,
+    results_folder,
+    run_folder,
+)
 from groundwork.jobs.forms import FORMS
 from groundwork.jobs.released_log import write_released_log
 from groundwork.jobs.samples import Evaluation
@@ -66,19 +74,59 @@ def main(
     with arguments.processes(args) as device:
         together = Path(args.output_dir or "runs/compared") if len(args.config) > 1 else None
         rows: list[Row] = []
-        for file, checkpoint in zip(args.config, args.checkpoint, strict=True):
-            settings = arguments.load(args, config=file, purpose="evaluation", defaults=defaults)
-            folder = Path(args.output_dir or results_folder(file))
-            if together is not None:
-                folder = together / run_folder(file).relative_to(RUNS)
-            splits = args.split or settings.evaluated_splits
-            new = run(settings, Path(checkpoint), folder, device, splits=splits, again=args.again)
-            rows = merge_rows(rows, new)
+        jobs = planned(args, together, defaults)
+        names = names_apart([file for job in jobs for file in checkpoint_files(job.checkpoints)])
+        for job in jobs:
+            rows = merge_rows(rows, run(job, device, names=names, again=args.again))
         if together is not None and utils.is_main():
             update_rows(together / "results.json", rows)
             write_report(together, rows, [], title="Compared")
             logger.info("report: %s\n%s", together / "index.html", markdown(rows))
         return rows
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One of the evaluations of a command: configuration, file or folder of checkpoints, splits,
+    and the folder that receives results.json, the report, and predictions per checkpoint."""
+
+    config: RunConfig
+    checkpoints: Path
+    splits: Sequence[str]
+    output_dir: Path
+
+
+def planned(
+    args: argparse.Namespace, together: Path | None, defaults: Mapping[str, Any] | None
+) -> list[Planned]:
+    """What the command asks for, all of it looked at before the first is begun; `together`: the
+    folder of several configurations' table.
+
+    Raises:
+        FileNotFoundError, ValueError: a configuration, a checkpoint or a split that there is not;
+            a folder that cannot be written to; two evaluations whose rows would be the same ones.
+    """
+    jobs: list[Planned] = []
+    about: dict[tuple[str, str | None, Path], str] = {}
+    for source, checkpoint in zip(args.config, args.checkpoint, strict=True):
+        config = arguments.load(args, config=source, purpose="evaluation", defaults=defaults)
+        splits = args.split or config.evaluated_splits
+        require_splits(config, splits, source)
+        for file in checkpoint_files(Path(checkpoint)):
+            key = (config.system, config.benchmark, file.absolute())
+            if key in about:
+                raise ValueError(
+                    f"--config {about[key]} and {source} evaluate {file} on one benchmark, so that"
+                    " a table cannot tell their rows apart; evaluate them one at a time, each with"
+                    " an --output_dir of its own"
+                )
+            about[key] = source
+        folder = Path(args.output_dir or results_folder(source))
+        if together is not None:
+            folder = together / run_folder(source).relative_to(RUNS)
+        require_writable(folder)
+        jobs.append(Planned(config, Path(checkpoint), splits, folder))
+    return jobs
 
 
 def parse_args(
@@ -117,26 +165,16 @@ def parse_args(
 
 
 def run(
-    config: RunConfig,
-    checkpoints: Path,
-    output_dir: Path,
-    device: torch.device,
-    *,
-    splits: Sequence[str],
-    again: bool = False,
+    job: Planned, device: torch.device, *, names: Mapping[Path, str], again: bool = False
 ) -> list[Row]:
-    """`main` with everything parsed."""
-    require_splits(config, splits)
+    """One of the evaluations of `main`; `names`: what its rows call the checkpoint files."""
+    config, splits, output_dir = job.config, job.splits, job.output_dir
     system = SYSTEMS[config.system]
     form = FORMS[system.samples]
-    first = checkpoint_files(checkpoints)[0]  # a wrong path is said before the data are read
-    tokenizer = load_texts(config, first)
+    tokenizer = load_texts(config, checkpoint_files(job.checkpoints)[0])
     parts = built(config, tokenizer, device)
     evaluation = form.evaluation(config, splits, tokenizer)
     files = form.evaluation_files(config, splits)
-    write_manifest(
-        output_dir, to_dict(config), seed=config.seed, files=files, name=MANIFEST, **system.beside
-    )
 
     def predict_with(file: Path) -> tuple[list[Prediction], Remarks]:
         require_same_words(tokenizer, file)
@@ -144,13 +182,17 @@ def run(
         return predict(config, parts, evaluation, device, name=file.name)
 
     rows = evaluate_checkpoints(
-        checkpoints,
+        job.checkpoints,
         output_dir,
-        lambda file: form.describe(config, file, splits),
+        lambda file: replace(form.describe(config, file, splits), checkpoint=names[file]),
         predict_with,
         settings=to_dict(config),
         annotations=files,
         again=again,
+    )
+    # Last: an evaluation that fails leaves nothing that looks like one.
+    write_manifest(
+        output_dir, to_dict(config), seed=config.seed, files=files, name=MANIFEST, **system.beside
     )
     if utils.is_main() and system.samples == "image_text":
         write_released_log(output_dir, rows)
@@ -167,17 +209,19 @@ def built(config: RunConfig, tokenizer: Tokenizer, device: torch.device) -> Part
     return parts
 
 
-def require_splits(config: RunConfig, splits: Sequence[str]) -> None:
-    """Raises ValueError: no splits, or one that the configuration does not have."""
+def require_splits(config: RunConfig, splits: Sequence[str], source: str) -> None:
+    """Raises ValueError: no splits, one that the configuration `source` does not have, or a
+    benchmark that its files are not of."""
     known = config.evaluated_splits
     if not splits:
-        raise ValueError("data.evaluate names no split; give its annotation files there")
+        raise ValueError(f"{source}: data.evaluate names no split; give its annotation files there")
     for split in splits:
         if split not in known:
             raise ValueError(
-                f"split {split!r}: the configuration has no annotation of it in data.evaluate, "
-                f"which names {', '.join(known) or 'none'}"
+                f"{source}: split {split!r}: the configuration has no annotation of it in "
+                f"data.evaluate, which names {', '.join(known) or 'none'}"
             )
+    require_benchmark(config, source)
 
 
 def groundings(

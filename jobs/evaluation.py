@@ -107,8 +107,8 @@ def evaluate_checkpoints(
     each = _IMAGES if len(files) <= _FEW else _IMAGES_OF_MANY
     identified = evaluation_identity(settings, annotations)
     for file in files:
-        folder = output_dir / file.stem
         about = identified(file, describe(file))
+        folder = (output_dir / about.checkpoint).with_suffix("")
         earlier = stored_evaluation(folder, about.benchmark)
         if earlier is not None and earlier[0].identity == about.identity and not again:
             logger.info("%s: already evaluated, see %s (--again evaluates anew)", file, folder)

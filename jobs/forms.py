@@ -2,6 +2,6 @@
 
 from groundwork.jobs.image_text import ImageText
 from groundwork.jobs.referring import Referring
-from groundwork.jobs.samples import SampleForm
+from groundwork.jobs.samples import FormOfSamples
 
-FORMS: dict[str, SampleForm] = {"image_text": ImageText(), "referring": Referring()}
+FORMS: dict[str, FormOfSamples] = {"image_text": ImageText(), "referring": Referring()}

@@ -44,7 +44,7 @@ LONG_REMEDY = "lower data.max_words, or shorten the phrase in the annotation fil
 
 
 class ImageText:
-    """The form of samples of systems explained by heat maps (`jobs.samples.SampleForm`)."""
+    """The form of samples of systems explained by heat maps (`jobs.samples.FormOfSamples`)."""
 
     def train_loader(self, alone: RunConfig, tokenizer: Tokenizer) -> TrainLoader:
         """The training loader of a stage for this process."""
@@ -81,20 +81,18 @@ class ImageText:
     ) -> Evaluation:
         """The expressions of some splits, an image with all its phrases per sample."""
         agreement = Agreement()
-        records = [r for r in read_records(config, splits, agreement) if r.split in splits]
-        if not records:
-            raise ValueError(
-                f"{config.benchmark}: the annotation files have no expression of "
-                f"{', '.join(splits)}"
-            )
-        dataset = evaluation_dataset(config, records, agreement)
+        dataset = evaluation_dataset(config, records_of(config, splits, agreement), agreement)
         return evaluation_of(config, dataset, tokenizer)
 
     def unlabelled(self, config: RunConfig, tokenizer: Tokenizer) -> Evaluation:
-        """All of data.train, seen as in an evaluation."""
-        data = config.data
+        """All of data.train, or without it of the evaluated splits, seen as in an evaluation."""
+        data, agreement = config.data, Agreement()
+        if not data.train:
+            found = Unlabelled(records_of(config, config.evaluated_splits, agreement))
+            return evaluation_of(config, evaluation_dataset(config, found, agreement), tokenizer)
         records = Unlabelled(read_splits(data.train, data.format, data.cache_dir))
-        return evaluation_of(config, evaluation_dataset(config, records), tokenizer)
+        seen = replace(config, data=replace(data, evaluate_image_root=data.image_root))
+        return evaluation_of(seen, evaluation_dataset(seen, records), tokenizer)
 
     def evaluation_files(self, config: RunConfig, splits: Sequence[str]) -> list[Path]:
         """Every annotation file that the evaluation reads."""
@@ -182,11 +180,26 @@ def read_records(
     )
 
 
+def records_of(config: RunConfig, splits: Sequence[str], agreement: Agreement) -> list[Record]:
+    """The records of some splits; arguments as of `read_records`.
+
+    Raises:
+        ValueError: there are none.
+    """
+    records = [r for r in read_records(config, splits, agreement) if r.split in splits]
+    if not records:
+        raise ValueError(
+            f"{config.benchmark}: the annotation files have no expression of {', '.join(splits)}"
+        )
+    return records
+
+
 def evaluation_dataset(
     config: RunConfig, records: Records, agreement: Agreement | None = None
 ) -> EvalDataset:
-    """Records by the protocol of the benchmark."""
-    (data, model), benchmark = parts_of(config), benchmark_of(config)
+    """Records by the protocol of the benchmark; where none is named, by what holds for most."""
+    data, model = parts_of(config)
+    benchmark = BENCHMARKS.get(config.benchmark or "", Benchmark(name="own"))
     return EvalDataset(
         records,
         data.evaluation_images,

@@ -12,17 +12,27 @@ import torch
 from groundwork import utils
 from groundwork.dataset.formats import detections, labels
 from groundwork.dataset.formats.labels import CONFIDENCE, Label
-from groundwork.dataset.pseudo_labels import agreeing, label_of, surest, with_agreement
+from groundwork.dataset.pseudo_labels import (
+    agreeing,
+    label_of,
+    require_said,
+    surest,
+    with_agreement,
+)
 from groundwork.dataset.sources import source_files
 from groundwork.files.manifest import write_manifest
 from groundwork.jobs import arguments, student_files
 from groundwork.jobs.evaluate import groundings
+from groundwork.jobs.folders import require_writable
 from groundwork.jobs.forms import FORMS
 from groundwork.jobs.samples import Evaluation
 from groundwork.jobs.tokenizers import load_texts
 from groundwork.models import SYSTEMS
 from groundwork.models.common.system import Parts
 from groundwork.settings import RunConfig, to_dict
+from groundwork.settings.data import ImageTextDataConfig
+from groundwork.settings.kinds import keys_of, purpose_of
+from groundwork.settings.load import located
 
 logger = logging.getLogger("groundwork")
 LABELS_FILE, MANIFEST = "labels.jsonl", "labels_manifest.json"
@@ -36,11 +46,16 @@ def main(argv: Sequence[str] | None, *, description: str = "") -> dict[str, int]
     """
     args = parse_args(argv, description)
     with arguments.processes(args) as device:
-        config = of_split(arguments.load(args), args.split)
-        found, counts = label(config, Path(args.checkpoint), device)
+        purpose = purpose_of(keys_of(located(args.config)))
+        config = of_split(arguments.load(args, purpose=purpose), args.split)
+        # What does not depend on the labels is refused before they are made.
+        require_possible(config, args)
+        proposals = detections.read(args.proposals) if args.proposals else None
+        ranked = args.by if args.keep < 1 and args.by != "agreement" else None
+        found, counts = label(config, Path(args.checkpoint), device, ranked=ranked)
         kept = select(found, args, counts)
         if utils.is_main():
-            write(config, kept, args, counts)
+            write(config, kept, args, counts, proposals)
         return counts
 
 
@@ -48,7 +63,9 @@ def parse_args(argv: Sequence[str] | None, description: str) -> argparse.Namespa
     """What the command says."""
     parser = arguments.parser(description)
     parser.add_argument("--checkpoint", "--eval-weights", required=True, help="the teacher's .pth")
-    parser.add_argument("--split", default="train", help="of data.train or data.evaluate")
+    parser.add_argument(
+        "--split", default="train", help="of data.train, or one of the evaluated splits"
+    )
     parser.add_argument("--out", required=True, help="folder that receives labels.jsonl")
     parser.add_argument("--keep", type=float, default=1.0, help="share of the surest that is kept")
     parser.add_argument("--by", choices=CONFIDENCE, default="similarity", help="what --keep ranks")
@@ -66,18 +83,23 @@ def parse_args(argv: Sequence[str] | None, description: str) -> argparse.Namespa
 
 
 def of_split(config: RunConfig, split: str) -> RunConfig:
-    """The configuration as if the split were what it trains on.
+    """The configuration as if the split were what it trains on; where it is one of the benchmark's
+    own lists, which no training can read, as if it were all that it evaluates.
 
     Raises:
-        ValueError: neither data.train nor data.evaluate has it.
+        ValueError: neither data.train nor the evaluated splits have it.
     """
     data = config.data
     files = {**data.evaluate, **data.train}.get(split)
-    if files is None:
+    if files is None and split not in config.evaluated_splits:
         raise ValueError(
-            f"--split {split}: not in data.train ({', '.join(data.train)}) or data.evaluate "
-            f"({', '.join(data.evaluate)}) of the configuration"
+            f"--split {split}: not in data.train ({', '.join(data.train)}) or the evaluated splits "
+            f"({', '.join(config.evaluated_splits)}) of the configuration"
         )
+    if files is None:
+        assert isinstance(data, ImageTextDataConfig)  # others evaluate data.evaluate only
+        listed = replace(data, train={}, labels=None, splits=(split,))
+        return replace(config, select=None, stages=(), data=listed)
     other = data.evaluation_images
     alone = replace(
         data,
@@ -89,17 +111,34 @@ def of_split(config: RunConfig, split: str) -> RunConfig:
     return replace(config, select=None, stages=(), data=alone)
 
 
+def require_possible(config: RunConfig, args: argparse.Namespace) -> None:
+    """Raises ValueError for what the arguments ask of any labels and cannot have."""
+    if not 0 < args.keep <= 1:
+        raise ValueError(f"--keep {args.keep}: give the share that is kept, above 0, at most 1")
+    for kind in args.write:
+        student_files.require_reader(config, kind)
+    require_writable(Path(args.out))
+
+
 def label(
-    config: RunConfig, checkpoint: Path, device: torch.device
+    config: RunConfig, checkpoint: Path, device: torch.device, *, ranked: str | None = None
 ) -> tuple[list[Label], dict[str, int]]:
-    """One label for every expression of data.train, in its order, and what was counted."""
+    """One label for every expression of the split, in its order, and what was counted.
+
+    Args:
+        ranked: what the labels will be ranked by, of CONFIDENCE without "agreement", which is
+            known of all of them together only.
+
+    Raises:
+        ValueError: the system does not say that of its boxes.
+    """
     system = SYSTEMS[config.system]
     tokenizer = load_texts(config, checkpoint)
     parts = system.build(config.model, tokenizer, training=False)
     logger.info("%s", system.load(parts.model, checkpoint))
     parts.evaluated.to(device).eval()
     evaluation = FORMS[system.samples].unlabelled(config, tokenizer)
-    mine = list(_labels(config, parts, evaluation, device))
+    mine = list(_labels(config, parts, evaluation, device, ranked))
     everyone = [row for part in utils.all_gather_objects(mine) for row in part]
     everyone.sort(key=lambda row: row[:2])
     found = [one for *_, one in everyone if one is not None]
@@ -108,10 +147,14 @@ def label(
 
 
 def _labels(
-    config: RunConfig, parts: Parts, evaluation: Evaluation, device: torch.device
+    config: RunConfig,
+    parts: Parts,
+    evaluation: Evaluation,
+    device: torch.device,
+    ranked: str | None,
 ) -> Iterator[tuple[int, int, Label | None]]:
     """(sample, place of the phrase in it, its label or None)."""
-    name = ", ".join(config.data.train)
+    name = ", ".join(config.data.train or config.evaluated_splits)
     for batch, found in groundings(config, parts, evaluation, device, name=name):
         for path in batch["corrupt"]:
             logger.warning("%s cannot be decoded: its expressions get no label", path)
@@ -119,6 +162,8 @@ def _labels(
         for row, grounding in enumerate(found):
             sample = batch["sample_index"][int(batch["phrase_image"][row])]
             record, phrase = evaluation.expressions(sample)[place[sample]]
+            if ranked is not None:
+                require_said(grounding.confidence, ranked)
             box = grounding.boxes[0] if len(grounding.boxes) else np.zeros(4)
             one = label_of(record, phrase, box, grounding.size, grounding.confidence)
             yield sample, place[sample], one
@@ -129,10 +174,8 @@ def select(found: list[Label], args: argparse.Namespace, counts: dict[str, int])
     """The labels that the arguments keep; what was left out is counted.
 
     Raises:
-        ValueError: nothing is left, or --by asks for what the system does not give.
+        ValueError: nothing is left, or --by asks for what a label does not have.
     """
-    if not 0 < args.keep <= 1:
-        raise ValueError(f"--keep {args.keep}: give the share that is kept, above 0, at most 1")
     kept = agreeing(found, args.min_agreement)
     counts["disagreeing"] = len(found) - len(kept)
     sure = surest(kept, args.keep, args.by) if args.keep < 1 else kept
@@ -143,20 +186,24 @@ def select(found: list[Label], args: argparse.Namespace, counts: dict[str, int])
 
 
 def write(
-    config: RunConfig, kept: list[Label], args: argparse.Namespace, counts: dict[str, int]
+    config: RunConfig,
+    kept: list[Label],
+    args: argparse.Namespace,
+    counts: dict[str, int],
+    proposals: student_files.Proposals | None,
 ) -> None:
     """The label file, what made it, and the files that students read."""
-    out = Path(args.out)
+    out, form = Path(args.out), FORMS[SYSTEMS[config.system].samples]
+    read = source_files(config.data.train, config.data.format)
     labels.write(kept, out / LABELS_FILE)
     write_manifest(
         out,
         to_dict(config),
         seed=config.seed,
-        files=[args.checkpoint, *source_files(config.data.train, config.data.format)],
+        files=[args.checkpoint, *(read or form.evaluation_files(config, [args.split]))],
         name=MANIFEST,
     )
     print(", ".join(f"{name} {count}" for name, count in counts.items()))
     print(f"{out / LABELS_FILE}: train.py --set data.labels={out / LABELS_FILE}")
-    proposals = detections.read(args.proposals) if args.proposals else None
     for kind in args.write:
         print(student_files.KINDS[kind](config, kept, out, proposals))

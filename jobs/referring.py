@@ -26,7 +26,7 @@ from groundwork.settings.run import RunConfig
 
 
 class Referring:
-    """The form of samples of box and mask systems (`jobs.samples.SampleForm`)."""
+    """The form of samples of box and mask systems (`jobs.samples.FormOfSamples`)."""
 
     def train_loader(self, alone: RunConfig, tokenizer: Tokenizer) -> TrainLoader:
         """The training loader of a stage for this process."""

@@ -28,7 +28,7 @@ class Evaluation:
     expressions: Callable[[int], Sequence[tuple[Record, Phrase]]]
 
 
-class SampleForm(Protocol):
+class FormOfSamples(Protocol):
     """One of the two forms of samples: `jobs.image_text`, `jobs.referring`."""
 
     def train_loader(self, alone: RunConfig, tokenizer: Tokenizer) -> TrainLoader:
@@ -40,7 +40,8 @@ class SampleForm(Protocol):
         """Some of `RunConfig.evaluated_splits`."""
 
     def unlabelled(self, config: RunConfig, tokenizer: Tokenizer) -> Evaluation:
-        """All of data.train as in an evaluation, without any annotated box, mask or class."""
+        """All of data.train as in an evaluation, without any annotated box, mask or class; of
+        lists that no training can read the evaluated splits."""
 
     def evaluation_files(self, config: RunConfig, splits: Sequence[str]) -> list[Path]:
         """Every annotation file that `evaluation` reads."""

@@ -21,19 +21,10 @@ from groundwork.dataset.pseudo_labels import snapped
 from groundwork.dataset.record import Record
 from groundwork.dataset.sources import read_splits
 from groundwork.geometry import xyxy_to_xywh
+from groundwork.jobs.benchmark_files import NAMES, Names
 from groundwork.settings import RunConfig
 
 Proposals = Mapping[str, np.ndarray]
-# benchmark -> (SimREC's file, folder of the lists of ReSC and TransVG, REFER's folder and split);
-# None: those students have no reader for it.
-NAMES: dict[str, tuple[str | None, str, tuple[str, str] | None]] = {
-    "refcoco": ("refcoco", "unc", ("refcoco", "unc")),
-    "refcoco+": ("refcoco+", "unc+", ("refcoco+", "unc")),
-    "refcocog_umd": ("refcocog", "gref_umd", ("refcocog", "umd")),
-    "refcocog_google": ("refcocog", "gref", ("refcocog", "google")),
-    "refclef": ("refclef", "referit", ("refclef", "berkeley")),
-    "flickr30k": (None, "flickr", None),
-}
 # Neither labels nor REFER's students need the classes of the annotation; REFER's files have one.
 CLASS = "object"
 
@@ -45,13 +36,9 @@ def write_simrec(
 
     The student's vocabulary is that of this file, all splits: a word that is only in expressions
     without a label is not in it, so it is evaluated with this file, too.
-
-    Raises:
-        ValueError: SimREC has no reader for the benchmark.
     """
     name, _, _ = _names(config)
-    if name is None:
-        raise ValueError(f"SimREC has no reader for {config.benchmark}; leave simrec out")
+    assert name is not None  # `require_reader` has looked
     path, root = out / "anns" / f"{name}.json", config.data.evaluation_images
     records = [*_training(labels), *_evaluation(config)]
     counts = simrec.write(records, path)
@@ -85,11 +72,10 @@ def write_refer(
     are objects of instances.json, too.
 
     Raises:
-        ValueError: the benchmark has no such files, or an image no proposals.
+        ValueError: an image has no proposals.
     """
     *_, place = _names(config)
-    if place is None:
-        raise ValueError(f"{config.benchmark} is not published in REFER's form; leave refer out")
+    assert place is not None  # `require_reader` has looked
     name, split_by = place
     far = 0
     if proposals is not None:
@@ -114,7 +100,21 @@ KINDS: dict[str, Callable[[RunConfig, Sequence[Label], Path, Proposals | None], 
 }
 
 
-def _names(config: RunConfig) -> tuple[str | None, str, tuple[str, str] | None]:
+def require_reader(config: RunConfig, kind: str) -> None:
+    """Raises ValueError if the students of a kind of files have no reader for the benchmark."""
+    if (config.benchmark or "").removeprefix("embedded/") not in NAMES:
+        raise ValueError(
+            f"--write {kind}: no published student reads benchmark {config.benchmark}; leave"
+            f" --write out, or set benchmark to one of {', '.join(NAMES)}"
+        )
+    name, _, place = _names(config)
+    if kind == "simrec" and name is None:
+        raise ValueError(f"SimREC has no reader for {config.benchmark}; leave simrec out")
+    if kind == "refer" and place is None:
+        raise ValueError(f"{config.benchmark} is not published in REFER's form; leave refer out")
+
+
+def _names(config: RunConfig) -> Names:
     return NAMES[(config.benchmark or "").removeprefix("embedded/")]
 
 

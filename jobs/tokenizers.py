@@ -14,7 +14,7 @@ from groundwork.dataset.pieces import SentencePieces
 from groundwork.dataset.sources import read_splits
 from groundwork.dataset.text import BYTE_PAIRS, load_tokenizer
 from groundwork.dataset.words import Vocabulary, texts_of_annotations
-from groundwork.models.common.checkpoint import CheckpointError, read_checkpoint
+from groundwork.models.common.checkpoint import CheckpointError, read_checkpoint, recognise
 from groundwork.settings import RunConfig
 
 logger = logging.getLogger("groundwork")
@@ -61,14 +61,16 @@ def _pieces(config: RunConfig, checkpoint: Path | None) -> SentencePieces:
         return SentencePieces.train(
             _texts(replace(config, data=replace(config.data, evaluate={}), select=None))
         )
-    own = read_checkpoint(checkpoint).get("pieces")
+    content = read_checkpoint(checkpoint)
+    own = content.get("pieces")
     if isinstance(own, torch.Tensor):
         return SentencePieces(own.numpy().tobytes(), f"{checkpoint}: pieces")
     beside = checkpoint.parent / PIECES_FILE
     if not beside.is_file():
         raise CheckpointError(
-            f"{checkpoint} holds no SentencePiece model, nor is there a {PIECES_FILE} beside it; "
-            "set data.text_encoder to the one that it was trained with, such as beit3.spm"
+            f"{checkpoint} holds no SentencePiece model, nor is there a {PIECES_FILE} beside it. "
+            f"It looks like a checkpoint of {recognise(content['model'])}; of ALVG, set "
+            "data.text_encoder to the model that it was trained with, such as beit3.spm"
         )
     return SentencePieces.read(beside)
 

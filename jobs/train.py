@@ -13,15 +13,15 @@ from groundwork import engine, utils
 from groundwork.dataset.sources import source_files
 from groundwork.files.manifest import write_manifest
 from groundwork.jobs import arguments
-from groundwork.jobs.evaluate import metric_values, predict
-from groundwork.jobs.folders import OUTPUT_HELP, run_folder
+from groundwork.jobs.folders import OUTPUT_HELP, require_writable, run_folder
 from groundwork.jobs.forms import FORMS
 from groundwork.jobs.launch_flags import truth
 from groundwork.jobs.released_files import names_of
 from groundwork.jobs.tokenizers import Tokenizer, beside_weights, load_texts, save_words
+from groundwork.jobs.validation import build_validation
 from groundwork.models import SYSTEMS
 from groundwork.models.common.checkpoint import LoadReport
-from groundwork.models.common.system import Parts, System
+from groundwork.models.common.system import ImageTextSettings, Parts, System
 from groundwork.optim import create_optimizer
 from groundwork.scheduler import learning_rate
 from groundwork.settings import RunConfig, StageConfig, to_dict
@@ -125,17 +125,11 @@ def origin(args: argparse.Namespace) -> tuple[bool, str | None]:
 
 def run(config: RunConfig, args: argparse.Namespace, device: torch.device) -> None:
     """Build everything and call the engine once."""
-    if not config.stages:
-        raise ValueError("stages is empty; add one such as {objective: amc, epochs: 30}")
-    if not config.of_stages[-1].data.train:
-        raise ValueError("data.train names no split; give its annotation files there")
+    require_training(config, args.config)
     system, output_dir = SYSTEMS[config.system], Path(args.output_dir or run_folder(args.config))
+    require_writable(output_dir)
     utils.seed_everything(config.seed)
-    tokenizer = load_texts(config, Path(args.checkpoint) if args.checkpoint else None)
-    parts = system.build(
-        config.model, tokenizer, [stage.objective for stage in config.stages], training=True
-    )
-    kept = {**system.beside, **beside_weights(tokenizer)}
+    # Nothing is written, and no data are read, before it is clear that the run may begin here.
     snapshots = engine.Snapshots(
         output_dir,
         to_dict(config),
@@ -143,16 +137,26 @@ def run(config: RunConfig, args: argparse.Namespace, device: torch.device) -> No
         restore_model=lambda model, state: system.fill(model, state, LoadReport("resumed run")),
         keep=config.keep,
         may_change=MAY_CHANGE,
-        beside=kept,
+        beside=system.beside,
     )
     resume = snapshots.starting_point(args.resume, args.checkpoint)
+    tokenizer = load_texts(config, Path(args.checkpoint) if args.checkpoint else None)
+    snapshots.beside |= beside_weights(tokenizer)
+    # The tokeniser comes before the network, whose table of words has its size.
+    parts = system.build(
+        config.model, tokenizer, [stage.objective for stage in config.stages], training=True
+    )
     if resume is None:
         start(system, parts.model, config, args.checkpoint, tokenizer)
     else:
         system.check_resumed(resume)
     parts.model.to(device)
     stages = build_stages(config, parts, tokenizer)
-    validation = build_validation(config, parts, tokenizer, device, output_dir=output_dir)
+    validation = build_validation(
+        config, parts, tokenizer, device, output_dir=output_dir, source=args.config
+    )
+    optimizers = create_optimizers(config, parts.model)
+    # The first files of the run: data, weights and settings have been read and fit together.
     if utils.is_main():
         save_words(tokenizer, output_dir)
     write_manifest(
@@ -165,7 +169,7 @@ def run(config: RunConfig, args: argparse.Namespace, device: torch.device) -> No
     engine.fit(
         parts.model,
         stages,
-        create_optimizers(config, parts.model),
+        optimizers,
         engine.Settings.of(config, unused_parameters=parts.unused_parameters),
         snapshots=snapshots,
         output_dir=output_dir,
@@ -173,6 +177,20 @@ def run(config: RunConfig, args: argparse.Namespace, device: torch.device) -> No
         resume=resume,
         validation=validation,
     )
+
+
+def require_training(config: RunConfig, source: str) -> None:
+    """Raises ValueError if the configuration of the file `source` is not that of a training."""
+    if not config.stages:
+        objective = "objective: amc, " if isinstance(config.model, ImageTextSettings) else ""
+        raise ValueError(f"{source}: stages is empty; add one such as {{{objective}epochs: 30}}")
+    # Pseudo-labels take the place of what the last stage names.
+    read = config.stages[:-1] if config.data.labels else config.stages
+    if not config.data.train and any(stage.train is None for stage in read):
+        raise ValueError(
+            f"{source}: data.train names no split; give its annotation files there, such as"
+            " data.train.train=FILE"
+        )
 
 
 def start(
@@ -250,40 +268,3 @@ def stage_rate(
     # A stage with a schedule of its own counts its epochs from its own beginning.
     begin = 0 if stage.schedule is None else first_epoch
     return lambda epoch, step, steps: learning_rate(schedule, optimizer, epoch - begin, step, steps)
-
-
-def build_validation(
-    config: RunConfig,
-    parts: Parts,
-    tokenizer: Tokenizer,
-    device: torch.device,
-    *,
-    output_dir: Path,
-) -> engine.Validation | None:
-    """The evaluation that chooses the best checkpoints; None if the configuration wants none."""
-    select = config.select
-    if select is None:
-        return None
-    form = FORMS[SYSTEMS[config.system].samples]
-    evaluation = form.evaluation(config, select.splits, tokenizer)
-    about = form.describe(config, None, select.splits)
-    faults = engine.FaultLog(output_dir / "validation")
-    parts.evaluated.to(device)
-
-    def validate(epochs: int) -> dict[str, float] | None:
-        if not select.due(epochs, config.epochs):
-            return None
-        predictions, remarks = predict(config, parts, evaluation, device)
-        faults.add(remarks.faults)
-        faults.write()
-        values = metric_values(about, predictions)
-        for metric in select.best.values():
-            if metric not in values:
-                raise ValueError(
-                    f"select: {metric!r} is not measured on {', '.join(select.splits)}; there are "
-                    f"{', '.join(values)}"
-                )
-            logger.info("after epoch %d: %s %.2f", epochs, metric, values[metric])
-        return values
-
-    return engine.Validation(run=validate, best=select.best)

@@ -34,7 +34,7 @@ def purpose_of(keys: AbstractSet[str]) -> Purpose:
     return "evaluation" if keys & _GROUNDING and not keys & _PRETRAIN else "training"
 
 
-def benchmark_of(keys: AbstractSet[str], default: str) -> str:
+def released_benchmark(keys: AbstractSet[str], default: str) -> str:
     """The benchmark of a released evaluation file, which does not name it: only Flickr30k's has
     keys of its own."""
     return "flickr30k" if keys & _FLICKR else default

@@ -90,13 +90,20 @@ def located(name: str | Path) -> Path:
         FileNotFoundError: there is none.
     """
     path = Path(name)
-    if path.is_file():
-        return path
-    inside = path.with_suffix("").as_posix().removeprefix("configs/")
-    for place in (inside, earlier_name(inside)):
-        if (shipped := CONFIGS / f"{place}.yaml").is_file():
-            return shipped
-    raise FileNotFoundError(f"{path}: no such configuration file; see configs/ for those that ship")
+    file = path if path.is_file() else shipped(name)
+    if file is None:
+        raise FileNotFoundError(
+            f"{path}: no such configuration file; see configs/ for those that ship"
+        )
+    return file
+
+
+def shipped(name: str | Path) -> Path | None:
+    """The configuration that ships under a name, with or without `configs/` and `.yaml`; None if
+    there is none."""
+    inside = Path(name).as_posix().removeprefix("configs/").removesuffix(".yaml")
+    places = (CONFIGS / f"{place}.yaml" for place in (inside, earlier_name(inside)))
+    return next((file for file in places if file.is_file()), None)
 
 
 def _checked(raw: dict[str, Any], where: str, purpose: Purpose) -> RunConfig:
@@ -121,20 +128,23 @@ def _overridden(
 ) -> dict[str, Any]:
     """With the defaults below and the overrides above; roots that are given are under "roots"."""
     raw, overrides = _with_stages(raw), list(overrides)
-    roots = [text for text in overrides if text.startswith(_ROOTS)]
+    # Without "=" it is no path of a root; `apply_overrides` says so.
+    roots = [text for text in overrides if text.startswith(_ROOTS) and "=" in text]
     for dotted, value in defaults.items():
         set_by_path(raw, dotted, value, where, replace=False)
     apply_overrides(raw, [text for text in overrides if text not in roots], where)
-    given = dict(text[len(_ROOTS) :].split("=", 1) for text in roots)
-    return {**raw, "roots": given}
+    given = (text.removeprefix(_ROOTS).partition("=") for text in roots)
+    return {**raw, "roots": {name: path for name, _, path in given}}
 
 
 def _with_sections(raw: dict[str, Any], purpose: Purpose, where: str) -> dict[str, Any]:
     """The keys with what the system takes for granted, `model` and `data` read as it has them."""
     name = raw.get("system")
-    if name not in SYSTEMS:
+    if not isinstance(name, str) or name not in SYSTEMS:
         raise ValueError(f"{where}: system: {name!r} is not one of {', '.join(SYSTEMS)}")
     system = SYSTEMS[name]
+    if raw.get("data", {}) is None:
+        raise ValueError(f"{where}: data: names nothing; give annotation files in data.train")
     if purpose == "evaluation" and system.samples == "image_text" and "stages" not in raw:
         for dotted, value in _EVALUATION.items():
             set_by_path(raw, dotted, value, where, replace=False)

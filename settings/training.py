@@ -36,6 +36,8 @@ class StageConfig:
         require_positive(self, "epochs", "steps")
         require(len(set(self.objective)) == len(self.objective), "objective names one twice")
         require(self.train is None or bool(self.train), "train names no split")
+        for split, files in (self.train or {}).items():
+            require(bool(files), f"train.{split} names no file; give its annotation files")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

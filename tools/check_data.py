@@ -45,7 +45,7 @@ from groundwork.jobs import run_script
 from groundwork.jobs.arguments import STRICT_HELP
 from groundwork.models import SYSTEMS
 from groundwork.settings import RunConfig, load_config
-from groundwork.settings.kinds import benchmark_of, keys_of, purpose_of
+from groundwork.settings.kinds import keys_of, purpose_of, released_benchmark
 from groundwork.settings.roots import root_overrides
 from groundwork.tools.check_images import check_images
 from groundwork.tools.config_parts import Part, parts_of
@@ -105,7 +105,7 @@ def read_config(args: argparse.Namespace) -> RunConfig:
     purpose = purpose_of(keys)
     defaults = {"data.format": args.format}
     if purpose == "evaluation":
-        defaults = {"benchmark": benchmark_of(keys, args.benchmark)}
+        defaults = {"benchmark": released_benchmark(keys, args.benchmark)}
     return load_config(args.config, overrides, purpose=purpose, defaults=defaults)
 
 

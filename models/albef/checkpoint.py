@@ -45,8 +45,9 @@ def load(model: ALBEF, path: str | Path) -> LoadReport:
         FileNotFoundError, CheckpointError: see `models.common.checkpoint`.
     """
     state, report = read_published(path)
-    require_tokens(path)
+    # First the keys: of another system's file they say what it is.
     fill(model, state, report)
+    require_tokens(path)
     return report
 
 

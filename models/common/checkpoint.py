@@ -69,6 +69,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             be told, or contains objects of other classes, the first of which is named.
     """
     path = Path(path)
+    if path.is_dir():
+        inside = next((file.name for file in sorted(path.glob("*.pth"))), "a .pth")
+        raise CheckpointError(f"{path} is a folder; give one of its files, such as {inside}")
     if not path.is_file():
         raise FileNotFoundError(f"checkpoint not found: {path}")
     content = _load(path)

@@ -12,6 +12,7 @@ from PIL import Image
 import grounding_eval_singlegpu
 import grounding_eval_singlegpu_flickr
 import Pretrain_vg
+import train_detector
 from groundwork import engine
 from groundwork.jobs import plain_message
 from groundwork.models.common.checkpoint import CheckpointError, read_checkpoint
@@ -417,3 +418,36 @@ def test_a_message_of_a_loading_process_is_found_behind_its_traceback():
     )
     assert plain_message(ValueError(text)) == "a.json[1]: image b.jpg cannot be decoded: bad"
     assert plain_message(ValueError("a: b")) == "a: b"
+
+
+@pytest.mark.parametrize("script", [Pretrain_vg.main, train_detector.main])
+def test_a_file_in_the_place_of_the_output_folder_is_named_before_anything_is_read(
+    script, tmp_path
+):
+    config = AMC if script is Pretrain_vg.main else "tiny/detector"
+    (tmp_path / "file").touch()
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        message = error_of(lambda out=out: script(arguments(config, out)[:-3]))
+        assert f"{out} cannot be a folder: {tmp_path / 'file'} is a file" in message
+
+
+def test_a_folder_that_may_not_be_written_to_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.access", lambda *_: False)  # as for another user than the owner
+    message = error_of(lambda: train(Pretrain_vg, AMC, tmp_path / "out"))
+    assert f"{tmp_path} may not be written to; name another folder" in message
+
+
+@pytest.mark.parametrize(
+    "kind, reason",
+    [
+        (PermissionError(13, "Permission denied", "a/b.json"), "permission denied"),
+        (IsADirectoryError(21, "Is a directory", "a/b.json"), "is a directory"),
+        (NotADirectoryError(20, "Not a directory", "a/b.json"), "not a directory"),
+    ],
+    ids=lambda kind: type(kind).__name__,
+)
+def test_a_path_that_cannot_be_opened_is_named_with_the_reason(kind, reason):
+    def main() -> None:
+        raise kind
+
+    assert error_of(main) == f"error: a/b.json: {reason}; name another file or folder"

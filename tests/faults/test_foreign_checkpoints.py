@@ -243,3 +243,19 @@ def test_a_file_that_is_no_checkpoint_is_called_what_it_is(name, tmp_path):
         read_checkpoint(path)
     message = str(caught.value)
     assert "weights_only" not in message and "\x1b" not in message and "\n" not in message
+
+
+# --- files of another system ----------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("embedded")
+@pytest.mark.parametrize("config", ["tiny/Grounding_refcoco", "tiny/alvg/refcoco+"])
+def test_a_file_of_ours_of_another_system_is_called_what_it_is(config, tmp_path):
+    """Not by what it lacks of this system: texts without [SEP], or a SentencePiece model."""
+    file = tmp_path / "reftr.pth"
+    model = {"vl_transformer.level_embed": torch.zeros(1, 4)}
+    torch.save({"model": model, "config": {"system": "reftr", "stages": []}}, file)
+    argv = ["--config", config, "--checkpoint", str(file), "--output_dir", str(tmp_path / "out")]
+    message = error_of(lambda: test.main([*argv, "--device", "cpu", "--set", "data.workers=0"]))
+    assert "It looks like a checkpoint of RefTR" in message and "[SEP]" not in message
+    assert not (tmp_path / "out").exists()

@@ -13,7 +13,7 @@ import train
 from groundwork.models.common.checkpoint import read_checkpoint
 from groundwork.report.results import read_rows, rescore
 from tests.helpers import script_runs
-from tests.helpers.script_runs import CONFIGS
+from tests.helpers.script_runs import CONFIGS, error_of
 
 CONFIG = "tiny/Grounding_refcoco"
 REFTR = CONFIGS / "tiny/reftr/refcoco+.yaml"
@@ -107,3 +107,61 @@ def test_box_systems_do_the_same(tmp_path):
     ]  # fmt: skip
     assert rows_of(found[0], "val") != rows_of(found[1], "val") == rows_of(found[2], "val")
     assert len((out / "evaluations.txt").read_text().splitlines()) == 2
+
+
+# --- several in one command -----------------------------------------------------------------------
+
+
+def compare(out: Path, configs: list[object], checkpoints: list[Path], *more: str) -> list[dict]:
+    return test.main(
+        ["--config", *map(str, configs), "--checkpoint", *map(str, checkpoints), "--device", "cpu",
+         "--output_dir", str(out), *more, "--set", "data.workers=0", "batch_size=4"]
+    )  # fmt: skip
+
+
+def test_two_runs_whose_files_have_one_name_are_two_in_the_table(checkpoint, tmp_path):
+    another, out = other(checkpoint, tmp_path / "b" / "x.pth"), tmp_path / "out"
+    rows = compare(out, [CONFIG, CONFIG], [checkpoint, another], "--split", "val")
+    pointing = {
+        row["checkpoint"]: row["value"]
+        for row in rows
+        if row["checkpoint"] and row["metric"] == "pointing"
+    }
+    assert list(pointing) == ["a/x.pth", "b/x.pth"]
+    alone = ground(another, tmp_path / "alone")
+    (value,) = (row["value"] for row in alone if row["checkpoint"] and row["metric"] == "pointing")
+    assert pointing["b/x.pth"] == value
+    assert read_rows(out / "results.json") == rows
+    folders = {file.parent.relative_to(out) for file in out.rglob("predictions_*.jsonl")}
+    assert folders == {Path(CONFIG, "a/x"), Path(CONFIG, "b/x")}
+
+
+def test_configurations_given_by_name_have_folders_of_their_own(checkpoint, tmp_path):
+    lost = tmp_path / "nowhere.pth"
+    names = ["tiny/Grounding_refcoco", "tiny/Grounding_refclef"]
+    rows = compare(tmp_path, names, [checkpoint, checkpoint], "--split", "val")
+    assert {row["benchmark"] for row in rows} == {"embedded/refcoco+", "embedded/refclef"}
+    assert all((tmp_path / name / "x").is_dir() for name in names)
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.pth: no such file"):
+        compare(tmp_path / "out", names, [checkpoint, lost], "--split", "val")
+    assert not (tmp_path / "out").exists(), "the second is looked at before the first is evaluated"
+
+
+def test_what_cannot_be_evaluated_is_named_before_anything_is_written(checkpoint, tmp_path):
+    names, both, out = [CONFIG, "tiny/reftr/flickr30k"], [checkpoint, checkpoint], tmp_path / "out"
+    message = error_of(lambda: compare(out, names, both, "--split", "testA"))
+    assert "tiny/reftr/flickr30k: split 'testA': the configuration has no annotation" in message
+    message = error_of(lambda: compare(out, [CONFIG, CONFIG], both))
+    assert f"--config {CONFIG} and {CONFIG} evaluate {checkpoint} on one benchmark" in message
+    assert not out.exists()
+    (tmp_path / "file").touch()
+    message = error_of(lambda: ground(checkpoint, tmp_path / "file"))
+    assert f"{tmp_path / 'file'} cannot be a folder" in message
+
+
+def test_an_evaluation_that_fails_leaves_nothing_behind(checkpoint, tmp_path):
+    content = read_checkpoint(checkpoint)
+    del content["model"]["text_proj.weight"]
+    torch.save(content, checkpoint)
+    assert "text_proj.weight" in error_of(lambda: ground(checkpoint, tmp_path / "out"))
+    assert not (tmp_path / "out").exists()

@@ -61,6 +61,13 @@ def checkpoints(place) -> dict[str, Path]:
     return found
 
 
+@pytest.fixture
+def in_place(checkpoints, place, monkeypatch) -> dict[str, Path]:
+    """The checkpoints, from the folder of the data."""
+    monkeypatch.chdir(place)
+    return checkpoints
+
+
 def test_one_command_makes_one_table_of_all_seven(checkpoints, place, monkeypatch):
     monkeypatch.chdir(place)
     configs = [str(CONFIGS / f"{config}.yaml") for _, config, _ in SYSTEMS.values()]
@@ -111,6 +118,21 @@ def test_every_system_labels_a_split(name, checkpoints, place, monkeypatch, tmp_
     more = TUPLES if SYSTEMS[name][1] == HEAT_MAPS else []
     found = label(name, checkpoints, tmp_path, *more)
     assert found and all(len(one["box"]) == 4 for one in found)
+
+
+@pytest.mark.parametrize(
+    "config, split", [("tiny/Grounding_refcoco", "testA"), ("tiny/Pretrain_vg_amc", "train")]
+)
+def test_amc_labels_by_the_configurations_that_ship(config, split, in_place, tmp_path):
+    counts = pseudo_label.main(
+        ["--config", config, "--checkpoint", str(in_place["AMC"]), "--split", split,
+         "--out", str(tmp_path), "--device", "cpu", "--set", "data.workers=0"]
+    )  # fmt: skip
+    found = [json.loads(line) for line in (tmp_path / "labels.jsonl").read_text().splitlines()]
+    assert len(found) == counts["kept"] > 0
+    assert {one["split"] for one in found} == {split}
+    manifest = json.loads((tmp_path / "labels_manifest.json").read_text())
+    assert any("AMC.pth" in name for name in manifest["data"]) and len(manifest["data"]) > 1
 
 
 def test_reftr_trains_on_the_boxes_of_amc(checkpoints, place, monkeypatch, tmp_path):

@@ -1,5 +1,9 @@
 """Experiments measure what they name, and say what they measured."""
 
+import json
+
+import pytest
+
 from groundwork.experiments import explanations, phrases_per_image
 from groundwork.report.results import read_rows
 

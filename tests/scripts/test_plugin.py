@@ -104,3 +104,46 @@ def test_an_objective_trains_beside_ours_and_its_model_is_evaluated(plugin, tmp_
 def test_what_is_no_plugin_is_said():
     argv = ["--config", "x.yaml", "--plugin", "no.such.module"]
     assert "--plugin no.such.module: no folder, and no module" in error_of(lambda: train.main(argv))
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("def (", "mine.py cannot be loaded: invalid syntax (line 1)"),
+        ("import no_such_thing", "mine.py cannot be loaded: ModuleNotFoundError: No module named"),
+        ("x = 1\n1 / 0", "mine.py cannot be loaded: ZeroDivisionError: division by zero (mine.py,"),
+        (
+            "from groundwork.models import SYSTEMS\nSYSTEMS['reftr'] = SYSTEMS['alvg']",
+            "mine.py: SYSTEMS['reftr'] is taken already; choose another name",
+        ),
+    ],
+)  # fmt: skip
+@pytest.mark.usefixtures("plugin")
+def test_a_plugin_that_does_not_work_is_named(text, message, tmp_path):
+    folder, reftr = tmp_path / "own", SYSTEMS["reftr"]
+    folder.mkdir()
+    (folder / "mine.py").write_text(text)
+    said = error_of(lambda: train.main(["--config", "x.yaml", "--plugin", str(folder)]))
+    assert f"--plugin {folder}: {message}" in said
+    assert SYSTEMS["reftr"] is reftr
+
+
+@pytest.mark.usefixtures("plugin")
+def test_what_is_no_folder_of_python_files_is_said(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file.py").touch()
+    for name, message in (("empty", "there is no Python file"), ("file.py", "give its folder, .")):
+        said = error_of(lambda name=name: train.main(["--config", "x.yaml", "--plugin", name]))
+        assert f"--plugin {name}: " in said and message in said
+
+
+@pytest.mark.usefixtures("plugin")
+def test_two_folders_of_one_name_are_both_loaded(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name / "toy").mkdir(parents=True)
+        (tmp_path / name / "toy" / "row.py").write_text(
+            "from groundwork.benchmarks import BENCHMARKS, Benchmark\n"
+            f"BENCHMARKS['{name}'] = Benchmark(name='{name}')\n"
+        )
+    error_of(lambda: train.main(["--config", "x.yaml", "--plugin", "one/toy", "two/toy"]))
+    assert {"one", "two"} <= BENCHMARKS.keys()

@@ -158,6 +158,41 @@ def test_split_filters_and_bad_arguments(teachers, tmp_path):
             assert message in error_of(call)
 
 
+@pytest.mark.parametrize(
+    "more, changes, message",
+    [
+        (["--keep", 3], [], "--keep 3.0: give the share that is kept"),
+        (["--write", "simrec"], ["benchmark=null"], "no published student reads benchmark None"),
+        (["--write", "refer"], ["benchmark=grefcoco"], "reads benchmark grefcoco; leave --write"),
+        (["--proposals", "nowhere.json"], [], "nowhere.json"),
+    ],
+)
+def test_what_cannot_be_asked_of_labels_is_said_before_they_are_made(
+    more, changes, message, tmp_path
+):
+    """The checkpoint would be the first thing that labelling reads."""
+    out = tmp_path / "out"
+    call = lambda: run_labelling(SIMREC, tmp_path / "x.pth", out, *more, changes=changes)  # noqa: E731
+    assert message in error_of(call)
+    assert not out.exists()
+
+
+def test_a_ranking_that_a_system_does_not_give_ends_at_its_first_box(
+    teachers, tmp_path, monkeypatch
+):
+    made = []
+    monkeypatch.setattr("groundwork.jobs.label.label_of", lambda *_: made.append(1))
+    call = lambda: run_labelling(REFTR, teachers[REFTR], tmp_path, "--keep", 0.5)  # noqa: E731
+    assert "it gives none of objectness, similarity" in error_of(call)
+    assert not made
+
+
+def test_a_folder_of_checkpoints_is_no_teacher(teachers, tmp_path):
+    folder = teachers[SIMREC].parent
+    message = error_of(lambda: run_labelling(SIMREC, folder, tmp_path))
+    assert f"{folder} is a folder; give one of its files, such as checkpoint_00.pth" in message
+
+
 def test_curricula_of_annotated_boxes_are_refused(tmp_path):
     argv = settings(REFTR, "--output_dir", tmp_path)
     curriculum = "curriculum=[{train: {one: boxes.pth}, epochs: 1}]"

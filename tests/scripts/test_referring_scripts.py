@@ -131,11 +131,35 @@ def test_released_recipes_find_their_data_in_the_published_tree(name, embedded):
         ("data.train.train=nowhere.pth", "nowhere.pth: its folder does not tell"),
         ("select.metric=mIoU", "select: 'mIoU' is not measured on val"),
         ("select.splits=[]", "select.splits names no split"),
+        (
+            "select.metric=F1",
+            "refcoco+.yaml: select: 'F1' is not measured on val; set select.metric",
+        ),
+        ("benchmark=refclef", "benchmark refclef has no split 'testA' (it has val, test), but"),
+        ("benchmark=refcoco", "unc+_val.pth is of refcoco+; set benchmark to that"),
+        ("data.train={}", "refcoco+.yaml: data.train names no split; give its annotation files"),
+        ("data=null", "refcoco+.yaml: data: names nothing; give annotation files in data.train"),
+        ("system=[a]", "system: ['a'] is not one of albef, reftr"),
+        ("roots.embedded", "--set roots.embedded: expected name=value"),
     ],
 )
 def test_wrong_settings_end_with_the_remedy(tmp_path, override, message):
-    overrides = override.split()
-    assert message in error_of(lambda: run_training(BOXES, tmp_path, overrides=overrides))
+    overrides, out = override.split(), tmp_path / "out"
+    assert message in error_of(lambda: run_training(BOXES, out, overrides=overrides))
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("stages=[]", "refcoco+.yaml: stages is empty; add one such as {epochs: 30}"),
+        ("stages=[{train: {train: []}, epochs: 1}]", "stages.0: train.train names no file"),
+    ],
+)
+def test_stages_that_train_nothing_end_with_the_remedy(tmp_path, override, message):
+    argv = command(BOXES, tmp_path / "out", overrides=[override])
+    assert message in error_of(lambda: train.main(argv))
+    assert not (tmp_path / "out").exists()
 
 
 # --- training -------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import grounding_eval_singlegpu
 import Pretrain_vg
 import train
 import train_detector
-from groundwork.jobs.folders import results_folder, run_folder
+from groundwork.jobs.folders import names_apart, results_folder, run_folder
 from tests.helpers import script_runs
 from tests.helpers.script_runs import CONFIGS, arguments, error_of
 
@@ -54,6 +54,19 @@ def test_a_run_of_another_folder_does_not_go_on_in_one_that_holds_a_run(trained,
     assert f"{folder} holds a run" in message
 
 
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_run_of_another_system_does_not_go_on_and_nothing_is_written(trained, tmp_path, inside):
+    """Inside of its folder, or in a new one from its file."""
+    folder = shutil.copytree(trained, tmp_path / "run")
+    before = content(folder)
+    out = folder if inside else tmp_path / "new"
+    origin = [] if inside else [folder / "checkpoint_01.pth"]
+    argv = arguments("tiny/reftr/refcoco+", out, "--resume", *origin)
+    message = error_of(lambda: train.main(argv))
+    assert "configuration: system was 'albef', now 'reftr';" in message
+    assert content(folder) == before and (inside or not out.exists())
+
+
 def test_the_log_of_a_run_without_a_checkpoint_is_replaced_with_a_word(tmp_path, capsys):
     out = tmp_path / "run"
     (out / "tensorboard").mkdir(parents=True)
@@ -89,11 +102,26 @@ def test_folders_differ_by_configuration():
     runs = {path: run_folder(path) for path in CONFIGS.rglob("*.yaml")}
     assert len(set(runs.values())) == len(runs)
     assert run_folder("configs/reftr/refcoco.yaml") == Path("runs/reftr/refcoco")
+    assert run_folder("tiny/reftr/refcoco+") == Path("runs/tiny/reftr/refcoco+")
+    assert run_folder("reftr/refcoco") == Path("runs/reftr/refcoco")
     assert run_folder("/somewhere/configs/Pretrain_vg.yaml") == Path("runs/Pretrain_vg")
     assert run_folder("./config/refcoco.yaml") == Path("runs/refcoco")
     assert run_folder("mine.yaml") == Path("runs/mine")
     results = results_folder("configs/reftr/refcoco.yaml")
     assert results == Path("runs/reftr/refcoco/results")
+
+
+@pytest.mark.parametrize(
+    "files, names",
+    [
+        (["runs/a/x.pth", "runs/a/y.pth"], ["x.pth", "y.pth"]),
+        (["runs/a/x.pth", "runs/b/x.pth", "z.pth"], ["a/x.pth", "b/x.pth", "z.pth"]),
+        (["a/run/x.pth", "b/run/x.pth"], ["a/x.pth", "b/x.pth"]),
+        (["a/run/x.pth", "b/run/x.pth", "c/a/x.pth"], ["a/run/x.pth", "b/run/x.pth", "a/x.pth"]),
+    ],
+)
+def test_files_of_one_name_are_told_apart_by_their_folders(files, names):
+    assert list(names_apart([Path(file) for file in files]).values()) == names
 
 
 def test_the_scripts_write_there(trained, tmp_path, monkeypatch):

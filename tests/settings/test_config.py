@@ -463,3 +463,9 @@ def test_a_shipped_configuration_is_found_by_its_name_from_any_folder(
     assert located(name).resolve() == CONFIGS / file
     with pytest.raises(FileNotFoundError, match=r"nowhere: no such configuration file"):
         located("nowhere")
+
+
+@pytest.mark.parametrize("name", ["configs/reftr/refcoco.txt", "reftr/refcoco.yml"])
+def test_a_file_of_another_ending_is_not_taken_for_a_configuration_that_ships(name):
+    with pytest.raises(FileNotFoundError, match="no such configuration file"):
+        located(name)

@@ -8,11 +8,13 @@ import copy
 import functools
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from groundwork.jobs.benchmark_files import require_benchmark
 from groundwork.settings import (
     DetectorConfig,
     RunConfig,
@@ -74,3 +76,14 @@ def test_a_key_of_a_section_leaves_the_defaults_of_the_others():
         == load_config(grounding, purpose="evaluation").model.image_size
         == 384
     )
+
+
+def test_what_ships_is_of_the_benchmark_that_it_names():
+    """By the splits and the places of the published files."""
+    configs = {path: loaded(path) for path in SHIPPED}
+    for path, config in configs.items():
+        if isinstance(config, RunConfig):
+            require_benchmark(config, str(path))
+    plus = configs[CONFIGS / "refclip" / "refcoco+.yaml"]
+    with pytest.raises(ValueError, match=r"x\.yaml: benchmark is refcoco, but .* is of refcoco\+"):
+        require_benchmark(replace(plus, benchmark="refcoco"), "x.yaml")
