@@ -4,7 +4,7 @@ same configuration would make of them: the same functions resize, clean, cut and
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 from torch import Tensor
@@ -146,7 +146,8 @@ class ReferringQuestions:
 
     def batch(self, image: Prepared, phrases: Sequence[str]) -> EvalBatch:
         """See `Questions`."""
-        return self.collate([self._sample(image, text, n) for n, text in enumerate(phrases)])
+        samples = [self._sample(image, text, n) for n, text in enumerate(phrases)]
+        return cast(EvalBatch, self.collate(samples))  # not a training collate
 
     def _sample(self, image: Prepared, text: str, number: int) -> ReferringSample:
         phrase = Phrase(text=text)

@@ -3,9 +3,9 @@
 import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
-import torch
+from torch import nn
 
 from groundwork import engine
 from groundwork.dataset.batches import EvalBatch
@@ -34,7 +34,7 @@ class Session:
         self, loaded: Loaded, questions: Questions, lock: threading.RLock, image: Prepared
     ) -> None:
         self._loaded, self._questions, self._lock, self._image = loaded, questions, lock, image
-        self._seen: Any = None
+        self._outputs = _OfOneImage(loaded.parts.evaluated)
 
     def ground(self, phrases: str | Sequence[str]) -> list[Grounding]:
         """One grounding per phrase, in their order.
@@ -56,7 +56,7 @@ class Session:
                 self._outputs,
                 parts.postprocess,
                 self._batches(texts),
-                device=next(parts.evaluated.parameters()).device,
+                device=next(self._outputs.parameters()).device,
                 precision=config.precision,
             )
             return [grounding for _, groundings in found for grounding in groundings]
@@ -65,13 +65,22 @@ class Session:
         for start in range(0, len(texts), _AT_ONCE):
             yield self._questions.batch(self._image, texts[start : start + _AT_ONCE])
 
-    def _outputs(self, batch: EvalBatch) -> dict[str, torch.Tensor]:
-        model = self._loaded.parts.evaluated
-        if not isinstance(model, ImageFirst):
-            return model(batch)
+
+class _OfOneImage(nn.Module):
+    """A model whose batches all are of one image, which it encodes with the first of them."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self._seen: Any = None
+
+    def forward(self, batch: Mapping[str, Any]) -> Any:
+        if not isinstance(self.model, ImageFirst):
+            return self.model(batch)
         if self._seen is None:
             # A batch of box systems holds the image once per phrase.
-            parts = cast(Mapping[str, Any], batch)
             of_image = ("image", "image_mask")
-            self._seen = model.encode({key: parts[key][:1] for key in of_image if key in parts})
-        return model.answer(self._seen, batch)
+            self._seen = self.model.encode(
+                {key: batch[key][:1] for key in of_image if key in batch}
+            )
+        return self.model.answer(self._seen, batch)

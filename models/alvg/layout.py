@@ -67,7 +67,7 @@ def _encoder(state: State) -> dict[str, Any]:
 
 def _head(state: State) -> dict[str, Any]:
     width = len(state[f"{_HEAD}input_proj.weight"])
-    found = {
+    found: dict[str, Any] = {
         "width": width,
         "heads": heads_of(width, 32, "model.heads"),
         "ffn": len(state[f"{_DECODER}0.linear1.weight"]),

@@ -14,9 +14,9 @@ from groundwork.models.common.checkpoint import LoadReport
 from groundwork.models.common.criterion import Criterion
 from groundwork.models.common.layout import Layout
 
-Postprocess = Callable[[dict[str, Tensor], Any], list[Grounding]]
-"""(outputs, evaluation batch) -> one `Grounding` per phrase, in pixels of the original image. The
-batch is a `dataset.batches.EvalBatch` of the system's form of samples."""
+Postprocess = Callable[[Any, Any], list[Grounding]]
+"""(outputs of `Parts.evaluated`, evaluation batch) -> one `Grounding` per phrase, in pixels of the
+original image. The batch is a `dataset.batches.EvalBatch` of the system's form of samples."""
 SampleForm = Literal["image_text", "referring"]
 Part = Literal["point", "box", "mask"]
 

@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 class Seen(NamedTuple):
     """The candidate cells of the images, all that there is before the sentences.
 
-    features (B, k, D); index (B, k), which cells these are, ascending; boxes (B, k, A, 5), cxcywh
+    features (B, k, D); cells (B, k), which they are, ascending; boxes (B, k, A, 5), cxcywh
     in pixels of the input and objectness; likeliest (B, 4), cxcywh of the box with the highest
     objectness of all.
     """
 
     features: Tensor
-    index: Tensor
+    cells: Tensor
     boxes: Tensor
     likeliest: Tensor
 

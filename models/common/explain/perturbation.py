@@ -199,5 +199,6 @@ def _laid(heatmap: Tensor, batch: EvalBatch, image: int, size: torch.Size) -> Te
     """A map (h, w) where its image lies on the network's input; around it is the coldest."""
     rows, columns = _place(batch, image)
     whole = torch.full(size, -torch.inf, device=heatmap.device)
-    whole[rows, columns] = enlarge(heatmap[None].float(), whole[rows, columns].shape)[0]
+    height, width = whole[rows, columns].shape
+    whole[rows, columns] = enlarge(heatmap[None].float(), (height, width))[0]
     return whole
