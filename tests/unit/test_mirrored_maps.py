@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from groundwork.dataset.synthetic import write_dataset
 from groundwork.jobs.forms import FORMS
 from groundwork.jobs.tokenizers import load_texts
 from groundwork.models import SYSTEMS
@@ -24,9 +25,16 @@ def centre(maps: torch.Tensor, axis: int) -> torch.Tensor:
     return profile @ torch.arange(profile.shape[1]).float() / profile.sum(1)
 
 
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scenes")
+    write_dataset(folder, scenes=300, seed=3, trees=False)
+    return folder
+
+
 @pytest.mark.parametrize("axis", [-1, -2], ids=["left and right", "up and down"])
-def test_the_map_of_a_mirrored_image_is_the_mirrored_map(axis, embedded):
-    root = [f"roots.embedded={embedded}", "data.splits=[val]", "data.workers=0"]
+def test_the_map_of_a_mirrored_image_is_the_mirrored_map(axis, scenes):
+    root = [f"roots.embedded={scenes}", "data.splits=[val]", "data.workers=0"]
     config = load_config(CONFIGS / "tiny/Grounding_refcoco.yaml", root, purpose="evaluation")
     system, tokenizer = SYSTEMS["albef"], load_texts(config, AMC)
     parts = system.build(config.model, tokenizer, training=False)
