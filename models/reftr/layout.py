@@ -60,7 +60,7 @@ def _image(state: State, given: Mapping[str, Any]) -> dict[str, Any]:
     names = [
         name
         for name, shape in BLOCKS.items()
-        if shape[1] == counts and basic == (shape[0] is BasicBlock)
+        if shape[1] == counts and basic == issubclass(shape[0], BasicBlock)
     ]
     if not names:
         raise CheckpointError(
