@@ -14,6 +14,7 @@ from typing import Any
 from groundwork import engine, utils
 from groundwork.dataset.batches import EvalBatch
 from groundwork.files.json_lines import JsonLines
+from groundwork.report.detail import write_detail
 from groundwork.report.pages import Samples, markdown, write_report
 from groundwork.report.prediction_files import file_name, read_predictions, write_predictions
 from groundwork.report.predictions import Prediction, Run
@@ -29,6 +30,7 @@ from groundwork.report.results import (
 logger = logging.getLogger("groundwork")
 # Beside a training run, whose log and manifest it must not touch.
 LOG, MANIFEST = "evaluations.txt", "evaluation_manifest.json"
+TRAINING_LOG = "log.txt"
 # Hits and misses that the page shows of a checkpoint: of one of a folder of many fewer.
 _FEW, _IMAGES, _IMAGES_OF_MANY = 3, 9, 3
 _NO_NUMBERS = ("workers", "cache_dir", "splits")
@@ -104,6 +106,7 @@ def evaluate_checkpoints(
     log = JsonLines(output_dir / LOG)
     rows: list[Row] = []
     samples: list[Samples] = []
+    pages: list[str] = []
     each = _IMAGES if len(files) <= _FEW else _IMAGES_OF_MANY
     identified = evaluation_identity(settings, annotations)
     for file in files:
@@ -127,12 +130,26 @@ def evaluate_checkpoints(
         rows = merge_rows(rows, new)
         if utils.is_main():
             update_rows(output_dir / "results.json", new)
-        root = Path(about.image_root)
-        samples.append(Samples.of(about, predictions, root, each=each, seed=about.seed))
+            page = write_page_of(about, predictions, folder, file)
+            pages.append(f"{folder.name}/{page.name}")
+        samples.append(Samples.of(about, predictions, each=each, seed=about.seed))
     if utils.is_main():
-        write_report(output_dir, rows, samples, title=about.benchmark)
+        write_report(output_dir, rows, samples, title=about.benchmark, pages=pages)
     logger.info("report: %s\n%s", output_dir / "index.html", markdown(rows))
     return rows
+
+
+def write_page_of(
+    about: Run, predictions: Sequence[Prediction], folder: Path, checkpoint: Path
+) -> Path:
+    """The page of one evaluation, with the curves of the training run that the checkpoint is of."""
+    curves = checkpoint.with_name(TRAINING_LOG)
+    return write_detail(
+        folder / f"{file_name(about.benchmark)}.html",
+        about,
+        predictions,
+        log=curves if curves.is_file() else None,
+    )
 
 
 def evaluation_identity(

@@ -8,6 +8,7 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from PIL import Image
 
@@ -170,6 +171,7 @@ def write_report(
     samples: Sequence[Samples] = (),
     *,
     title: str = "Grounding results",
+    pages: Sequence[str] = (),
 ) -> Path:
     """Write results.json, results.md, an image sheet per item of `samples`, and index.html.
 
@@ -177,7 +179,7 @@ def write_report(
         folder: made if needed; rows of a results.json in it are kept unless replaced.
         rows: of results.json's schema.
         samples: what to draw; an item without predictions is left out, as nothing can be drawn.
-        title: of the page.
+        title: of the page. pages: others that it links to, relative to `folder`.
 
     Returns:
         The path of index.html, which contains the sheets and needs no other file.
@@ -196,7 +198,7 @@ def write_report(
     text += "".join(f"\n![{sheet.stem}]({sheet.name})\n" for sheet in sheets)
     write_text(folder / "results.md", text)
     page = folder / "index.html"
-    write_text(page, _page(title, merged, sheets))
+    write_text(page, _page(title, merged, sheets, pages))
     return page
 
 
@@ -216,16 +218,13 @@ th{border-bottom:2px solid #222;font-weight:600}.number{text-align:right;white-s
 """
 
 
-def _page(title: str, rows: Sequence[Row], sheets: Sequence[Path]) -> str:
+def _page(title: str, rows: Sequence[Row], sheets: Sequence[Path], pages: Sequence[str]) -> str:
     body = [f"<h1>{html.escape(title)}</h1>"]
-    for name, lines in tables(rows).items():
-        head = "".join(_html_cell("th", column, column) for column in lines[0])
-        body.append(f"<h2>{html.escape(name)}</h2><table><tr>{head}</tr>")
-        for line in lines:
-            kind = ' class="chance"' if line["system"] in CHANCE else ""
-            cells = "".join(_html_cell("td", column, cell) for column, cell in line.items())
-            body.append(f"<tr{kind}>{cells}</tr>")
-        body.append("</table>")
+    links = (f'<a href="{quote(page)}">{html.escape(page)}</a>' for page in pages)
+    body += [f"<p>Groups of expressions, calibration, samples: {', '.join(links)}</p>"] * bool(
+        pages
+    )
+    body += tables_html(rows)
     body.append(f"<p>{html.escape(EXPLANATION)}</p>")
     for sheet in sheets:
         alternative = html.escape(sheet.stem.replace("_", " "))
@@ -234,6 +233,20 @@ def _page(title: str, rows: Sequence[Row], sheets: Sequence[Path]) -> str:
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
         f"<style>{STYLE}</style><body>{''.join(body)}</body></html>\n"
     )
+
+
+def tables_html(rows: Iterable[Mapping[str, object]]) -> list[str]:
+    """All rows as HTML tables, one per benchmark and metric, each with its heading."""
+    body = []
+    for name, lines in tables(rows).items():
+        head = "".join(_html_cell("th", column, column) for column in lines[0])
+        body.append(f"<h2>{html.escape(name)}</h2><table><tr>{head}</tr>")
+        for line in lines:
+            kind = ' class="chance"' if line["system"] in CHANCE else ""
+            cells = "".join(_html_cell("td", column, cell) for column, cell in line.items())
+            body.append(f"<tr{kind}>{cells}</tr>")
+        body.append("</table>")
+    return body
 
 
 def _inline(sheet: Path, sheets: int) -> str:

@@ -220,6 +220,19 @@ class Prediction:
         )
 
 
+def gives_boxes(run: Run) -> bool:
+    """Does the system give boxes itself, so that they are judged, not points?"""
+    return "point" in run.derived and "box" not in run.derived
+
+
+def correct(prediction: Prediction, *, boxes: bool) -> bool:
+    """The verdict on an expression: of any number of targets, all found and nothing else; by boxes
+    IoU above 0.5; else the pointing game."""
+    if prediction.several:
+        return prediction.all_found
+    return metrics.box_correct(prediction.box, prediction.boxes) if boxes else prediction.hit
+
+
 def runs_of(mask: np.ndarray | None) -> str | None:
     """The run lengths of an (H, W) mask as `Prediction` holds them; None without a mask."""
     return None if mask is None else mask_to_runs(mask)["counts"]

@@ -18,11 +18,10 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import Normal, Stroke
 from PIL import Image
 
-from groundwork import metrics
 from groundwork.dataset.images import load_image
 from groundwork.geometry import resize_mask, runs_to_mask
 from groundwork.models.common.heatmap import enlarge
-from groundwork.report.predictions import Prediction, Run
+from groundwork.report.predictions import Prediction, Run, correct, gives_boxes
 
 COLOURS = "inferno"
 HIT, MISS, TRUTH, INK, PALE = "#1a9850", "#d73027", "#ffffff", "#222222", "#777777"
@@ -76,7 +75,7 @@ def drawn(
     """Seeded random hits, then misses, as many as wanted or as there are of each."""
     groups = []
     for name, colour, wanted, count in (("Hits", HIT, True, hits), ("Misses", MISS, False, misses)):
-        of_kind = [one for one in predictions if _hit(one, boxes=_gives_boxes(run)) is wanted]
+        of_kind = [one for one in predictions if correct(one, boxes=gives_boxes(run)) is wanted]
         shown = choose(of_kind, count, seed)
         if shown:
             share = f"{name}: {len(of_kind)} of {len(predictions)}, {len(shown)} drawn at random"
@@ -131,13 +130,13 @@ def _draw(run: Run, groups: Sequence[Group], root: Path, columns: int) -> Figure
         for start in range(0, len(group.shown), columns):
             items = group.shown[start : start + columns]
             loaded = [_load(root, run.opener, item) for item in items]
-            row, top = _row([replace(cell, boxes=_gives_boxes(run)) for cell in loaded], top)
+            row, top = _row([replace(cell, boxes=gives_boxes(run)) for cell in loaded], top)
             cells += row
         top += 0.3
     figure = Figure(figsize=(WIDTH, top))
     FigureCanvasAgg(figure)
     figure.text(GAP / WIDTH, 1 - 0.27 / top, _title(run), size=13, weight="bold", color=INK)
-    _legend(figure, top, "box" if _gives_boxes(run) else "point", max(c.panels for c in cells))
+    _legend(figure, top, "box" if gives_boxes(run) else "point", max(c.panels for c in cells))
     for below, heading, colour in headings:
         figure.text(GAP / WIDTH, 1 - below / top, heading, size=10, weight="bold", color=colour)
     for cell in cells:
@@ -161,18 +160,6 @@ def _row(cells: Sequence[_Cell], top: float) -> tuple[list[_Cell], float]:
 def _title(run: Run) -> str:
     model = " ".join(part for part in (run.system, run.objective) if part)
     return f"{model} on {run.benchmark}, {Path(run.checkpoint).name}".removesuffix(", ")
-
-
-def _gives_boxes(run: Run) -> bool:
-    return "point" in run.derived and "box" not in run.derived
-
-
-def _hit(prediction: Prediction, *, boxes: bool) -> bool:
-    if prediction.several:
-        return prediction.all_found
-    if not boxes:
-        return prediction.hit
-    return metrics.box_correct(prediction.box, prediction.boxes)
 
 
 def _legend(figure: Figure, total: float, what: str, panels: int) -> None:
@@ -199,18 +186,27 @@ def _legend(figure: Figure, total: float, what: str, panels: int) -> None:
 
 
 def _load(root: Path, opener: str, prediction: Prediction) -> _Cell:
+    array = shown_image(root, opener, prediction, LONGEST)
+    return _Cell(prediction, array, panels=1 + len(maps_of(prediction)))
+
+
+def shown_image(root: Path, opener: str, prediction: Prediction, longest: int) -> np.ndarray:
+    """(h, w, 3) uint8: the image as the model saw it, as points and boxes are in that frame, with a
+    longer side of `longest` pixels.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
     path = root / prediction.image
     if not path.is_file():
         raise FileNotFoundError(f"no image {path} for the image sheet; check image_root")
-    # As the model saw it: points and boxes are in that frame.
     picture = Image.fromarray(load_image(path, prediction.id, opener))
-    scale = LONGEST / max(picture.size)
+    scale = longest / max(picture.size)
     side = [max(1, round(length * scale)) for length in picture.size]
-    array = np.asarray(picture.resize(side, Image.Resampling.BICUBIC))
-    return _Cell(prediction, array, panels=1 + len(_maps(prediction)))
+    return np.asarray(picture.resize(side, Image.Resampling.BICUBIC))
 
 
-def _maps(prediction: Prediction) -> list[np.ndarray]:
+def maps_of(prediction: Prediction) -> list[np.ndarray]:
     """What is laid over the image: heat map, attention of a decoder, those that there are."""
     return [one for one in (prediction.heatmap, prediction.attention) if one is not None]
 
@@ -237,7 +233,7 @@ def overlay(picture: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
 def _draw_cell(figure: Figure, cell: _Cell) -> None:
     prediction, picture = cell.prediction, cell.picture
     width, height = figure.get_size_inches()
-    panels = [picture, *(overlay(picture, one) for one in _maps(prediction))]
+    panels = [picture, *(overlay(picture, one) for one in maps_of(prediction))]
     step = cell.width / cell.panels
     for index, panel in enumerate(panels):
         left, bottom = cell.left + index * step, height - cell.top - cell.height
@@ -264,7 +260,7 @@ def _draw_cell(figure: Figure, cell: _Cell) -> None:
 
 
 def _colour(cell: _Cell) -> str:
-    return HIT if _hit(cell.prediction, boxes=cell.boxes) else MISS
+    return HIT if correct(cell.prediction, boxes=cell.boxes) else MISS
 
 
 def _draw_panel(axes: Axes, panel: np.ndarray, cell: _Cell, *, answer: bool, masked: bool) -> None:
@@ -272,7 +268,7 @@ def _draw_panel(axes: Axes, panel: np.ndarray, cell: _Cell, *, answer: bool, mas
     prediction = cell.prediction
     scale = np.array([width / prediction.size[1], height / prediction.size[0]])
     if cell.boxes and prediction.mask is not None and masked:
-        panel = _with_mask(panel, runs_to_mask(prediction.mask, prediction.size), _colour(cell))
+        panel = with_mask(panel, runs_to_mask(prediction.mask, prediction.size), _colour(cell))
     axes.imshow(panel, extent=(0, width, height, 0), interpolation="antialiased", aspect="auto")
     axes.set(xlim=(0, width), ylim=(height, 0))
     axes.axis("off")
@@ -292,7 +288,7 @@ def _draw_panel(axes: Axes, panel: np.ndarray, cell: _Cell, *, answer: bool, mas
                   markeredgewidth=1.3, clip_on=False)  # fmt: skip
 
 
-def _with_mask(panel: np.ndarray, mask: np.ndarray, colour: str) -> np.ndarray:
+def with_mask(panel: np.ndarray, mask: np.ndarray, colour: str) -> np.ndarray:
     """The (h, w, 3) uint8 panel, tinted where the mask of the original image is."""
     inside = resize_mask(mask, panel.shape[:2])[..., None]
     tint = np.array(to_rgb(colour)) * 255

@@ -283,7 +283,8 @@ def test_boxes_and_masks_are_drawn_and_judged_where_a_system_gives_them(run, tmp
     path = draw(tmp_path / "boxes.png", boxes, shown)
     points = draw(tmp_path / "points.png", run, shown)
     assert path.read_bytes() != points.read_bytes()
-    assert sheet._hit(shown[0], boxes=True) and not sheet._hit(shown[0], boxes=False)
+    assert predictions.correct(shown[0], boxes=True)
+    assert not predictions.correct(shown[0], boxes=False)
 
 
 def test_new_rows_replace_those_of_the_same_key(run, evaluated, tmp_path):

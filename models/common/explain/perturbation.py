@@ -149,10 +149,8 @@ class Perturbation(nn.Module):
         fit = BoxFit(self.evaluated, self.by_boxes, batch)
         return self.evaluated(batch), perturbation_maps(fit, batch)
 
-    def postprocess(
-        self, outputs: tuple[dict[str, Tensor], Tensor], batch: EvalBatch
-    ) -> list[Grounding]:
-        """The system's groundings with these maps."""
+    def postprocess(self, outputs: Any, batch: EvalBatch) -> list[Grounding]:
+        """The system's groundings with these maps; `outputs` of `forward`."""
         of_system, maps = outputs
         return [
             replace(grounding, heatmap=heat)
