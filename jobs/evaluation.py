@@ -130,8 +130,7 @@ def evaluate_checkpoints(
         rows = merge_rows(rows, new)
         if utils.is_main():
             update_rows(output_dir / "results.json", new)
-            page = write_page_of(about, predictions, folder, file)
-            pages.append(f"{folder.name}/{page.name}")
+            pages.append(write_page_of(about, predictions, folder, file))
         samples.append(Samples.of(about, predictions, each=each, seed=about.seed))
     if utils.is_main():
         write_report(output_dir, rows, samples, title=about.benchmark, pages=pages)
@@ -141,15 +140,13 @@ def evaluate_checkpoints(
 
 def write_page_of(
     about: Run, predictions: Sequence[Prediction], folder: Path, checkpoint: Path
-) -> Path:
-    """The page of one evaluation, with the curves of the training run that the checkpoint is of."""
-    curves = checkpoint.with_name(TRAINING_LOG)
-    return write_detail(
-        folder / f"{file_name(about.benchmark)}.html",
-        about,
-        predictions,
-        log=curves if curves.is_file() else None,
-    )
+) -> str:
+    """The page of one evaluation, with the curves of the training run that the checkpoint is of;
+    returns its path beside the folder."""
+    name, curves = f"{file_name(about.benchmark)}.html", checkpoint.with_name(TRAINING_LOG)
+    log = curves if curves.is_file() else None
+    write_detail(folder / name, about, predictions, log=log)
+    return f"{folder.name}/{name}"
 
 
 def evaluation_identity(

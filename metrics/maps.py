@@ -53,14 +53,20 @@ def best_map_iou(heatmap: np.ndarray, boxes: ArrayLike) -> float:
     return float(overlaps.max())
 
 
-def expected_hit(heatmap: np.ndarray, boxes: ArrayLike) -> float:
-    """The pointing game with a point drawn from the maxima: the share of the map's largest pixels
-    that are strictly inside any box. Of a single maximum it is the pointing game; a flat map hits
-    as often as a random pixel."""
-    rows, columns = np.nonzero(heatmap == heatmap.max())
+def expected_hit(heatmap: np.ndarray, boxes: ArrayLike, size: geometry.Size) -> float:
+    """The pointing game with a point drawn from all maxima of a map on its own grid: the share of
+    these cells whose centre is strictly inside any box.
+
+    A flat map hits as often as a random cell, while the first of its maxima hits or misses by luck.
+
+    Args:
+        size: (H, W) of the image, which the grid of `heatmap` (h, w) covers.
+    """
+    cells = np.argwhere(heatmap == heatmap.max())
+    centres = (cells + 0.5) * np.array(size) / heatmap.shape
     array = geometry.as_boxes(boxes)[:, :, None]
-    inside = (array[:, 0] < columns) & (columns < array[:, 2])
-    inside &= (array[:, 1] < rows) & (rows < array[:, 3])
+    y, x = centres.T
+    inside = (array[:, 0] < x) & (x < array[:, 2]) & (array[:, 1] < y) & (y < array[:, 3])
     return float(inside.any(axis=0).mean())
 
 

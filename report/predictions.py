@@ -59,7 +59,8 @@ class Run:
 
 
 class MapScores(NamedTuple):
-    """What `metrics.maps` says of a heat map: all in [0, 1]; shared is 0 or 1."""
+    """What `metrics.maps` says of a heat map: all in [0, 1]. shared: 0 or 1; expected_hit: the
+    pointing game, where the maximum is shared with a point drawn from those cells."""
 
     energy: float
     best_iou: float
@@ -194,12 +195,15 @@ class Prediction:
             return None
         small = np.ascontiguousarray(self.heatmap, dtype=np.float32)
         whole = enlarge(torch.from_numpy(small)[None], self.size)[0].numpy()
+        shared = metrics.shared_maximum(small)
         return MapScores(
             energy=metrics.energy_inside(whole, self.boxes),
             best_iou=metrics.best_map_iou(whole, self.boxes),
             half_iou=metrics.map_iou(whole, self.boxes),
-            expected_hit=metrics.expected_hit(whole, self.boxes),
-            shared=float(metrics.shared_maximum(small)),
+            expected_hit=(
+                metrics.expected_hit(small, self.boxes, self.size) if shared else float(self.hit)
+            ),
+            shared=float(shared),
         )
 
     def resized_overlap(self, resampling: Resampling) -> tuple[int, int]:

@@ -385,18 +385,18 @@ def test_the_best_threshold_is_never_worse_than_any_fixed_one():
 
 
 def test_a_shared_maximum_hits_as_often_as_a_drawn_one():
-    heat = np.zeros((6, 8), dtype=np.float32)
-    heat[2, 3] = heat[2, 7] = heat[5, 0] = 1
-    assert metrics.expected_hit(heat, (2, 1, 5, 4)) == pytest.approx(1 / 3)
-    assert metrics.expected_hit(heat, [(2, 1, 5, 4), (6, 1, 8, 4)]) == pytest.approx(2 / 3)
+    heat, size = np.zeros((6, 8), dtype=np.float32), (12, 16)  # a cell is two pixels wide
+    heat[2, 3] = heat[2, 7] = heat[5, 0] = 1  # centres at (7, 5), (15, 5), (1, 11)
+    assert metrics.expected_hit(heat, (6, 4, 8, 6), size) == pytest.approx(1 / 3)
+    assert metrics.expected_hit(heat, [(6, 4, 8, 6), (14, 4, 16, 6)], size) == pytest.approx(2 / 3)
     assert metrics.shared_maximum(heat)
     heat[2, 3] = 2
-    assert metrics.expected_hit(heat, (2, 1, 5, 4)) == 1
-    assert metrics.expected_hit(heat, (3, 1, 5, 4)) == 0, "on the edge, as in the pointing game"
+    assert metrics.expected_hit(heat, (6, 4, 8, 6), size) == 1
+    assert metrics.expected_hit(heat, (7, 4, 8, 6), size) == 0, "on the edge, as in the game"
     assert not metrics.shared_maximum(heat)
     flat = np.zeros((4, 4))
-    assert metrics.expected_hit(flat, (-1, -1, 2, 4)) == pytest.approx(8 / 16)
-    assert metrics.expected_hit(flat, np.zeros((0, 4))) == 0
+    assert metrics.expected_hit(flat, (0, 0, 20, 40), (40, 40)) == pytest.approx(8 / 16)
+    assert metrics.expected_hit(flat, np.zeros((0, 4)), (4, 4)) == 0
 
 
 def test_the_area_under_a_curve_is_its_mean_by_trapezoids():

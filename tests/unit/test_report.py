@@ -7,9 +7,12 @@ import re
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageDraw
 
+from groundwork import metrics
 from groundwork.geometry import resize_mask
+from groundwork.models.common.heatmap import enlarge
 from groundwork.report import pages, prediction_files, predictions, results, sheet
 from groundwork.report.__main__ import main as report_of
 from groundwork.report.predictions import Prediction, Run
@@ -388,9 +391,12 @@ def test_heat_maps_are_scored_where_that_is_asked_for(run, evaluated, tmp_path, 
     assert "shared maxima" in capsys.readouterr().out
     assert value(rows, "shared maxima", "val") == 100
     assert value(rows, "map energy", "val") > 70
-    assert value(rows, "map IoU (half)", "val") > 85
-    assert value(rows, "map IoU (best)", "val") >= value(rows, "map IoU (half)", "val")
-    assert value(rows, "pointing (expected)", "val") == 100
+    large = enlarge(torch.from_numpy(heat)[None], SIZE)[0].numpy()
+    for name, score in (("half", metrics.map_iou), ("best", metrics.best_map_iou)):
+        expected = 100 * score(large, SQUARE)
+        assert value(rows, f"map IoU ({name})", "val") == pytest.approx(expected, abs=0.5)
+    assert value(rows, "pointing (expected)", "val") == 100, "all four cells are inside"
+    assert value(rows, "pointing", "val") < 100
     assert evaluated[0].map_scores is not None
     assert dataclasses.replace(evaluated[0], heatmap=None).map_scores is None
 
