@@ -25,12 +25,19 @@ def released_lines(rows: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]
     for checkpoint in dict.fromkeys(row["checkpoint"] for row in rows if row["checkpoint"]):
         for metric in _METRICS:
             rates = {
-                _KEYS[row["benchmark"].removeprefix("embedded/")][row["split"]]: row["value"] / 100
+                key: row["value"] / 100
                 for row in rows
-                if (row["checkpoint"], row["metric"]) == (checkpoint, metric) and row["n"]
+                if (row["checkpoint"], row["metric"]) == (checkpoint, metric)
+                and row["n"]
+                # Other benchmarks have no released line.
+                and (key := _KEYS.get(_published(row), {}).get(row["split"]))
             }
             if rates:
                 yield rates | {"epoch": PurePath(checkpoint).stem.rpartition("_")[2]}
+
+
+def _published(row: Mapping[str, Any]) -> str:
+    return str(row["benchmark"]).removeprefix("embedded/")
 
 
 def write_released_log(output_dir: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -77,12 +77,14 @@ def jobs(tmp_path, monkeypatch) -> list[dict[str, Any]]:
     def training(config, args, _):
         seen.append({"config": config, "start": args.checkpoint, "output": args.output_dir})
 
-    def evaluation(config, checkpoints, output_dir, *_, **__):
-        seen.append({"config": config, "start": str(checkpoints), "output": str(output_dir)})
+    def evaluation(job, *_, **__):
+        about = {"start": str(job.checkpoints), "output": str(job.output_dir)}
+        seen.append({"config": job.config, **about})
         return []
 
     monkeypatch.setattr(training_job, "run", training)
     monkeypatch.setattr(evaluate, "run", evaluation)
+    monkeypatch.setattr(evaluate, "checkpoint_files", lambda path: [path])  # there are none here
     monkeypatch.chdir(tmp_path)
     handlers, level = logging.root.handlers[:], logging.root.level
     yield seen
