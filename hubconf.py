@@ -1,7 +1,7 @@
 """The hub's door: every system by its name, with the weights of a file, published or our own.
 
 parts = torch.hub.load(
-    CLONE, "reftr", "refcoco_SEG.pth", config="reftr/refcoco_res", source="local"
+    REPOSITORY, "reftr", "refcoco_SEG.pth", config="reftr/refcoco_res", source="local"
 )
 groundings = parts.postprocess(parts.evaluated(batch), batch)
 
