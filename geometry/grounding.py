@@ -18,7 +18,9 @@ class Grounding:
     (without padding), for the metrics that are defined there, or None; candidates: boxes (n, 4)
     xyxy that it chose from, by the name of the set; confidence: named numbers that say how sure the
     choice is, the higher the surer; attention: (h, w) float32, where a decoder looked for the best
-    box, beside `heatmap`, or None.
+    box, beside `heatmap`, or None; score: the system's own number for how well the phrase fits the
+    image, or None; present: the calibrated probability that what the phrase means is in the image,
+    or None; threshold: of that probability.
     """
 
     phrase: str
@@ -33,6 +35,15 @@ class Grounding:
     candidates: dict[str, np.ndarray] = field(default_factory=dict)
     confidence: dict[str, float] = field(default_factory=dict)
     attention: np.ndarray | None = None
+    score: float | None = None
+    present: float | None = None
+    threshold: float = 0.5
+
+    @property
+    def is_there(self) -> bool:
+        """Is something found that is not less probable than the threshold?"""
+        likely = self.present is None or self.present >= self.threshold
+        return likely and len(self.boxes) > 0
 
     def __post_init__(self) -> None:
         if len(self.boxes) != len(self.scores):

@@ -3,6 +3,7 @@
 python -m groundwork train --config FILE ...          as train.py
 python -m groundwork test --config FILE ...           as test.py
 python -m groundwork pseudo_label --config FILE ...   as pseudo_label.py
+python -m groundwork predict IMAGE "PHRASE" ...       as predict.py
 """
 
 import argparse
@@ -18,13 +19,20 @@ def main(argv: list[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=__version__)
-    parser.add_argument("job", choices=("train", "test", "pseudo_label"))
+    parser.add_argument("job", choices=("train", "test", "pseudo_label", "predict"))
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="of the job: --help lists them")
     args = parser.parse_args(argv)
 
-    from groundwork.jobs import evaluate, label, run_script, train  # here, as --version needs none
+    from groundwork.jobs import (  # here, as --version needs none
+        evaluate,
+        label,
+        predict,
+        run_script,
+        train,
+    )
 
-    job = {"train": train, "test": evaluate, "pseudo_label": label}[args.job]
+    jobs = {"train": train, "test": evaluate, "pseudo_label": label, "predict": predict}
+    job = jobs[args.job]
     run_script(lambda: job.main(args.arguments, description=job.__doc__ or ""))
 
 

@@ -46,7 +46,7 @@ class Questions(Protocol):
         """(H, W, 3) uint8 RGB to the network's size.
 
         Raises:
-            ValueError: it is so narrow that nothing is left of it.
+            CorruptImageError: it is so narrow that nothing is left of it.
         """
 
     def cut(self, phrase: str) -> str | None:
@@ -125,7 +125,7 @@ class ReferringQuestions:
         try:
             self.transform.require(size, name)
         except CorruptImageError:
-            raise ValueError(
+            raise CorruptImageError(
                 f"{name}: of its {size[1]}x{size[0]} pixels nothing is left at the network's size"
             ) from None
         return Prepared(self.transform(image), size, name)

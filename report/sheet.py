@@ -173,7 +173,7 @@ def _legend(figure: Figure, total: float, what: str, panels: int) -> None:
     handles = [
         Line2D([], [], color=HIT, label=f"predicted {what}: hit", **marker),
         Line2D([], [], color=MISS, label=f"predicted {what}: miss", **marker),
-        Patch(label="true box", **box, path_effects=_outline(1.6)),
+        Patch(label="true box", **box, path_effects=outline(1.6)),
     ]
     if panels > 1:
         label = "heat map" if panels == 2 else "2nd image: heat map, 3rd: decoder's attention"
@@ -211,12 +211,13 @@ def maps_of(prediction: Prediction) -> list[np.ndarray]:
     return [one for one in (prediction.heatmap, prediction.attention) if one is not None]
 
 
-def overlay(picture: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
+def overlay(picture: np.ndarray, heatmap: np.ndarray, opacity: float = 1.0) -> np.ndarray:
     """Lay a heat map over an image: (H, W, 3) uint8 and (h, w) -> (H, W, 3) uint8.
 
     The image fades to grey and the colour grows with the heat, so that a cold region still shows
     what is there. A map that is nowhere zero, such as a score, is cold where it is lowest. A map
-    without a positive value, or with one value everywhere, leaves the image as it is.
+    without a positive value, or with one value everywhere, leaves the image as it is, as does an
+    opacity of 0.
     """
     low, peak = max(float(np.min(heatmap, initial=np.inf)), 0.0), float(np.max(heatmap, initial=0))
     if peak <= low:
@@ -227,7 +228,10 @@ def overlay(picture: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
     weight = 0.75 * heat[..., None] ** 0.8
     grey = picture.mean(axis=2, keepdims=True)
     muted = 0.65 * picture + 0.35 * grey
-    return np.clip((1 - weight) * muted + weight * colour, 0, 255).astype(np.uint8)
+    laid = (1 - weight) * muted + weight * colour
+    if opacity < 1:
+        laid = (1 - opacity) * picture + opacity * laid
+    return np.clip(laid, 0, 255).astype(np.uint8)
 
 
 def _draw_cell(figure: Figure, cell: _Cell) -> None:
@@ -279,7 +283,7 @@ def _draw_panel(axes: Axes, panel: np.ndarray, cell: _Cell, *, answer: bool, mas
         low, high = np.array(box[:2]) * scale, np.array(box[2:]) * scale
         axes.add_patch(
             Rectangle(low, *(high - low), fill=False, edgecolor=colour, linewidth=1.5,
-                      path_effects=_outline(1.5))
+                      path_effects=outline(1.5))
         )  # fmt: skip
     if answer and not cell.boxes:
         # The centre of the pixel that the point names.
@@ -288,12 +292,13 @@ def _draw_panel(axes: Axes, panel: np.ndarray, cell: _Cell, *, answer: bool, mas
                   markeredgewidth=1.3, clip_on=False)  # fmt: skip
 
 
-def with_mask(panel: np.ndarray, mask: np.ndarray, colour: str) -> np.ndarray:
+def with_mask(panel: np.ndarray, mask: np.ndarray, colour: str, opacity: float = 0.5) -> np.ndarray:
     """The (h, w, 3) uint8 panel, tinted where the mask of the original image is."""
     inside = resize_mask(mask, panel.shape[:2])[..., None]
     tint = np.array(to_rgb(colour)) * 255
-    return np.where(inside, 0.5 * panel + 0.5 * tint, panel).astype(np.uint8)
+    return np.where(inside, (1 - opacity) * panel + opacity * tint, panel).astype(np.uint8)
 
 
-def _outline(width: float) -> list[Stroke | Normal]:
+def outline(width: float) -> list[Stroke | Normal]:
+    """A dark edge round a line of this width in points, so that it shows on any background."""
     return [Stroke(linewidth=width + 1.6, foreground="black", alpha=0.7), Normal()]

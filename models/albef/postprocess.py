@@ -56,6 +56,7 @@ def heatmaps_to_groundings(
                     heatmap=small.cpu().numpy(),
                     size=size,
                     derived=frozenset({"box", "mask"}),
+                    score=scores[row],
                 )
             )
     return groundings

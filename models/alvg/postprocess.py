@@ -36,9 +36,9 @@ class Postprocess:
 
         Boxes are clipped to the image; such without area are never chosen while others are left.
         The heat map is the score of the enhancement, or the last layer's attention of the best
-        query without it. The point is the centre of the best box, which is derived. Masks are
-        probabilities enlarged to a size, then cut at one half: `resized_mask` at that of the
-        network, `mask` at the original one.
+        query without it. The score is the highest probability of any query. The point is the centre
+        of the best box, which is derived. Masks are probabilities enlarged to a size, then cut at
+        one half: `resized_mask` at that of the network, `mask` at the original one.
         """
         probability = outputs["pred_logits"].detach().softmax(dim=-1)[..., 0]
         small = _masks(outputs, [grid_of(batch["image"])] * len(probability))
@@ -68,6 +68,7 @@ class Postprocess:
                     derived=frozenset({"point"}),
                     resized_mask=small[row],
                     attention=_attention(outputs, row, best),
+                    score=float(scores[row].max()),
                 )
             )
         return groundings

@@ -61,6 +61,7 @@ def outputs_to_groundings(outputs: dict[str, Tensor], batch: ReferringEvalBatch)
                 size=size,
                 derived=frozenset({"point"}),
                 confidence={"objectness": scores[row], "margin": margin[row]},
+                score=scores[row],
             )
         )
     return groundings

@@ -1,0 +1,255 @@
+"""Phrases in images of anybody's, by any number of checkpoints: the job behind predict.py."""
+
+import argparse
+import json
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from groundwork import utils
+from groundwork.dataset.images import CorruptImageError
+from groundwork.engine.folder import FAULTS
+from groundwork.files.manifest import write_manifest
+from groundwork.files.safe import atomic_write, write_text
+from groundwork.geometry import Grounding
+from groundwork.jobs import plugins
+from groundwork.jobs.folders import RUNS
+from groundwork.jobs.grounder import Grounder
+from groundwork.jobs.open_image import open_image
+from groundwork.jobs.predict_files import WRITERS, Collected, mask_of
+from groundwork.jobs.predict_input import STDIN, Question, is_list, read_phrases, read_questions
+from groundwork.report.overlays import Answer, save_overlays, verdict
+
+logger = logging.getLogger("groundwork")
+QUICKSTART = RUNS / "quickstart" / "b_amc" / "b_amc.pth"
+PREDICTIONS, OVERLAYS, MANIFEST = "predictions.jsonl", "overlays", "predict_manifest.json"
+_NAMED = 5
+
+
+@dataclass(frozen=True)
+class System:
+    """A checkpoint that is asked. key: its name in file names; name: for people."""
+
+    key: str
+    name: str
+    checkpoint: Path
+    grounder: Grounder
+
+
+def main(argv: Sequence[str] | None, *, description: str = "") -> dict[str, Any]:
+    """Ask as the arguments say; writes overlays, predictions.jsonl and exports.
+
+    Returns:
+        `out`: the folder; `images`: how many were read; `faults`: what is said of the others.
+    """
+    args = parse_args(argv, description)
+    utils.setup_logging()
+    plugins.load(args.plugin)
+    questions = read_questions(Path(args.source), read_phrases(args.phrases))
+    checkpoints = _checkpoints(args.checkpoint)
+    out = _output_folder(args.out, Path(args.source))
+    systems = load_systems(checkpoints, args)
+    collected = {system.key: Collected() for system in systems}
+    faults = _ask(questions, systems, out, collected, strict=_strict(args))
+    for kind in dict.fromkeys(args.write):
+        for system in systems:
+            print(WRITERS[kind](out, system.key, collected[system.key]))
+    write_manifest(
+        out,
+        {"checkpoints": {one.key: str(one.grounder.about) for one in systems}},
+        seed=0,
+        files=[file for file in checkpoints if file.is_file()],
+        name=MANIFEST,
+    )
+    read = len(questions) - len(faults)
+    _report(out, read, faults)
+    return {"out": out, "images": read, "faults": faults}
+
+
+def parse_args(argv: Sequence[str] | None, description: str) -> argparse.Namespace:
+    """What the command says."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("source", help="an image, a folder of images, or a list (.jsonl)")
+    parser.add_argument(
+        "phrases", nargs="*", help=f"what is looked for; {STDIN} reads one a line from input"
+    )
+    parser.add_argument(
+        "--checkpoint", nargs="+", help=f"files of any system ({QUICKSTART}, of the quick start)"
+    )
+    parser.add_argument("--out", help=f"receives what is found ({RUNS}/predict/NAME, a new one)")
+    parser.add_argument(
+        "--write", nargs="+", choices=sorted(WRITERS), default=[], help="files of others, too"
+    )
+    parser.add_argument(
+        "--config", nargs="+", help="of files without one: one for all, or one per checkpoint"
+    )
+    parser.add_argument("--tokenizer", help="hub name, folder, or vocab.txt")
+    parser.add_argument("--data", help="root of the data, for configurations that need it")
+    parser.add_argument("--device", help="cuda, cuda:1, cpu; default: cuda if there is one")
+    parser.add_argument(
+        "--strict", action="store_true", help="stop at the first image that cannot be read"
+    )
+    parser.add_argument("--plugin", nargs="+", default=[], metavar="FOLDER", help="own systems")
+    return parser.parse_intermixed_args(argv)  # phrases may stand behind options, too
+
+
+def load_systems(checkpoints: Sequence[Path], args: argparse.Namespace) -> list[System]:
+    """The checkpoints, each under a name of its own.
+
+    Raises:
+        FileNotFoundError, ValueError: see `Grounder.load`; or another number of configurations.
+    """
+    configs = args.config or [None]
+    if len(configs) not in (1, len(checkpoints)):
+        raise ValueError(
+            f"--config: {len(configs)} for {len(checkpoints)} checkpoints; give one, or one of each"
+        )
+    configs = configs * (1 if len(configs) > 1 else len(checkpoints))
+    systems = []
+    for key, file, config in zip(_keys(checkpoints), checkpoints, configs, strict=True):
+        grounder = Grounder.load(
+            file, device=args.device, config=config, tokenizer=args.tokenizer, data=args.data
+        )
+        systems.append(System(key, f"{grounder.about.title} ({key})", file, grounder))
+    return systems
+
+
+def _checkpoints(given: Sequence[str] | None) -> list[Path]:
+    if given is None and not QUICKSTART.is_file():
+        raise FileNotFoundError(
+            f"{QUICKSTART} does not exist: make it by `make quickstart`, or name a file by"
+            " --checkpoint"
+        )
+    files = [QUICKSTART] if given is None else list(map(Path, given))
+    if absent := [str(file) for file in files if not file.exists()]:
+        raise FileNotFoundError(f"--checkpoint {', '.join(absent)}: no such file")
+    return list({file.resolve(): file for file in files}.values())
+
+
+def _keys(files: Sequence[Path]) -> list[str]:
+    """Names that tell the files apart: theirs, with that of the folder where they have the same,
+    with a number where that is not enough, either."""
+    for names in (
+        [file.stem for file in files],
+        [f"{file.absolute().parent.name}_{file.stem}" for file in files],
+    ):
+        if max(Counter(names).values()) == 1:
+            return names
+    return [f"{file.stem}_{number}" for number, file in enumerate(files, 1)]
+
+
+def _output_folder(given: str | None, source: Path) -> Path:
+    """The folder that this call writes to: the one that was named, empty, or a new one.
+
+    Raises:
+        FileExistsError: the named one holds something.
+    """
+    if given is None:
+        first = RUNS / "predict" / (source.stem or source.resolve().name)
+        out, number = first, 1
+        while out.exists():
+            number += 1
+            out = first.with_name(f"{first.name}_{number}")
+        return out
+    out = Path(given)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise FileExistsError(
+            f"--out {out} is not empty; choose another folder, so that calls are not mixed"
+        )
+    return out
+
+
+def _strict(args: argparse.Namespace) -> bool:
+    """A single image is all that was asked for, so that nothing goes on without it."""
+    return args.strict or not (Path(args.source).is_dir() or is_list(args.source))
+
+
+def _ask(
+    questions: Sequence[Question],
+    systems: Sequence[System],
+    out: Path,
+    collected: dict[str, Collected],
+    *,
+    strict: bool,
+) -> list[str]:
+    """Every system about every image; returns what is said of images that cannot be read."""
+    faults: list[str] = []
+    alone = len(questions) == 1
+    # The file appears when all is asked: a folder without it is of a call that did not end.
+    with atomic_write(out / PREDICTIONS) as partial, partial.open("w", encoding="utf-8") as file:
+        for question in tqdm(questions, unit="image", disable=alone):
+            try:
+                answers = _answers(question, systems)
+                picture, _ = open_image(question.path, "shown")
+            except CorruptImageError as error:
+                if strict:
+                    raise
+                faults.append(str(error))
+                continue
+            for system, answer in zip(systems, answers, strict=True):
+                found = answer.groundings
+                collected[system.key].add(question.name, question.path, found[0].size, found)
+                for one in found:
+                    row = _row(question, system, one)
+                    file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+                    if alone:
+                        print(_line(answer.system, one))
+            save_overlays(_overlay_file(out, question), picture, answers)
+    if faults:
+        write_text(out / FAULTS, "".join(f"{line}\n" for line in faults))
+    return faults
+
+
+def _answers(question: Question, systems: Sequence[System]) -> list[Answer]:
+    return [
+        Answer(system.name, system.grounder.ground(question.path, question.phrases))
+        for system in systems
+    ]
+
+
+def _overlay_file(out: Path, question: Question) -> Path:
+    """overlays/NAME.png with the ending of the image in NAME: a.jpg and a.png are two images."""
+    return out / OVERLAYS / f"{question.name.lstrip('/')}.png"
+
+
+def _row(question: Question, system: System, found: Grounding) -> dict[str, Any]:
+    return {
+        "image": question.name,
+        "phrase": found.phrase,
+        "system": system.name,
+        "size": list(found.size),
+        "point": list(found.point),
+        "boxes": found.boxes.tolist(),
+        "scores": found.scores.tolist(),
+        "mask": mask_of(found),
+        "score": found.score,
+        "present": found.present,
+        "there": found.is_there,
+        "derived": sorted(found.derived),
+        "confidence": found.confidence,
+    }
+
+
+def _line(system: str, found: Grounding) -> str:
+    x, y = found.point
+    place = f"point ({x:.0f}, {y:.0f})"
+    if len(found.boxes):
+        place += f", box ({', '.join(f'{n:.0f}' for n in found.boxes[0])})"
+    words = verdict(found)
+    return f"{system}: {found.phrase}: {f'{place}, {words}' if found.is_there else words}"
+
+
+def _report(out: Path, read: int, faults: Sequence[str]) -> None:
+    if faults:
+        logger.warning(
+            "%d images cannot be read and are left out (--strict stops at the first), see %s:\n%s",
+            len(faults), out / FAULTS, "\n".join(faults[:_NAMED]),
+        )  # fmt: skip
+    print(f"{read} images: {out / OVERLAYS}, {out / PREDICTIONS}")

@@ -1,0 +1,128 @@
+"""What predict.py is asked about: images of a file, a folder or a list, each with its phrases."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from groundwork.dataset.words import is_blank
+from groundwork.files import foreign
+from groundwork.files.safe import inside
+
+STDIN = "-"
+_LIST = ".jsonl"
+_USAGE = 'give it after the image: predict.py photo.jpg "the red circle"'
+
+
+@dataclass(frozen=True)
+class Question:
+    """An image file, its name in what is written, and what is asked about it."""
+
+    path: Path
+    name: str
+    phrases: tuple[str, ...]
+
+
+def read_phrases(given: Sequence[str]) -> tuple[str, ...]:
+    """The phrases of a command line, - standing for those of standard input, one a line.
+
+    Raises:
+        ValueError: one has no word.
+    """
+    phrases: list[str] = []
+    for text in given:
+        if text == STDIN:
+            phrases += [line.strip() for line in sys.stdin if line.strip()]
+        elif is_blank(text):
+            raise ValueError(f"phrase {text!r} has no word; say what is looked for")
+        else:
+            phrases.append(text.strip())
+    return tuple(dict.fromkeys(phrases))
+
+
+def read_questions(source: Path, phrases: tuple[str, ...]) -> list[Question]:
+    """The questions of an image file, a folder (with its sub-folders) or a list.
+
+    Args:
+        source: a list ends in .jsonl and has a line {"image": path, "phrase": text} or {"image":
+            path, "phrases": [text, ...]} for each image; relative paths are below its folder.
+        phrases: asked about every image; of a list, about those that have none of their own.
+
+    Raises:
+        FileNotFoundError: the source, or an image of a list, does not exist.
+        ValueError: no phrase, no image in the folder, or a line of a list that is none.
+    """
+    if source.is_dir():
+        return _of_folder(source, _needed(phrases))
+    if not source.is_file():
+        raise FileNotFoundError(f"{source} does not exist; give an image, a folder or a list")
+    if is_list(source):
+        return _of_list(source, phrases)
+    return [Question(source, source.name, _needed(phrases))]
+
+
+def is_list(source: str | Path) -> bool:
+    """Is it a list of images, by its name?"""
+    return Path(source).suffix.lower() == _LIST
+
+
+def _needed(phrases: tuple[str, ...]) -> tuple[str, ...]:
+    if not phrases:
+        raise ValueError(f"there is no phrase; {_USAGE}")
+    return phrases
+
+
+def _of_folder(folder: Path, phrases: tuple[str, ...]) -> list[Question]:
+    known = Image.registered_extensions()
+    found = sorted(
+        path for path in folder.rglob("*") if path.suffix.lower() in known and path.is_file()
+    )
+    if not found:
+        raise ValueError(f"{folder} holds no image, nor do its folders")
+    return [Question(path, path.relative_to(folder).as_posix(), phrases) for path in found]
+
+
+def _of_list(path: Path, phrases: tuple[str, ...]) -> list[Question]:
+    asked: dict[str, dict[str, None]] = {}
+    with foreign.open_text(path, "list") as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                source = f"{path}:{number}"
+                image, own = _line(line, source)
+                # What is written is named after the image and stays in its folder.
+                inside(image.lstrip("/"), f"{source}: image", "put the list above its images")
+                if not (path.parent / image).is_file():
+                    raise FileNotFoundError(f"{source}: image {image} does not exist")
+                if not (own or phrases):
+                    raise ValueError(f"{source}: there is no phrase; name one in the line")
+                asked.setdefault(image, {}).update(dict.fromkeys(own or phrases))
+    if not asked:
+        raise ValueError(f'{path} is empty; a line is {{"image": path, "phrase": text}}')
+    return [Question(path.parent / image, image, tuple(asked[image])) for image in asked]
+
+
+def _line(line: str, source: str) -> tuple[str, tuple[str, ...]]:
+    try:
+        row: Any = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{source}: not valid JSON ({error})") from error
+    if not (isinstance(row, dict) and isinstance(row.get("image"), str)):
+        raise ValueError(
+            f'{source}: a line is {{"image": path, "phrase": text}}, got {line[:80]!r}'
+        )
+    unknown = row.keys() - {"image", "phrase", "phrases"}
+    if unknown:
+        raise ValueError(f"{source}: keys are image, phrase and phrases, not {sorted(unknown)}")
+    own = row.get("phrases", [])
+    texts = [
+        *([row["phrase"]] if "phrase" in row else []),
+        *(own if isinstance(own, list) else [own]),
+    ]
+    for text in texts:
+        if not isinstance(text, str) or is_blank(text):
+            raise ValueError(f"{source}: phrase {text!r} has no word; say what is looked for")
+    return row["image"], tuple(text.strip() for text in texts)
