@@ -27,6 +27,7 @@ from groundwork.report.overlays import Answer, save_overlays, verdict
 
 logger = logging.getLogger("groundwork")
 QUICKSTART = RUNS / "quickstart" / "b_amc" / "b_amc.pth"
+SHIPPED = Path(__file__).resolve().parents[1] / "checkpoints" / "quickstart_amc"
 PREDICTIONS, OVERLAYS, MANIFEST = "predictions.jsonl", "overlays", "predict_manifest.json"
 _NAMED = 5
 
@@ -81,7 +82,7 @@ def parse_args(argv: Sequence[str] | None, description: str) -> argparse.Namespa
         "phrases", nargs="*", help=f"what is looked for; {STDIN} reads one a line from input"
     )
     parser.add_argument(
-        "--checkpoint", nargs="+", help=f"files of any system ({QUICKSTART}, of the quick start)"
+        "--checkpoint", nargs="+", help=f"of any system ({QUICKSTART}, or else the one that ships)"
     )
     parser.add_argument("--out", help=f"receives what is found ({RUNS}/predict/NAME, a new one)")
     parser.add_argument(
@@ -122,12 +123,8 @@ def load_systems(checkpoints: Sequence[Path], args: argparse.Namespace) -> list[
 
 
 def _checkpoints(given: Sequence[str] | None) -> list[Path]:
-    if given is None and not QUICKSTART.is_file():
-        raise FileNotFoundError(
-            f"{QUICKSTART} does not exist: make it by `make quickstart`, or name a file by"
-            " --checkpoint"
-        )
-    files = [QUICKSTART] if given is None else list(map(Path, given))
+    own = QUICKSTART if QUICKSTART.is_file() else SHIPPED
+    files = [own] if given is None else list(map(Path, given))
     if absent := [str(file) for file in files if not file.exists()]:
         raise FileNotFoundError(f"--checkpoint {', '.join(absent)}: no such file")
     return list({file.resolve(): file for file in files}.values())

@@ -247,7 +247,7 @@ class _Sheet:
             low, high = np.array(box[:2]) * self.scale, np.array(box[2:]) * self.scale
             width = 1.5 if derived or number else 2.2
             axes.add_patch(
-                Rectangle((low[0], low[1]), *(high - low), fill=False, edgecolor=FOUND, linewidth=width,
+                Rectangle(tuple(low), *(high - low), fill=False, edgecolor=FOUND, linewidth=width,
                           linestyle="--" if derived else "-", path_effects=outline(width))
             )  # fmt: skip
 

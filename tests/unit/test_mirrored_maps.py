@@ -5,12 +5,11 @@ import torch
 
 from groundwork.dataset.synthetic import write_dataset
 from groundwork.jobs.forms import FORMS
-from groundwork.jobs.tokenizers import load_texts
-from groundwork.models import SYSTEMS
+from groundwork.jobs.recognition import load_system
 from groundwork.settings import load_config
 from tests.helpers.script_runs import CONFIGS
 
-AMC = CONFIGS.parent / "checkpoints" / "quickstart_amc.pth"
+AMC = CONFIGS.parent / "checkpoints" / "quickstart_amc"
 # Words whose meaning a mirrored image changes, by the axis it is mirrored along.
 PLACES = {
     -1: {"left", "right", "leftmost", "rightmost"},
@@ -36,11 +35,9 @@ def scenes(tmp_path_factory):
 def test_the_map_of_a_mirrored_image_is_the_mirrored_map(axis, scenes):
     root = [f"roots.embedded={scenes}", "data.splits=[val]", "data.workers=0"]
     config = load_config(CONFIGS / "tiny/Grounding_refcoco.yaml", root, purpose="evaluation")
-    system, tokenizer = SYSTEMS["albef"], load_texts(config, AMC)
-    parts = system.build(config.model, tokenizer, training=False)
-    system.load(parts.model, AMC)
-    explainer = parts.evaluated.eval()
-    evaluation = FORMS[system.samples].evaluation(config, config.evaluated_splits, tokenizer)
+    shipped = load_system(AMC, device=torch.device("cpu"))
+    explainer = shipped.parts.evaluated
+    evaluation = FORMS["image_text"].evaluation(config, config.evaluated_splits, shipped.tokenizer)
     shifts = []
     for batch in evaluation.loader:
         maps = explainer(batch)["heatmaps"]
