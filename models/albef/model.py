@@ -157,7 +157,7 @@ class MomentumALBEF(ALBEF):
     def encode_images(self, image: Tensor, need: Needs) -> Images:
         """Images (B, 3, H, W), once for all texts."""
         tokens = self.visual_encoder(image)  # (B, 1 + N, D)
-        fused = need.heatmaps or need.contrast or need.hide_words is not None
+        fused = need.heatmaps or need.matching or need.hide_words is not None
         layers = self.text_encoder.bert.image_keys_values(tokens) if fused else []
         if not need.features:
             return Images(layers)
@@ -174,7 +174,7 @@ class MomentumALBEF(ALBEF):
         # Fusion of the true pairs; for AMC and SelfEQ with the explanation of why they match.
         if need.heatmaps:
             pairs.match_logits, pairs.heatmaps = self.explain(states, mask, images)
-        elif need.contrast:
+        elif need.matching:
             pairs.match_logits = self.match_logits(bert.fuse(states, mask, images.keys_values))
         if need.features:
             pairs.features = self.embed_text(states)
@@ -195,10 +195,13 @@ class MomentumALBEF(ALBEF):
                 momentum_to_text = twin_image @ all_texts / self.temp
                 momentum_to_image = twin_text @ all_images / self.temp
             pairs.similarities = (to_text, momentum_to_text), (to_image, momentum_to_image)
-        if need.contrast and len(ids) > 1:
+        if need.matching and len(ids) > 1:
             # ITM (section 3.2): each text with a wrong image, each image with a wrong text, drawn
             # from the batch.
-            wrong_text, wrong_image = draw_negatives(to_text), draw_negatives(to_image)
+            alike = [own for own, _ in pairs.similarities or ()] or [
+                ids.new_zeros(len(ids), len(ids))
+            ] * 2
+            wrong_text, wrong_image = map(draw_negatives, alike)
             layers = [
                 KeysValues(*map(torch.cat, zip(layer.select(wrong_image), layer, strict=True)))
                 for layer in images.keys_values

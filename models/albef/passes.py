@@ -34,7 +34,8 @@ class Needs:
 
     features: of text and image, online and by the momentum twin; the phrases' enter the queues.
     heatmaps: why the true pairs match, differentiable, which costs the fused kernels.
-    contrast: `similarities` of the features (to be named, too), `wrong_logits` of hard negatives.
+    contrast: `similarities` of the features (to be named, too).
+    matching: `match_logits`, and `wrong_logits` of negatives: hard ones with `contrast`, else any.
     hide_words: draws the words to restore: ids (P, L) -> ids to show, and which are hidden (bool).
     distil_over: axis of the softmax in their distillation, "vocabulary" or (as released) "tokens";
         None: there are no soft labels.
@@ -43,6 +44,7 @@ class Needs:
     features: bool = False
     heatmaps: bool = False
     contrast: bool = False
+    matching: bool = False
     hide_words: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
     distil_over: str | None = None
 

@@ -1,13 +1,16 @@
 """The image encoder: timm's ViT without a pooled output."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timm.layers import PatchEmbed, build_sincos2d_pos_embed
+from timm.layers import LayerNorm2d, PatchEmbed, build_sincos2d_pos_embed
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
+
+from groundwork.models.common.timm_backbone import TimmBackbone
 
 
 class ConvolutionalPatchEmbed(PatchEmbed):
@@ -41,17 +44,63 @@ def _block(before: int, channels: int, *, stride: int) -> list[nn.Module]:
     return [convolution, nn.BatchNorm2d(channels), nn.ReLU()]
 
 
+class BackbonePatchEmbed(PatchEmbed):
+    """Patches through the maps of a backbone, joined at the finest, and a linear map.
+
+    Its finest stride is the patch size.
+    """
+
+    def __init__(
+        self,
+        img_size: int,
+        patch_size: int,
+        embed_dim: int,
+        *,
+        backbone: TimmBackbone,
+        **timm_options: Any,
+    ):
+        super().__init__(
+            img_size=img_size, patch_size=patch_size, embed_dim=embed_dim, **timm_options
+        )
+        channels = sum(backbone.channels)
+        layers = (LayerNorm2d(channels), nn.Conv2d(channels, embed_dim, kernel_size=1))
+        self.register_module("proj", nn.Sequential(backbone, JoinedMaps(), *layers))
+
+
+class JoinedMaps(nn.Module):
+    """Maps of several strides as one of the finest."""
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Maps (B, C_k, h_k, w_k), finest first -> (B, sum of C_k, h_0, w_0)."""
+        size = maps[0].shape[-2:]
+        return torch.cat(
+            [maps[0], *(F.interpolate(one, size, mode="bilinear") for one in maps[1:])], dim=1
+        )
+
+
 def vision_transformer(
-    *, image_size: int, patch_size: int, width: int, depth: int, heads: int, stem: str = "linear"
+    *,
+    image_size: int,
+    patch_size: int,
+    width: int,
+    depth: int,
+    heads: int,
+    stem: str = "linear",
+    backbone: TimmBackbone | None = None,
 ) -> VisionTransformer:
     """A ViT from (B, 3, image_size, image_size) to tokens (B, 1 + N, width); token 0 is [CLS].
 
     timm's parameter names are those of the published checkpoints. `stem` "convolutions" takes a
-    `ConvolutionalPatchEmbed`.
+    `ConvolutionalPatchEmbed`, "backbone" a `BackbonePatchEmbed` of that backbone.
     """
+    stems = {
+        "linear": PatchEmbed,
+        "convolutions": ConvolutionalPatchEmbed,
+        "backbone": partial(BackbonePatchEmbed, backbone=backbone),
+    }
     return VisionTransformer(
         img_size=image_size,
-        embed_layer=ConvolutionalPatchEmbed if stem == "convolutions" else PatchEmbed,
+        embed_layer=stems[stem],
         patch_size=patch_size,
         embed_dim=width,
         depth=depth,
