@@ -70,6 +70,8 @@ class ItcItmMlmConfig:
 
     alpha: weight of the momentum twin's soft targets against the hard ones.
     mlm_probability: share of the tokens that are masked.
+    wrong_pairs: of itm: each text with a wrong image and each image with a wrong text, as
+        published, or only the first, at half the cost.
     mlm_distill_over: axis of the distillation's log-softmax; "tokens" is what the released code
         does.
     weights: factor of each loss in the total; one of 0 is not computed.
@@ -78,6 +80,7 @@ class ItcItmMlmConfig:
     learns_from: ClassVar[frozenset[str]] = frozenset()
     alpha: float = 0.4
     mlm_probability: float = 0.15
+    wrong_pairs: Literal["both", "images"] = "both"
     mlm_distill_over: Literal["tokens", "vocabulary"] = "vocabulary"
     weights: dict[str, float] = field(default_factory=dict)
 
@@ -103,6 +106,7 @@ class ItcItmMlmConfig:
         )
         return ImageTextLosses(
             masker,
+            wrong_pairs=self.wrong_pairs,
             terms=frozenset(name for name, weight in self.weights.items() if weight),
             alpha=self.alpha,
             mlm_distill_over=self.mlm_distill_over,

@@ -196,22 +196,37 @@ class MomentumALBEF(ALBEF):
                 momentum_to_image = twin_text @ all_images / self.temp
             pairs.similarities = (to_text, momentum_to_text), (to_image, momentum_to_image)
         if need.matching and len(ids) > 1:
-            # ITM (section 3.2): each text with a wrong image, each image with a wrong text, drawn
-            # from the batch.
-            alike = [own for own, _ in pairs.similarities or ()] or [
-                ids.new_zeros(len(ids), len(ids))
-            ] * 2
-            wrong_text, wrong_image = map(draw_negatives, alike)
-            layers = [
-                KeysValues(*map(torch.cat, zip(layer.select(wrong_image), layer, strict=True)))
-                for layer in images.keys_values
-            ]
-            texts = torch.cat([states, states.index_select(0, wrong_text)])
-            masks = torch.cat([mask, mask[wrong_text]])
-            pairs.wrong_logits = self.match_logits(bert.fuse(texts, masks, layers))
+            pairs.wrong_logits = self.mismatch(states, mask, images, pairs.similarities, need)
         if need.hide_words:
             pairs.words = self.restore_words(ids, mask, images, need)
         return pairs
+
+    def mismatch(
+        self,
+        states: Tensor,
+        mask: Tensor,
+        images: Images,
+        similarities: tuple[tuple[Tensor, Tensor], ...] | None,
+        need: Needs,
+    ) -> Tensor:
+        """Match logits of wrong pairs for ITM (ALBEF, section 3.2), drawn from the batch: each text
+        with a wrong image, (P, 2), and with "both" each image with a wrong text, (2 P, 2).
+
+        Alike ones are drawn more often; without similarities any.
+        """
+        none = states.new_zeros(len(states), len(states))
+        to_text, to_image = (own for own, _ in similarities) if similarities else (none, none)
+        bert = self.text_encoder.bert
+        if need.matching == "images":
+            wrong_images = images.select(draw_negatives(to_image)).keys_values
+            return self.match_logits(bert.fuse(states, mask, wrong_images))
+        wrong_text, wrong_image = draw_negatives(to_text), draw_negatives(to_image)
+        layers = [
+            KeysValues(*map(torch.cat, zip(layer.select(wrong_image), layer, strict=True)))
+            for layer in images.keys_values
+        ]
+        texts = torch.cat([states, states.index_select(0, wrong_text)])
+        return self.match_logits(bert.fuse(texts, torch.cat([mask, mask[wrong_text]]), layers))
 
     def explain(self, states: Tensor, mask: Tensor, images: Images) -> tuple[Tensor, Tensor]:
         """Match logits (P, 2) of the true pairs and their heat maps (P, rows, columns) in [0, 1].

@@ -62,6 +62,7 @@ class ImageTextLosses:
         masker: ids -> (shown ids, selected), see `TokenMasker`.
         alpha: weight of the momentum encoder's soft targets against the one-hot ones.
         terms: those of the three that are computed.
+        wrong_pairs: of itm, "both" or "images", see `albef.passes.Needs`.
         mlm_distill_over: "vocabulary", or "tokens": the released distillation takes its log-softmax
             over the token axis while the soft labels are a softmax over the vocabulary.
     """
@@ -69,6 +70,7 @@ class ImageTextLosses:
     masker: Callable[[Tensor], tuple[Tensor, Tensor]]
     _: KW_ONLY
     terms: frozenset[str] = frozenset({"mlm", "ita", "itm"})
+    wrong_pairs: str = "both"
     alpha: float = 0.4
     mlm_distill_over: str = "vocabulary"
     ramp: float = field(default=1.0, init=False)
@@ -83,7 +85,7 @@ class ImageTextLosses:
         need = Needs(
             features=contrasted or (restored and distil_over is not None),
             contrast=contrasted,
-            matching="itm" in self.terms,
+            matching=self.wrong_pairs if "itm" in self.terms else None,
             hide_words=self.masker if restored else None,
             distil_over=distil_over if restored else None,
         )
@@ -116,7 +118,7 @@ class ImageTextLosses:
         return (losses[0] + losses[1]) / 2
 
     def matching(self, true: Tensor, wrong: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Cross-entropy of logits (P, 2) and (2 P, 2), and the accuracy of the 3 P decisions."""
+        """Cross-entropy of logits (P, 2) and (W, 2), and the accuracy of the P + W decisions."""
         if wrong is None:
             warnings.warn(
                 "a batch with a single image-text pair has no negative: its matching loss is 0. "
