@@ -221,7 +221,7 @@ class ExplanationConfig:
 class AlbefInitConfig:
     """Where the first weights come from; None leaves that part random.
 
-    vision: a DeiT of timm by name, or its file; with vision_backbone the file of its weights.
+    vision: a DeiT of timm by name, or its file; with timm_backbone the file of its weights.
     text: a BERT of the hub by name, or its folder, or a zip file of that; one without a
         masked-language head leaves that random.
     "package:NAME/FILE" is a file of an installed package.
@@ -246,7 +246,7 @@ class AlbefModelConfig(ImageTextSettings):
     vision_stem: what makes a token of a patch. "linear": one linear map, as published;
         "convolutions": some convolutions with batch norm, and position embeddings that start as
         sines and cosines, from which a small model learns shapes that it does not learn otherwise;
-        "backbone": the maps of vision_backbone, of which the finest has patch_size pixels per cell.
+        "backbone": the maps of timm_backbone, of which the finest has patch_size pixels per cell.
     embed_dim: width of the contrastive embeddings.
     queue_size: columns of each queue of momentum embeddings.
     momentum: share that the momentum twin keeps at every update.
@@ -267,7 +267,7 @@ class AlbefModelConfig(ImageTextSettings):
     vision_depth: int = 12
     vision_heads: int = 12
     vision_stem: Literal["linear", "convolutions", "backbone"] = "linear"
-    vision_backbone: TimmConfig | None = None
+    timm_backbone: TimmConfig | None = None
     text: TextConfig = field(default_factory=TextConfig)
     embed_dim: int = 256
     queue_size: int = 65536
@@ -297,14 +297,14 @@ class AlbefModelConfig(ImageTextSettings):
             f"patch_size {self.patch_size} with vision_stem convolutions: every one halves the "
             "image, so use 4, 8 or 16",
         )
-        backbone = self.vision_backbone
+        backbone = self.timm_backbone
         require(
             (self.vision_stem == "backbone") == (backbone is not None),
-            "vision_stem: backbone and vision_backbone come together; give both or neither",
+            "vision_stem: backbone and timm_backbone come together; give both or neither",
         )
         require(
             backbone is None or backbone.strides[0] == self.patch_size,
-            f"patch_size {self.patch_size} is not the finest of vision_backbone.strides",
+            f"patch_size {self.patch_size} is not the finest of timm_backbone.strides",
         )
         require(
             self.vision_width % self.vision_heads == 0,

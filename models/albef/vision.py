@@ -1,6 +1,5 @@
 """The image encoder: timm's ViT without a pooled output."""
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -10,7 +9,7 @@ from timm.layers import LayerNorm2d, PatchEmbed, build_sincos2d_pos_embed
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from groundwork.models.common.timm_backbone import TimmBackbone
+from groundwork.models.common.timm_backbone import JoinedMaps, TimmBackbone
 
 
 class ConvolutionalPatchEmbed(PatchEmbed):
@@ -65,17 +64,6 @@ class BackbonePatchEmbed(PatchEmbed):
         channels = sum(backbone.channels)
         layers = (LayerNorm2d(channels), nn.Conv2d(channels, embed_dim, kernel_size=1))
         self.register_module("proj", nn.Sequential(backbone, JoinedMaps(), *layers))
-
-
-class JoinedMaps(nn.Module):
-    """Maps of several strides as one of the finest."""
-
-    def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """Maps (B, C_k, h_k, w_k), finest first -> (B, sum of C_k, h_0, w_0)."""
-        size = maps[0].shape[-2:]
-        return torch.cat(
-            [maps[0], *(F.interpolate(one, size, mode="bilinear") for one in maps[1:])], dim=1
-        )
 
 
 def vision_transformer(

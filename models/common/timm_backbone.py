@@ -161,6 +161,17 @@ class TimmBackbone(nn.Module):
             return self.cache(self.maps, image) if self.cache else self.maps(image)
 
 
+class JoinedMaps(nn.Module):
+    """Maps of several strides as one of the finest."""
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Maps (B, C_k, h_k, w_k), finest first -> (B, sum of C_k, h_0, w_0)."""
+        size = maps[0].shape[-2:]
+        return torch.cat(
+            [maps[0], *(F.interpolate(one, size, mode="bilinear") for one in maps[1:])], dim=1
+        )
+
+
 def _colours(values: Sequence[float]) -> Tensor:
     return torch.tensor(values)[:, None, None]
 
