@@ -31,7 +31,6 @@ from groundwork.jobs import evaluate, label, run_script, train
 from groundwork.report.pages import Samples, write_report
 from groundwork.report.results import Row, merge_rows
 from groundwork.report.seeds import SeedRow, over_seeds, seed_table, write_seed_rows
-from groundwork.settings import load_config
 
 # In the order in which they are trained: (c) begins with (a), (f) with the labels of (b).
 PARTS = ("amc", "itc_itm_mlm", "selfeq", "reftr", "simrec", "student")
@@ -62,10 +61,8 @@ class Part:
     @property
     def overrides(self) -> list[str]:
         """The paths, and where the maps of the frozen network are kept."""
-        backbone = load_config(self.config, self.photos.roots).model
-        section = "timm_backbone" if hasattr(backbone, "timm_backbone") else "timm_backbone"
         folder = self.args.out / "maps"
-        cache = f"model.{section}.cache={{folder: {folder}, gigabytes: 10, half: true}}"
+        cache = f"model.timm_backbone.cache={{folder: {folder}, gigabytes: 10, half: true}}"
         return [*self.photos.roots, cache]
 
     def other(self, name: str) -> "Part":

@@ -42,7 +42,9 @@ def build_model(config: AlbefModelConfig, *, momentum: bool) -> ALBEF:
             depth=config.vision_depth,
             heads=config.vision_heads,
             stem=config.vision_stem,
-            backbone=config.timm_backbone.build("clip") if config.timm_backbone else None,
+            backbone=config.timm_backbone.build("clip", joined=True)
+            if config.timm_backbone
+            else None,
         )
 
     def text_encoder() -> FusionBertForMaskedLM:

@@ -9,7 +9,7 @@ from timm.layers import LayerNorm2d, PatchEmbed, build_sincos2d_pos_embed
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from groundwork.models.common.timm_backbone import JoinedMaps, TimmBackbone
+from groundwork.models.common.timm_backbone import TimmBackbone
 
 
 class ConvolutionalPatchEmbed(PatchEmbed):
@@ -43,11 +43,15 @@ def _block(before: int, channels: int, *, stride: int) -> list[nn.Module]:
     return [convolution, nn.BatchNorm2d(channels), nn.ReLU()]
 
 
-class BackbonePatchEmbed(PatchEmbed):
-    """Patches through the maps of a backbone, joined at the finest, and a linear map.
+class OnlyMap(nn.Module):
+    """The map of a backbone that gives one."""
 
-    Its finest stride is the patch size.
-    """
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        return maps[0]
+
+
+class BackbonePatchEmbed(PatchEmbed):
+    """Patches through the map of a backbone of that stride, a norm and a linear map."""
 
     def __init__(
         self,
@@ -61,9 +65,9 @@ class BackbonePatchEmbed(PatchEmbed):
         super().__init__(
             img_size=img_size, patch_size=patch_size, embed_dim=embed_dim, **timm_options
         )
-        channels = sum(backbone.channels)
+        (channels,) = backbone.channels
         layers = (LayerNorm2d(channels), nn.Conv2d(channels, embed_dim, kernel_size=1))
-        self.register_module("proj", nn.Sequential(backbone, JoinedMaps(), *layers))
+        self.register_module("proj", nn.Sequential(backbone, OnlyMap(), *layers))
 
 
 def vision_transformer(

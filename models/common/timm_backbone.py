@@ -6,6 +6,7 @@ Shapes: B images of (H, W) pixels; a map of stride s has H / s rows and W / s co
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,8 +56,8 @@ class TimmConfig:
             "cache needs train: false; the maps of a network in training change with it",
         )
 
-    def build(self, normalisation: str) -> TimmBackbone:
-        """The network with random weights.
+    def build(self, normalisation: str, *, joined: bool = False) -> TimmBackbone:
+        """The network with random weights; `joined`: see `TimmBackbone`.
 
         Args:
             normalisation: of the images that it will see, a key of `pixels.NORMALISATIONS`.
@@ -64,11 +65,11 @@ class TimmConfig:
         Raises:
             ValueError: timm has no such network, or it has no map of one of the strides.
         """
-        cache = self.cache
         return TimmBackbone(
-            AlignedMaps(_features(self.name, self.strides), normalisation),
+            MovedBody(_features(self.name, self.strides), normalisation),
             train=self.train,
-            cache=cache.build(f"{self.name} {self.strides}") if cache else None,
+            joined=joined,
+            cache=self.cache.build(f"{self.name} {self.strides}") if self.cache else None,
         )
 
 
@@ -87,13 +88,12 @@ def _features(name: str, strides: Sequence[int]) -> nn.Module:
     return timm.create_model(name, features_only=True, out_indices=places)
 
 
-class AlignedMaps(nn.Module):
-    """Maps whose cell (i, j) is centred on patch (i, j) of the image.
+class MovedBody(nn.Module):
+    """A network of timm that sees an image so far aside that its finest cells lie on their patches.
 
     A convolution of odd size that halves an image sees half a pixel too far to one side, where one
     of even size would see straight on, so that the cells of such a network of stride s lie
-    (s - 1) / 2 pixels beside their patches. The image is therefore moved by what puts the finest
-    map right, and the others are read between their cells.
+    (s - 1) / 2 pixels beside their patches.
 
     Args:
         body: timm's network with `features_only`.
@@ -113,73 +113,78 @@ class AlignedMaps(nn.Module):
         own_mean, own_deviation = _colours(wanted["mean"]), _colours(wanted["std"])
         self.register_buffer("scale", deviation / own_deviation, persistent=False)
         self.register_buffer("shift", (mean - own_mean) / own_deviation, persistent=False)
-        self.starts = [cell_start(self.body, stride) for stride in self.strides]
+        starts = [cell_start(self.body, stride) for stride in self.strides]
         finest = self.strides[0]
-        self.margin = -round(self.starts[0] - (finest - 1) / 2) % finest
+        self.margin = -round(starts[0] - (finest - 1) / 2) % finest
+        self.starts = [start - self.margin for start in starts]
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Image (B, 3, H, W) -> maps (B, channels[k], H / strides[k], W / strides[k])."""
-        height, width = image.shape[-2:]
+        """Image (B, 3, H, W) -> maps (B, channels[k], h_k, w_k), whose first cell is centred on
+        pixel starts[k] of the image in both directions."""
         margin, coarsest = self.margin, self.strides[-1]
-        below, beside = ((-side - margin) % coarsest for side in (height, width))
+        below, beside = ((-side - margin) % coarsest for side in image.shape[-2:])
         framed = F.pad(image * self.scale + self.shift, (margin, beside, margin, below))
-        found = []
-        for one, stride, start in zip(self.body(framed), self.strides, self.starts, strict=True):
-            rows, columns = (
-                _reading(-(-side // stride), cells, stride, start - margin).to(one)
-                for side, cells in ((height, one.shape[-2]), (width, one.shape[-1]))
-            )
-            found.append(rows @ one @ columns.T)
-        return found
+        return list(self.body(framed))
 
 
 class TimmBackbone(nn.Module):
-    """`AlignedMaps`, frozen or trained. The statistics of its norms stay as they are.
+    """Maps of a network of timm, whose cell (i, j) is centred on patch (i, j) of the image.
 
     Args:
-        maps: the network. train: whether its weights are trained.
-        cache: of the maps of a frozen network.
+        moved: the network. train: whether its weights are trained. The statistics of its norms stay
+            as they are.
+        joined: `forward` gives one map, all maps read on the patches of the finest; otherwise each
+            is read on patches of its own stride.
+        cache: of what a frozen network gives.
     """
 
-    def __init__(self, maps: AlignedMaps, *, train: bool = False, cache: FrozenCache | None = None):
+    def __init__(
+        self,
+        moved: MovedBody,
+        *,
+        train: bool = False,
+        joined: bool = False,
+        cache: FrozenCache | None = None,
+    ):
         super().__init__()
-        self.maps = maps.requires_grad_(train)
-        self.strides, self.channels = maps.strides, maps.channels
-        self.frozen, self.cache = not train, cache
+        self.moved = moved.requires_grad_(train)
+        self.channels = [sum(moved.channels)] if joined else moved.channels
+        self.frozen, self.joined, self.cache = not train, joined, cache
 
     def train(self, mode: bool = True) -> TimmBackbone:
         """As torch's, but the network stays in evaluation mode."""
         super().train(mode)
-        self.maps.eval()
+        self.moved.eval()
         return self
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Image (B, 3, H, W) -> maps (B, channels[k], H / strides[k], W / strides[k])."""
-        if not self.frozen:
-            return self.maps(image)
-        with torch.no_grad():
-            return self.cache(self.maps, image) if self.cache else self.maps(image)
+        """Image (B, 3, H, W) -> maps (B, channels[k], H / stride, W / stride)."""
+        strides, starts = self.moved.strides, self.moved.starts
+        patches = strides[:1] * len(strides) if self.joined else strides
+        found = []
+        for one, stride, start, patch in zip(
+            self._seen(image), strides, starts, patches, strict=True
+        ):
+            rows, columns = (
+                _reading(-(-side // patch), patch, cells, stride, start).to(one)
+                for side, cells in zip(image.shape[-2:], one.shape[-2:], strict=True)
+            )
+            found.append(rows @ one @ columns.T)
+        return [torch.cat(found, dim=1)] if self.joined else found
 
-
-class JoinedMaps(nn.Module):
-    """Maps of several strides as one of the finest."""
-
-    def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """Maps (B, C_k, h_k, w_k), finest first -> (B, sum of C_k, h_0, w_0)."""
-        size = maps[0].shape[-2:]
-        return torch.cat(
-            [maps[0], *(F.interpolate(one, size, mode="bilinear") for one in maps[1:])], dim=1
-        )
+    def _seen(self, image: Tensor) -> list[Tensor]:
+        with nullcontext() if not self.frozen else torch.no_grad():
+            return self.cache(self.moved, image) if self.cache else self.moved(image)
 
 
 def _colours(values: Sequence[float]) -> Tensor:
     return torch.tensor(values)[:, None, None]
 
 
-def _reading(patches: int, cells: int, stride: int, start: float) -> Tensor:
-    """(patches, cells): the weights with which cells, the first of which is centred on pixel
-    `start`, are read at the middle of each patch of `stride` pixels."""
-    place = torch.arange(patches) + ((stride - 1) / 2 - start) / stride
+def _reading(patches: int, patch: int, cells: int, stride: int, start: float) -> Tensor:
+    """(patches, cells): the weights with which cells of `stride` pixels, the first of which is
+    centred on pixel `start`, are read at the middle of each patch of `patch` pixels."""
+    place = (torch.arange(patches) * patch + (patch - 1) / 2 - start) / stride
     distance = (place.clamp(0, cells - 1)[:, None] - torch.arange(cells)).abs()
     return (1 - distance).clamp(min=0)
 
@@ -188,7 +193,7 @@ def cell_start(body: nn.Module, stride: int) -> float:
     """The pixel, counted from 0, that the first cell of a network's map of `stride` is centred on.
 
     Follows from size and padding of what halves the image on the way there; of several beside each
-    other it is their mean.
+    other, such as the pooling of a shortcut, it is the mean.
 
     Raises:
         ValueError: not all of the stride is due to convolutions and poolings.
@@ -235,13 +240,13 @@ def initialise_backbone(backbone: TimmBackbone, source: str) -> LoadReport:
         FileNotFoundError, CheckpointError: see `models.common.checkpoint`.
     """
     path = packaged_file(source)
-    state, own = dict(read_checkpoint(path)["model"]), backbone.maps.body.state_dict()
+    state, own = dict(read_checkpoint(path)["model"]), backbone.moved.body.state_dict()
     report = LoadReport(source=f"{source} (backbone)")
     if not own.keys() <= state.keys():
         state = _in_order(state, own, path)
         report.notes.append("Its names are not timm's; shapes and order of its entries are.")
     rest = tuple(key for key in state if key not in own)
-    load_strictly(backbone.maps.body, state, report=report, ignored=rest)
+    load_strictly(backbone.moved.body, state, report=report, ignored=rest)
     return report
 
 

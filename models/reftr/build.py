@@ -64,7 +64,7 @@ def build_text_encoder(config: ReftrTextConfig) -> BertModel | RobertaModel:
 def build_backbone(config: ReftrModelConfig) -> ImageNetwork:
     """The random image network."""
     if config.timm_backbone:
-        return TimmReftrBackbone(config.timm_backbone.build("imagenet"))
+        return TimmReftrBackbone(config.timm_backbone.build("imagenet", joined=True))
     image = config.backbone
     body = ResNetBody(
         image.name, width=image.width, norm=image.norm, output_stride=image.output_stride
