@@ -155,7 +155,7 @@ class TimmReftrBackbone(ImageNetwork):
 
     @property
     def channels(self) -> list[int]:
-        return [self._channels]
+        return self._channels
 
     def forward(self, image: Tensor, padding: Tensor) -> list[FeatureMap]:
         """Image (B, 3, H, W) and its padding (B, H, W) -> the map."""
