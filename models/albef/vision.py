@@ -1,5 +1,6 @@
 """The image encoder: timm's ViT without a pooled output."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -59,12 +60,14 @@ class BackbonePatchEmbed(PatchEmbed):
         patch_size: int,
         embed_dim: int,
         *,
-        backbone: TimmBackbone,
+        backbone: TimmBackbone | None,
         **timm_options: Any,
     ):
         super().__init__(
             img_size=img_size, patch_size=patch_size, embed_dim=embed_dim, **timm_options
         )
+        if backbone is None:
+            raise ValueError("stem backbone: give the backbone")
         (channels,) = backbone.channels
         layers = (LayerNorm2d(channels), nn.Conv2d(channels, embed_dim, kernel_size=1))
         self.register_module("proj", nn.Sequential(backbone, OnlyMap(), *layers))
@@ -85,7 +88,7 @@ def vision_transformer(
     timm's parameter names are those of the published checkpoints. `stem` "convolutions" takes a
     `ConvolutionalPatchEmbed`, "backbone" a `BackbonePatchEmbed` of that backbone.
     """
-    stems = {
+    stems: dict[str, Callable[..., nn.Module]] = {
         "linear": PatchEmbed,
         "convolutions": ConvolutionalPatchEmbed,
         "backbone": partial(BackbonePatchEmbed, backbone=backbone),

@@ -77,7 +77,8 @@ def _features(name: str, strides: Sequence[int]) -> nn.Module:
     if not timm.is_model(name):
         raise ValueError(f"backbone: timm has no {name!r}; see timm.list_models()")
     try:
-        every = timm.create_model(name, features_only=True).feature_info.reduction()
+        whole: Any = timm.create_model(name, features_only=True)
+        every = whole.feature_info.reduction()
     except (RuntimeError, AttributeError) as error:
         raise ValueError(f"backbone: timm's {name} gives no maps of features") from error
     for stride in strides:

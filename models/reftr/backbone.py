@@ -16,13 +16,42 @@ from torchvision.ops import FrozenBatchNorm2d
 from groundwork.models.common.normalised import normalised
 from groundwork.models.common.positions import cell_positions
 from groundwork.models.common.timm_backbone import TimmBackbone
+from groundwork.models.common.torch_types import submodule
+
+
+class FoldedBasicBlock(BasicBlock):
+    """torchvision's, with frozen norms in the weights of their convolutions."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, C', h / stride, w / stride)."""
+        state = self.relu(normalised(self.conv1, self.bn1, maps))
+        state = normalised(self.conv2, self.bn2, state)
+        return self.relu(state + _shortcut(self, maps))
+
+
+class FoldedBottleneck(Bottleneck):
+    """torchvision's, with frozen norms in the weights of their convolutions."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, C', h / stride, w / stride)."""
+        state = self.relu(normalised(self.conv1, self.bn1, maps))
+        state = self.relu(normalised(self.conv2, self.bn2, state))
+        state = normalised(self.conv3, self.bn3, state)
+        return self.relu(state + _shortcut(self, maps))
+
+
+def _shortcut(block: BasicBlock | Bottleneck, maps: Tensor) -> Tensor:
+    if block.downsample is None:
+        return maps
+    return normalised(submodule(block.downsample, "0", nn.Conv2d), block.downsample[1], maps)
+
 
 BLOCKS: dict[str, tuple[type[BasicBlock | Bottleneck], list[int]]] = {
-    "resnet10": (BasicBlock, [1, 1, 1, 1]),
-    "resnet18": (BasicBlock, [2, 2, 2, 2]),
-    "resnet34": (BasicBlock, [3, 4, 6, 3]),
-    "resnet50": (Bottleneck, [3, 4, 6, 3]),
-    "resnet101": (Bottleneck, [3, 4, 23, 3]),
+    "resnet10": (FoldedBasicBlock, [1, 1, 1, 1]),
+    "resnet18": (FoldedBasicBlock, [2, 2, 2, 2]),
+    "resnet34": (FoldedBasicBlock, [3, 4, 6, 3]),
+    "resnet50": (FoldedBottleneck, [3, 4, 6, 3]),
+    "resnet101": (FoldedBottleneck, [3, 4, 23, 3]),
 }
 PARTS = ("stem", "layer1", "layer2", "layer3", "layer4")
 
@@ -86,13 +115,13 @@ class ResNetBody(ResNet):
         stride: int = 1,
         dilate: bool = False,
     ) -> nn.Sequential:
-        if dilate and block is BasicBlock:
+        if dilate and issubclass(block, BasicBlock):
             stride, dilate = 1, False
         return super()._make_layer(block, int(planes * self._scale), blocks, stride, dilate)
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Image (B, 3, H, W) -> the four stages' maps, strides 4, 8, 16, 32 by default."""
-        state, maps = self.maxpool(self.relu(self.bn1(self.conv1(image)))), []
+        state, maps = self.maxpool(self.relu(normalised(self.conv1, self.bn1, image))), []
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             state = stage(state)
             maps.append(state)

@@ -20,6 +20,7 @@ from groundwork.models.common.checkpoint import (
 )
 from groundwork.models.common.timm_backbone import TimmBackbone
 from groundwork.models.common.torchvision_weights import torchvision_state
+from groundwork.models.reftr.backbone import ResNetBody
 from groundwork.models.reftr.model import RefTR
 
 OF_MASKS = ("bbox_attention.", "mask_head.", "cem_block.")
@@ -112,6 +113,8 @@ def initialise_backbone(model: RefTR, source: str) -> LoadReport:
     body = model.backbone.body
     if isinstance(body, TimmBackbone):
         return timm_backbone.initialise_backbone(body, source)
+    if not isinstance(body, ResNetBody):
+        raise TypeError(f"RefTR has no file for a {type(body).__name__}")
     if source == "imagenet":
         state = torchvision_state(body.name, "IMAGENET1K_V1", "model.init.backbone")
     else:
