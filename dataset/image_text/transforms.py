@@ -20,7 +20,7 @@ from groundwork.dataset.colours import JITTER_RULES
 from groundwork.dataset.randaugment import OPERATION_RULES, rand_augment
 from groundwork.dataset.regions import region_mask
 from groundwork.geometry import Box, Size
-from groundwork.models.common.pixels import CLIP
+from groundwork.geometry.pixels import CLIP
 
 CLIP_MEAN, CLIP_STD = CLIP
 _MEAN, _STD = (torch.tensor(values)[:, None, None] for values in (CLIP_MEAN, CLIP_STD))

@@ -19,7 +19,7 @@ from PIL import Image
 from groundwork.dataset.images import CorruptImageError
 from groundwork.dataset.letterbox import letterbox, letterbox_of
 from groundwork.geometry import Resampling, resize_mask
-from groundwork.models.common.pixels import IMAGENET
+from groundwork.geometry.pixels import IMAGENET
 
 IMAGENET_MEAN, IMAGENET_STD = IMAGENET
 _MEAN, _STD = (torch.tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))

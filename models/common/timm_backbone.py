@@ -18,6 +18,7 @@ from timm.layers import AvgPool2dSame, Conv2dSame
 from torch import Tensor, nn
 
 from groundwork.files.packaged import packaged_file
+from groundwork.geometry.pixels import NORMALISATIONS
 from groundwork.models.common.checkpoint import (
     CheckpointError,
     LoadReport,
@@ -26,7 +27,6 @@ from groundwork.models.common.checkpoint import (
 )
 from groundwork.models.common.checks import require
 from groundwork.models.common.frozen_cache import CacheConfig, FrozenCache
-from groundwork.models.common.pixels import NORMALISATIONS
 
 _STRIDED = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
 

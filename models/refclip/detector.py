@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import box_convert
 
-from groundwork.models.common.pixels import IMAGENET
+from groundwork.geometry.pixels import IMAGENET
 from groundwork.models.common.torch_types import grid_of, submodule
 
 STRIDES = (8, 16, 32)

@@ -4,9 +4,9 @@ import pytest
 import timm
 import torch
 
+from groundwork.geometry.pixels import NORMALISATIONS
 from groundwork.models.common.checkpoint import CheckpointError
 from groundwork.models.common.frozen_cache import CacheConfig
-from groundwork.models.common.pixels import NORMALISATIONS
 from groundwork.models.common.timm_backbone import TimmConfig, initialise_backbone
 
 NAME = "test_resnet"
