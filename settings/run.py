@@ -122,6 +122,12 @@ class RunConfig(TrainingConfig):
     def _check_data(self) -> None:
         data = self.data
         if isinstance(data, ReferringDataConfig):
+            wanted = self.model.normalisation
+            require(
+                wanted in (None, data.normalize),
+                f"data.normalize is {data.normalize}; the model's timm_backbone takes images with"
+                f" {wanted}",
+            )
             require(
                 not (self.model.masks and data.multi_phrase),
                 "model.masks and data.multi_phrase: masks are learnt from one expression per image;"

@@ -20,9 +20,9 @@ from groundwork.dataset.colours import JITTER_RULES
 from groundwork.dataset.randaugment import OPERATION_RULES, rand_augment
 from groundwork.dataset.regions import region_mask
 from groundwork.geometry import Box, Size
+from groundwork.geometry.pixels import CLIP
 
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+CLIP_MEAN, CLIP_STD = CLIP
 _MEAN, _STD = (torch.tensor(values)[:, None, None] for values in (CLIP_MEAN, CLIP_STD))
 FLIP, GRAYSCALE, JITTER = 0.5, 0.2, 0.5
 CROP_AREA, CROP_ASPECT = (0.2, 1.0), (3 / 4, 4 / 3)

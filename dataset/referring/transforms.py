@@ -19,9 +19,9 @@ from PIL import Image
 from groundwork.dataset.images import CorruptImageError
 from groundwork.dataset.letterbox import letterbox, letterbox_of
 from groundwork.geometry import Resampling, resize_mask
+from groundwork.geometry.pixels import IMAGENET
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+IMAGENET_MEAN, IMAGENET_STD = IMAGENET
 _MEAN, _STD = (torch.tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
 # The value (V of HSV) of a training image is multiplied by a factor between these.
 DARKEST, BRIGHTEST = 0.5, 1.5

@@ -42,6 +42,9 @@ def build_model(config: AlbefModelConfig, *, momentum: bool) -> ALBEF:
             depth=config.vision_depth,
             heads=config.vision_heads,
             stem=config.vision_stem,
+            backbone=config.timm_backbone.build("clip", joined=True)
+            if config.timm_backbone
+            else None,
         )
 
     def text_encoder() -> FusionBertForMaskedLM:
@@ -65,7 +68,7 @@ def build_model(config: AlbefModelConfig, *, momentum: bool) -> ALBEF:
         **common,
     )
     initialise(model, config.initializer_range, config.position_initializer_range)
-    if config.vision_stem == "convolutions":
+    if config.vision_stem != "linear":
         positions = sine_positions(model.grid, config.vision_width)
         for encoder in (model.visual_encoder, model.visual_encoder_m):
             encoder.get_parameter("pos_embed").data.copy_(positions)

@@ -5,10 +5,10 @@ from pathlib import Path
 import timm
 import torch
 from torch import Tensor
-from transformers import AutoModelForMaskedLM
 
 from groundwork.models.albef.model import ALBEF, MOMENTUM_PAIRS, MomentumALBEF
 from groundwork.models.albef.vision import resize_position_embedding
+from groundwork.models.common.bert_files import read_bert
 from groundwork.models.common.checkpoint import (
     CheckpointError,
     LoadReport,
@@ -17,6 +17,7 @@ from groundwork.models.common.checkpoint import (
     read_checkpoint,
     read_published,
 )
+from groundwork.models.common.timm_backbone import TimmBackbone, initialise_backbone
 
 TWIN = tuple(f"{name}_m." for name in MOMENTUM_PAIRS)
 QUEUES = ("image_queue", "text_queue", "queue_ptr")
@@ -142,16 +143,26 @@ def initialise_encoders(model: MomentumALBEF, deit: str, bert: str) -> LoadRepor
     Raises:
         CheckpointError: widths or depths differ from the model's.
     """
-    vision, text = _read_image_encoder(deit), _read_text_encoder(bert)
+    stem = model.visual_encoder.get_submodule("patch_embed.proj")
+    backbone = next((part for part in stem.modules() if isinstance(part, TimmBackbone)), None)
+    text = read_bert(bert)
+    report = initialise_backbone(backbone, deit) if backbone else _initialise_deit(model, deit)
+    of_text = LoadReport(source=str(bert))
+    new = tuple(k for k in model.text_encoder.state_dict() if ".crossattention." in k)
+    if not any(key.startswith("cls.") for key in text):
+        new += ("cls.",)
+    load_strictly(model.text_encoder, text, report=of_text, may_be_missing=new)
+    report.notes.append(str(of_text))
+    model.copy_to_twin()
+    return report
+
+
+def _initialise_deit(model: MomentumALBEF, deit: str) -> LoadReport:
+    vision = _read_image_encoder(deit)
     if "pos_embed" in vision:
         vision["pos_embed"] = resize_position_embedding(vision["pos_embed"], model.grid)
     report = LoadReport(source=str(deit))
     load_strictly(model.visual_encoder, vision, report=report, ignored=("head",))
-    of_text = LoadReport(source=str(bert))
-    cross_attention = tuple(k for k in model.text_encoder.state_dict() if ".crossattention." in k)
-    load_strictly(model.text_encoder, text, report=of_text, may_be_missing=cross_attention)
-    report.notes.append(str(of_text))
-    model.copy_to_twin()
     return report
 
 
@@ -165,14 +176,3 @@ def _read_image_encoder(deit: str) -> dict[str, Tensor]:
             f"--init: {deit} is neither a file nor a timm model that can be had here "
             f"({first_line(error)}); download its weights and give the file"
         ) from error
-
-
-def _read_text_encoder(bert: str) -> dict[str, Tensor]:
-    try:
-        state = AutoModelForMaskedLM.from_pretrained(bert).state_dict()
-    except (RuntimeError, OSError, ValueError) as error:
-        raise CheckpointError(
-            f"--init: {bert} is neither a folder with a BERT nor to be had from the hub "
-            f"({first_line(error)}); download its config.json and weights and give the folder"
-        ) from error
-    return {key: value for key, value in state.items() if not key.endswith("position_ids")}

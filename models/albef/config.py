@@ -22,6 +22,7 @@ from groundwork.models.common.checks import (
 )
 from groundwork.models.common.explain import METHODS
 from groundwork.models.common.system import ImageTextSettings, ObjectiveSettings
+from groundwork.models.common.timm_backbone import TimmConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,14 +70,17 @@ class ItcItmMlmConfig:
 
     alpha: weight of the momentum twin's soft targets against the hard ones.
     mlm_probability: share of the tokens that are masked.
+    wrong_pairs: of itm: each text with a wrong image and each image with a wrong text, as
+        published, or only the first, at half the cost.
     mlm_distill_over: axis of the distillation's log-softmax; "tokens" is what the released code
         does.
-    weights: factor of each loss in the total.
+    weights: factor of each loss in the total; one of 0 is not computed.
     """
 
     learns_from: ClassVar[frozenset[str]] = frozenset()
     alpha: float = 0.4
     mlm_probability: float = 0.15
+    wrong_pairs: Literal["both", "images"] = "both"
     mlm_distill_over: Literal["tokens", "vocabulary"] = "vocabulary"
     weights: dict[str, float] = field(default_factory=dict)
 
@@ -87,7 +91,7 @@ class ItcItmMlmConfig:
 
     def losses(self, _every: Mapping[str, Any]) -> dict[str, float]:
         """Loss name -> its factor in the total."""
-        return {f"loss_{name}": weight for name, weight in self.weights.items()}
+        return {f"loss_{name}": weight for name, weight in self.weights.items() if weight}
 
     def build(
         self, _every: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase
@@ -100,7 +104,13 @@ class ItcItmMlmConfig:
             mask_id=tokenizer.mask_token_id,
             probability=self.mlm_probability,
         )
-        return ImageTextLosses(masker, alpha=self.alpha, mlm_distill_over=self.mlm_distill_over)
+        return ImageTextLosses(
+            masker,
+            wrong_pairs=self.wrong_pairs,
+            terms=frozenset(name for name, weight in self.weights.items() if weight),
+            alpha=self.alpha,
+            mlm_distill_over=self.mlm_distill_over,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -158,7 +168,7 @@ class SelfEqConfig:
         """Loss name -> its factor in the total; the paraphrase's own losses weigh as the
         phrase's."""
         text = every["itc_itm_mlm"].weights
-        return {f"loss_syn_{name}": weight for name, weight in text.items()} | {
+        return {f"loss_syn_{name}": weight for name, weight in text.items() if weight} | {
             "loss_sim_syn": self.weights["similarity"],
             "loss_cst_syn": self.weights["consistency"],
         }
@@ -211,7 +221,10 @@ class ExplanationConfig:
 class AlbefInitConfig:
     """Where the first weights come from; None leaves that part random.
 
-    vision: a DeiT of timm by name, or its file. text: a BERT of the hub by name, or its folder.
+    vision: a DeiT of timm by name, or its file; with timm_backbone the file of its weights.
+    text: a BERT of the hub by name, or its folder, or a zip file of that; one without a
+        masked-language head leaves that random.
+    "package:NAME/FILE" is a file of an installed package.
     """
 
     vision: str | None = None
@@ -232,7 +245,8 @@ class AlbefModelConfig(ImageTextSettings):
     vision_width, vision_depth, vision_heads: the vision transformer.
     vision_stem: what makes a token of a patch. "linear": one linear map, as published;
         "convolutions": some convolutions with batch norm, and position embeddings that start as
-        sines and cosines, from which a small model learns shapes that it does not learn otherwise.
+        sines and cosines, from which a small model learns shapes that it does not learn otherwise;
+        "backbone": the maps of timm_backbone, of which the finest has patch_size pixels per cell.
     embed_dim: width of the contrastive embeddings.
     queue_size: columns of each queue of momentum embeddings.
     momentum: share that the momentum twin keeps at every update.
@@ -252,7 +266,8 @@ class AlbefModelConfig(ImageTextSettings):
     vision_width: int = 768
     vision_depth: int = 12
     vision_heads: int = 12
-    vision_stem: Literal["linear", "convolutions"] = "linear"
+    vision_stem: Literal["linear", "convolutions", "backbone"] = "linear"
+    timm_backbone: TimmConfig | None = None
     text: TextConfig = field(default_factory=TextConfig)
     embed_dim: int = 256
     queue_size: int = 65536
@@ -278,9 +293,18 @@ class AlbefModelConfig(ImageTextSettings):
             f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}",
         )
         require(
-            self.vision_stem == "linear" or self.patch_size in (4, 8, 16),
+            self.vision_stem != "convolutions" or self.patch_size in (4, 8, 16),
             f"patch_size {self.patch_size} with vision_stem convolutions: every one halves the "
             "image, so use 4, 8 or 16",
+        )
+        backbone = self.timm_backbone
+        require(
+            (self.vision_stem == "backbone") == (backbone is not None),
+            "vision_stem: backbone and timm_backbone come together; give both or neither",
+        )
+        require(
+            backbone is None or backbone.strides[0] == self.patch_size,
+            f"patch_size {self.patch_size} is not the finest of timm_backbone.strides",
         )
         require(
             self.vision_width % self.vision_heads == 0,

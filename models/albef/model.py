@@ -157,7 +157,7 @@ class MomentumALBEF(ALBEF):
     def encode_images(self, image: Tensor, need: Needs) -> Images:
         """Images (B, 3, H, W), once for all texts."""
         tokens = self.visual_encoder(image)  # (B, 1 + N, D)
-        fused = need.heatmaps or need.contrast or need.hide_words is not None
+        fused = need.heatmaps or need.matching or need.hide_words is not None
         layers = self.text_encoder.bert.image_keys_values(tokens) if fused else []
         if not need.features:
             return Images(layers)
@@ -174,7 +174,7 @@ class MomentumALBEF(ALBEF):
         # Fusion of the true pairs; for AMC and SelfEQ with the explanation of why they match.
         if need.heatmaps:
             pairs.match_logits, pairs.heatmaps = self.explain(states, mask, images)
-        elif need.contrast:
+        elif need.matching:
             pairs.match_logits = self.match_logits(bert.fuse(states, mask, images.keys_values))
         if need.features:
             pairs.features = self.embed_text(states)
@@ -195,20 +195,38 @@ class MomentumALBEF(ALBEF):
                 momentum_to_text = twin_image @ all_texts / self.temp
                 momentum_to_image = twin_text @ all_images / self.temp
             pairs.similarities = (to_text, momentum_to_text), (to_image, momentum_to_image)
-        if need.contrast and len(ids) > 1:
-            # ITM (section 3.2): each text with a wrong image, each image with a wrong text, drawn
-            # from the batch.
-            wrong_text, wrong_image = draw_negatives(to_text), draw_negatives(to_image)
-            layers = [
-                KeysValues(*map(torch.cat, zip(layer.select(wrong_image), layer, strict=True)))
-                for layer in images.keys_values
-            ]
-            texts = torch.cat([states, states.index_select(0, wrong_text)])
-            masks = torch.cat([mask, mask[wrong_text]])
-            pairs.wrong_logits = self.match_logits(bert.fuse(texts, masks, layers))
+        if need.matching and len(ids) > 1:
+            pairs.wrong_logits = self.mismatch(states, mask, images, pairs.similarities, need)
         if need.hide_words:
             pairs.words = self.restore_words(ids, mask, images, need)
         return pairs
+
+    def mismatch(
+        self,
+        states: Tensor,
+        mask: Tensor,
+        images: Images,
+        similarities: tuple[tuple[Tensor, Tensor], ...] | None,
+        need: Needs,
+    ) -> Tensor:
+        """Match logits of wrong pairs for ITM (ALBEF, section 3.2), drawn from the batch: each text
+        with a wrong image, (P, 2), and with "both" each image with a wrong text, (2 P, 2).
+
+        Alike ones are drawn more often; without similarities any.
+        """
+        none = states.new_zeros(len(states), len(states))
+        to_text, to_image = (own for own, _ in similarities) if similarities else (none, none)
+        bert = self.text_encoder.bert
+        if need.matching == "images":
+            wrong_images = images.select(draw_negatives(to_image)).keys_values
+            return self.match_logits(bert.fuse(states, mask, wrong_images))
+        wrong_text, wrong_image = draw_negatives(to_text), draw_negatives(to_image)
+        layers = [
+            KeysValues(*map(torch.cat, zip(layer.select(wrong_image), layer, strict=True)))
+            for layer in images.keys_values
+        ]
+        texts = torch.cat([states, states.index_select(0, wrong_text)])
+        return self.match_logits(bert.fuse(texts, torch.cat([mask, mask[wrong_text]]), layers))
 
     def explain(self, states: Tensor, mask: Tensor, images: Images) -> tuple[Tensor, Tensor]:
         """Match logits (P, 2) of the true pairs and their heat maps (P, rows, columns) in [0, 1].

@@ -34,7 +34,9 @@ class Needs:
 
     features: of text and image, online and by the momentum twin; the phrases' enter the queues.
     heatmaps: why the true pairs match, differentiable, which costs the fused kernels.
-    contrast: `similarities` of the features (to be named, too), `wrong_logits` of hard negatives.
+    contrast: `similarities` of the features (to be named, too).
+    matching: `match_logits`, and `wrong_logits` of negatives, hard ones with `contrast`, else any:
+        "both" wrong images and wrong texts, or only "images".
     hide_words: draws the words to restore: ids (P, L) -> ids to show, and which are hidden (bool).
     distil_over: axis of the softmax in their distillation, "vocabulary" or (as released) "tokens";
         None: there are no soft labels.
@@ -43,6 +45,7 @@ class Needs:
     features: bool = False
     heatmaps: bool = False
     contrast: bool = False
+    matching: str | None = None
     hide_words: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
     distil_over: str | None = None
 
@@ -88,7 +91,7 @@ class Pairs:
     similarities: image to text and text to image, each also by momentum: (P, P + Q), over
         temperature, first the columns of the batch in its order.
     match_logits: (P, 2). wrong_logits: (2 P, 2) of the texts with a wrong image, then of the images
-        with a wrong text; None also if P = 1, when there are no wrong ones.
+        with a wrong text, or (P, 2) of the first only; None also if P = 1.
     """
 
     features: Tensor | None = None

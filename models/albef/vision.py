@@ -1,13 +1,16 @@
 """The image encoder: timm's ViT without a pooled output."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timm.layers import PatchEmbed, build_sincos2d_pos_embed
+from timm.layers import LayerNorm2d, PatchEmbed, build_sincos2d_pos_embed
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
+
+from groundwork.models.common.timm_backbone import TimmBackbone
 
 
 class ConvolutionalPatchEmbed(PatchEmbed):
@@ -41,17 +44,58 @@ def _block(before: int, channels: int, *, stride: int) -> list[nn.Module]:
     return [convolution, nn.BatchNorm2d(channels), nn.ReLU()]
 
 
+class OnlyMap(nn.Module):
+    """The map of a backbone that gives one."""
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        return maps[0]
+
+
+class BackbonePatchEmbed(PatchEmbed):
+    """Patches through the map of a backbone of that stride, a norm and a linear map."""
+
+    def __init__(
+        self,
+        img_size: int,
+        patch_size: int,
+        embed_dim: int,
+        *,
+        backbone: TimmBackbone | None,
+        **timm_options: Any,
+    ):
+        super().__init__(
+            img_size=img_size, patch_size=patch_size, embed_dim=embed_dim, **timm_options
+        )
+        if backbone is None:
+            raise ValueError("stem backbone: give the backbone")
+        (channels,) = backbone.channels
+        layers = (LayerNorm2d(channels), nn.Conv2d(channels, embed_dim, kernel_size=1))
+        self.register_module("proj", nn.Sequential(backbone, OnlyMap(), *layers))
+
+
 def vision_transformer(
-    *, image_size: int, patch_size: int, width: int, depth: int, heads: int, stem: str = "linear"
+    *,
+    image_size: int,
+    patch_size: int,
+    width: int,
+    depth: int,
+    heads: int,
+    stem: str = "linear",
+    backbone: TimmBackbone | None = None,
 ) -> VisionTransformer:
     """A ViT from (B, 3, image_size, image_size) to tokens (B, 1 + N, width); token 0 is [CLS].
 
     timm's parameter names are those of the published checkpoints. `stem` "convolutions" takes a
-    `ConvolutionalPatchEmbed`.
+    `ConvolutionalPatchEmbed`, "backbone" a `BackbonePatchEmbed` of that backbone.
     """
+    stems: dict[str, Callable[..., nn.Module]] = {
+        "linear": PatchEmbed,
+        "convolutions": ConvolutionalPatchEmbed,
+        "backbone": partial(BackbonePatchEmbed, backbone=backbone),
+    }
     return VisionTransformer(
         img_size=image_size,
-        embed_layer=ConvolutionalPatchEmbed if stem == "convolutions" else PatchEmbed,
+        embed_layer=stems[stem],
         patch_size=patch_size,
         embed_dim=width,
         depth=depth,

@@ -28,6 +28,7 @@ class ModelSettings:
     masks: it learns and gives masks. needs_boxes: training reads annotated boxes.
     several_targets: an expression may have any number of targets, or none.
     max_text_tokens: most tokens of a text; None: any number.
+    normalisation: what its pixels must be normalised by (`data.normalize`); None: anything.
     note: what rows of results say about how the model was asked.
     """
 
@@ -47,6 +48,10 @@ class ModelSettings:
 
     @property
     def max_text_tokens(self) -> int | None:
+        return None
+
+    @property
+    def normalisation(self) -> str | None:
         return None
 
     @property

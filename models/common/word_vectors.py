@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +11,11 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
+from transformers import AutoTokenizer
 
 from groundwork.files import foreign
+from groundwork.files.packaged import packaged_file
+from groundwork.models.common.bert_files import hub_folder, read_bert
 from groundwork.models.common.word_language import WordLanguageEncoder
 
 logger = logging.getLogger("groundwork")
@@ -28,7 +32,8 @@ class Words(Protocol):
 
 
 def load_word_vectors(encoder: WordLanguageEncoder, words: object, path: str | None) -> None:
-    """Put the vectors of a file in the place of random ones; nothing is done without a file.
+    """Put the vectors of a file in the place of random ones, or those of a BERT's word pieces;
+    nothing is done without a file.
 
     Raises:
         FileNotFoundError, ValueError: see `word_vectors`, `word_matrix`; or the words are no
@@ -43,6 +48,8 @@ def load_word_vectors(encoder: WordLanguageEncoder, words: object, path: str | N
     width = encoder.embedding.embedding_dim
     if path.endswith(".npy"):
         table = word_matrix(words.words, path, width)
+    elif packaged_file(path).is_dir() or zipfile.is_zipfile(packaged_file(path)):
+        table = word_piece_vectors(words.words, path, width)
     else:
         table, coverage = word_vectors(words.words, path, width)
         logger.info("%s", coverage)
@@ -135,6 +142,30 @@ def word_matrix(words: Sequence[str], path: str | os.PathLike[str], width: int) 
             "rows are in the order of words.txt"
         )
     return table.astype(np.float32)
+
+
+def word_piece_vectors(words: Sequence[str], source: str, width: int) -> np.ndarray:
+    """Vectors of words from the table of a BERT: the mean of a word's pieces.
+
+    Args:
+        source: a folder, or a zip file of one, see `bert_files.hub_folder`.
+
+    Returns:
+        (len(words), width) float32.
+
+    Raises:
+        CheckpointError: there is no BERT. ValueError: its vectors have another width.
+    """
+    table = read_bert(source)["bert.embeddings.word_embeddings.weight"].numpy()
+    if table.shape[1] != width:
+        raise ValueError(
+            f"{source}: its word pieces have vectors of {table.shape[1]} numbers, the model's words"
+            f" of {width}; set model.text.word_width to {table.shape[1]}"
+        )
+    with hub_folder(source) as folder:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    pieces = tokenizer(list(words), add_special_tokens=False)["input_ids"]
+    return np.stack([table[ids or [tokenizer.unk_token_id]].mean(axis=0) for ids in pieces])
 
 
 def _lines(path: Path, width: int) -> Iterator[tuple[str, list[str]]]:

@@ -7,7 +7,6 @@ from groundwork.models.common.darknet import MultiScaleFusion
 from groundwork.models.common.distributed import synchronise_batch_norms
 from groundwork.models.common.word_language import WordLanguageEncoder
 from groundwork.models.common.word_system import WordSystem, load
-from groundwork.models.refclip.cache import DetectionCache
 from groundwork.models.refclip.checkpoint import initialise_detector
 from groundwork.models.refclip.config import RefclipDetectorConfig, RefclipModelConfig
 from groundwork.models.refclip.criterion import RefCLIPCriterion
@@ -44,7 +43,7 @@ def build_detector(config: RefclipDetectorConfig) -> YoloV3 | TorchvisionDetecto
 
 def build_model(config: RefclipModelConfig, vocabulary: int) -> RefCLIP:
     """A random RefCLIP of these sizes for so many words."""
-    detector, text, cache = build_detector(config.detector), config.text, config.cache
+    detector, text = build_detector(config.detector), config.text
     model = RefCLIP(
         detector,
         WordLanguageEncoder(
@@ -62,7 +61,7 @@ def build_model(config: RefclipModelConfig, vocabulary: int) -> RefCLIP:
         fusion_width=config.fusion_width,
         cells=config.cells,
         detector_bn=config.detector.batch_norm,
-        cache=DetectionCache(cache.folder, cache.gigabytes, half=cache.half) if cache else None,
+        cache=config.cache.build() if config.cache else None,
     )
     synchronise_batch_norms(model, config.across_processes)
     return model

@@ -9,6 +9,7 @@ from groundwork.models.common.checks import (
     require_a_weight,
     require_positive,
 )
+from groundwork.models.common.frozen_cache import CacheConfig
 from groundwork.models.common.system import ModelSettings
 from groundwork.models.common.word_config import WordTextConfig
 
@@ -71,25 +72,6 @@ class RefclipInitConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RefclipCacheConfig:
-    """Keeps what the frozen detector sees in an image on disk: it is then computed once, and not
-    once per epoch.
-
-    folder: may be shared by runs; another detector or image size finds nothing of these there.
-    gigabytes: its size at most; what does not fit is computed again. An image of 416 px takes 4.8
-        MB, RefCOCO's training images 82 GB. half: in half precision, in half the space; the
-        results then differ a little.
-    """
-
-    folder: str
-    gigabytes: float = 100.0
-    half: bool = False
-
-    def __post_init__(self) -> None:
-        require_positive(self, "gigabytes")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class RefclipModelConfig(ModelSettings):
     """RefCLIP: frozen detector, fusion of its scales, selected cells against the sentence.
 
@@ -108,7 +90,7 @@ class RefclipModelConfig(ModelSettings):
     width: int = 512
     fusion_width: int = 1024
     cells: int = 17
-    cache: RefclipCacheConfig | None = None
+    cache: CacheConfig | None = None
     across_processes: bool = True
     weights: dict[str, float] = field(default_factory=dict)
 

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import box_convert
 
+from groundwork.geometry.pixels import IMAGENET
 from groundwork.models.common.torch_types import grid_of, submodule
 
 STRIDES = (8, 16, 32)
 COARSEST = STRIDES[-1]
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+IMAGENET_MEAN, IMAGENET_STD = IMAGENET
 
 
 class Detection(NamedTuple):

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from groundwork.models.common.darknet import MultiScaleFusion
+from groundwork.models.common.frozen_cache import FrozenCache
 from groundwork.models.common.image_first import ImageFirst, for_each
 from groundwork.models.common.precision import at_least_single
 from groundwork.models.common.word_language import WordLanguageEncoder
-from groundwork.models.refclip.cache import DetectionCache
 from groundwork.models.refclip.detector import Detection, Detector
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class RefCLIP(ImageFirst):
         fusion_width: int,
         cells: int,
         detector_bn: str = "eval",
-        cache: DetectionCache | None = None,
+        cache: FrozenCache | None = None,
     ):
         super().__init__()
         self.visual_encoder = visual_encoder.requires_grad_(False)
@@ -118,7 +118,7 @@ class RefCLIP(ImageFirst):
         """What the frozen detector sees, or saw before."""
         if self.cache is None:
             return self.visual_encoder(image)
-        return self.cache(self.visual_encoder, image)
+        return Detection(*self.cache(self.visual_encoder, image))
 
 
 def select_cells(boxes: Tensor, count: int) -> Tensor:

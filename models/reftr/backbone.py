@@ -15,6 +15,7 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from groundwork.models.common.normalised import normalised
 from groundwork.models.common.positions import cell_positions
+from groundwork.models.common.timm_backbone import TimmBackbone
 from groundwork.models.common.torch_types import submodule
 
 
@@ -133,7 +134,18 @@ class ResNetBody(ResNet):
         return [int(planes * self._scale) * expansion for planes in (64, 128, 256, 512)]
 
 
-class Backbone(nn.Module):
+class ImageNetwork(nn.Module):
+    """Image (B, 3, H, W) and its padding (B, H, W) -> maps, finest first."""
+
+    body: nn.Module
+
+    @property
+    def channels(self) -> list[int]:
+        """Of the maps of the body."""
+        raise NotImplementedError
+
+
+class Backbone(ImageNetwork):
     """The body with padding masks for its maps.
 
     Args:
@@ -143,7 +155,7 @@ class Backbone(nn.Module):
 
     def __init__(self, body: ResNetBody, *, train_from: str = "layer2", all_maps: bool = False):
         super().__init__()
-        self.body = body
+        self.body, self._channels = body, body.channels
         self.all_maps = all_maps
         trained = () if train_from == "nothing" else PARTS[PARTS.index(train_from) :]
         for name, parameter in body.named_parameters():
@@ -152,7 +164,7 @@ class Backbone(nn.Module):
 
     @property
     def channels(self) -> list[int]:
-        return self.body.channels
+        return self._channels
 
     def forward(self, image: Tensor, padding: Tensor) -> list[FeatureMap]:
         """Image (B, 3, H, W) and its padding (B, H, W) -> maps, finest first."""
@@ -160,6 +172,25 @@ class Backbone(nn.Module):
         return [
             FeatureMap(features, _shrink(padding, features.shape[-2:]))
             for features in (maps if self.all_maps else maps[-1:])
+        ]
+
+
+class TimmReftrBackbone(ImageNetwork):
+    """A network of timm as RefTR's."""
+
+    def __init__(self, body: TimmBackbone):
+        super().__init__()
+        self.body, self._channels = body, body.channels
+
+    @property
+    def channels(self) -> list[int]:
+        return self._channels
+
+    def forward(self, image: Tensor, padding: Tensor) -> list[FeatureMap]:
+        """Image (B, 3, H, W) and its padding (B, H, W) -> the map."""
+        return [
+            FeatureMap(features, _shrink(padding, features.shape[-2:]))
+            for features in self.body(image)
         ]
 
 

@@ -15,7 +15,12 @@ from typing_extensions import override
 from groundwork.models.common.checkpoint import LoadReport
 from groundwork.models.common.checks import require_vocabulary
 from groundwork.models.common.system import Parts, System, shared_parts
-from groundwork.models.reftr.backbone import Backbone, ResNetBody
+from groundwork.models.reftr.backbone import (
+    Backbone,
+    ImageNetwork,
+    ResNetBody,
+    TimmReftrBackbone,
+)
 from groundwork.models.reftr.checkpoint import (
     fill,
     initialise_backbone,
@@ -56,14 +61,22 @@ def build_text_encoder(config: ReftrTextConfig) -> BertModel | RobertaModel:
     return network(settings, add_pooling_layer=True)
 
 
-def build_model(config: ReftrModelConfig) -> RefTR:
-    """A random RefTR of these sizes; a `RefTRSegmentation` if the config asks for masks."""
-    image, dropout = config.backbone, config.dropout
+def build_backbone(config: ReftrModelConfig) -> ImageNetwork:
+    """The random image network."""
+    if config.timm_backbone:
+        return TimmReftrBackbone(config.timm_backbone.build("imagenet", joined=True))
+    image = config.backbone
     body = ResNetBody(
         image.name, width=image.width, norm=image.norm, output_stride=image.output_stride
     )
+    return Backbone(body, train_from=image.train_from, all_maps=config.masks)
+
+
+def build_model(config: ReftrModelConfig) -> RefTR:
+    """A random RefTR of these sizes; a `RefTRSegmentation` if the config asks for masks."""
+    dropout = config.dropout
     parts = (
-        Backbone(body, train_from=image.train_from, all_maps=config.masks),
+        build_backbone(config),
         build_text_encoder(config.text),
         VisionLanguageTransformer(
             encoder_layers=config.encoder_layers,

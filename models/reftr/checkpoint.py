@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModel
 
+from groundwork.models.common import timm_backbone
+from groundwork.models.common.bert_files import hub_folder
 from groundwork.models.common.checkpoint import (
     CheckpointError,
     LoadReport,
@@ -16,7 +18,9 @@ from groundwork.models.common.checkpoint import (
     read_published,
     seen_coco,
 )
+from groundwork.models.common.timm_backbone import TimmBackbone
 from groundwork.models.common.torchvision_weights import torchvision_state
+from groundwork.models.reftr.backbone import ResNetBody
 from groundwork.models.reftr.model import RefTR
 
 OF_MASKS = ("bbox_attention.", "mask_head.", "cem_block.")
@@ -102,10 +106,15 @@ def initialise_backbone(model: RefTR, source: str) -> LoadReport:
     """The ResNet from a torchvision file, or from torchvision itself.
 
     Args:
-        source: a `.pth` file, or `imagenet`: the weights of ImageNet's first version (as released)
-            for this model's network, which torchvision downloads unless it has them.
+        source: a `.pth` file, also of a network of timm's, or `imagenet`: the weights of ImageNet's
+            first version (as released) for this model's ResNet, which torchvision downloads unless
+            it has them.
     """
     body = model.backbone.body
+    if isinstance(body, TimmBackbone):
+        return timm_backbone.initialise_backbone(body, source)
+    if not isinstance(body, ResNetBody):
+        raise TypeError(f"RefTR has no file for a {type(body).__name__}")
     if source == "imagenet":
         state = torchvision_state(body.name, "IMAGENET1K_V1", "model.init.backbone")
     else:
@@ -121,7 +130,8 @@ def initialise_text(model: RefTR, source: str) -> LoadReport:
     Where the source has no pooler, as some RoBERTa files, the pooler stays random.
     """
     try:
-        state = AutoModel.from_pretrained(source, add_pooling_layer=True).state_dict()
+        with hub_folder(source) as folder:
+            state = AutoModel.from_pretrained(folder, add_pooling_layer=True).state_dict()
     except (OSError, RuntimeError, ValueError) as error:
         raise CheckpointError(
             f"model.init.text: {source} is neither a folder with a BERT or RoBERTa nor to be had "

@@ -12,6 +12,7 @@ from groundwork.models.common.checks import (
     require_rate,
 )
 from groundwork.models.common.system import ModelSettings
+from groundwork.models.common.timm_backbone import TimmConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,8 +84,10 @@ class ReftrTextConfig:
 class ReftrInitConfig:
     """Where the first weights come from; None leaves that part random.
 
-    backbone: file of a torchvision ResNet, or `imagenet`, which torchvision downloads.
-    text: folder in the hub's layout, or a hub name, which is downloaded.
+    backbone: file of a torchvision ResNet, or `imagenet`, which torchvision downloads; with
+        timm_backbone the file of its weights.
+    text: folder in the hub's layout or a zip file of it, or a hub name, which is downloaded.
+        "package:NAME/FILE" is a file of an installed package.
     detr: file of a DETR checkpoint, for backbone and encoder (over `backbone`). DETR has seen COCO,
         and with it images of the RefCOCO evaluation splits.
     reftr: file of a RefTR checkpoint, for everything it has; with `masks`, a detection checkpoint
@@ -109,6 +112,8 @@ class ReftrInitConfig:
 class ReftrModelConfig(ModelSettings):
     """RefTR: image and text network, joint encoder, one query per phrase, box and mask heads.
 
+    timm_backbone: an image network of timm in the place of `backbone`; its maps are joined at the
+        finest.
     width, heads, ffn: of encoder and decoder.
     max_text_tokens: length of the table of token positions in the joint encoder.
     queries_per_phrase, feature_levels: 1; the released options for more never worked.
@@ -129,6 +134,7 @@ class ReftrModelConfig(ModelSettings):
     """
 
     backbone: ReftrBackboneConfig = field(default_factory=ReftrBackboneConfig)
+    timm_backbone: TimmConfig | None = None
     text: ReftrTextConfig = field(default_factory=ReftrTextConfig)
     init: ReftrInitConfig = field(default_factory=ReftrInitConfig)
     width: int = 256
@@ -168,7 +174,16 @@ class ReftrModelConfig(ModelSettings):
             self.projection_groups > 0 and self.width % self.projection_groups == 0,
             f"width {self.width} is not divisible by {self.projection_groups} projection_groups",
         )
+        require(
+            not (self.masks and self.timm_backbone),
+            "masks: true reads maps of four strides of `backbone`; leave timm_backbone out",
+        )
         boxes = {"bbox": 1.0, "giou": 1.0, "attention": 0.0}
         masks = {"mask": 1.0, "dice": 1.0, "cem": 0.0}
         complete_weights(self, boxes | masks, {} if self.masks else dict.fromkeys(masks, MASKS))
         require_a_weight(self.weights, "the model")
+
+    @property
+    def normalisation(self) -> str | None:
+        """What its pixels are normalised by, if it matters."""
+        return "imagenet" if self.timm_backbone else None

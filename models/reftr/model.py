@@ -16,7 +16,7 @@ from groundwork.models.common.box_head import BoxHead
 from groundwork.models.common.image_first import ImageFirst, for_each
 from groundwork.models.common.precision import at_least_single
 from groundwork.models.common.torch_types import bias_of, submodule
-from groundwork.models.reftr.backbone import Backbone, FeatureMap, SinePosition
+from groundwork.models.reftr.backbone import FeatureMap, ImageNetwork, SinePosition
 from groundwork.models.reftr.transformer import (
     Memory,
     QueryEncoder,
@@ -81,7 +81,7 @@ class RefTR(ImageFirst):
 
     def __init__(
         self,
-        backbone: Backbone,
+        backbone: ImageNetwork,
         lang_backbone: BertModel | RobertaModel,
         vl_transformer: VisionLanguageTransformer,
         *,
@@ -115,8 +115,8 @@ class RefTR(ImageFirst):
         self.learn_attention = learn_attention
 
     @property
-    def backbone(self) -> Backbone:
-        return submodule(self.img_backbone, "0", Backbone)
+    def backbone(self) -> ImageNetwork:
+        return submodule(self.img_backbone, "0", ImageNetwork)
 
     def encode(self, batch: ReferringBatch) -> Seen:
         """`image` (B, 3, H, W), `image_mask` (B, H, W) bool, True = padding: the backbone; words

@@ -15,7 +15,7 @@ from transformers import BertModel, RobertaModel
 
 from groundwork.models.common.precision import at_least_single
 from groundwork.models.common.torch_types import bias_of
-from groundwork.models.reftr.backbone import Backbone
+from groundwork.models.reftr.backbone import ImageNetwork
 from groundwork.models.reftr.model import RefTR, Seen
 from groundwork.models.reftr.transformer import VisionLanguageTransformer
 
@@ -130,7 +130,7 @@ class RefTRSegmentation(RefTR):
 
     def __init__(
         self,
-        backbone: Backbone,
+        backbone: ImageNetwork,
         lang_backbone: BertModel | RobertaModel,
         vl_transformer: VisionLanguageTransformer,
         *,

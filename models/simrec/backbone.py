@@ -100,7 +100,7 @@ class CSPDarkNet(nn.Module):
     ):
         super().__init__()
         c1, c2, c4, c8, c16 = (width * factor for factor in (1, 2, 4, 8, 16))
-        self.widths = (c4, c8, c16)
+        self.channels = (c4, c8, c16)
         self.model = nn.Sequential(
             ConvSiLU(3, c1, 6, 2, padding=2),
             ConvSiLU(c1, c2, 3, 2), CrossStage(c2, repeats[0]),

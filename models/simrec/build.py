@@ -2,6 +2,7 @@
 
 from groundwork.models.common.darknet import MultiScaleFusion
 from groundwork.models.common.distributed import synchronise_batch_norms
+from groundwork.models.common.timm_backbone import TimmBackbone
 from groundwork.models.common.word_language import WordLanguageEncoder
 from groundwork.models.common.word_system import WordSystem, load
 from groundwork.models.simrec.backbone import CSPDarkNet
@@ -18,19 +19,27 @@ from groundwork.models.simrec.postprocess import outputs_to_groundings
 PADDED = -1e4
 
 
+def build_backbone(config: SimrecModelConfig) -> CSPDarkNet | TimmBackbone:
+    """The random image network."""
+    if config.timm_backbone:
+        return config.timm_backbone.build("unit")
+    image = config.backbone
+    return CSPDarkNet(
+        width=image.width,
+        repeats=image.repeats,
+        train_from=image.train_from,
+        frozen_bn=image.batch_norm,
+    )
+
+
 def build_model(config: SimrecModelConfig, vocabulary: int) -> SimREC:
     """A random SimREC of these sizes for so many words."""
-    image, text, width = config.backbone, config.text, config.width
+    text, width = config.text, config.width
     head = BoxHead(width, config.head_width)
     if config.objectness_prior is not None:
         head.expect(config.objectness_prior)
     model = SimREC(
-        CSPDarkNet(
-            width=image.width,
-            repeats=image.repeats,
-            train_from=image.train_from,
-            frozen_bn=image.batch_norm,
-        ),
+        build_backbone(config),
         WordLanguageEncoder(
             vocabulary=vocabulary,
             word_width=text.word_width,

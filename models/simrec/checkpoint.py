@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from groundwork.models.common import timm_backbone
 from groundwork.models.common.checkpoint import (
     LoadReport,
     load_strictly,
@@ -10,6 +11,7 @@ from groundwork.models.common.checkpoint import (
     read_checkpoint,
     with_counters,
 )
+from groundwork.models.common.timm_backbone import TimmBackbone
 from groundwork.models.simrec.model import SimREC
 
 LEAKAGE = (
@@ -20,8 +22,12 @@ LEAKAGE = (
 
 def initialise_backbone(model: SimREC, path: str | Path) -> LoadReport:
     """CSPDarkNet from a file of its own, of a whole SimREC, or of a detector in YOLOv5's layout,
-    whose first ten layers it is; the neck and the heads are left out."""
-    network, whole = model.visual_encoder, read_checkpoint(path)["model"]
+    whose first ten layers it is; the neck and the heads are left out. A network of timm's from a
+    file with its weights."""
+    network = model.visual_encoder
+    if isinstance(network, TimmBackbone):
+        return timm_backbone.initialise_backbone(network, str(path))
+    whole = read_checkpoint(path)["model"]
     state = part_of(whole, "visual_encoder.") or whole
     report = LoadReport(source=f"{path} (backbone)", notes=[LEAKAGE])
     layers = [re.match(r"model\.(\d+)\.", key) for key in state]

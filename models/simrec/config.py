@@ -10,7 +10,11 @@ from groundwork.models.common.checks import (
     require_positive,
 )
 from groundwork.models.common.system import ModelSettings
+from groundwork.models.common.timm_backbone import TimmConfig
 from groundwork.models.common.word_config import WordTextConfig
+
+STRIDES = (8, 16, 32)
+"""Pixels per cell of the maps that meet the sentence."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,8 +57,10 @@ class SimrecInitConfig:
 
     backbone: file with the weights of CSPDarkNet, such as the published flat cspdarknet_coco.pth.
         COCO's training images include RefCOCO's evaluation images: the published one was
-        trained without them, the official YOLOv5-l was not.
-    words: text file of word vectors such as glove.840B.300d.txt; without one they are random, and
+        trained without them, the official YOLOv5-l was not. With timm_backbone the file of its
+        weights; "package:NAME/FILE" is a file of an installed package.
+    words: text file of word vectors such as glove.840B.300d.txt, or a BERT, as a folder or a zip
+        file of it, whose word pieces give them; without one they are random, and
         text.train_words should be true.
     simrec: file of a SimREC checkpoint, for everything.
     """
@@ -76,6 +82,8 @@ class SimrecInitConfig:
 class SimrecModelConfig(ModelSettings):
     """SimREC: image and sentence meet at three scales, then in an attention; one box per cell.
 
+    timm_backbone: an image network of timm, with its maps of strides 8, 16 and 32, in the place of
+        `backbone`.
     width: of sentence encoder and fused maps. heads: of the attention. head_width: of the box head.
     transposed: the attention's answer has rows and columns exchanged, as released; released
         checkpoints need it.
@@ -88,6 +96,7 @@ class SimrecModelConfig(ModelSettings):
     """
 
     backbone: SimrecBackboneConfig = field(default_factory=SimrecBackboneConfig)
+    timm_backbone: TimmConfig | None = None
     text: SimrecTextConfig = field(default_factory=SimrecTextConfig)
     init: SimrecInitConfig = field(default_factory=SimrecInitConfig)
     width: int = 512
@@ -116,5 +125,19 @@ class SimrecModelConfig(ModelSettings):
             all(side > 0 and side % 32 == 0 for side in self.train_sides),
             f"train_sides {list(self.train_sides)}: sides must be multiples of 32",
         )
+        require(
+            self.timm_backbone is None or self.timm_backbone.strides == STRIDES,
+            f"timm_backbone.strides must be {list(STRIDES)}",
+        )
+        require(
+            not (self.train_sides and self.timm_backbone and self.timm_backbone.cache),
+            "train_sides: an image of another size in every step finds nothing in a cache; leave"
+            " one of them out",
+        )
         complete_weights(self, {"iou": 5.0, "obj": 1.0})
         require_a_weight(self.weights, "the model")
+
+    @property
+    def normalisation(self) -> str | None:
+        """What its pixels are normalised by, if it matters."""
+        return "unit" if self.timm_backbone else None

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from groundwork import utils
 from groundwork.models.common.darknet import MultiScaleFusion
 from groundwork.models.common.image_first import ImageFirst, for_each
+from groundwork.models.common.timm_backbone import TimmBackbone
 from groundwork.models.common.word_language import WordLanguageEncoder
 from groundwork.models.simrec.backbone import CSPDarkNet
 from groundwork.models.simrec.fusion import CollectDiffuseAttention, SentenceProduct
@@ -39,7 +40,7 @@ class SimREC(ImageFirst):
 
     def __init__(
         self,
-        visual_encoder: CSPDarkNet,
+        visual_encoder: CSPDarkNet | TimmBackbone,
         lang_encoder: WordLanguageEncoder,
         multi_scale_manner: MultiScaleFusion,
         attention_manner: CollectDiffuseAttention,
@@ -52,7 +53,7 @@ class SimREC(ImageFirst):
         self.visual_encoder, self.lang_encoder = visual_encoder, lang_encoder
         self.multi_scale_manner = multi_scale_manner
         self.fusion_manner = nn.ModuleList(
-            SentenceProduct(channels, width) for channels in visual_encoder.widths
+            SentenceProduct(channels, width) for channels in visual_encoder.channels
         )
         self.attention_manner = attention_manner
         self.head = head

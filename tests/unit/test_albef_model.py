@@ -17,6 +17,7 @@ from groundwork.models.albef.objectives import AttentionMaskConsistency, SelfCon
 from groundwork.models.albef.vision import vision_transformer
 from groundwork.models.common.attention import AttentionRecorder
 from groundwork.models.common.heatmap import explanation, min_max
+from groundwork.models.common.timm_backbone import TimmConfig
 from tests.helpers.tiny_albef import ALL, MODEL, TEXT, texts, tiny_batch, tiny_criterion, tiny_model
 from tests.helpers.tiny_runs import start_group
 
@@ -382,15 +383,31 @@ def test_a_layer_without_cross_attention_cannot_be_explained():
         Explainer(tiny_model(momentum=False), layer=1)
 
 
-@pytest.mark.parametrize("stem", ["linear", "convolutions"])
-@pytest.mark.parametrize("patch", [4, 8, 16])
-def test_a_cell_responds_to_pixels_around_the_middle_of_its_patch(stem, patch):
+def hybrid(name: str, strides: tuple[int, ...]):
+    """What makes an image encoder of that backbone, with random weights."""
+    return lambda: {
+        "stem": "backbone",
+        "backbone": TimmConfig(name=name, strides=strides, train=True).build("clip", joined=True),
+    }
+
+
+STEMS = {
+    **{f"{stem} {patch}": (patch, lambda stem=stem: {"stem": stem})
+       for stem in ("linear", "convolutions") for patch in (4, 8, 16)},
+    # Padding on both sides, and at the end: such cells would lie left and right of their patches.
+    "ResNet": (16, hybrid("resnet18", (16, 32))),
+    "EfficientNet of TensorFlow": (16, hybrid("tf_mobilenetv3_small_minimal_100", (16, 32))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("patch", "options"), STEMS.values(), ids=STEMS)
+def test_a_cell_responds_to_pixels_around_the_middle_of_its_patch(patch, options):
     grid, row, column = 12, 5, 6
     pull = torch.zeros(2)
     for seed in range(20):
         torch.manual_seed(seed)
         encoder = vision_transformer(
-            image_size=grid * patch, patch_size=patch, width=32, depth=1, heads=2, stem=stem
+            image_size=grid * patch, patch_size=patch, width=32, depth=1, heads=2, **options()
         )
         image = torch.randn(2, 3, grid * patch, grid * patch, requires_grad=True)
         cell = encoder.patch_embed.eval()(image).unflatten(1, (grid, grid))[:, row, column]

@@ -13,9 +13,10 @@ from groundwork import utils
 from groundwork.engine.average import WeightAverage
 from groundwork.engine.training import TrainingStep, distribute
 from groundwork.models.common.distributed import BatchNorm2d
+from groundwork.models.common.frozen_cache import CacheConfig
 from groundwork.models.common.word_language import UnbiasedLayerNorm, WordLanguageEncoder
 from groundwork.models.refclip.build import build_detector
-from groundwork.models.refclip.config import RefclipCacheConfig, RefclipDetectorConfig
+from groundwork.models.refclip.config import RefclipDetectorConfig
 from groundwork.models.refclip.criterion import RefCLIPCriterion, anchor_logits
 from groundwork.models.refclip.detection_loss import (
     DetectionCriterion,
@@ -234,7 +235,7 @@ def files_in(folder: Path) -> list[Path]:
 
 
 def cached(folder: Path, **changes) -> object:
-    return tiny_refclip(replace(MODEL, cache=RefclipCacheConfig(folder=str(folder), **changes)))
+    return tiny_refclip(replace(MODEL, cache=CacheConfig(folder=str(folder), **changes)))
 
 
 def test_the_detector_looks_once_at_an_image(tmp_path):
@@ -292,7 +293,7 @@ def test_half_precision_is_the_same_before_and_after(tmp_path):
 def test_a_cache_needs_a_detector_that_stays_as_it_is(tmp_path):
     moving = replace(MODEL.detector, batch_norm="train")
     with pytest.raises(ValueError, match=r"cache needs detector\.batch_norm: eval"):
-        replace(MODEL, detector=moving, cache=RefclipCacheConfig(folder=str(tmp_path)))
+        replace(MODEL, detector=moving, cache=CacheConfig(folder=str(tmp_path)))
 
 
 # --- running mean ---------------------------------------------------------------------------------

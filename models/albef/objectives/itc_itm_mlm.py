@@ -61,12 +61,16 @@ class ImageTextLosses:
     Args:
         masker: ids -> (shown ids, selected), see `TokenMasker`.
         alpha: weight of the momentum encoder's soft targets against the one-hot ones.
+        terms: those of the three that are computed.
+        wrong_pairs: of itm, "both" or "images", see `albef.passes.Needs`.
         mlm_distill_over: "vocabulary", or "tokens": the released distillation takes its log-softmax
             over the token axis while the soft labels are a softmax over the vocabulary.
     """
 
     masker: Callable[[Tensor], tuple[Tensor, Tensor]]
     _: KW_ONLY
+    terms: frozenset[str] = frozenset({"mlm", "ita", "itm"})
+    wrong_pairs: str = "both"
     alpha: float = 0.4
     mlm_distill_over: str = "vocabulary"
     ramp: float = field(default=1.0, init=False)
@@ -77,20 +81,31 @@ class ImageTextLosses:
 
     def needs(self, _batch: ImageTextTrainBatch) -> dict[str, Needs]:
         distil_over = self.mlm_distill_over if self.alpha * self.ramp > 0 else None
-        need = Needs(features=True, contrast=True, hide_words=self.masker, distil_over=distil_over)
+        restored, contrasted = "mlm" in self.terms, "ita" in self.terms
+        need = Needs(
+            features=contrasted or (restored and distil_over is not None),
+            contrast=contrasted,
+            matching=self.wrong_pairs if "itm" in self.terms else None,
+            hide_words=self.masker if restored else None,
+            distil_over=distil_over if restored else None,
+        )
         return {"phrase": need}
 
     def __call__(self, passes: Passes, _batch: ImageTextTrainBatch) -> dict[str, Tensor]:
         """Scalars `loss_{mlm,ita,itm}` of every sample's phrase, and `itm_accuracy`."""
-        losses, accuracy = self.of_pairs(needed(passes.phrase))
-        return {f"loss_{name}": loss for name, loss in losses.items()} | {"itm_accuracy": accuracy}
+        return self.of_pairs(needed(passes.phrase), "")
 
-    def of_pairs(self, pairs: Pairs) -> tuple[dict[str, Tensor], Tensor]:
-        """The scalars `mlm`, `ita` and `itm` of P pairs, and the accuracy of their matching."""
-        mlm = self.masked_language(needed(pairs.words))
-        ita = self.alignment(needed(pairs.similarities))
-        itm, accuracy = self.matching(needed(pairs.match_logits), pairs.wrong_logits)
-        return {"mlm": mlm, "ita": ita, "itm": itm}, accuracy
+    def of_pairs(self, pairs: Pairs, prefix: str) -> dict[str, Tensor]:
+        """The scalars `loss_{prefix}{mlm,ita,itm}` of P pairs, and `{prefix}itm_accuracy`."""
+        found: dict[str, Tensor] = {}
+        if "mlm" in self.terms:
+            found[f"loss_{prefix}mlm"] = self.masked_language(needed(pairs.words))
+        if "ita" in self.terms:
+            found[f"loss_{prefix}ita"] = self.alignment(needed(pairs.similarities))
+        if "itm" in self.terms:
+            itm, accuracy = self.matching(needed(pairs.match_logits), pairs.wrong_logits)
+            found |= {f"loss_{prefix}itm": itm, f"{prefix}itm_accuracy": accuracy}
+        return found
 
     def alignment(self, similarities: tuple[tuple[Tensor, Tensor], ...]) -> Tensor:
         """Mean of both directions' cross-entropies with alpha * softmax(soft) + (1 - alpha) * own,
@@ -103,7 +118,7 @@ class ImageTextLosses:
         return (losses[0] + losses[1]) / 2
 
     def matching(self, true: Tensor, wrong: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Cross-entropy of logits (P, 2) and (2 P, 2), and the accuracy of the 3 P decisions."""
+        """Cross-entropy of logits (P, 2) and (W, 2), and the accuracy of the P + W decisions."""
         if wrong is None:
             warnings.warn(
                 "a batch with a single image-text pair has no negative: its matching loss is 0. "

@@ -18,7 +18,7 @@ from groundwork.models.albef.passes import Needs, Passes, needed
 if TYPE_CHECKING:
     from groundwork.dataset.batches import ImageTextTrainBatch
 
-LOSSES = ("loss_syn_mlm", "loss_syn_ita", "loss_syn_itm", "loss_sim_syn", "loss_cst_syn")
+OWN_LOSSES = ("loss_sim_syn", "loss_cst_syn")
 
 
 @dataclass(frozen=True)
@@ -56,16 +56,15 @@ class SelfConsistency:
             # differentiate.
             features = needed(passes.images.features), needed(phrase.features)
             nothing = 0.0 * (features[0].sum() + features[1].sum())
-            return dict.fromkeys(LOSSES, nothing)
+            of_text = [f"loss_syn_{term}" for term in sorted(self.image_text.terms)]
+            return dict.fromkeys([*of_text, *OWN_LOSSES], nothing)
         paraphrase = needed(passes.paraphrase)
-        losses, accuracy = self.image_text.of_pairs(paraphrase)
         phrase_maps = needed(phrase.heatmaps).index_select(0, paraphrased)
         paraphrase_maps = needed(paraphrase.heatmaps)
-        return {f"loss_syn_{name}": loss for name, loss in losses.items()} | {
+        return self.image_text.of_pairs(paraphrase, "syn_") | {
             # The paper writes a squared error; the published weights were trained with smooth L1.
             "loss_sim_syn": F.smooth_l1_loss(paraphrase_maps, phrase_maps),
             "loss_cst_syn": self.consistency(phrase_maps, paraphrase_maps),
-            "syn_itm_accuracy": accuracy,
         }
 
     def consistency(self, first: Tensor, second: Tensor) -> Tensor:

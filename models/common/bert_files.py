@@ -1,0 +1,58 @@
+"""BERTs from the hub, a folder in its layout, or a zip file of such a folder."""
+
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import Tensor
+from transformers import AutoModelForMaskedLM
+
+from groundwork.files.packaged import packaged_file
+from groundwork.models.common.checkpoint import CheckpointError, first_line
+
+
+@contextmanager
+def hub_folder(source: str) -> Iterator[str]:
+    """What transformers can read a network from: `source` itself, or the folder that the zip file
+    of that name holds, for as long as the context lasts.
+
+    Args:
+        source: a hub name, a folder, a zip file; "package:NAME/FILE" is in an installed package.
+
+    Raises:
+        FileNotFoundError: see `packaged_file`.
+    """
+    path = packaged_file(source)
+    if not zipfile.is_zipfile(path):
+        yield str(path) if path.exists() else source
+        return
+    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(path) as archive:
+        archive.extractall(folder)
+        yield folder
+
+
+def read_bert(source: str) -> dict[str, Tensor]:
+    """The weights of a BERT with its masked-language head, or without where it has none.
+
+    Args:
+        source: see `hub_folder`. A hub name is downloaded.
+
+    Raises:
+        CheckpointError: nothing of that name can be had.
+    """
+    try:
+        with hub_folder(source) as folder:
+            network, found = AutoModelForMaskedLM.from_pretrained(folder, output_loading_info=True)
+    except (RuntimeError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"--init: {source} is neither a folder with a BERT nor to be had from the hub "
+            f"({first_line(error)}); download its config.json and weights and give the folder"
+        ) from error
+    absent = tuple(found["missing_keys"])
+    headless = any(key.startswith("cls.predictions.transform.") for key in absent)
+    return {
+        key: value
+        for key, value in network.state_dict().items()
+        if not (key.endswith("position_ids") or (headless and key.startswith("cls.")))
+    }
