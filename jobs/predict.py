@@ -38,7 +38,6 @@ class System:
 
     key: str
     name: str
-    checkpoint: Path
     grounder: Grounder
 
 
@@ -82,7 +81,9 @@ def parse_args(argv: Sequence[str] | None, description: str) -> argparse.Namespa
         "phrases", nargs="*", help=f"what is looked for; {STDIN} reads one a line from input"
     )
     parser.add_argument(
-        "--checkpoint", nargs="+", help=f"of any system ({QUICKSTART}, or else the one that ships)"
+        "--checkpoint",
+        nargs="+",
+        help=f"files or saved folders of any system ({QUICKSTART}, or else {SHIPPED.name})",
     )
     parser.add_argument("--out", help=f"receives what is found ({RUNS}/predict/NAME, a new one)")
     parser.add_argument(
@@ -118,15 +119,13 @@ def load_systems(checkpoints: Sequence[Path], args: argparse.Namespace) -> list[
         grounder = Grounder.load(
             file, device=args.device, config=config, tokenizer=args.tokenizer, data=args.data
         )
-        systems.append(System(key, f"{grounder.about.title} ({key})", file, grounder))
+        systems.append(System(key, f"{grounder.about.title} ({key})", grounder))
     return systems
 
 
 def _checkpoints(given: Sequence[str] | None) -> list[Path]:
     own = QUICKSTART if QUICKSTART.is_file() else SHIPPED
     files = [own] if given is None else list(map(Path, given))
-    if absent := [str(file) for file in files if not file.exists()]:
-        raise FileNotFoundError(f"--checkpoint {', '.join(absent)}: no such file")
     return list({file.resolve(): file for file in files}.values())
 
 

@@ -246,10 +246,11 @@ class _Sheet:
         for number, box in enumerate(grounding.boxes):
             low, high = np.array(box[:2]) * self.scale, np.array(box[2:]) * self.scale
             width = 1.5 if derived or number else 2.2
-            axes.add_patch(
-                Rectangle(tuple(low), *(high - low), fill=False, edgecolor=FOUND, linewidth=width,
-                          linestyle="--" if derived else "-", path_effects=outline(width))
-            )  # fmt: skip
+            frame = Rectangle(
+                (low[0], low[1]), *(high - low), fill=False, edgecolor=FOUND, linewidth=width
+            )
+            frame.set(linestyle="--" if derived else "-", path_effects=outline(width))
+            axes.add_patch(frame)
 
 
 def _lines(text: str, width: float) -> list[str]:

@@ -165,7 +165,9 @@ def test_what_cannot_be_asked_is_said_in_a_sentence(checkpoints, photos, tmp_pat
     assert "there is no phrase" in error_of(lambda: run(out, image, *system))
     assert "phrase ' ' has no word" in error_of(lambda: run(out, image, " ", *system))
     assert "does not exist" in error_of(lambda: run(out, photos / "no.jpg", "ring", *system))
-    assert "no such file" in error_of(lambda: run(out, image, "ring", "--checkpoint", "no.pth"))
+    assert "not found: no.pth" in error_of(
+        lambda: run(out, image, "ring", "--checkpoint", "no.pth")
+    )
     (photos / "none").mkdir()
     assert "holds no image" in error_of(lambda: run(out, photos / "none", "ring", *system))
     monkeypatch.chdir(tmp_path)
