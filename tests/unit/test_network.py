@@ -29,6 +29,7 @@ BY_NAME = {
 }  # fmt: skip
 MAY_FETCH = {
     "dataset/text.py": "data.text_encoder, a name of the hub; the default is shipped",
+    "models/albef/checkpoint.py": "--init",
     "models/common/bert_files.py": "--init and model.init.text: a folder, or a name of the hub",
     "models/common/word_vectors.py": "model.init.words, a folder",
     "models/common/torchvision_weights.py": "model.init.detector and model.init.backbone",
