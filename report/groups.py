@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from groundwork import geometry
@@ -52,7 +53,7 @@ def kinds_of(prediction: Prediction) -> list[str]:
     words = words_of(prediction.phrase)
     found = [kind for kind, known in WORDS.items() if known & set(words)]
     sides = WORDS["left, right"]
-    said = any(a in sides and b == "of" for a, b in zip(words, words[1:], strict=False))
+    said = any(a in sides and b == "of" for a, b in pairwise(words))
     if said and "relations" not in found:
         found.append("relations")
     return found or [OTHER]

@@ -165,7 +165,11 @@ class _Sheet:
         ]
         across = sum(widths) + GAP * (len(widths) - 1)
         heads = [_lines(row[0].grounding.phrase, across) if headed else [] for row in rows]
-        titles = [[_lines(c.title, w) for c, w in zip(row, widths, strict=False)] for row in rows]
+        # The last row may be a shorter one.
+        titles = [
+            [_lines(cell.title, width) for cell, width in zip(row, widths[: len(row)], strict=True)]
+            for row in rows
+        ]
         tall = [max(map(len, of_row)) * LINE for of_row in titles]
         heights = [
             len(head) * 1.25 * LINE + text + self.height + 1.4 * LINE

@@ -1,18 +1,20 @@
 """Models that encode an image before any text comes in, so that it is done once for many texts."""
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 from torch import Tensor, nn
 
 
-class ImageFirst(nn.Module):
+class ImageFirst(nn.Module, ABC):
     """A network in two steps; `forward` is both. What the first one gives of one image serves any
     number of texts in the second one."""
 
+    @abstractmethod
     def encode(self, batch: Any) -> Any:
         """What is seen in `batch`'s images, whatever the texts are."""
-        raise NotImplementedError
 
+    @abstractmethod
     def answer(self, seen: Any, batch: Any) -> dict[str, Tensor]:
         """The outputs for the texts of `batch`, whose images are not looked at.
 
@@ -20,7 +22,6 @@ class ImageFirst(nn.Module):
             seen: of `encode`, for as many images as the batch has, or for the one image of all its
                 texts.
         """
-        raise NotImplementedError
 
     def forward(self, batch: Any) -> dict[str, Tensor]:
         """`encode`, then `answer`."""

@@ -254,12 +254,16 @@ def initialise_backbone(backbone: TimmBackbone, source: str) -> LoadReport:
 def _in_order(
     state: Mapping[str, Tensor], own: Mapping[str, Tensor], path: Path
 ) -> dict[str, Tensor]:
-    pairs = list(zip(own.items(), state.values(), strict=False))
-    other = [name for (name, mine), value in pairs if mine.shape != value.shape]
-    if other or len(pairs) < len(own):
+    # What the file holds beyond the network, such as a classifier, comes after it.
+    values = list(state.values())[: len(own)]
+    shapes = [value.shape for value in values] + [None] * (len(own) - len(values))
+    other = [
+        name for (name, mine), shape in zip(own.items(), shapes, strict=True) if mine.shape != shape
+    ]
+    if other:
         raise CheckpointError(
             f"{path}: neither names nor shapes of its {len(state)} entries are those of the "
-            f"backbone, first at {other[0] if other else list(own)[len(pairs)]}; give the file of "
-            "the network that model names, such as one that timm saved"
+            f"backbone, first at {other[0]}; give the file of the network that model names, such "
+            "as one that timm saved"
         )
-    return {name: value for (name, _), value in pairs}
+    return dict(zip(own, values, strict=True))

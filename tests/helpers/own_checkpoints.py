@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 
 from groundwork.jobs import evaluate
@@ -44,6 +45,13 @@ def write_checkpoint(kind: str, file: Path) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
     torch.save(content | {**system.beside, **beside_weights(texts)}, file)
     return file
+
+
+def write_checkpoints(workplace: Path, folder: Path) -> dict[str, Path]:
+    """kind -> a file of it in `folder`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(workplace)
+        return {kind: write_checkpoint(kind, folder / kind / "own.pth") for kind in KINDS}
 
 
 def evaluated(kind: str, checkpoint: Path, out: Path) -> tuple[Run, list[Prediction]]:

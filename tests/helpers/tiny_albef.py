@@ -95,3 +95,13 @@ def rows_of(batch: dict, rows: slice) -> dict:
     part = {key: value[rows] for key, value in batch.items()}
     every = torch.arange(len(part["image"]))
     return part | {"paraphrase_index": every, "region_index": every}
+
+
+def phrase_alone(batch, row: int, image: int) -> dict:
+    """The evaluation batch of one phrase with its image, of a batch of several."""
+    return {
+        "image": batch["image"][image : image + 1],
+        "text_ids": batch["text_ids"][row : row + 1],
+        "text_mask": batch["text_mask"][row : row + 1],
+        "phrase_image": torch.tensor([0]),
+    }

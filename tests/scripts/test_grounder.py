@@ -9,7 +9,7 @@ import pytest
 import groundwork
 from groundwork import Grounder
 from groundwork.geometry import runs_to_mask
-from tests.helpers.own_checkpoints import KINDS, evaluated, write_checkpoint
+from tests.helpers.own_checkpoints import KINDS, evaluated, write_checkpoints
 
 pytestmark = pytest.mark.usefixtures("embedded")
 
@@ -17,10 +17,7 @@ pytestmark = pytest.mark.usefixtures("embedded")
 @pytest.fixture(scope="module")
 def checkpoints(workplace) -> dict[str, Path]:
     """A file of each kind, as a training run leaves it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(workplace)
-        folder = workplace / "grounder"
-        return {kind: write_checkpoint(kind, folder / kind / "own.pth") for kind in KINDS}
+    return write_checkpoints(workplace, workplace / "grounder")
 
 
 def test_importing_the_package_imports_no_torch_and_knows_the_class():

@@ -11,7 +11,7 @@ import torch
 from groundwork import Grounder
 from groundwork.jobs import pretrained
 from groundwork.models.common.image_first import ImageFirst
-from tests.helpers.own_checkpoints import KINDS, write_checkpoint
+from tests.helpers.own_checkpoints import KINDS, write_checkpoints
 from tests.helpers.published_files import drawn
 
 PHRASES = ["the red circle", "a blue triangle", "the square on the left", "small star"]
@@ -22,10 +22,7 @@ pytestmark = pytest.mark.usefixtures("embedded")
 @pytest.fixture(scope="module")
 def checkpoints(workplace) -> dict[str, Path]:
     """A file of each kind, as a training run leaves it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(workplace)
-        folder = workplace / "sharing"
-        return {kind: write_checkpoint(kind, folder / kind / "own.pth") for kind in KINDS}
+    return write_checkpoints(workplace, workplace / "sharing")
 
 
 def assert_equal(found, expected):

@@ -18,7 +18,16 @@ from groundwork.models.albef.vision import vision_transformer
 from groundwork.models.common.attention import AttentionRecorder
 from groundwork.models.common.heatmap import explanation, min_max
 from groundwork.models.common.timm_backbone import TimmConfig
-from tests.helpers.tiny_albef import ALL, MODEL, TEXT, texts, tiny_batch, tiny_criterion, tiny_model
+from tests.helpers.tiny_albef import (
+    ALL,
+    MODEL,
+    TEXT,
+    phrase_alone,
+    texts,
+    tiny_batch,
+    tiny_criterion,
+    tiny_model,
+)
 from tests.helpers.tiny_runs import start_group
 
 
@@ -360,12 +369,7 @@ def test_a_phrase_has_the_same_map_alone_with_others_and_among_other_images(mode
     batch = pairs(counts)
     together = explainer(batch)
     for row, image in enumerate(batch["phrase_image"].tolist()):
-        alone = explainer({
-            "image": batch["image"][image : image + 1],
-            "text_ids": batch["text_ids"][row : row + 1],
-            "text_mask": batch["text_mask"][row : row + 1],
-            "phrase_image": torch.tensor([0]),
-        })  # fmt: skip
+        alone = explainer(phrase_alone(batch, row, image))
         torch.testing.assert_close(alone["heatmaps"][0], together["heatmaps"][row])
         torch.testing.assert_close(alone["score"][0], together["score"][row])
     rows = batch["phrase_image"] == 1

@@ -22,7 +22,7 @@ from groundwork.models.common.explain.perturbation import (
 )
 from groundwork.models.common.heatmap import enlarge
 from groundwork.models.common.system import Parts
-from tests.helpers.tiny_albef import MODEL, texts, tiny_model
+from tests.helpers.tiny_albef import MODEL, phrase_alone, texts, tiny_model
 
 GRID = (2, 3)
 PATCHES = 6
@@ -149,12 +149,7 @@ def test_every_method_explains_a_phrase_alone_as_among_others(method):
     assert (maps >= 0).all() and (maps.amax(dim=(1, 2)) > 0).all()
     assert len({tuple(one.flatten().tolist()) for one in maps}) == 6
     for row, image in enumerate(batch["phrase_image"].tolist()):
-        alone = explainer({
-            "image": batch["image"][image : image + 1],
-            "text_ids": batch["text_ids"][row : row + 1],
-            "text_mask": batch["text_mask"][row : row + 1],
-            "phrase_image": torch.tensor([0]),
-        })  # fmt: skip
+        alone = explainer(phrase_alone(batch, row, image))
         torch.testing.assert_close(alone["heatmaps"][0], maps[row], rtol=1e-4, atol=1e-7)
         torch.testing.assert_close(alone["score"][0], together["score"][row])
 
