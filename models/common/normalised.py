@@ -6,6 +6,8 @@ from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 from typing_extensions import TypeIs
 
+from groundwork.models.common.precision import in_half_precision
+
 
 def normalised(convolution: nn.Conv2d, norm: nn.Module, maps: Tensor) -> Tensor:
     """`norm(convolution(maps))`, (B, C, h, w) -> (B, C', h', w'), with the same gradients.
@@ -15,10 +17,13 @@ def normalised(convolution: nn.Conv2d, norm: nn.Module, maps: Tensor) -> Tensor:
     back in single.
 
     Args:
-        norm: a `FrozenBatchNorm2d` or, in evaluation, a batch norm is folded into the weights; any
-            other norm is applied to the maps.
+        norm: a `FrozenBatchNorm2d` is folded into the weights and, in half precision, a batch norm
+            in evaluation; any other norm is applied to the maps.
     """
-    if not (isinstance(norm, FrozenBatchNorm2d) or _has_fixed_statistics(norm)):
+    if not (
+        isinstance(norm, FrozenBatchNorm2d)
+        or (in_half_precision(maps) and _has_fixed_statistics(norm))
+    ):
         return norm(convolution(maps))
     mean, variance = norm.running_mean, norm.running_var
     assert mean is not None and variance is not None

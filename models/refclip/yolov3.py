@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchvision.ops import deform_conv2d
 
 from groundwork.models.common.darknet import Bottlenecks, ConvBlock, PyramidPooling
-from groundwork.models.common.precision import at_least_single
+from groundwork.models.common.precision import at_least_single, in_half_precision
 from groundwork.models.common.torch_types import grid_of, submodule
 from groundwork.models.refclip.detector import Detection, Detector
 
@@ -149,7 +149,7 @@ class YoloV3(Detector):
     def maps(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What the heads look at: (B, 8 width, S/8, S/8), (B, 16 width, S/16, S/16),
         (B, 32 width, S/32, S/32)."""
-        if not self.training:
+        if in_half_precision(image) and not self.training:
             # Faster on a CPU. Sums of a batch's statistics keep the order of the published numbers.
             image = image.contiguous(memory_format=torch.channels_last)
         fine = self._run(0, 7, image)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from groundwork.models.common.distributed import BatchNorm2d
 from groundwork.models.common.normalised import normalised
+from groundwork.models.common.precision import in_half_precision
 
 
 class ConvSiLU(nn.Module):
@@ -121,8 +122,10 @@ class CSPDarkNet(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Image (B, 3, S, S), S a multiple of 32 -> (B, 4 width, S/8, S/8),
         (B, 8 width, S/16, S/16), (B, 16 width, S/32, S/32)."""
-        # Faster on a CPU. The weights stay as they are: so do the optimisers' states of saved runs.
-        image = image.contiguous(memory_format=torch.channels_last)
+        if in_half_precision(image):
+            # Faster on a CPU. The weights stay as they are, as do the optimisers' states of saved
+            # runs.
+            image = image.contiguous(memory_format=torch.channels_last)
         fine = self.model[:5](image)
         middle = self.model[5:7](fine)
         return fine, middle, self.model[7:](middle)

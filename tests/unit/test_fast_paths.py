@@ -124,13 +124,26 @@ def test_a_norm_that_reads_its_maps_is_applied_to_them(norm):
         assert norm.num_batches_tracked == 2
 
 
-def test_half_precision_stays_half_behind_a_fixed_norm():
-    convolution, norm = nn.Conv2d(4, 6, 3), scrambled(FrozenBatchNorm2d(6))
+def test_a_batch_norm_in_evaluation_keeps_the_published_order_in_single_precision():
+    convolution, norm = nn.Conv2d(4, 6, 3), scrambled(nn.BatchNorm2d(6)).eval()
     maps = torch.randn(2, 4, 9, 8)
+    assert torch.equal(normalised(convolution, norm, maps), norm(convolution(maps)))
+
+
+@pytest.mark.parametrize("kind", [FrozenBatchNorm2d, nn.BatchNorm2d])
+def test_half_precision_stays_half_behind_a_fixed_norm(kind, monkeypatch):
+    convolution, norm = nn.Conv2d(4, 6, 3), scrambled(kind(6)).eval()
+    maps = torch.randn(2, 4, 9, 8)
+    expected = norm(convolution(maps))
+
+    def applied(*_):
+        raise AssertionError("the norm is applied to the maps")
+
+    monkeypatch.setattr(norm, "forward", applied)
     with torch.autocast("cpu", torch.bfloat16):
         found = normalised(convolution, norm, maps)
     assert found.dtype == torch.bfloat16
-    torch.testing.assert_close(found.float(), norm(convolution(maps)), rtol=0.02, atol=0.05)
+    torch.testing.assert_close(found.float(), expected, rtol=0.02, atol=0.05)
 
 
 # --- which kernel computes an attention -----------------------------------------------------------
