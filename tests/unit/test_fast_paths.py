@@ -3,13 +3,13 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 from torch.func import functional_call
 from torch.profiler import profile
 from torchvision.ops import FrozenBatchNorm2d
 
 from groundwork.engine import evaluation
-from groundwork.engine.precision import LONG, computing, rounded_weights
+from groundwork.engine.precision import computing, plain_attention, rounded_weights
 from groundwork.models.albef.explainer import Explainer
 from groundwork.models.common.attention import MultiheadAttention
 from groundwork.models.common.normalised import normalised
@@ -149,24 +149,75 @@ def test_half_precision_stays_half_behind_a_fixed_norm(kind, monkeypatch):
 # --- which kernel computes an attention -----------------------------------------------------------
 
 
-def kernels_of(keys: int, *, gradient: bool) -> set[str]:
+FUSED = "aten::_scaled_dot_product_flash_attention_for_cpu"
+
+
+def kernels_of(call, *, gradient: bool) -> set[str]:
     """What an attention in bf16 runs on the CPU."""
-    query, key = torch.randn(1, 2, 4, 8), torch.randn(1, 2, keys, 8)
+    query, key = torch.randn(1, 2, 4, 8), torch.randn(1, 2, 300, 8)
     query.requires_grad_(gradient)
     with profile() as profiler, computing(torch.device("cpu"), "bf16"):
-        F.scaled_dot_product_attention(query.bfloat16(), key=key.bfloat16(), value=key.bfloat16())
+        call(query.bfloat16(), key.bfloat16())
     return {event.key for event in profiler.key_averages()}
 
 
-@pytest.mark.parametrize(("keys", "gradient"), [(LONG, True), (LONG - 1, False)])
-def test_attention_is_fused_where_that_is_faster(keys, gradient):
-    assert "aten::_scaled_dot_product_flash_attention_for_cpu" in kernels_of(
-        keys, gradient=gradient
+def named(query: Tensor, key: Tensor) -> Tensor:
+    return F.scaled_dot_product_attention(query, key=key, value=key)
+
+
+def as_timm_calls_it(query: Tensor, key: Tensor) -> Tensor:
+    return F.scaled_dot_product_attention(
+        query, key, key, attn_mask=None, dropout_p=0.0, is_causal=False
     )
 
 
-def test_attention_to_few_keys_is_plain_where_a_gradient_goes_through():
-    assert "aten::_scaled_dot_product_attention_math" in kernels_of(LONG - 1, gradient=True)
+@pytest.mark.parametrize("call", [named, as_timm_calls_it])
+@pytest.mark.parametrize("gradient", [True, False])
+def test_attention_is_fused_where_no_gradient_goes_through(call, gradient):
+    assert (FUSED in kernels_of(call, gradient=gradient)) is not gradient
+
+
+def test_what_plain_attention_does_not_know_is_left_to_torch():
+    def causal(query: Tensor, key: Tensor) -> Tensor:
+        return F.scaled_dot_product_attention(query, key, key, is_causal=True)
+
+    assert FUSED in kernels_of(causal, gradient=True)
+
+
+@pytest.mark.parametrize("mask", ["none", "bool", "added"])
+def test_plain_attention_is_attention(mask):
+    query, key, value = (
+        torch.randn(2, 3, length, 8, dtype=torch.float64, requires_grad=True)
+        for length in (5, 7, 7)
+    )
+    seen = torch.rand(2, 1, 1, 7) > 0.4
+    seen[..., 0] = True
+    masks = {
+        "none": None,
+        "bool": seen,
+        "added": torch.randn(2, 1, 5, 7, dtype=torch.float64),
+    }
+    found = plain_attention(query, key, value, masks[mask])
+    expected = F.scaled_dot_product_attention(query, key, value, masks[mask])
+    assert_close(found, expected)
+    weight = torch.randn_like(found)
+    for one, other in zip(
+        torch.autograd.grad((found * weight).sum(), (query, key, value)),
+        torch.autograd.grad((expected * weight).sum(), (query, key, value)),
+        strict=True,
+    ):
+        assert_close(one, other)
+
+
+def test_a_query_that_sees_no_key_is_finite():
+    query = torch.randn(1, 1, 2, 8, requires_grad=True)
+    nothing = torch.zeros(1, 1, 1, 3, dtype=torch.bool)
+    found = plain_attention(
+        query, query[..., :1, :].expand(1, 1, 3, 8), query.new_ones(1, 1, 3, 8), nothing
+    )
+    assert_close(found, torch.ones_like(found))
+    (gradient,) = torch.autograd.grad(found.sum(), query)
+    assert gradient.isfinite().all()
 
 
 # --- weights that are rounded once per evaluation -------------------------------------------------
