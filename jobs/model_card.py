@@ -51,12 +51,11 @@ def _with_presence(card: str, calibration: Calibration | None) -> str:
     if calibration is None:
         return card
     about, licence, terms = card.partition(_LICENCE_TITLE)
-    lines = "\n".join(f"- {line}" for line in str(calibration).splitlines())
     told = (
         "`Grounding.present` is the probability that what a phrase means is in the image, in a"
         " collection in which as many phrases have no target as in what it was fitted on."
     )
-    return f"{about}{_PRESENCE}\n{told}\n\n{lines}\n\n{licence}{terms}"
+    return f"{about}{_PRESENCE}\n{told}\n\n```\n{calibration}\n```\n\n{licence}{terms}"
 
 
 def _card(about: About, manifest: dict[str, Any], rows: list[Row]) -> str:

@@ -42,8 +42,9 @@ class Measured:
     def __str__(self) -> str:
         low, high = self.interval
         return (
-            f"{self.data}: {self.phrases}; AUC {self.auc:.3f}, ECE {self.ece_before:.3f} before and"
-            f" {self.ece_after:.3f} after, accuracy {self.accuracy:.1%} ({low:.1%} to {high:.1%}),"
+            f"{self.data}: {self.phrases}\n"
+            f"  AUC {self.auc:.3f}, ECE {self.ece_before:.3f} before and {self.ece_after:.3f} after"
+            f" calibration, accuracy {self.accuracy:.1%} ({low:.1%} to {high:.1%}),"
             f" balanced {self.balanced_accuracy:.1%}"
         )
 
@@ -89,9 +90,11 @@ class Calibration:
         return Platt(self.slope, self.intercept)
 
     def __str__(self) -> str:
+        sign = "-" if self.intercept < 0 else "+"
+        line = f"{self.slope:.4g} * {self.evidence} {sign} {abs(self.intercept):.4g}"
         return "\n".join(
             [
-                f"present = sigmoid({self.slope:.4g} * {self.evidence} {self.intercept:+.4g})",
+                f"present = sigmoid({line})",
                 f"threshold {self.threshold:.3f}: {self.rule}",
                 f"fitted on {self.fitted}",
                 *(f"held out, {one}" for one in self.held_out),
