@@ -111,11 +111,11 @@ class Grounder:
         return Session(self._loaded, self._questions, self._lock, prepared, self.calibration)
 
     def ground_many(
-        self, pairs: Iterable[tuple[ImageLike, str | Sequence[str]]]
+        self, pairs: Iterable[tuple[ImageLike, str | Sequence[str]]], *, words: bool = False
     ) -> Iterator[list[Grounding]]:
         """`ground` for every (image, phrases), one after the other as they are asked for."""
         for image, phrases in pairs:
-            yield self.ground(image, phrases)
+            yield self.ground(image, phrases, words=words)
 
     @classmethod
     def from_pretrained(

@@ -77,8 +77,8 @@ def fit_platt(numbers: ArrayLike, truth: ArrayLike) -> Platt:
         numbers: (n,) finite. truth: (n,) bool, some true and some false.
 
     Raises:
-        ValueError: lists of different length, one kind of truth only, or numbers that do not grow
-            with it.
+        ValueError: lists of different length, one kind of truth only, or numbers that are not
+            finite or do not grow with it.
     """
     values, right = _both_kinds(numbers, truth)
     centre, spread = values.mean(), values.std()
@@ -147,6 +147,8 @@ def _both_kinds(numbers: ArrayLike, truth: ArrayLike) -> tuple[np.ndarray, np.nd
     values, right = np.asarray(numbers, dtype=np.float64), np.asarray(truth, dtype=bool)
     if values.shape != right.shape or values.ndim != 1:
         raise ValueError(f"{values.shape} numbers but {right.shape} answers")
+    if not np.isfinite(values).all():
+        raise ValueError("a number is not finite")
     if right.all() or not right.any():
         raise ValueError("true and false ones are needed, to be told apart")
     return values, right

@@ -3,7 +3,7 @@
 import math
 import textwrap
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -104,7 +104,9 @@ def draw_words(picture: np.ndarray, answers: Sequence[Answer], opacity: float = 
 
 def _word_cells(grounding: Grounding, system: str) -> list[_Cell]:
     total = sum(word.pieces * float(word.heatmap.sum()) for word in grounding.word_maps)
-    cells = [_Cell(system, verdict(grounding), grounding, (_map_alone(grounding.heatmap),))]
+    # A caption has the room of one map.
+    short = grounding if grounding.present is None else replace(grounding, score=None)
+    cells = [_Cell(system, verdict(short), grounding, (_map_alone(grounding.heatmap),))]
     for word in grounding.word_maps:
         share = word.pieces * float(word.heatmap.sum()) / total if total else 0.0
         panels = (_map_alone(word.heatmap),)

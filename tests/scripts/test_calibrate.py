@@ -15,7 +15,7 @@ from groundwork.dataset.synthetic import write_dataset
 from groundwork.jobs.evaluation import content_hash
 from groundwork.jobs.predict import SHIPPED
 from groundwork.tools import calibrate
-from tests.helpers.own_checkpoints import write_checkpoint
+from tests.helpers.own_checkpoints import KINDS, write_checkpoint
 from tests.helpers.script_runs import CONFIGS, error_of
 
 pytestmark = pytest.mark.usefixtures("embedded")
@@ -113,6 +113,24 @@ def test_annotated_no_targets_need_no_other_images(scenes, tmp_path):
     assert found.fitted.without_target == 10, "one phrase of nothing in each scene"
     assert found.fitted.auc > 0.9
     assert "phrases of other images" not in str(found)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_system_says_what_its_evidence_is_on_the_scale_of_log_odds(kind, embedded, tmp_path):
+    grounder = Grounder.load(write_checkpoint(kind, tmp_path / "own.pth"), device="cpu")
+    image = sorted((embedded / "images" / "test").glob("*.jpg"))[0]
+    found = grounder.ground(image, ["the red circle", "a blue star"])
+    if grounder.evidence is None:
+        assert kind.startswith("reftr") and all(one.evidence is None for one in found)
+    for one in found if grounder.evidence else ():
+        probability = expit(one.evidence)
+        if grounder.evidence in ("query", "objectness"):
+            assert one.score == pytest.approx(probability, rel=1e-5)
+        elif grounder.evidence == "similarity":
+            assert one.score == one.evidence
+        else:
+            assert grounder.evidence == "match" and 0 < probability < 1
+        assert np.isfinite(one.evidence) and one.present is None
 
 
 def test_a_split_without_no_targets_is_refused_with_the_remedy(scenes, tmp_path):

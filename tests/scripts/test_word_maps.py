@@ -75,7 +75,6 @@ def test_where_the_row_of_cls_is_the_map_it_is_that_of_its_token(method, image):
 
 
 def test_words_of_colour_and_of_shape_are_found_by_different_maps(amc, embedded):
-    """In every image, and more so than two words of the same kind in their place."""
     images = sorted((embedded / "images" / "test").glob("*.jpg"))
     for image in images:
         (found,) = amc.ground(image, "the green triangle", words=True)

@@ -61,6 +61,8 @@ def test_what_tells_nothing_is_refused():
         fit_platt([1, 1, 1, 1], truth)
     with pytest.raises(ValueError, match="true and false ones are needed"):
         fit_platt([1, 2], [True, True])
+    with pytest.raises(ValueError, match="a number is not finite"):
+        fit_platt([1, 2, 3, np.nan], truth)
     with pytest.raises(ValueError, match="numbers but"):
         area_under_roc([1, 2, 3], truth)
 
