@@ -50,7 +50,7 @@ class Sample:
         if not there or there == len(self.asked):
             lacking = "without" if there else "with"
             made = "; --wrong-images makes some of those of other images" if there else ""
-            raise ValueError(f"{self.data}: no phrase is annotated as {lacking} target{made}")
+            raise ValueError(f"{self.data}: there is no phrase {lacking} target{made}")
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,9 @@ class Measured:
     interval: tuple[float, ...]
     balanced_accuracy: float
 
+    def __post_init__(self) -> None:
+        require(len(self.interval) == 2, "interval has a lower and an upper end")
+
     def __str__(self) -> str:
         low, high = self.interval
         return (
