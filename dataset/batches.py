@@ -76,6 +76,7 @@ class ImageTextEvalBatch(EvalBatch):
     text_mask: Tensor  # (T, L) int64
     splits: list[str]  # T
     record_ids: list[str]  # T
+    words: NotRequired[list[list[tuple[str, int]]]]  # T, with their pieces; asks for their maps
 
 
 class ReferringBatch(Batch):

@@ -34,7 +34,7 @@ from groundwork.geometry.boxes import (
     xyxy_to_cxcywh01,
     xyxy_to_xywh,
 )
-from groundwork.geometry.grounding import Grounding
+from groundwork.geometry.grounding import Grounding, WordMap
 from groundwork.geometry.masks import (
     Resampling,
     decode_mask,
@@ -47,9 +47,9 @@ from groundwork.geometry.masks import (
 )
 
 __all__ = [
-    "Box", "Grounding", "Point", "Resampling", "Size", "area", "as_boxes", "box_to_point",
-    "clip_boxes", "cxcywh01_to_xyxy", "decode_mask", "enclosing_box", "flip_boxes", "giou",
-    "heatmap_to_mask", "integer_corners", "iou", "mask_to_box", "mask_to_runs", "otsu_mask",
+    "Box", "Grounding", "Point", "Resampling", "Size", "WordMap", "area", "as_boxes",
+    "box_to_point", "clip_boxes", "cxcywh01_to_xyxy", "decode_mask", "enclosing_box", "flip_boxes",
+    "giou", "heatmap_to_mask", "integer_corners", "iou", "mask_to_box", "mask_to_runs", "otsu_mask",
     "points_in_boxes", "resize_mask", "runs_to_mask", "scale_boxes", "union_area", "xywh_to_xyxy",
     "xyxy_to_cxcywh01", "xyxy_to_xywh",
 ]  # fmt: skip

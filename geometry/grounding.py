@@ -8,6 +8,17 @@ from groundwork.geometry.boxes import Point, Size
 
 
 @dataclass(frozen=True, eq=False)
+class WordMap:
+    """What a word adds to the heat map of its phrase: `heatmap` (h, w) float32, the mean of its
+    `pieces` word pieces. The map of a phrase is the mean of its words', weighted by pieces, where
+    the method averages over tokens."""
+
+    word: str
+    pieces: int
+    heatmap: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
 class Grounding:
     """Where a phrase is in an image, as far as a system can tell.
 
@@ -19,8 +30,11 @@ class Grounding:
     xyxy that it chose from, by the name of the set; confidence: named numbers that say how sure the
     choice is, the higher the surer; attention: (h, w) float32, where a decoder looked for the best
     box, beside `heatmap`, or None; score: the system's own number for how well the phrase fits the
-    image, or None; present: the calibrated probability that what the phrase means is in the image,
-    or None; threshold: of that probability.
+    image, or None; evidence: how strongly the outputs say that what the phrase means is in the
+    image, any real number (log odds where they are a probability), or None where they do not say;
+    present: that as a calibrated probability, or None without a calibration; threshold: of that
+    probability; word_maps: where they were asked for, the map of [CLS], which stands for the whole
+    text, and that of every word, in their order.
     """
 
     phrase: str
@@ -36,8 +50,10 @@ class Grounding:
     confidence: dict[str, float] = field(default_factory=dict)
     attention: np.ndarray | None = None
     score: float | None = None
+    evidence: float | None = None
     present: float | None = None
     threshold: float = 0.5
+    word_maps: tuple[WordMap, ...] = ()
 
     @property
     def is_there(self) -> bool:

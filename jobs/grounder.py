@@ -10,9 +10,10 @@ from pathlib import Path
 
 from groundwork import utils
 from groundwork.geometry import Grounding
-from groundwork.jobs import pretrained
+from groundwork.jobs import presence, pretrained
 from groundwork.jobs.model_card import model_card
 from groundwork.jobs.open_image import ImageLike, open_image
+from groundwork.jobs.presence import Calibration
 from groundwork.jobs.questions import questions_of
 from groundwork.jobs.recognition import About, Loaded, load_system
 from groundwork.jobs.session import Session
@@ -36,14 +37,21 @@ class Grounder:
 
     Attributes:
         about: what was taken for the checkpoint.
+        calibration: what `Grounding.present` is made with, how its threshold was found and what
+            was measured (`tools.calibrate`); None: there is none, and `present` is None.
+        evidence: the name of what is calibrated; None: the system does not say it.
+        gives_word_maps: whether `words` may be asked for.
     """
 
-    def __init__(self, loaded: Loaded) -> None:
+    def __init__(self, loaded: Loaded, calibration: Calibration | None = None) -> None:
         self._loaded = loaded
         self._questions = questions_of(loaded.config, loaded.tokenizer)
         # Explanations hook into the model, and fast tokenisers keep how they cut.
         self._lock = threading.RLock()
         self.about: About = loaded.about
+        self.calibration = calibration
+        self.evidence: str | None = loaded.config.model.evidence
+        self.gives_word_maps: bool = loaded.config.model.word_maps
 
     @classmethod
     def load(
@@ -65,45 +73,49 @@ class Grounder:
                 be given for files that were written by this project.
 
         Raises:
-            FileNotFoundError, ValueError: as there.
+            FileNotFoundError, ValueError: as there; or the calibration beside the checkpoint is of
+                other weights.
         """
-        return cls(
-            load_system(
-                source,
-                device=utils.choose_device(device),
-                config=config,
-                tokenizer=tokenizer,
-                data=data,
-                overrides=overrides,
-            )
+        loaded = load_system(
+            source,
+            device=utils.choose_device(device),
+            config=config,
+            tokenizer=tokenizer,
+            data=data,
+            overrides=overrides,
         )
+        return cls(loaded, presence.beside(loaded.path, loaded.config.model.evidence))
 
-    def ground(self, image: ImageLike, phrases: str | Sequence[str]) -> list[Grounding]:
+    def ground(
+        self, image: ImageLike, phrases: str | Sequence[str], *, words: bool = False
+    ) -> list[Grounding]:
         """One grounding per phrase, in their order.
 
         Args:
             image: a path, a Pillow image, an array or a tensor, see `jobs.open_image`.
             phrases: one or several texts.
+            words: with a map of every word (`Grounding.word_maps`), of ALBEF, AMC and SelfEQ.
 
         Raises:
             FileNotFoundError: no such file.
-            ValueError: no image that can be read, or a phrase without a word.
+            ValueError: no image that can be read, a phrase without a word, or a system without
+                maps of words.
         """
-        return self.look(image).ground(phrases)
+        return self.look(image).ground(phrases, words=words)
 
     def look(self, image: ImageLike) -> Session:
         """The image, for phrases that are asked about it one after the other: `ground` of the
         session encodes it once. Arguments and errors as of `ground`."""
         pixels, name = open_image(image, self._loaded.config.data.opener)
         prepared = self._questions.prepare(pixels, name)
-        return Session(self._loaded, self._questions, self._lock, prepared)
+        return Session(self._loaded, self._questions, self._lock, prepared, self.calibration)
 
     def ground_many(
-        self, pairs: Iterable[tuple[ImageLike, str | Sequence[str]]]
+        self, pairs: Iterable[tuple[ImageLike, str | Sequence[str]]], *, words: bool = False
     ) -> Iterator[list[Grounding]]:
         """`ground` for every (image, phrases), one after the other as they are asked for."""
         for image, phrases in pairs:
-            yield self.ground(image, phrases)
+            yield self.ground(image, phrases, words=words)
 
     @classmethod
     def from_pretrained(
@@ -114,8 +126,8 @@ class Grounder:
         return cls.load(source, device=device, overrides=overrides)
 
     def save_pretrained(self, folder: str | Path) -> Path:
-        """Writes weights (safetensors), configuration, tokeniser and model card to a folder, which
-        `load` reads back to the same outputs.
+        """Writes weights (safetensors), configuration, tokeniser, calibration if there is one, and
+        model card to a folder, which `load` reads back to the same outputs.
 
         The card has what lies beside the checkpoint: data and code of its training run
         (manifest.json), its rows of every results.json.
@@ -124,7 +136,7 @@ class Grounder:
             ValueError: a manifest.json or results.json that is damaged.
         """
         folder, loaded = Path(folder), self._loaded
-        card = model_card(self.about, loaded.path)
+        card = model_card(self.about, loaded.path, self.calibration)
         folder.mkdir(parents=True, exist_ok=True)
         model = loaded.parts.model
         # Where the data of the training lay is of no use to anybody else.
@@ -136,6 +148,7 @@ class Grounder:
         config = replace(loaded.config, data=data, stages=(), select=None)
         state = SYSTEMS[config.system].published_state(model)
         pretrained.write(folder, state, to_dict(config), card)
+        presence.keep(self.calibration, folder)
         return folder
 
     def push_to_hub(self, name: str, *, private: bool = False) -> str:

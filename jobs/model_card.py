@@ -5,29 +5,57 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from groundwork.files.safe import write_text
+from groundwork.jobs.presence import Calibration
 from groundwork.jobs.pretrained import CARD, CONFIG
 from groundwork.jobs.recognition import About
 from groundwork.report.results import Row, read_rows
 
 _MANIFEST, _RESULTS = "manifest.json", "results.json"
+_PRESENCE, _LICENCE_TITLE = "## Is it there?\n", "## Licence\n"
 _LICENCE = (
     "The code that reads these weights is under the MIT licence. The weights are bound by the terms"
     " of the data and of the first weights that they were trained from; read those of each owner."
 )
 
 
-def model_card(about: About, path: Path) -> str:
+def model_card(about: About, path: Path, calibration: Calibration | None = None) -> str:
     """Markdown with the header that the hub reads.
 
     Args:
         path: the checkpoint. The manifest.json of its training run beside it, and the rows of it in
             every results.json beside it and in the folders there, are what is known; the rest is
             left out. A folder that was saved before has its card already.
+        calibration: of the presence of what phrases mean, if there is one.
     """
     if path.is_dir():
-        card = path / CARD
-        return card.read_text(encoding="utf-8") if card.is_file() else _card(about, {}, [])
-    return _card(about, _manifest(path.parent), list(_rows(path)))
+        file = path / CARD
+        card = file.read_text(encoding="utf-8") if file.is_file() else _card(about, {}, [])
+    else:
+        card = _card(about, _manifest(path.parent), list(_rows(path)))
+    return _with_presence(card, calibration)
+
+
+def renew_card(path: Path, calibration: Calibration) -> None:
+    """Tell of a new calibration in the card of a saved folder; a file has none."""
+    card = path / CARD
+    if card.is_file():
+        write_text(card, _with_presence(card.read_text(encoding="utf-8"), calibration))
+
+
+def _with_presence(card: str, calibration: Calibration | None) -> str:
+    """The card with this calibration's section before that of the licence, and no other's."""
+    before, _, old = card.partition(_PRESENCE)
+    after = old.partition("## ")[1:] if old else ()
+    card = before + "".join(after)
+    if calibration is None:
+        return card
+    about, licence, terms = card.partition(_LICENCE_TITLE)
+    told = (
+        "`Grounding.present` is the probability that what a phrase means is in the image, in a"
+        " collection in which as many phrases have no target as in what it was fitted on."
+    )
+    return f"{about}{_PRESENCE}\n{told}\n\n```\n{calibration}\n```\n\n{licence}{terms}"
 
 
 def _card(about: About, manifest: dict[str, Any], rows: list[Row]) -> str:
@@ -49,7 +77,7 @@ def _card(about: About, manifest: dict[str, Any], rows: list[Row]) -> str:
         "## Training\n\n" + (_training(manifest) or f"No {_MANIFEST} lay beside the checkpoint."),
         "## Results\n\n"
         + (_table(rows) or f"No {_RESULTS} beside the checkpoint has its numbers."),
-        f"## Licence\n\n{_LICENCE}",
+        f"{_LICENCE_TITLE}\n{_LICENCE}",
     ]
     return "\n\n".join(parts) + "\n"
 

@@ -23,12 +23,13 @@ from groundwork.jobs.grounder import Grounder
 from groundwork.jobs.open_image import open_image
 from groundwork.jobs.predict_files import WRITERS, Collected, mask_of
 from groundwork.jobs.predict_input import STDIN, Question, is_list, read_phrases, read_questions
-from groundwork.report.overlays import Answer, save_overlays, verdict
+from groundwork.report.overlays import Answer, draw_words, save_overlays, verdict
 
 logger = logging.getLogger("groundwork")
 QUICKSTART = RUNS / "quickstart" / "b_amc" / "b_amc.pth"
 SHIPPED = Path(__file__).resolve().parents[1] / "checkpoints" / "quickstart_amc"
-PREDICTIONS, OVERLAYS, MANIFEST = "predictions.jsonl", "overlays", "predict_manifest.json"
+PREDICTIONS, OVERLAYS, WORDS = "predictions.jsonl", "overlays", "words"
+MANIFEST = "predict_manifest.json"
 _NAMED = 5
 
 
@@ -54,8 +55,13 @@ def main(argv: Sequence[str] | None, *, description: str = "") -> dict[str, Any]
     checkpoints = _checkpoints(args.checkpoint)
     out = _output_folder(args.out, Path(args.source))
     systems = load_systems(checkpoints, args)
+    if args.words and not any(system.grounder.gives_word_maps for system in systems):
+        raise ValueError(
+            f"--words: {', '.join(system.name for system in systems)} gives no maps of words; ask a"
+            " checkpoint of ALBEF, AMC or SelfEQ"
+        )
     collected = {system.key: Collected() for system in systems}
-    faults = _ask(questions, systems, out, collected, strict=_strict(args))
+    faults = _ask(questions, systems, out, collected, strict=_strict(args), words=args.words)
     for kind in dict.fromkeys(args.write):
         for system in systems:
             print(WRITERS[kind](out, system.key, collected[system.key]))
@@ -88,6 +94,9 @@ def parse_args(argv: Sequence[str] | None, description: str) -> argparse.Namespa
     parser.add_argument("--out", help=f"receives what is found ({RUNS}/predict/NAME, a new one)")
     parser.add_argument(
         "--write", nargs="+", choices=sorted(WRITERS), default=[], help="files of others, too"
+    )
+    parser.add_argument(
+        "--words", action="store_true", help=f"draw the map of every word, too ({WORDS}; ALBEF)"
     )
     parser.add_argument(
         "--config", nargs="+", help="of files without one: one for all, or one per checkpoint"
@@ -174,6 +183,7 @@ def _ask(
     collected: dict[str, Collected],
     *,
     strict: bool,
+    words: bool,
 ) -> list[str]:
     """Every system about every image; returns what is said of images that cannot be read."""
     faults: list[str] = []
@@ -182,7 +192,7 @@ def _ask(
     with atomic_write(out / PREDICTIONS) as partial, partial.open("w", encoding="utf-8") as file:
         for question in tqdm(questions, unit="image", disable=alone):
             try:
-                answers = _answers(question, systems)
+                answers = _answers(question, systems, words)
                 picture, _ = open_image(question.path, "shown")
             except CorruptImageError as error:
                 if strict:
@@ -197,22 +207,27 @@ def _ask(
                     file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
                     if alone:
                         print(_line(answer.system, one))
-            save_overlays(_overlay_file(out, question), picture, answers)
+            save_overlays(_drawing(out / OVERLAYS, question), picture, answers)
+            explained = [answer for answer in answers if answer.groundings[0].word_maps]
+            if explained:
+                save_overlays(_drawing(out / WORDS, question), picture, explained, draw_words)
     if faults:
         write_text(out / FAULTS, "".join(f"{line}\n" for line in faults))
     return faults
 
 
-def _answers(question: Question, systems: Sequence[System]) -> list[Answer]:
-    return [
-        Answer(system.name, system.grounder.ground(question.path, question.phrases))
-        for system in systems
-    ]
+def _answers(question: Question, systems: Sequence[System], words: bool) -> list[Answer]:
+    found = []
+    for system in systems:
+        asked = words and system.grounder.gives_word_maps
+        groundings = system.grounder.ground(question.path, question.phrases, words=asked)
+        found.append(Answer(system.name, groundings))
+    return found
 
 
-def _overlay_file(out: Path, question: Question) -> Path:
-    """overlays/NAME.png with the ending of the image in NAME: a.jpg and a.png are two images."""
-    return out / OVERLAYS / f"{question.name.lstrip('/')}.png"
+def _drawing(folder: Path, question: Question) -> Path:
+    """FOLDER/NAME.png with the ending of the image in NAME: a.jpg and a.png are two images."""
+    return folder / f"{question.name.lstrip('/')}.png"
 
 
 def _row(question: Question, system: System, found: Grounding) -> dict[str, Any]:
@@ -227,6 +242,7 @@ def _row(question: Question, system: System, found: Grounding) -> dict[str, Any]
         "mask": mask_of(found),
         "score": found.score,
         "present": found.present,
+        "threshold": None if found.present is None else found.threshold,
         "there": found.is_there,
         "derived": sorted(found.derived),
         "confidence": found.confidence,

@@ -15,6 +15,8 @@ from groundwork.models.common.checkpoint import CheckpointError
 
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 _TOKENIZERS = ("words.txt", "pieces.spm", "vocab.txt", "vocab.json", "merges.txt")
+PRESENT = "present.json"
+_SAVED = [WEIGHTS, CONFIG, CARD, PRESENT, *_TOKENIZERS]
 _ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _FILES = (".pth", ".pt", ".bin", ".ckpt", ".safetensors", ".tar", ".zip")
 
@@ -80,7 +82,7 @@ def _fetched(name: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        folder = snapshot_download(name, allow_patterns=[WEIGHTS, CONFIG, CARD, *_TOKENIZERS])
+        folder = snapshot_download(name, allow_patterns=_SAVED)
     except _failures() as error:
         raise FileNotFoundError(
             f"{name} is neither a file nor a folder, nor to be had from the hub"

@@ -56,8 +56,15 @@ class Questions(Protocol):
             ValueError: there is no word in it.
         """
 
-    def batch(self, image: Prepared, phrases: Sequence[str]) -> EvalBatch:
-        """The batch of one image with phrases that `cut` has looked at."""
+    def batch(self, image: Prepared, phrases: Sequence[str], *, words: bool = False) -> EvalBatch:
+        """The batch of one image with phrases that `cut` has looked at.
+
+        Args:
+            words: it asks for maps of their words, too.
+
+        Raises:
+            ValueError: the system has no such maps.
+        """
 
 
 class ImageTextQuestions:
@@ -65,6 +72,7 @@ class ImageTextQuestions:
 
     def __init__(self, config: RunConfig, tokenizer: Tokenizer) -> None:
         (data, model), self.pieces = parts_of(config), word_pieces(tokenizer)
+        self.word_maps = model.word_maps
         rules = BENCHMARKS.get(config.benchmark or "", Benchmark(name="own"))
         self.transform = EvalTransform(model.image_size, rules.resize)
         self.max_words = data.max_words or rules.max_words
@@ -86,7 +94,7 @@ class ImageTextQuestions:
             return f"only its beginning is read: {kept!r}"
         return None
 
-    def batch(self, image: Prepared, phrases: Sequence[str]) -> EvalBatch:
+    def batch(self, image: Prepared, phrases: Sequence[str], *, words: bool = False) -> EvalBatch:
         """See `Questions`."""
         texts = [self._shortened(clean_caption(phrase, self.max_words)) for phrase in phrases]
         count = len(texts)
@@ -98,7 +106,23 @@ class ImageTextQuestions:
             splits=[""] * count,
             record_ids=[image.name] * count,
         )  # fmt: skip
-        return self.collate([sample])
+        batch = self.collate([sample])
+        if words:
+            batch["words"] = list(map(self._words, texts))
+        return batch
+
+    def _words(self, text: str) -> list[tuple[str, int]]:
+        """The words of a cleaned text, each with the number of its pieces."""
+        if not self.word_maps:
+            raise ValueError("this explanation has no maps of words; leave words out")
+        pieces = self.pieces(text.split(), add_special_tokens=False)["input_ids"]
+        words = [(word, len(ids)) for word, ids in zip(text.split(), pieces, strict=True) if ids]
+        if sum(count for _, count in words) != self._length([text]) - 1:
+            raise ValueError(
+                f"the tokeniser does not cut {text!r} at its words, so that they have no maps of"
+                " their own; leave words out"
+            )
+        return words
 
     def _shortened(self, text: str) -> str:
         words = text.split()
@@ -144,8 +168,13 @@ class ReferringQuestions:
             return f"only its first {limit} tokens are read, of {len(ids)}"
         return None
 
-    def batch(self, image: Prepared, phrases: Sequence[str]) -> EvalBatch:
+    def batch(self, image: Prepared, phrases: Sequence[str], *, words: bool = False) -> EvalBatch:
         """See `Questions`."""
+        if words:
+            raise ValueError(
+                "maps of words are those of systems that are explained by heat maps; leave words"
+                " out"
+            )
         samples = [self._sample(image, text, n) for n, text in enumerate(phrases)]
         return cast(EvalBatch, self.collate(samples))  # not a training collate
 

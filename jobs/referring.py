@@ -1,6 +1,6 @@
 """Samples of box and mask systems for the jobs: an expression or a sentence per sample."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from groundwork import utils
 from groundwork.dataset.batches import ReferringEvalBatch
 from groundwork.dataset.loader import TrainLoader, split_loader, train_loader
 from groundwork.dataset.pseudo_labels import Unlabelled
+from groundwork.dataset.record import Record
 from groundwork.dataset.referring.collate import ReferringCollate
 from groundwork.dataset.referring.dataset import ReferringDataset, ReferringRules
 from groundwork.dataset.referring.text import ReferringText
@@ -55,6 +56,13 @@ class Referring:
         text = text_rules(config, tokenizer)
         dataset = build_dataset(config, text, config.data.train, training=False, labelled=False)
         return evaluation_of(config, text, dataset)
+
+    def records(self, config: RunConfig, splits: Sequence[str]) -> Iterable[tuple[Path, Record]]:
+        """The records of some splits, each with its image file."""
+        files = {split: config.data.evaluate[split] for split in splits}
+        rules = data_rules(config, training=False)
+        for record in read_splits(files, config.data.format, config.data.cache_dir):
+            yield rules.path(record), record
 
     def evaluation_files(self, config: RunConfig, splits: Sequence[str]) -> list[Path]:
         """Every annotation file that the evaluation reads."""

@@ -43,6 +43,10 @@ class FormOfSamples(Protocol):
         """All of data.train as in an evaluation, without any annotated box, mask or class; of
         lists that no training can read the evaluated splits."""
 
+    def records(self, config: RunConfig, splits: Sequence[str]) -> Iterable[tuple[Path, Record]]:
+        """The records of some of `RunConfig.evaluated_splits` as they were read, each with its
+        image file."""
+
     def evaluation_files(self, config: RunConfig, splits: Sequence[str]) -> list[Path]:
         """Every annotation file that `evaluation` reads."""
 

@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -10,6 +11,7 @@ from torch import nn
 from groundwork import engine
 from groundwork.dataset.batches import EvalBatch
 from groundwork.geometry import Grounding
+from groundwork.jobs.presence import Calibration
 from groundwork.jobs.questions import Prepared, Questions
 from groundwork.jobs.recognition import Loaded
 from groundwork.models.common.image_first import ImageFirst
@@ -31,19 +33,26 @@ class Session:
     """
 
     def __init__(
-        self, loaded: Loaded, questions: Questions, lock: threading.RLock, image: Prepared
+        self,
+        loaded: Loaded,
+        questions: Questions,
+        lock: threading.RLock,
+        image: Prepared,
+        calibration: Calibration | None = None,
     ) -> None:
         self._loaded, self._questions, self._lock, self._image = loaded, questions, lock, image
+        self._calibration = calibration
         self._outputs = _OfOneImage(loaded.parts.evaluated)
 
-    def ground(self, phrases: str | Sequence[str]) -> list[Grounding]:
+    def ground(self, phrases: str | Sequence[str], *, words: bool = False) -> list[Grounding]:
         """One grounding per phrase, in their order.
 
         Args:
             phrases: one or several texts.
+            words: with `word_maps`, too.
 
         Raises:
-            ValueError: a phrase without a word.
+            ValueError: a phrase without a word, or a system without maps of words.
         """
         texts = [phrases] if isinstance(phrases, str) else list(phrases)
         texts = [text.strip() for text in texts]
@@ -55,15 +64,23 @@ class Session:
             found = engine.evaluate(
                 self._outputs,
                 parts.postprocess,
-                self._batches(texts),
+                self._batches(texts, words),
                 device=next(self._outputs.parameters()).device,
                 precision=config.precision,
             )
-            return [grounding for _, groundings in found for grounding in groundings]
+            return [self._calibrated(one) for _, groundings in found for one in groundings]
 
-    def _batches(self, texts: Sequence[str]) -> Iterator[EvalBatch]:
+    def _batches(self, texts: Sequence[str], words: bool) -> Iterator[EvalBatch]:
         for start in range(0, len(texts), _AT_ONCE):
-            yield self._questions.batch(self._image, texts[start : start + _AT_ONCE])
+            some = texts[start : start + _AT_ONCE]
+            yield self._questions.batch(self._image, some, words=words)
+
+    def _calibrated(self, grounding: Grounding) -> Grounding:
+        calibration = self._calibration
+        if calibration is None or grounding.evidence is None:
+            return grounding
+        present = float(calibration.line.probabilities(grounding.evidence))
+        return replace(grounding, present=present, threshold=calibration.threshold)
 
 
 class _OfOneImage(nn.Module):

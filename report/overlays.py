@@ -2,8 +2,8 @@
 
 import math
 import textwrap
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ SIDES = ((1, 5.5), (6, 3.6), (math.inf, 2.7))  # up to so many panels: inches of
 NARROWEST = 1.9  # inches of a cell, so that its words can be read however narrow the image is
 GAP, LINE, MARGIN = 0.16, 0.17, 0.12  # inches: between cells, of a line of text, around all
 LETTERS = 13.0  # of a title per inch
+WORDS = 8  # maps of words in a row
 MOST = 12
 """Phrases in one image; more go into further ones."""
 
@@ -37,8 +38,8 @@ class Answer:
 
 @dataclass(frozen=True)
 class _Panel:
-    """An image of a cell. heat: what is laid over it. answer: boxes and masks are drawn. point: the
-    point is."""
+    """An image of a cell. heat: what is laid over it. answer: boxes and masks are drawn, or that it
+    is not there. point: the point is drawn."""
 
     heat: np.ndarray | None
     answer: bool
@@ -81,8 +82,52 @@ def draw_overlays(picture: np.ndarray, answers: Sequence[Answer], opacity: float
     return _Sheet(picture, (height, width), opacity).draw(rows, headed=several)
 
 
-def save_overlays(path: Path, picture: np.ndarray, answers: Sequence[Answer]) -> list[Path]:
+def draw_words(picture: np.ndarray, answers: Sequence[Answer], opacity: float = 1.0) -> Figure:
+    """The heat map of each phrase beside those of its words, whether it is there or not; a row per
+    phrase and system, more of them for a long phrase.
+
+    A map is as hot where it is hottest as any other; below each word stands its share of the heat.
+
+    Args:
+        picture, opacity: as of `draw_overlays`.
+        answers: with `word_maps`.
+    """
+    cells = [
+        _word_cells(one, system)
+        for of_phrase in zip(*(_named(answer) for answer in answers), strict=True)
+        for system, one in of_phrase
+    ]
+    height, width = (NARROWEST * length / max(picture.shape[:2]) for length in picture.shape[:2])
+    rows = [row[i : i + WORDS] for row in cells for i in range(0, len(row), WORDS)]
+    return _Sheet(picture, (height, width), opacity).draw(rows, headed=True)
+
+
+def _word_cells(grounding: Grounding, system: str) -> list[_Cell]:
+    total = sum(word.pieces * float(word.heatmap.sum()) for word in grounding.word_maps)
+    # A caption has the room of one map.
+    short = grounding if grounding.present is None else replace(grounding, score=None)
+    cells = [_Cell(system, verdict(short), grounding, (_map_alone(grounding.heatmap),))]
+    for word in grounding.word_maps:
+        share = word.pieces * float(word.heatmap.sum()) / total if total else 0.0
+        panels = (_map_alone(word.heatmap),)
+        cells.append(_Cell(word.word, f"{share:.0%} of the heat", grounding, panels))
+    return cells
+
+
+def _map_alone(heat: np.ndarray | None) -> _Panel:
+    return _Panel(heat, answer=False, point=False)
+
+
+def save_overlays(
+    path: Path,
+    picture: np.ndarray,
+    answers: Sequence[Answer],
+    draw: Callable[[np.ndarray, Sequence[Answer]], Figure] = draw_overlays,
+) -> list[Path]:
     """Draw any number of phrases into `path`, and into NAME_2, NAME_3, ... where they are many.
+
+    Args:
+        draw: `draw_overlays` or `draw_words`.
 
     Returns:
         The files, which appear complete or not at all.
@@ -91,7 +136,7 @@ def save_overlays(path: Path, picture: np.ndarray, answers: Sequence[Answer]) ->
     for number, start in enumerate(range(0, phrases, MOST), 1):
         shown = [Answer(one.system, one.groundings[start : start + MOST]) for one in answers]
         file = path if number == 1 else path.with_stem(f"{path.stem}_{number}")
-        image = as_image(draw_overlays(picture, shown))
+        image = as_image(draw(picture, shown))
         with atomic_write(file) as partial:
             image.save(partial, format=Image.registered_extensions()[file.suffix], quality=90)
         written.append(file)
@@ -161,7 +206,7 @@ class _Sheet:
         """headed: the phrase stands above each row, as the cells are named after systems."""
         widths = [
             max(_cell_width(row[n], self.width) for row in rows if n < len(row))
-            for n in range(len(rows[0]))
+            for n in range(max(map(len, rows)))
         ]
         across = sum(widths) + GAP * (len(widths) - 1)
         heads = [_lines(row[0].grounding.phrase, across) if headed else [] for row in rows]
@@ -224,7 +269,8 @@ class _Sheet:
     def _draw_panel(self, axes: Axes, grounding: Grounding, panel: _Panel) -> None:
         shown = self.picture
         rows, columns = shown.shape[:2]
-        if not grounding.is_there:
+        absent = panel.answer and not grounding.is_there
+        if absent:
             shown = (0.45 * shown + 0.55 * 255).astype(np.uint8)
         elif panel.heat is not None:
             shown = overlay(shown, panel.heat, self.opacity)
@@ -233,7 +279,7 @@ class _Sheet:
         axes.imshow(shown, extent=(0, columns, rows, 0), interpolation="antialiased", aspect="auto")
         axes.set(xlim=(0, columns), ylim=(rows, 0))
         axes.axis("off")
-        if not grounding.is_there:
+        if absent:
             axes.text(columns / 2, rows / 2, "not there", size=13, weight="bold", color="white",
                       ha="center", va="center", path_effects=outline(1.6))  # fmt: skip
             return

@@ -117,6 +117,12 @@ class ReferringRules:
         """Whether a record belongs to the data set at all."""
         return not self.collections or collection_of(record) in self.collections
 
+    def path(self, record: Record) -> Path:
+        """Its image file."""
+        root = self.image_roots.get(collection_of(record), self.image_root)
+        outside = self.allow_outside_paths
+        return resolve_image(root, record.image, record.source, allow_outside=outside)
+
     def check(self, phrase: Phrase, record: Record) -> None:
         """Raises ValueError, naming the record, for a phrase without the box or mask that it needs,
         or an image of unknown size where batches are of one orientation."""
@@ -258,7 +264,7 @@ class ReferringDataset(SizedDataset[ReferringSample]):
             if not self.rules.tolerate_corrupt:
                 raise
             record, _, _ = self._chosen(index, None)
-            path = self._path(record)
+            path = str(self.rules.path(record))
             return ReferringSample(
                 None, (0, 0), path, record.record_id, record.split, EncodedText([])
             )
@@ -275,11 +281,6 @@ class ReferringDataset(SizedDataset[ReferringSample]):
                 if not self.rules.tolerate_corrupt or corrupt == len(self):
                     raise
 
-    def _path(self, record: Record) -> str:
-        outside = self.rules.allow_outside_paths
-        root = self.rules.image_roots.get(collection_of(record), self.rules.image_root)
-        return str(resolve_image(root, record.image, record.source, allow_outside=outside))
-
     def _chosen(self, index: int, rng: np.random.Generator | None) -> tuple[Record, int, int]:
         """The record of a sample, and which of its phrases [start, stop) the sample has."""
         number, start, stop = self._samples[index].tolist()
@@ -292,7 +293,7 @@ class ReferringDataset(SizedDataset[ReferringSample]):
     def _sample(self, index: int, rng: np.random.Generator | None) -> ReferringSample:
         record, start, stop = self._chosen(index, rng)
         phrases = record.phrases[start:stop]
-        path = self._path(record)
+        path = str(self.rules.path(record))
         image = load_image(Path(path), record.source, self.rules.opener)
         size = (image.shape[0], image.shape[1])
         self.transform.require(size, f"{record.source}: image {path}")

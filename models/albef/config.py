@@ -340,6 +340,16 @@ class AlbefModelConfig(ImageTextSettings):
         return self.text.max_position_embeddings
 
     @property
+    def evidence(self) -> str:
+        """What says whether a phrase and an image belong together."""
+        return {"itm": "match", "itc": "similarity"}[self.explanation.mode]
+
+    @property
+    def word_maps(self) -> bool:
+        """The image encoder's self-attention knows no words."""
+        return self.explanation.mode == "itm"
+
+    @property
     def note(self) -> str:
         """Which map is evaluated."""
         asked = self.explanation

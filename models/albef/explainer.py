@@ -88,11 +88,13 @@ class Explainer(ImageFirst):
         Args:
             seen: of `encode`, of B images.
             batch: `text_ids`, `text_mask` (T, L); `phrase_image` (T,), which image a phrase belongs
-                to, not decreasing.
+                to, not decreasing; maybe `words`.
 
         Returns:
-            `heatmaps` (T, h, w), not negative, not scaled; `score` (T,): the log odds of a match
-            (positive: they belong together), or the similarity over temperature.
+            `heatmaps` (T, h, w), not negative, not scaled; `score` (T,): the logit of a match, or
+            the similarity over temperature; `evidence` (T,): the log odds of a match (positive:
+            they belong together), or the same similarity; with `words` in the batch `token_maps`
+            (T, L, h, w), of which the first is [CLS]'s.
         """
         with self._computing():
             return self._explain(seen, batch)
@@ -113,7 +115,8 @@ class Explainer(ImageFirst):
         mask, (recorder, images) = batch["text_mask"], seen
         states = None if recorder.whole else bert.text(ids, mask)
         heatmaps = images[0].keys.new_zeros((len(ids), *model.grid), dtype=torch.float32)
-        scores = images[0].keys.new_zeros(len(ids), dtype=torch.float32)
+        logits = images[0].keys.new_zeros((len(ids), 2), dtype=torch.float32)
+        tokens = heatmaps.new_zeros((*ids.shape, *model.grid)) if "words" in batch else None
         # The image encoder's attentions have a gradient of their own for each phrase of an image.
         most = 1 if recorder.whole else None
         for image_index, rows, real in phrase_rounds(
@@ -125,8 +128,12 @@ class Explainer(ImageFirst):
                 fused = list(bert.fused_layers(below, mask[rows], views))
             trace = recorder.trace(image_index, mask[rows], fused)
             heatmaps[rows[real]] = self.method.heatmaps(trace)[real].detach()
-            scores[rows[real]] = model.match_logits(fused[-1])[real, 1].detach().float()
-        return {"heatmaps": heatmaps, "score": scores}
+            if tokens is not None:
+                tokens[rows[real]] = self.method.tokens(trace)[real].detach()
+            logits[rows[real]] = model.match_logits(fused[-1])[real].detach().float()
+        unmatched, matched = logits.unbind(dim=1)
+        found = {"heatmaps": heatmaps, "score": matched, "evidence": matched - unmatched}
+        return found if tokens is None else found | {"token_maps": tokens}
 
     def _compare(self, image: Tensor) -> Compared:
         model = self.model
@@ -150,7 +157,8 @@ class Explainer(ImageFirst):
             # Row [CLS] of the self-attention, without its look at itself: the cells of the image.
             support = (seen.attention * gradient.relu())[owner[rows], :, 0, 1:]
             heatmaps[rows] = support.mean(dim=1).detach().float().unflatten(-1, model.grid)
-        return {"heatmaps": heatmaps, "score": scores.detach().float()}
+        scores = scores.detach().float()
+        return {"heatmaps": heatmaps, "score": scores, "evidence": scores}
 
 
 class Matching(nn.Module):

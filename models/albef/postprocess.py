@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from groundwork.geometry import Grounding, heatmap_to_mask, mask_to_box, otsu_mask
+from groundwork.geometry import Grounding, WordMap, heatmap_to_mask, mask_to_box, otsu_mask
 from groundwork.models.common.heatmap import enlarge, first_maximum
 
 if TYPE_CHECKING:
@@ -32,11 +32,14 @@ def heatmaps_to_groundings(
     the mask of its hottest part with the box around it, which are derived.
 
     Args:
-        outputs: `heatmaps` (T, h, w) and `score` (T,), as an `Explainer` gives them.
-        batch: `phrase` (T texts), `phrase_image` (T,) not decreasing, `size` [(H, W) per image].
+        outputs: `heatmaps` (T, h, w), `score` and `evidence` (T,), maybe `token_maps`, as an
+            `Explainer` gives them.
+        batch: `phrase` (T texts), `phrase_image` (T,) not decreasing, `size` [(H, W) per image],
+            `words` with `token_maps`.
         region: one of `REGIONS`.
     """
     heatmaps, scores = outputs["heatmaps"].float(), outputs["score"].tolist()
+    evidence, tokens = outputs["evidence"].tolist(), outputs.get("token_maps")
     counts = torch.bincount(batch["phrase_image"], minlength=len(batch["size"])).tolist()
     groundings: list[Grounding] = []
     for size, of_image in zip(batch["size"], heatmaps.split(counts), strict=True):
@@ -57,6 +60,25 @@ def heatmaps_to_groundings(
                     size=size,
                     derived=frozenset({"box", "mask"}),
                     score=scores[row],
+                    evidence=evidence[row],
+                    word_maps=()
+                    if tokens is None
+                    else words_of(tokens[row].cpu().numpy(), batch["words"][row]),
                 )
             )
     return groundings
+
+
+def words_of(tokens: np.ndarray, words: Sequence[tuple[str, int]]) -> tuple[WordMap, ...]:
+    """Maps of tokens -> of words: the mean over a word's pieces.
+
+    Args:
+        tokens: (L, h, w), [CLS] first. words: each with the number of its pieces, in their order.
+    """
+    ends = np.cumsum([1, *(pieces for _, pieces in words)])
+    parts = np.split(tokens[: ends[-1]], ends[:-1])
+    named = [("[CLS]", 1), *words]
+    return tuple(
+        WordMap(word, pieces, part.mean(axis=0))
+        for (word, pieces), part in zip(named, parts, strict=True)
+    )

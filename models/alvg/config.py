@@ -184,3 +184,8 @@ class AlvgModelConfig(ModelSettings):
             absent["score_attention"] = "image_enhancement: true"
         complete_weights(self, boxes | masks | attention, absent)
         require_a_weight(self.weights, "the model")
+
+    @property
+    def evidence(self) -> str:
+        """That of the query that most probably has a target."""
+        return "query"

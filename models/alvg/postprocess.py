@@ -36,15 +36,18 @@ class Postprocess:
 
         Boxes are clipped to the image; such without area are never chosen while others are left.
         The heat map is the score of the enhancement, or the last layer's attention of the best
-        query without it. The score is the highest probability of any query. The point is the centre
-        of the best box, which is derived. Masks are probabilities enlarged to a size, then cut at
-        one half: `resized_mask` at that of the network, `mask` at the original one.
+        query without it. The score is the highest probability of any query, the evidence its log
+        odds. The point is the centre of the best box, which is derived. Masks are probabilities
+        enlarged to a size, then cut at one half: `resized_mask` at that of the network, `mask` at
+        the original one.
         """
         probability = outputs["pred_logits"].detach().softmax(dim=-1)[..., 0]
         small = _masks(outputs, [grid_of(batch["image"])] * len(probability))
         full = _masks(outputs, batch["size"])
         # Doubles, in which a float32 of 0.7 is below a threshold of 0.7, as in the published script
         scores = probability.cpu().double().numpy()
+        logits = outputs["pred_logits"].detach().double()
+        evidence = (logits[..., 0] - logits[..., 1:].logsumexp(dim=-1)).amax(dim=1).tolist()
         boxes = outputs["pred_boxes"].detach().cpu().double().numpy()
         groundings = []
         for row, phrase in enumerate(batch["phrase"]):
@@ -69,6 +72,7 @@ class Postprocess:
                     resized_mask=small[row],
                     attention=_attention(outputs, row, best),
                     score=float(scores[row].max()),
+                    evidence=evidence[row],
                 )
             )
         return groundings

@@ -73,9 +73,15 @@ def explanation(
         contributes nothing and still counts in the divisor, as released; that scales a map and
         moves no maximum.
     """
+    return token_support(attention, gradient, text_mask).mean(dim=1).unflatten(-1, grid)
+
+
+def token_support(
+    attention: torch.Tensor, gradient: torch.Tensor, text_mask: torch.Tensor
+) -> torch.Tensor:
+    """What `explanation` is the mean of: (n, L, N), of every position; 0 on padding."""
     support = (attention * gradient.relu())[..., 1:].mean(dim=1)
-    support = support * text_mask[:, :, None].to(support.dtype)
-    return support.mean(dim=1).unflatten(-1, grid)
+    return support * text_mask[:, :, None].to(support.dtype)
 
 
 def min_max(heatmaps: torch.Tensor) -> torch.Tensor:

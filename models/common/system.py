@@ -30,6 +30,8 @@ class ModelSettings:
     max_text_tokens: most tokens of a text; None: any number.
     normalisation: what its pixels must be normalised by (`data.normalize`); None: anything.
     note: what rows of results say about how the model was asked.
+    evidence: the name of what `Grounding.evidence` is; None: it has none.
+    word_maps: its batches may ask for a map of every word (`ImageTextEvalBatch.words`).
     """
 
     __slots__ = ()
@@ -57,6 +59,14 @@ class ModelSettings:
     @property
     def note(self) -> str:
         return ""
+
+    @property
+    def evidence(self) -> str | None:
+        return None
+
+    @property
+    def word_maps(self) -> bool:
+        return False
 
 
 class ImageTextSettings(ModelSettings):

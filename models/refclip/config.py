@@ -113,3 +113,8 @@ class RefclipModelConfig(ModelSettings):
     def needs_boxes(self) -> bool:
         """Annotated boxes are not even read in training."""
         return False
+
+    @property
+    def evidence(self) -> str:
+        """That of the sentence and the chosen cell."""
+        return "similarity"

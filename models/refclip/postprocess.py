@@ -66,6 +66,7 @@ def outputs_to_groundings(outputs: dict[str, Tensor], batch: ReferringEvalBatch)
                 confidence={"similarity": similarity[row], "objectness": score}
                 | ({"margin": margin[row]} if len(boxes) > 1 else {}),
                 score=similarity[row],
+                evidence=similarity[row],
             )
         )
     return groundings

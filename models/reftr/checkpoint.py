@@ -132,6 +132,8 @@ def initialise_text(model: RefTR, source: str) -> LoadReport:
     try:
         with hub_folder(source) as folder:
             state = AutoModel.from_pretrained(folder, add_pooling_layer=True).state_dict()
+    except CheckpointError:
+        raise
     except (OSError, RuntimeError, ValueError) as error:
         raise CheckpointError(
             f"model.init.text: {source} is neither a folder with a BERT or RoBERTa nor to be had "

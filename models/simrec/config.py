@@ -141,3 +141,8 @@ class SimrecModelConfig(ModelSettings):
     def normalisation(self) -> str | None:
         """What its pixels are normalised by, if it matters."""
         return "unit" if self.timm_backbone else None
+
+    @property
+    def evidence(self) -> str:
+        """That of the chosen cell."""
+        return "objectness"

@@ -38,7 +38,8 @@ def objectness(outputs: dict[str, Tensor]) -> Tensor:
 
 def outputs_to_groundings(outputs: dict[str, Tensor], batch: ReferringEvalBatch) -> list[Grounding]:
     """One `Grounding` per sentence, its box not clipped to the image. The score is its
-    objectness; `confidence` has that and its `margin` over the next cell.
+    objectness, the evidence its log odds; `confidence` has the former and its `margin` over the
+    next cell.
 
     Args:
         outputs: of the model.
@@ -47,6 +48,7 @@ def outputs_to_groundings(outputs: dict[str, Tensor], batch: ReferringEvalBatch)
     _, found, score = choose(outputs)
     corners, scores = found.cpu().numpy(), score.tolist()
     margin = margins(objectness(outputs)).tolist()
+    evidence = outputs["cells"][..., 4].flatten(1).float().amax(dim=1).tolist()
     groundings = []
     for row, size in enumerate(batch["size"]):
         box = to_image(corners[row], size, batch["resized"][row], batch["offset"][row])
@@ -62,6 +64,7 @@ def outputs_to_groundings(outputs: dict[str, Tensor], batch: ReferringEvalBatch)
                 derived=frozenset({"point"}),
                 confidence={"objectness": scores[row], "margin": margin[row]},
                 score=scores[row],
+                evidence=evidence[row],
             )
         )
     return groundings

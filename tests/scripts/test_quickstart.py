@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict
 
 import quickstart
+from groundwork import Grounder
 from groundwork.experiments import seeds
 from groundwork.experiments.quick.common import draw
 from groundwork.report.results import read_rows
@@ -25,6 +26,10 @@ def test_the_quick_start_trains_evaluates_and_reports_every_model(tmp_path):
     assert {"pointing", "matching", "same object"} <= {row["metric"] for row in rows}
     page = (tmp_path / "run" / "index.html").read_text()
     assert page.count("<img") == 4
+    # The model that predict.py asks knows whether something is there.
+    calibration = Grounder.load(tmp_path / "run" / "b_amc" / "b_amc.pth", device="cpu").calibration
+    assert calibration.fitted.data == "embedded/refcoco+ val"
+    assert [one.data.split()[1] for one in calibration.held_out] == ["testA", "testB"]
 
 
 def test_the_part_of_boxes_and_masks_trains_one_model_from_the_other(tmp_path, embedded):

@@ -326,6 +326,7 @@ def test_match_odds_are_those_of_the_explainer():
         logits = model.match_logits(fused)
     torch.testing.assert_close(odds, logits[:, 1] - logits[:, 0])
     torch.testing.assert_close(Explainer(model)(batch)["score"], logits[:, 1])
+    torch.testing.assert_close(Explainer(model)(batch)["evidence"], odds)
 
 
 # --- regions and scores of maps -------------------------------------------------------------------

@@ -6,8 +6,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from groundwork.geometry import Grounding
-from groundwork.report.overlays import MOST, Answer, as_image, draw_overlays, save_overlays, verdict
+from groundwork.geometry import Grounding, WordMap
+from groundwork.report.overlays import (
+    MOST,
+    Answer,
+    as_image,
+    draw_overlays,
+    draw_words,
+    save_overlays,
+    verdict,
+)
 from groundwork.report.sheet import overlay
 
 
@@ -72,3 +80,22 @@ def test_many_phrases_go_into_several_images(tmp_path):
     heights = [Image.open(file).height for file in files]
     assert heights[0] > 8 * heights[1]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(f.name for f in files)
+
+
+def test_words_have_rows_of_their_own_also_where_the_phrase_is_not_there():
+    size, image = (80, 100), picture(80, 100)
+    heat = np.eye(8, dtype=np.float32)
+    words = tuple(WordMap(f"word{n}", 1 + n % 2, np.roll(heat, n, axis=0)) for n in range(12))
+    found = grounding(size, heatmap=heat, word_maps=words, derived=frozenset({"box"}))
+    absent = replace(found, present=0.1)
+    one, two = (draw_words(image, [Answer("one", [found] * n)]) for n in (1, 2))
+    # The phrase and its 12 words fill two rows.
+    assert len(one.axes) == 13 and len(two.axes) == 26
+    assert 1.8 < two.get_size_inches()[1] / one.get_size_inches()[1] < 2
+    texts = [text.get_text() for text in one.texts]
+    assert {"word0", "word11"} <= set(texts)
+    assert texts.count("6% of the heat") == 6 and texts.count("11% of the heat") == 6
+    told = [text.get_text() for text in draw_words(image, [Answer("one", [absent])]).texts]
+    assert "not there, present 10%" in told
+    drawn = draw_words(image, [Answer("one", [absent])]).axes[1].images[0].get_array()
+    assert (drawn == one.axes[1].images[0].get_array()).all(), "the map of a word does not fade"

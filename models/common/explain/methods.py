@@ -4,7 +4,9 @@ Legend: n pairs of a text and an image, K layers in which the text looks at the 
 text tokens, S = 1 + rows * columns image tokens, of which the first is [CLS].
 
 A method is a function `Trace` -> (n, rows, columns), finite and not negative, not scaled. Padding
-of a text contributes nothing to any.
+of a text contributes nothing to any. Beside it stands one that gives a map of every token, (n, L,
+rows, columns): where a method takes the mean over tokens, that of the real ones of these is its
+map; where it reads the row of [CLS], they are the rows of all tokens.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +16,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from groundwork.models.common.heatmap import explanation
+from groundwork.models.common.heatmap import explanation, token_support
 
 
 class Attended(NamedTuple):
@@ -89,6 +91,10 @@ def rollout(trace: Trace) -> Tensor:
     Every attention, averaged over heads, is half of a layer and the residual the other half; the
     layers' matrices are multiplied. A row is a distribution over text tokens and image patches.
     """
+    return _of_cls(_rolled_out(trace), trace)
+
+
+def _rolled_out(trace: Trace) -> Tensor:
     image = _identity(trace.cross[0].probabilities.shape[-1], trace)
     for block in trace.image:
         image = (image + block.probabilities.mean(dim=1) @ image) / 2
@@ -98,13 +104,17 @@ def rollout(trace: Trace) -> Tensor:
         text, seen = (text + looked @ text) / 2, (seen + looked @ seen) / 2
         if cross is not None:
             text, seen = text / 2, (seen + cross.probabilities.mean(dim=1) @ image) / 2
-    return _of_cls(seen, trace)
+    return seen
 
 
 def relevance(trace: Trace) -> Tensor:
     """Relevance propagation (Chefer et al., ICCV 2021, equations 5 to 10): A = mean over heads of
     relu(ds / dA * A); self-attention R += A R; cross-attention R_ti += norm(R_tt)^T A norm(R_ii).
     The row of the text's [CLS], off which the score is read."""
+    return _of_cls(_related(trace), trace)
+
+
+def _related(trace: Trace) -> Tensor:
     image = _identity(trace.cross[0].probabilities.shape[-1], trace)
     for block in trace.image:
         image = image + block.supporting @ image
@@ -114,7 +124,35 @@ def relevance(trace: Trace) -> Tensor:
         text, seen = text + looked @ text, seen + looked @ seen
         if cross is not None:
             seen = seen + _normed(text).mT @ cross.supporting @ _normed(image)
-    return _of_cls(seen, trace)
+    return seen
+
+
+def _gradient_tokens(trace: Trace) -> Tensor:
+    """Of `grad_cam` and `gradient_attention`."""
+    maps = [
+        token_support(layer.probabilities, layer.slope, trace.text_mask) for layer in trace.cross
+    ]
+    # Theirs is a mean over all positions; this makes it one over the real ones.
+    share = trace.text_mask.float().mean(dim=1)[:, None, None]
+    return (torch.stack(maps).mean(dim=0) * share).unflatten(-1, trace.grid)
+
+
+def _attention_tokens(trace: Trace) -> Tensor:
+    """Of `raw_attention`."""
+    (layer,) = trace.cross
+    return _of_tokens(layer.probabilities.mean(dim=1), trace)
+
+
+def _layer_tokens(trace: Trace) -> Tensor:
+    """Of `layer_gradients`."""
+    slopes = [layer.slope.relu().mean(dim=1) for layer in trace.cross]
+    return _of_tokens(torch.stack(slopes).sum(dim=0), trace)
+
+
+def _of_tokens(support: Tensor, trace: Trace) -> Tensor:
+    """(n, L, S) -> (n, L, rows, columns); 0 on padding."""
+    mask = trace.text_mask[:, :, None].to(support.dtype)
+    return (support[..., 1:] * mask).unflatten(-1, trace.grid)
 
 
 def _over_tokens(support: Tensor, trace: Trace) -> Tensor:
@@ -159,22 +197,24 @@ def _of_cls(seen: Tensor, trace: Trace) -> Tensor:
 class Method:
     """A way to read a heat map off a network.
 
-    heatmaps: what it makes of a trace. layers: what it needs recorded: "explained", one
-    cross-attention; "fusion", all of them; "all", the self-attentions of both encoders, too.
-    gradient: "none"; "match", of the score; "layer", of the score as read off each layer.
+    heatmaps: what it makes of a trace. tokens: the same of every token, see the head of this file.
+    layers: what it needs recorded: "explained", one cross-attention; "fusion", all of them; "all",
+    the self-attentions of both encoders, too. gradient: "none"; "match", of the score; "layer", of
+    the score as read off each layer.
     """
 
     heatmaps: Callable[[Trace], Tensor]
+    tokens: Callable[[Trace], Tensor]
     layers: Literal["explained", "fusion", "all"] = "explained"
     gradient: Literal["none", "match", "layer"] = "match"
 
 
 METHODS: dict[str, Method] = {
-    "gradcam": Method(grad_cam),
-    "attention": Method(raw_attention, gradient="none"),
-    "rollout": Method(rollout, "all", "none"),
-    "gradient_attention": Method(gradient_attention, "fusion"),
-    "relevance": Method(relevance, "all"),
-    "legrad": Method(layer_gradients, "fusion", "layer"),
+    "gradcam": Method(grad_cam, _gradient_tokens),
+    "attention": Method(raw_attention, _attention_tokens, gradient="none"),
+    "rollout": Method(rollout, lambda trace: _of_tokens(_rolled_out(trace), trace), "all", "none"),
+    "gradient_attention": Method(gradient_attention, _gradient_tokens, "fusion"),
+    "relevance": Method(relevance, lambda trace: _of_tokens(_related(trace), trace), "all"),
+    "legrad": Method(layer_gradients, _layer_tokens, "fusion", "layer"),
 }
 """The methods by the names that `--explain` and `model.explanation.method` take."""

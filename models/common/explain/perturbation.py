@@ -145,7 +145,8 @@ class Perturbation(nn.Module):
         """
         if self.match is not None:
             maps = perturbation_maps(self.match, batch)
-            return {"heatmaps": maps, "score": self.match(batch)}, maps
+            fits = self.match(batch)
+            return {"heatmaps": maps, "score": fits, "evidence": fits}, maps
         fit = BoxFit(self.evaluated, self.by_boxes, batch)
         return self.evaluated(batch), perturbation_maps(fit, batch)
 
