@@ -10,9 +10,21 @@ The papers start from a checkpoint that was pre-trained on 14 million images; ba
 
 import argparse
 import logging
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
-from groundwork.experiments.quick.common import CONFIGS, paths, shown, train_last
+import torch
+
+from groundwork import utils
+from groundwork.experiments.quick.common import (
+    CONFIGS,
+    default_processes,
+    paths,
+    shown,
+    train_last,
+)
 from groundwork.jobs import evaluate
 from groundwork.jobs.matching import matching_rows
 from groundwork.report.pages import Samples
@@ -33,16 +45,31 @@ EVALUATIONS = {"refcoco": "[testA, testB]", "refclef": "[test]", "flickr": "[tes
 
 
 def run(args: argparse.Namespace) -> tuple[list[Row], list[Samples]]:
-    """Train the three variants, evaluate them and base."""
+    """Train the three variants, evaluate them and base: two at a time where there are two cores."""
+    names = args.models or MODELS
+    processes = min(default_processes(), len(names))
+    threads = max(1, torch.get_num_threads() // processes)
     rows: list[Row] = []
     samples: list[Samples] = []
-    for name in args.models or MODELS:
-        checkpoint = train_variant(args, name) if name in VARIANTS else BASE
-        new, images = evaluate_variant(args, name, checkpoint)
-        rows, samples = merge_rows(rows, new), samples + images
-        if name == ASKED:
-            calibrate_variant(args, checkpoint)
+    with ProcessPoolExecutor(processes, get_context("spawn"), prepare_process, (threads,)) as pool:
+        for new, images in pool.map(partial(make_model, args), names):
+            rows, samples = merge_rows(rows, new), samples + images
     return rows, samples
+
+
+def prepare_process(threads: int) -> None:
+    """What a process does before its first model."""
+    utils.setup_logging()
+    torch.set_num_threads(threads)
+
+
+def make_model(args: argparse.Namespace, name: str) -> tuple[list[Row], list[Samples]]:
+    """One of `MODELS`: its rows, and predictions to draw images of."""
+    checkpoint = train_variant(args, name) if name in VARIANTS else BASE
+    found = evaluate_variant(args, name, checkpoint)
+    if name == ASKED:
+        calibrate_variant(args, checkpoint)
+    return found
 
 
 def train_variant(args: argparse.Namespace, name: str) -> Path:

@@ -38,7 +38,8 @@ def draw(folder: Path, *, scenes: int = 6000, seed: int = 0, trees: bool = False
 
 def default_processes() -> int:
     """Two on a CPU with two cores: the layers of a small network are too small to share a step, so
-    that two processes with half the batch each are faster than one with two threads."""
+    that two processes are faster than one with two threads, whether they train a model each or
+    one with half the batch each."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return 2 if not torch.cuda.is_available() and (cores or 1) >= 2 else 1
 
