@@ -72,7 +72,7 @@ class PlainAttention(TorchFunctionMode):
         """As torch calls it in the place of every function of its own."""
         kwargs = kwargs or {}
         if function is F.scaled_dot_product_attention and torch.is_grad_enabled():
-            given = dict(zip(NAMES, args, strict=False)) | kwargs
+            given: dict[str, Any] = {**dict(zip(NAMES, args, strict=False)), **kwargs}
             causal = given.pop("is_causal", False)
             if not causal and given.keys() <= set(NAMES):
                 if any(given[name].requires_grad for name in NAMES[:3]):
