@@ -119,6 +119,7 @@ _ROWS = (
     ),
     Benchmark(name="grefcoco", splits=("val", "testA", "testB")),
     Benchmark(name="mixed"),
+    Benchmark(name="own", splits=("val", "test")),
 )
 
 BENCHMARKS: dict[str, Benchmark] = {row.name: row for row in _ROWS} | {

@@ -14,6 +14,7 @@ from groundwork.dataset.formats import (
     instances_json,
     labels,
     notes,
+    phrases,
     simrec,
     tuples,
     vg,
@@ -67,6 +68,7 @@ SOURCES: dict[str, Source] = {
     "vg": Source(lambda path, _: vg.read(path)),
     "coco": Source(lambda path, _: coco.read(path)),
     "labels": Source(labels.read),
+    "phrases": Source(phrases.read),
 }
 
 

@@ -19,7 +19,7 @@ class DataConfig:
         ReSC, TransVG, RefTR; their folder says which), "refer" (`refs(x).p` with instances.json
         beside it), "simrec" (anns/x.json), "instances" (instances.json of SeqTR, SimVG, ALVG),
         "flickr30k" (info-ground's folder), "vg" (image, caption, bbox), "coco" (phrases without
-        boxes), "labels" (of pseudo_label.py).
+        boxes), "labels" (of pseudo_label.py), "phrases" (of tools/prepare_own.py).
     train, evaluate: split -> annotation files. A stage trains on all of `train`, or on the splits
         that it names.
     labels: file of pseudo_label.py that is trained on in place of `train`, whose files are then not

@@ -7,9 +7,11 @@ from typing import Any, Literal
 
 from groundwork.files.foreign import read_text
 from groundwork.models import SYSTEMS
+from groundwork.models.common.system import System
 from groundwork.settings.data import ImageTextDataConfig, ReferringDataConfig
 from groundwork.settings.detector import DetectorConfig
 from groundwork.settings.earlier import earlier_name, renamed
+from groundwork.settings.own import on_own_data
 from groundwork.settings.parsing import (
     apply_overrides,
     from_mapping,
@@ -20,6 +22,7 @@ from groundwork.settings.parsing import (
 )
 from groundwork.settings.released import is_released, take_paths_as_written, translate
 from groundwork.settings.released_refclip import is_released_refclip, translate_refclip
+from groundwork.settings.roots import OWN
 from groundwork.settings.run import RunConfig
 
 _ROOT = re.compile(r"\$\{([^}]*)\}")
@@ -63,7 +66,12 @@ def load_config(
         raw = merged(_read(REFCLIP_BASE), translate_refclip(raw, where))
     elif is_released(raw, purpose):
         raw, flat = translate(raw, purpose, path, defaults), True
+    overrides = list(overrides)
     raw = _overridden(renamed(raw, where), overrides, defaults, where)
+    if own := raw["roots"].get(OWN):
+        # What is said by hand wins over the folder, too.
+        raw = on_own_data(raw, Path(own), _system(raw, where), where)
+        raw = _overridden(raw, overrides, {}, where)
     raw = _with_stages(renamed(raw, where))
     if flat:
         take_paths_as_written(raw, path)
@@ -79,6 +87,11 @@ def load_detector(path: str | Path, overrides: Iterable[str] = ()) -> DetectorCo
     """Reads a configuration of `train_detector.py`; arguments and errors as of `load_config`."""
     path = located(path)
     raw = _overridden(_read(path), overrides, {}, str(path))
+    if own := raw["roots"].get(OWN):
+        raise ValueError(
+            f"{path}: a detector learns from objects, and {own} holds phrases; give --data the root"
+            " of such lists"
+        )
     return from_mapping(DetectorConfig, _with_stages(_resolved(raw, path)), str(path))
 
 
@@ -139,10 +152,7 @@ def _overridden(
 
 def _with_sections(raw: dict[str, Any], purpose: Purpose, where: str) -> dict[str, Any]:
     """The keys with what the system takes for granted, `model` and `data` read as it has them."""
-    name = raw.get("system")
-    if not isinstance(name, str) or name not in SYSTEMS:
-        raise ValueError(f"{where}: system: {name!r} is not one of {', '.join(SYSTEMS)}")
-    system = SYSTEMS[name]
+    system = _system(raw, where)
     if raw.get("data", {}) is None:
         raise ValueError(f"{where}: data: names nothing; give annotation files in data.train")
     if purpose == "evaluation" and system.samples == "image_text" and "stages" not in raw:
@@ -160,6 +170,13 @@ def _with_sections(raw: dict[str, Any], purpose: Purpose, where: str) -> dict[st
         "data": from_mapping(_DATA[system.samples], data, join(where, "data")),
         "model": from_mapping(system.settings, model, join(where, "model")),
     }
+
+
+def _system(raw: Mapping[str, Any], where: str) -> System[Any, Any]:
+    name = raw.get("system")
+    if not isinstance(name, str) or name not in SYSTEMS:
+        raise ValueError(f"{where}: system: {name!r} is not one of {', '.join(SYSTEMS)}")
+    return SYSTEMS[name]
 
 
 def _with_stages(raw: dict[str, Any]) -> dict[str, Any]:

@@ -3,9 +3,17 @@
 `--data ROOT` names the root; every `${name}` of the configurations is then a folder below it. A
 name stands for the first of its places that exists, else for the first of them, so that an error
 names where the files are expected. Nothing outside ROOT is taken.
+
+A folder of tools/prepare_own.py is no such tree: it takes the place of what a recipe reads
+(`settings.own`), and everything else is found as without --data.
 """
 
 from pathlib import Path
+
+from groundwork.settings.own import is_own
+
+OWN = "own"
+"""The root that such a folder is given as."""
 
 # name in data.yaml -> places below the root: (folder, what must exist in it).
 _ANY = ""
@@ -55,6 +63,8 @@ def roots_below(root: str | Path) -> dict[str, str]:
     root = Path(root)
     if not root.is_dir():
         raise FileNotFoundError(f"--data {root} is not a folder; give the one that holds the data")
+    if is_own(root):
+        raise ValueError(f"--data {root} holds your own phrases; give a configuration for them")
     if (root / "scenes.jsonl").is_file():
         return _embedded(root)
     return {name: str(_find(root, places)) for name, places in PLACES.items()}
@@ -64,6 +74,8 @@ def root_overrides(root: str | Path | None) -> list[str]:
     """`--data ROOT` as the `roots.name=path` overrides of `load_config`; none without a root."""
     if root is None:
         return []
+    if is_own(root):
+        return [f"roots.{OWN}={root}"]
     return [f"roots.{name}={path}" for name, path in roots_below(root).items()]
 
 

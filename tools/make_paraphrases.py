@@ -4,6 +4,8 @@
         --endpoint http://localhost:8000/v1 --model NAME
     python -m tools.make_paraphrases data/coco/captions.json --format coco --captions \\
         --out data/coco/relation.json --rules
+    python -m tools.make_paraphrases own/train.jsonl --format phrases \\
+        --out own/relation.jsonl --rules
 
 Of every phrase: the words that say what the object is (relation.group) and words that may stand in
 for them (relation.synonym). With --captions every text is a caption, cut into phrases first, and
@@ -22,7 +24,7 @@ import os
 import random
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import islice
 from pathlib import Path
@@ -34,7 +36,7 @@ if not __package__:  # as `python tools/make_paraphrases.py`: the project is not
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from groundwork import utils
-from groundwork.dataset.formats import coco, vg
+from groundwork.dataset.formats import coco, phrases, vg
 from groundwork.dataset.record import Phrase, Record, RecordTable
 from groundwork.dataset.sources import read_splits
 from groundwork.dataset.text import paraphrase
@@ -55,6 +57,11 @@ from groundwork.tools.paraphrasing.endpoint import Endpoint
 from groundwork.tools.paraphrasing.local import LocalModel
 
 Answers = dict[str, tuple[Chunk, ...]]
+WRITERS: dict[str, Callable[[Iterator[Record], Path], int]] = {
+    "coco": coco.write,
+    "vg": vg.write,
+    "phrases": phrases.write,
+}
 # Rough figures for the estimate: characters per token, tokens of an answer.
 _CHARACTERS, _TOKENS, _CAPTION_TOKENS = 4, 50, 150
 _EXAMPLES = 20
@@ -65,7 +72,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("files", nargs="+", help="training lists")
-    parser.add_argument("--format", choices=("coco", "vg"), default="vg", help="of the files")
+    parser.add_argument("--format", choices=tuple(WRITERS), default="vg", help="of the files")
     parser.add_argument(
         "--captions", action="store_true", help="texts are captions: cut into phrases"
     )
@@ -253,7 +260,7 @@ def write_relations(table: RecordTable, answers: Answers, args: argparse.Namespa
                     one = Phrase(text, boxes=boxes, synonyms=chunk.synonyms, group=chunk.group)
                     yield Record(record.image, None, None, (one,), source=record.source)
 
-    (coco if chunked else vg).write(related(), args.out)
+    WRITERS["coco" if chunked else args.format](related(), args.out)
     return counts
 
 

@@ -12,7 +12,6 @@ are all in train2014, stay out unless --keep-evaluation-images is given. Caption
 left out and counted.
 """
 
-import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -21,7 +20,7 @@ from pathlib import Path
 if not __package__:  # as `python tools/prepare_coco.py`: the project is not on the path
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from groundwork.dataset.formats import coco, entries
+from groundwork.dataset.formats import coco, coco_json, entries
 from groundwork.dataset.record import Phrase, Record
 from groundwork.dataset.text import clean_caption
 from groundwork.dataset.trees import TreeList
@@ -52,18 +51,11 @@ def read(path: Path, folder: str) -> Iterator[Record]:
     Raises:
         FileNotFoundError, ValueError: naming file, caption and key.
     """
-    content, where = entries.load_json(path), os.fspath(path)
-    rows = entries.need(content, "images", where)
-    images = entries.by_number(rows, "id", f"{where} images")
-    for index, row in enumerate(entries.need(content, "annotations", where)):
-        source = f"{where} annotations[{index}]"
-        image_id = entries.number(row, "image_id", source)
-        image = entries.need(images, image_id, source)
-        name = entries.need(image, "file_name", f"{where} image {image_id}")
+    for source, row, image in coco_json.annotations(path):
         phrase = Phrase(str(entries.need(row, "caption", source)).strip())
         yield Record(
-            f"{folder}/{name}", None, None, (phrase,), source=source,
-            image_ids=(f"coco:{image_id}",),
+            f"{folder}/{image['file_name']}", None, None, (phrase,), source=source,
+            image_ids=(f"coco:{image['id']}",),
         )  # fmt: skip
 
 

@@ -1,7 +1,8 @@
-"""Records regrouped as the published lists want them: by object, by image."""
+"""Records regrouped as lists want them: by object, by image, by what comes in a row."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain, groupby
 from pathlib import Path
 
 from groundwork.dataset.record import Phrase, Record
@@ -54,3 +55,18 @@ def by_image(records: Iterable[Record]) -> Iterator[Record]:
             yield replace(identified, phrases=(phrase,))
     for record, phrases in training.values():
         yield replace(record, phrases=tuple(phrases))
+
+
+def in_a_row(records: Iterable[Record]) -> Iterator[Record]:
+    """Records of one phrase each -> those in a row that are of one object or sentence of an image
+    and split as one record."""
+    for _, group in groupby(records, _shared):
+        first, *others = group
+        phrases = chain(first.phrases, *(other.phrases for other in others))
+        yield replace(first, phrases=tuple(phrases))
+
+
+def _shared(record: Record) -> tuple[str, ...]:
+    # An expression without an id is an object by itself.
+    same = record.sentence or record.phrases[0].phrase_id or record.source
+    return (record.image, record.record_id, record.split, same)

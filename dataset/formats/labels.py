@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from groundwork.dataset.formats import entries
+from groundwork.dataset.formats.grouping import in_a_row
 from groundwork.dataset.record import Phrase, Record
 from groundwork.files import foreign
 from groundwork.files.safe import atomic_write
@@ -63,27 +64,8 @@ def read(path: str | os.PathLike[str], split: str | None = None) -> Iterator[Rec
     Args:
         split: that of all records; None: what each label says.
     """
-    group: list[Phrase] = []
-    first: Record | None = None
-    for source, label in load(path):
-        record = label.record(source)
-        if first is None or not group or _place(record) != _place(first):
-            if first is not None:
-                yield _joined(first, group, split)
-            first, group = record, []
-        group += record.phrases
-    if first is not None:
-        yield _joined(first, group, split)
-
-
-def _place(record: Record) -> tuple[str, ...]:
-    # An expression without an id is an object by itself.
-    same = record.sentence or record.phrases[0].phrase_id or record.source
-    return (record.image, record.record_id, record.split, same)
-
-
-def _joined(first: Record, phrases: list[Phrase], split: str | None) -> Record:
-    return replace(first, phrases=tuple(phrases), split=first.split if split is None else split)
+    for record in in_a_row(label.record(source) for source, label in load(path)):
+        yield record if split is None else replace(record, split=split)
 
 
 def load(path: str | os.PathLike[str]) -> Iterator[tuple[str, Label]]:

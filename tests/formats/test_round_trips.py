@@ -20,6 +20,7 @@ from groundwork.dataset.formats import (
     grefcoco,
     instances_json,
     paraphrases,
+    phrases,
     refer,
     simrec,
     tuples,
@@ -277,6 +278,17 @@ def by_sentence(records: Iterable[Record]) -> list[Record]:
     ]
 
 
+def own(records: Iterable[Record]) -> list[Record]:
+    """Phrases of all kinds, one of them of an unknown place, and sentences with their parts."""
+    found = [
+        replace(record, record_id=record.image, split="val")
+        for record in stated(records, category="")
+    ]
+    parts = [replace(one, record_id=one.image) for one in sentence_records(records)]
+    unplaced = replace(found[0], phrases=(Phrase("unseen", "unseen"),))
+    return [*found, *parts, unplaced]
+
+
 def json_format(
     expected: Callable[[list[Record]], list[Record]],
     module: object,
@@ -324,6 +336,7 @@ ROUND_TRIPS = {
     **FLICKR30K,
     "vg": json_format(partial(listed, boxes=True), vg),
     "coco": json_format(partial(listed, boxes=False), coco),
+    "phrases": json_format(own, phrases, "x.jsonl", "val"),
     "paraphrases": json_format(pairs, paraphrases, "x.json", "seen"),
     "simrec": json_format(lambda all_: in_anns(coco_named(single_targets(all_))), simrec),
     "simrec-merged": json_format(

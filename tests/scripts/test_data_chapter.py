@@ -24,6 +24,7 @@ from tests.helpers.miniature_data import write_everything, write_proposals
 ROOT = Path(__file__).parents[2]
 CHAPTER = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+OWN = (ROOT / "docs" / "own_data.md").read_text(encoding="utf-8")
 # These would download, or ask a language model: their arguments are parsed only.
 PARSED_ONLY = ("--download", "--local", "--endpoint")
 
@@ -88,8 +89,8 @@ def test_every_tool_and_configuration_exists(words):
             assert (ROOT / word).is_file()
 
 
-def test_every_preparation_and_every_list_has_its_check_in_the_chapter():
-    used = {words[2] for words in COMMANDS}
+def test_every_preparation_and_every_list_has_its_check_in_the_chapters():
+    used = {words[2] for words in (*COMMANDS, *commands(OWN))}
     assert {f"tools.{path.stem}" for path in (ROOT / "tools").glob("prepare_*.py")} <= used
     # SimREC's Flickr30k list is checked by the name of the data set.
     checked = {words[3] for words in COMMANDS if words[2] == "tools.check_data"}

@@ -1,0 +1,379 @@
+"""tools/prepare_own.py: a list of any form becomes data of one's own for every system."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+import compare
+import Pretrain_vg
+import test
+import train
+import train_detector
+from groundwork.dataset.formats import phrases
+from groundwork.report.pages import CHANCE
+from groundwork.settings import load_config
+from groundwork.settings.roots import root_overrides
+from groundwork.tools import check_data, make_paraphrases, prepare_own
+from groundwork.tools.own.splits import split_images
+from tests.helpers import own_lists, script_runs
+from tests.helpers.dataset_files import write_image, write_json
+from tests.helpers.script_runs import CONFIGS, error_of
+
+
+def prepare(form: str, embedded: Path, folder: Path, *more: str) -> Path:
+    """The embedded data set's phrases in a form, prepared; returns the folder."""
+    given = own_lists.write(form, own_lists.said(embedded), folder / "given")
+    out = folder / "own"
+    prepare_own.main([str(given), "--images", str(embedded / "images"), "--out", str(out), *more])
+    return out
+
+
+def held(own: Path) -> dict[tuple[str, str], tuple]:
+    """(image, text) -> boxes, masks and split of everything that was written."""
+    found = {}
+    for split in prepare_own.SPLITS:
+        for kind in prepare_own.KINDS:
+            path = own / kind.format(split)
+            for record in phrases.read(path, split) if path.is_file() else ():
+                for phrase in record.phrases:
+                    found[record.image, phrase.text] = (phrase.boxes, phrase.masks, split)
+    return found
+
+
+@pytest.fixture(scope="module")
+def own(tiny_data, tmp_path_factory) -> Path:
+    """From JSON lines, with masks and phrases of nothing."""
+    return prepare("jsonl", tiny_data, tmp_path_factory.mktemp("own"))
+
+
+@pytest.mark.parametrize("form", own_lists.FORMS)
+def test_every_form_says_the_same(form, tiny_data, tmp_path):
+    found = held(prepare(form, tiny_data, tmp_path))
+    expected = {(one.image, one.text): one for one in own_lists.said(tiny_data)}
+    if form == "mdetr":  # which has no boxes for nothing: the caption is of an unknown place
+        nothing = {key for key, one in expected.items() if not one.boxes}
+        assert {(image, f"look at {text} .") for image, text in nothing} & set(found)
+        expected = {key: one for key, one in expected.items() if one.boxes}
+    assert expected.keys() <= found.keys()
+    for key, one in expected.items():
+        boxes, masks, _ = found[key]
+        assert list(map(list, boxes)) == one.boxes
+        assert [json.loads(mask) for mask in masks] == (
+            [] if form in own_lists.WITHOUT_MASKS else one.masks
+        )
+
+
+def test_an_image_with_all_its_phrases_is_in_one_split(own):
+    splits: dict[str, set[str]] = {}
+    for (image, _), (_, _, split) in held(own).items():
+        splits.setdefault(image, set()).add(split)
+    assert all(len(found) == 1 for found in splits.values())
+    counts = [sum(found == {split} for found in splits.values()) for split in prepare_own.SPLITS]
+    assert counts == [32, 4, 4]
+
+
+def test_the_split_follows_from_names_and_seed_only():
+    groups = [[f"{number}.jpg"] for number in range(50)]
+    shares = {"val": 0.1, "test": 0.2}
+    first = split_images(groups, shares, seed=0)
+    assert split_images(groups[::-1], shares, seed=0) == first
+    assert split_images(groups, shares, seed=1) != first
+    assert sorted(first.values()).count("val") == 5 and sorted(first.values()).count("test") == 10
+    with pytest.raises(ValueError, match=r"2 images with places, 2 different ones, leave none"):
+        split_images(groups[:2], shares, seed=0)
+
+
+def test_copies_of_an_image_go_with_it(tmp_path):
+    pixels = cv2.GaussianBlur(
+        np.random.default_rng(0).integers(0, 256, (12, 90, 120, 3), dtype=np.uint8)[0], (0, 0), 5
+    )
+    lines = []
+    for number in range(20):
+        shown = np.roll(pixels, 11 * number, axis=1)
+        shown[20:40, 3 * number : 3 * number + 30] = (250, 10, 10)
+        Image.fromarray(shown).save(tmp_path / f"{number}.png")
+        Image.fromarray(shown).save(tmp_path / f"again_{number}.jpg", quality=60)
+        Image.fromarray(shown).resize((60, 45)).save(tmp_path / f"small_{number}.png")
+        for name in (f"{number}.png", f"again_{number}.jpg"):
+            box = [3 * number, 20, 3 * number + 30, 40]
+            lines.append({"image": name, "phrase": "the red block", "box": box})
+        small = {"image": f"small_{number}.png", "phrase": "the red block"}
+        lines.append(small | {"box": [1.5 * number, 10, 1.5 * number + 15, 20]})
+    (tmp_path / "list.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    call = [str(tmp_path / "list.jsonl"), "--out", str(tmp_path / "own"), "--val", "0.2"]
+    prepared = prepare_own.main(call)
+    assert prepared.copies == 40
+    splits = {image: split for (image, _), (_, _, split) in held(tmp_path / "own").items()}
+    for number in range(20):
+        names = (f"{number}.png", f"again_{number}.jpg", f"small_{number}.png")
+        assert len({splits[name] for name in names}) == 1
+    assert {"train", "val", "test"} == set(splits.values())
+
+
+def folder_of(tmp_path: Path, *lines: object, images: int = 12) -> list[str]:
+    """A call for a list of sound phrases, one an image, and then `lines`."""
+    for number in range(images):
+        write_image(tmp_path / f"{number}.jpg", seed=number)
+    sound = [
+        {"image": f"{number}.jpg", "phrase": "a box", "box": [30, 20, 70, 50]}
+        for number in range(images)
+    ]
+    texts = [line if isinstance(line, str) else json.dumps(line) for line in (*sound, *lines)]
+    (tmp_path / "list.jsonl").write_text("\n".join(texts), encoding="utf-8")
+    return [str(tmp_path / "list.jsonl"), "--out", str(tmp_path / "own")]
+
+
+AN_IMAGE = {"image": "0.jpg", "phrase": "it"}
+WRONG = {
+    "file missing": {"image": "none.jpg", "phrase": "it", "box": [0, 0, 5, 5]},
+    "file outside image_root": {"image": "../0.jpg", "phrase": "it", "box": [0, 0, 5, 5]},
+    "phrase without a word": AN_IMAGE | {"phrase": " ?", "box": [0, 0, 5, 5]},
+    "box sticks out": AN_IMAGE | {"box": [0, 0, 90, 5]},
+    "no box covers a pixel": AN_IMAGE | {"box": [5, 5, 5, 9]},
+    "boxes are in pixels, not in shares": AN_IMAGE | {"box": [0.1, 0.2, 0.1, 0.6]},
+    "another size than annotated": AN_IMAGE | {"box": [0, 0, 5, 5], "width": 81, "height": 60},
+    "a box is four finite numbers": '{"image": "0.jpg", "phrase": "it", "box": [NaN, 0, 5, 5]}',
+    "mask that cannot be drawn": AN_IMAGE | {"mask": [[0, 0, 1, 1]]},
+    "mask without a pixel": AN_IMAGE | {"mask": [[200, 0, 300, 0, 300, 90]]},
+    "key 'image' is missing": {"phrase": "it"},
+    "once it is there, once it is not": {"image": "0.jpg", "phrase": "A  box", "box": None},
+    "has box and boxes; give one": AN_IMAGE | {"box": [0, 0, 5, 5], "boxes": []},
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_what_is_wrong_is_named_and_left_out_only_if_asked(what, tmp_path, capsys):
+    call = folder_of(tmp_path, WRONG[what])
+    message = error_of(lambda: prepare_own.main(call))
+    assert "1 things are wrong" in message and "list.jsonl:13" in message
+    assert what in message + capsys.readouterr().out
+    assert not (tmp_path / "own").exists()
+    prepare_own.main([*call, "--leave-out"])
+    assert len(held(tmp_path / "own")) == 12
+
+
+def test_a_damaged_image_is_named(tmp_path, capsys):
+    call = folder_of(tmp_path, {"image": "bad.jpg", "phrase": "it", "box": [0, 0, 5, 5]})
+    whole = (tmp_path / "0.jpg").read_bytes()
+    (tmp_path / "bad.jpg").write_bytes(whole[: len(whole) // 2])
+    assert "bad.jpg cannot be decoded" in error_of(lambda: prepare_own.main(call))
+    assert "not decodable" in capsys.readouterr().out
+
+
+def test_repeated_phrases_are_one_and_other_boxes_are_joined(tmp_path, capsys):
+    again = {"image": "0.jpg", "phrase": "a box", "box": [30, 20, 70, 50]}
+    prepare_own.main(folder_of(tmp_path, again, again | {"box": [1, 2, 9, 9]}))
+    assert "1 times: repeated phrase" in capsys.readouterr().out
+    boxes, _, _ = held(tmp_path / "own")["0.jpg", "a box"]
+    assert boxes == ((30, 20, 70, 50), (1, 2, 9, 9))
+
+
+def test_boxes_that_can_only_be_sides_ask_for_the_flag(tmp_path):
+    call = folder_of(tmp_path)
+    rows = [json.loads(line) for line in Path(call[0]).read_text().splitlines()]
+    corners = [50, 30, 70, 50]
+    rows = [row | {"box": own_lists.xywh(corners)} for row in rows]
+    Path(call[0]).write_text("\n".join(map(json.dumps, rows)))
+    message = error_of(lambda: prepare_own.main(call))
+    assert "12 boxes fit their images only as x, y, width, height" in message
+    assert "--boxes xywh" in message
+    prepare_own.main([*call, "--boxes", "xywh"])
+    assert {boxes for boxes, _, _ in held(tmp_path / "own").values()} == {(tuple(corners),)}
+
+
+def test_a_flag_that_contradicts_the_form_is_refused(tiny_data, tmp_path):
+    message = error_of(lambda: prepare("coco", tiny_data, tmp_path, "--boxes", "xyxy"))
+    assert "this list states boxes otherwise" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("list.csv", "image,phrase,x1,y1\n", "give all of x1, y1, x2, y2"),
+        ("list.csv", "picture,phrase\n", "no column is called image or file_name"),
+        ("list.csv", "image,phrase\na.jpg\n", "list.csv:2: 1 cells in 2 columns"),
+        ("list.csv", "image,phrase,x1,y1,x2,y2\na.jpg,it,1,2,3,\n", "list.csv:2: box 1, 2, 3,  is"),
+        ("list.json", "[]", "expected the keys images and annotations"),
+        ("list.txt", "", "give a file *.jsonl, *.json, *.csv, *.tsv"),
+        ("list.jsonl", "[1]", "list.jsonl:1: expected an object"),
+        (
+            "list.json",
+            '{"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [{"image_id": 1}]}',
+            "annotations[0]: has no text; give it one as phrase or caption",
+        ),
+    ],
+)
+def test_a_list_of_another_form_is_refused_by_its_place(name, content, message, tmp_path):
+    (tmp_path / name).write_text(content)
+    call = [str(tmp_path / name), "--out", str(tmp_path / "own")]
+    assert message in error_of(lambda: prepare_own.main(call))
+
+
+def test_text_that_is_not_utf8_is_refused(tmp_path):
+    (tmp_path / "list.csv").write_bytes("image,phrase\na.jpg,caf\xe9\n".encode("latin-1"))
+    call = [str(tmp_path / "list.csv"), "--out", str(tmp_path / "own")]
+    assert "is not UTF-8: byte 0xe9 in line 2" in error_of(lambda: prepare_own.main(call))
+
+
+def test_a_folder_of_something_else_is_not_written_to(tmp_path):
+    call = folder_of(tmp_path)
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "train.jsonl").write_text("mine")
+    assert "holds lists of something else" in error_of(lambda: prepare_own.main(call))
+    assert (tmp_path / "own" / "train.jsonl").read_text() == "mine"
+
+
+def test_images_are_found_again_when_folder_and_images_move_together(tmp_path):
+    prepare_own.main(folder_of(tmp_path / "here"))
+    (tmp_path / "here").rename(tmp_path / "there")
+    overrides = root_overrides(tmp_path / "there" / "own")
+    config = load_config("configs/reftr/refcoco.yaml", overrides)
+    assert config.data.image_root == str(tmp_path / "there")
+    (tmp_path / "there" / "own").rename(tmp_path / "own")
+    with pytest.raises(ValueError, match="lacks 'images'; run tools"):
+        (tmp_path / "own" / "own.json").write_text("{}")
+        load_config("configs/reftr/refcoco.yaml", root_overrides(tmp_path / "own"))
+
+
+# --- what the systems make of it ------------------------------------------------------------------
+
+SHIPPED = sorted(
+    path
+    for path in CONFIGS.rglob("*.yaml")
+    if "system:" in path.read_text(encoding="utf-8") or path.parent.name != "configs"
+    if path.stem not in ("base", "model", "res", "training", "data", "detector", "coco")
+)
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: str(path.relative_to(CONFIGS)))
+def test_every_recipe_takes_it(path, own):
+    config = load_config(path, root_overrides(own), purpose="training")
+    assert config.benchmark == "own" and config.data.format == "phrases"
+    names = ["train.jsonl", *["train_nothing.jsonl"] * config.model.several_targets]
+    assert config.data.train["train"] == tuple(str(own / name) for name in names)
+    assert set(config.data.evaluate) == {"val", "test"} == set(config.evaluated_splits)
+    assert config.select is None or config.select.splits == ("val",)
+    assert all(alone.data.format == "phrases" for alone in config.of_stages)
+
+
+def test_what_is_said_by_hand_wins(own):
+    config = load_config(
+        CONFIGS / "reftr/refcoco.yaml",
+        [*root_overrides(own), "data.train.train=mine.jsonl", "data.opener=opencv"],
+    )
+    assert config.data.train == {"train": ("mine.jsonl",)} and config.data.opener == "opencv"
+
+
+TINY = CONFIGS / "tiny"
+BOXES = (
+    "data.image_size=48", "data.max_image_size=48", "precision=fp32", "epochs=1", "steps=2",
+)  # fmt: skip
+# recipe -> what makes it small, the metric of its rows.
+LEARNERS = {
+    "Pretrain_vg_amc": (("stages.0.epochs=1", "stages.0.steps=2"), "pointing"),
+    "reftr/refcoco+": ((*BOXES, "model.backbone.output_stride=32"), "Acc@0.5 (merged box)"),
+    "simrec/refcoco+": (("data.image_size=96", "epochs=1", "steps=2"), "Acc@0.5 (merged box)"),
+    "alvg/grefcoco": (("precision=fp32", "epochs=1", "steps=2"), "F1"),
+}
+
+
+def call(recipe: str, out: Path, data: Path, *more: str, overrides=()) -> list[str]:
+    start = ["--config", str(TINY / f"{recipe}.yaml"), "--output_dir", str(out), "--device", "cpu"]
+    return [*start, "--data", str(data), *more, "--set", *script_runs.QUICK, *overrides]
+
+
+@pytest.mark.parametrize("recipe", LEARNERS)
+@pytest.mark.usefixtures("embedded")
+def test_a_system_trains_and_is_evaluated_on_it(recipe, own, tmp_path):
+    short, metric = LEARNERS[recipe]
+    assert (
+        check_data.main([str(TINY / f"{recipe}.yaml"), "--data", str(own), "--workers", "1"]) == 0
+    )
+    train.main(call(recipe, tmp_path / "run", own, overrides=short))
+    checkpoint = next((tmp_path / "run").glob("checkpoint_*.pth"))
+    evaluated = "Grounding_refcoco" if metric == "pointing" else recipe
+    small = () if metric == "pointing" else short
+    rows = test.main(
+        call(evaluated, tmp_path / "results", own, "--checkpoint", str(checkpoint), overrides=small)
+    )
+    (row,) = [
+        one
+        for one in rows
+        if one["split"] == "test" and one["metric"] == metric and one["system"] not in CHANCE
+    ]
+    placed, nothing = (
+        sum(1 for _ in (own / f"test{kind}.jsonl").open()) for kind in ("", "_nothing")
+    )
+    assert row["benchmark"] == "own"
+    assert row["n"] == placed + (nothing if metric == "F1" else 0)
+
+
+def test_the_old_benchmark_is_measured_before_and_after(own, embedded, trained, tmp_path, capsys):
+    """docs/own_data.md: what fine-tuning on one's own data does to what the model could do."""
+    before = trained / "checkpoint_01.pth"
+    short, _ = LEARNERS["Pretrain_vg_amc"]
+    more = ("--checkpoint", str(before))
+    Pretrain_vg.main(call("Pretrain_vg_amc", tmp_path / "run", own, *more, overrides=short))
+    after = next((tmp_path / "run").glob("checkpoint_*.pth"))
+    for name, data in (("own", own), ("old", embedded)):
+        for when, file in (("before", before), ("after", after)):
+            out = tmp_path / name / when
+            test.main(call("Grounding_refcoco", out, data, "--checkpoint", str(file)))
+        folders = [str(tmp_path / name / when) for when in ("before", "after")]
+        lines = compare.main([*folders, "--out", str(tmp_path / name)])
+        splits = {"own": {"val", "test"}, "old": {"val", "testA", "testB"}}[name]
+        assert {f"split: {split}" for split in splits} <= {line.name for line in lines}
+        assert (tmp_path / name / "index.html").is_file()
+    assert "pointing" in capsys.readouterr().out
+
+
+def test_selfeq_asks_for_paraphrases_and_takes_them(own, embedded, tmp_path):
+    table = json.loads((embedded / "synonyms.json").read_text())
+    known = {word: others["seen"] for word, others in table.items()}
+    synonyms = write_json(tmp_path / "synonyms.json", known)
+    short = ("stages.0.epochs=1", "stages.0.steps=1", "stages.1.epochs=1", "stages.1.steps=1")
+    arguments = call("Pretrain_vg", tmp_path / "run", own, overrides=short)
+    message = error_of(lambda: train.main(arguments))
+    assert "relation.jsonl do not exist" in message and "make_paraphrases" in message
+    relation = own / "relation.jsonl"
+    rules = ["--format", "phrases", "--out", str(relation), "--rules", str(synonyms)]
+    make_paraphrases.main([str(own / "train.jsonl"), *rules])
+    try:
+        train.main(arguments)
+    finally:
+        relation.unlink()
+    assert list((tmp_path / "run").glob("checkpoint_*.pth"))
+
+
+@pytest.mark.usefixtures("embedded")
+def test_captions_are_learnt_and_never_evaluated(tiny_data, tmp_path):
+    own = prepare("mdetr", tiny_data, tmp_path)
+    assert (own / "train_texts.jsonl").is_file()
+    assert not any((own / f"{split}_texts.jsonl").exists() for split in ("val", "test"))
+    config = load_config(TINY / "Pretrain_vg_amc.yaml", root_overrides(own))
+    assert str(own / "train_texts.jsonl") in config.data.train["train"]
+    short, _ = LEARNERS["Pretrain_vg_amc"]
+    train.main(call("Pretrain_vg_amc", tmp_path / "run", own, overrides=short))
+    boxes = load_config(TINY / "reftr/refcoco+.yaml", root_overrides(own))
+    assert boxes.data.train["train"] == (str(own / "train.jsonl"),)
+
+
+@pytest.mark.usefixtures("embedded")
+def test_the_parts_of_a_caption_are_answered_together(tiny_data, tmp_path):
+    own = prepare("mdetr", tiny_data, tmp_path)
+    short, _ = LEARNERS["reftr/refcoco+"]
+    train.main(call("reftr/flickr30k", tmp_path / "run", own, overrides=short))
+    assert list((tmp_path / "run").glob("checkpoint_*.pth"))
+
+
+def test_a_detector_does_not_learn_from_phrases(own):
+    message = error_of(
+        lambda: train_detector.main(
+            ["--config", str(TINY / "detector.yaml"), "--data", str(own), "--device", "cpu"]
+        )
+    )
+    assert "a detector learns from objects" in message
