@@ -11,6 +11,7 @@ import torch
 from groundwork import Grounder
 from groundwork.jobs import pretrained
 from groundwork.models.common.image_first import ImageFirst
+from tests.helpers.hub import Hub
 from tests.helpers.own_checkpoints import KINDS, write_checkpoints
 from tests.helpers.published_files import drawn
 
@@ -140,22 +141,6 @@ def test_the_hub_is_asked_for_ids_only_and_its_absence_is_one_sentence(monkeypat
         assert pretrained.located(path) == Path(path)
     with pytest.raises(FileNotFoundError, match="checkpoint not found: run/checkpoint.pth"):
         Grounder.load("run/checkpoint.pth", device="cpu")
-
-
-class Hub:
-    """What of the hub's client an upload uses, with a folder in its place."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-
-    def create_repo(self, name: str, *, private: bool, exist_ok: bool) -> None:
-        assert exist_ok and not private
-        (self.folder / name).mkdir(parents=True)
-
-    def upload_folder(self, *, repo_id: str, folder_path: Path) -> str:
-        for file in Path(folder_path).iterdir():
-            (self.folder / repo_id / file.name).write_bytes(file.read_bytes())
-        return f"hub/{repo_id}"
 
 
 def test_an_upload_is_what_was_saved_and_fails_in_one_sentence(checkpoints, tmp_path, monkeypatch):
