@@ -57,3 +57,9 @@ def test_the_model_that_learnt_from_boxes_points_better(run):
     names, _ = run
     amc, base = names["hits"]
     assert len(names["rows"]) > 100 and amc > base > 10
+
+
+def test_what_the_image_does_not_show_is_found_less_probable(run):
+    names, _ = run
+    there = np.mean([one.present for one in names["found"]])
+    assert names["not_there"] and there > np.mean([one.present for one in names["not_there"]])

@@ -17,7 +17,7 @@ from groundwork.dataset.formats import phrases
 from groundwork.report.pages import CHANCE
 from groundwork.settings import load_config
 from groundwork.settings.roots import root_overrides
-from groundwork.tools import check_data, make_paraphrases, prepare_own
+from groundwork.tools import calibrate, check_data, make_paraphrases, prepare_own
 from groundwork.tools.own.splits import split_images
 from tests.helpers import own_lists, script_runs
 from tests.helpers.dataset_files import write_image, write_json
@@ -347,6 +347,18 @@ def test_selfeq_asks_for_paraphrases_and_takes_them(own, embedded, tmp_path):
     finally:
         relation.unlink()
     assert list((tmp_path / "run").glob("checkpoint_*.pth"))
+
+
+@pytest.mark.usefixtures("embedded")
+def test_phrases_of_nothing_calibrate_a_system_that_does_not_learn_them(own, trained, tmp_path):
+    checkpoint = tmp_path / "own.pth"
+    checkpoint.write_bytes((trained / "checkpoint_01.pth").read_bytes())
+    lists = ", ".join(str(own / f"val{kind}.jsonl") for kind in ("", "_nothing"))
+    found = calibrate.main(
+        ["--checkpoint", str(checkpoint), "--config", str(TINY / "Grounding_refcoco.yaml"),
+         "--data", str(own), "--device", "cpu", "--set", f"data.evaluate.val=[{lists}]"]
+    )  # fmt: skip
+    assert 0 < found.threshold < 1 and (tmp_path / "own.present.json").is_file()
 
 
 @pytest.mark.usefixtures("embedded")
