@@ -44,7 +44,7 @@ from groundwork.settings.own import (
 )
 from groundwork.tools.findings import REPEATED, Findings
 from groundwork.tools.own.check import UNREADABLE, Checker, is_xywh, with_objects
-from groundwork.tools.own.pictures import Opened, alike, open_images
+from groundwork.tools.own.images import Opened, Unusable, alike, open_images
 from groundwork.tools.own.splits import split_images
 from groundwork.tools.own.translate import Listed, open_list
 
@@ -55,6 +55,7 @@ KINDS: dict[str, Callable[[Phrase], bool]] = {
     UNPLACED: lambda phrase: not phrase.boxes and not phrase.matches_nothing,
 }
 """File of a split -> its phrases."""
+COUNTED = ("images", "phrases", SEVERAL, "with masks", "of nothing", "of unknown place")
 _ALLOWED = (REPEATED,)
 NEXT = """next, with any recipe, such as configs/reftr/refcoco.yaml or configs/Pretrain_vg_amc.yaml:
   python -m tools.check_data RECIPE --data {out}
@@ -131,7 +132,7 @@ def _read(listed: Listed, findings: Findings) -> Sequence[Record]:
 
 def _checked(
     records: Sequence[Record],
-    opened: Mapping[str, object],
+    opened: Mapping[str, Opened | Unusable],
     listed: Listed,
     findings: Findings,
     args: argparse.Namespace,
@@ -177,7 +178,8 @@ def _split(
     groups = alike(opened)
     drawn = [[name for name in names if name in known] for names in groups]
     shares = {split: getattr(args, split) for split in EVALUATED}
-    placed = split_images([names for names in drawn if names], shares, args.seed)
+    # A list of captions alone is all for training.
+    placed = split_images([names for names in drawn if names], shares, args.seed) if known else {}
     # An image of texts only goes where an image that shows the same has gone.
     for names, some in zip(groups, drawn, strict=True):
         placed |= dict.fromkeys(names, placed[some[0]] if some else "train")
@@ -212,7 +214,8 @@ def _write(prepared: Prepared, root: Path, args: argparse.Namespace) -> None:
 
 
 def _counts(records: Sequence[Record]) -> Counter[str]:
-    counts = Counter(images=len({record.image for record in records}))
+    counts = Counter(dict.fromkeys(COUNTED, 0))
+    counts["images"] = len({record.image for record in records})
     for record in records:
         (phrase,) = record.phrases
         counts["phrases"] += bool(phrase.boxes)
@@ -225,10 +228,9 @@ def _counts(records: Sequence[Record]) -> Counter[str]:
 
 def _table(prepared: Prepared) -> list[str]:
     counted = {split: _counts(records) for split, records in prepared.splits.items()}
-    columns = list(counted["train"])
-    lines = [f"{'':8}" + "".join(f"{name:>18}" for name in columns)]
+    lines = [f"{'':8}" + "".join(f"{name:>18}" for name in COUNTED)]
     for split, counts in counted.items():
-        lines.append(f"{split:8}" + "".join(f"{counts[name]:18,}" for name in columns))
+        lines.append(f"{split:8}" + "".join(f"{counts[name]:18,}" for name in COUNTED))
     if prepared.copies:
         lines.append(f"{prepared.copies:,} images show what another one shows: they are together")
     if prepared.left_out:

@@ -105,7 +105,8 @@ class Parsed(Exception):
 def commands(path: Path) -> list[str]:
     """Command lines of Python in blocks and in the text; in the text of those without arguments
     only the name."""
-    lines = [line.strip() for block in blocks(path, "Shell") for line in block.splitlines()]
+    joined = [block.replace("\\\n", " ") for block in blocks(path, "Shell")]
+    lines = [line.strip() for block in joined for line in block.splitlines()]
     said = re.findall(r"(?<!`)`([^`]+)`", re.sub(r"```.*?```", "", text_of(path), flags=re.DOTALL))
     lines += [" ".join(line.split()) for line in said]
     lines = [line.rpartition(" | ")[2] for line in lines]
@@ -232,7 +233,7 @@ def python_of(page: str) -> str:
 def test_the_code_of_use_runs_as_it_is_written(embedded, tmp_path, monkeypatch, capsys):
     import huggingface_hub
 
-    write_checkpoint("reftr", tmp_path / "checkpoint.pth")
+    write_checkpoint("albef", tmp_path / "checkpoint.pth")
     shutil.copy(embedded / "images" / "test" / "000001.jpg", tmp_path / "photo.jpg")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").symlink_to(embedded.parent)
@@ -242,7 +243,7 @@ def test_the_code_of_use_runs_as_it_is_written(embedded, tmp_path, monkeypatch, 
     names = {"REPOSITORY": str(ROOT)}
     exec(compile(python_of("use.md"), "use.md", "exec"), names)
     said = capsys.readouterr().out
-    assert "RefTR" in said and "the red circle" in said and "the star on the left" in said
+    assert "ALBEF" in said and "the red circle" in said and "the star on the left" in said
     assert (tmp_path / "my-model" / "model.safetensors").is_file()
     assert (tmp_path / "OWNER" / "my-model" / "model.safetensors").is_file()
     assert isinstance(names["grounder"], groundwork.Grounder)

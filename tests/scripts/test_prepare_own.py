@@ -1,6 +1,7 @@
 """tools/prepare_own.py: a list of any form becomes data of one's own for every system."""
 
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -350,15 +351,16 @@ def test_selfeq_asks_for_paraphrases_and_takes_them(own, embedded, tmp_path):
 
 
 @pytest.mark.usefixtures("embedded")
-def test_phrases_of_nothing_calibrate_a_system_that_does_not_learn_them(own, trained, tmp_path):
-    checkpoint = tmp_path / "own.pth"
-    checkpoint.write_bytes((trained / "checkpoint_01.pth").read_bytes())
+def test_phrases_of_nothing_calibrate_a_system_that_does_not_learn_them(own, tmp_path):
+    shipped = CONFIGS.parent / "checkpoints" / "quickstart_amc"
+    checkpoint = Path(shutil.copytree(shipped, tmp_path / "amc"))
+    (checkpoint / "present.json").unlink()
     lists = ", ".join(str(own / f"val{kind}.jsonl") for kind in ("", "_nothing"))
     found = calibrate.main(
         ["--checkpoint", str(checkpoint), "--config", str(TINY / "Grounding_refcoco.yaml"),
          "--data", str(own), "--device", "cpu", "--set", f"data.evaluate.val=[{lists}]"]
     )  # fmt: skip
-    assert 0 < found.threshold < 1 and (tmp_path / "own.present.json").is_file()
+    assert 0 < found.threshold < 1 and (checkpoint / "present.json").is_file()
 
 
 @pytest.mark.usefixtures("embedded")
@@ -372,6 +374,23 @@ def test_captions_are_learnt_and_never_evaluated(tiny_data, tmp_path):
     train.main(call("Pretrain_vg_amc", tmp_path / "run", own, overrides=short))
     boxes = load_config(TINY / "reftr/refcoco+.yaml", root_overrides(own))
     assert boxes.data.train["train"] == (str(own / "train.jsonl"),)
+
+
+@pytest.mark.usefixtures("embedded")
+def test_captions_alone_are_all_for_training(tmp_path):
+    images = [write_image(tmp_path / f"{number}.jpg", seed=number) for number in range(4)]
+    rows = [{"id": number, "file_name": image.name} for number, image in enumerate(images)]
+    said = [{"image_id": number, "caption": "a red circle"} for number in range(4)]
+    given = write_json(tmp_path / "captions.json", {"images": rows, "annotations": said})
+    own = tmp_path / "own"
+    prepare_own.main([str(given), "--out", str(own)])
+    assert [path.name for path in own.glob("*.jsonl")] == ["train_texts.jsonl"]
+    config = load_config(TINY / "Pretrain.yaml", root_overrides(own))
+    assert config.benchmark is None and config.select is None
+    short, _ = LEARNERS["Pretrain_vg_amc"]
+    train.main(call("Pretrain", tmp_path / "run", own, overrides=(*short, "batch_size=2")))
+    message = error_of(lambda: train.main(call("Pretrain_vg_amc", tmp_path / "amc", own)))
+    assert "none of 4 phrases has a box, without which amc learns nothing" in message
 
 
 @pytest.mark.usefixtures("embedded")
