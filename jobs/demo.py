@@ -50,11 +50,11 @@ class Refused(ValueError):
 class Limits:
     """What a visitor may ask for, and how much at once; every field is a flag of demo.py."""
 
-    max_upload_mb: float = 10
-    max_megapixels: float = 40
+    max_upload_mb: float = 10.0
+    max_megapixels: float = 40.0
     max_phrases: int = 12
     max_letters: int = 300
-    max_seconds: float = 60
+    max_seconds: float = 60.0
     at_once: int = 1
     queue: int = 40
 
@@ -106,9 +106,9 @@ def parse_args(argv: Sequence[str] | None, description: str) -> argparse.Namespa
     for field in fields(Limits):
         parser.add_argument(
             f"--{field.name.replace('_', '-')}",
-            type=type(field.default) if isinstance(field.default, int) else float,
+            type=type(field.default),
             default=field.default,
-            help=f"{_MEANING[field.name]} ({field.default})",
+            help=f"{_MEANING[field.name]} ({field.default:g})",
         )
     return parser.parse_args(argv)
 
@@ -189,7 +189,7 @@ class Desk:
             start = time.perf_counter()
             answers.append(Answer(system.name, _ground(system, image, phrases, clock)))
             times.append(f"{system.name} {time.perf_counter() - start:.2f} s")
-        page = page_of(pixels, answers)
+        page = page_of(pixels, phrases, answers)
         height, width = pixels.shape[:2]
         told = f"{width} x {height} pixels · {' · '.join(times)}"
         return page_html(page, f"{LAYERS}/{self.album.add(page)}/{{n}}.jpg", told)
@@ -243,17 +243,24 @@ def read_image(path: Path | None, limits: Limits) -> np.ndarray:
     try:
         with Image.open(path, formats=FORMATS) as header:
             pixels = header.width * header.height
+    except Image.DecompressionBombError as error:
+        raise Refused(_too_large(limits)) from error
     except DAMAGE as error:
         raise Refused(f"This file cannot be read as an image; {', '.join(FORMATS)} can.") from error
     if pixels > limits.max_megapixels * MEGA:
-        raise Refused(
-            f"An image of {pixels / MEGA:.1f} million pixels is larger than the"
-            f" {limits.max_megapixels:g} million that are taken; make it smaller."
-        )
+        raise Refused(_too_large(limits, pixels))
     try:
         return open_image(path, "shown")[0]
     except CorruptImageError as error:
         raise Refused(f"This image is damaged: {_without(path, error)}.") from error
+
+
+def _too_large(limits: Limits, pixels: int | None = None) -> str:
+    found = "so many" if pixels is None else f"{pixels / MEGA:.1f} million"
+    return (
+        f"An image of {found} pixels is larger than the {limits.max_megapixels:g} million that are"
+        " taken; make it smaller."
+    )
 
 
 class _Clock:

@@ -49,7 +49,7 @@ def serve(desk: Desk, host: str, port: int) -> None:
     Raises:
         ValueError: the address cannot be had.
     """
-    with _listening(host, port) as listener, tempfile.TemporaryDirectory() as folder:
+    with listening(host, port) as listener, tempfile.TemporaryDirectory() as folder:
         # Gradio reads these when it is imported.
         os.environ.update(GRADIO_TEMP_DIR=folder, GRADIO_ANALYTICS_ENABLED="False")
         import uvicorn
@@ -209,7 +209,12 @@ def _theme() -> Any:
     )
 
 
-def _listening(host: str, port: int) -> socket.socket:
+def listening(host: str, port: int) -> socket.socket:
+    """A socket that takes connections.
+
+    Raises:
+        ValueError: the address cannot be had.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=256)

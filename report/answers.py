@@ -38,8 +38,9 @@ class Layer:
 
 @dataclass(frozen=True)
 class Figure:
-    """A phrase by a system. layers: at least one, of which the first is shown first."""
+    """A phrase, as it was typed, by a system. layers: at least one, the first is shown first."""
 
+    phrase: str
     system: str
     grounding: Grounding
     layers: tuple[Layer, ...]
@@ -68,18 +69,22 @@ class Page:
         return self.image.nbytes + sum(array.nbytes for array in arrays if array is not None)
 
 
-def page_of(image: np.ndarray, answers: Sequence[Answer]) -> Page:
+def page_of(image: np.ndarray, phrases: Sequence[str], answers: Sequence[Answer]) -> Page:
     """What is kept of an answer to be shown.
 
     Args:
         image: (H, W, 3) uint8 RGB, in whose pixels the groundings are.
-        answers: at least one, all of the same phrases.
+        phrases: as they were typed.
+        answers: at least one, each of all phrases.
     """
     scale = LONGEST / max(image.shape[:2])
     height, width = (max(1, round(scale * length)) for length in image.shape[:2])
     shown = Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC)
     figures = [
-        [Figure(one.system, found, layers_of(found, (height, width))) for found in one.groundings]
+        [
+            Figure(phrase, one.system, found, layers_of(found, (height, width)))
+            for phrase, found in zip(phrases, one.groundings, strict=True)
+        ]
         for one in answers
     ]
     return Page(np.asarray(shown), tuple(zip(*figures, strict=True)))
@@ -131,7 +136,7 @@ def page_html(page: Page, address: str, told: str) -> str:
             figures.append(
                 _figure(figure, address.format(n=0), addresses, page.image.shape[:2], len(row) > 1)
             )
-        phrase = html.escape(row[0].grounding.phrase)
+        phrase = html.escape(row[0].phrase)
         rows.append(
             f'<section class="gw-row"><h3 class="gw-phrase">{phrase}</h3>'
             f'<div class="gw-figures">{"".join(figures)}</div></section>'
@@ -145,7 +150,7 @@ def page_html(page: Page, address: str, told: str) -> str:
 
 def message_html(message: str) -> str:
     """What is said in the place of an answer."""
-    return f'<div class="gw-message">{html.escape(message)}</div>'
+    return f'<div class="gw-message">{html.escape(" ".join(message.split()))}</div>'
 
 
 def _figure(
@@ -155,14 +160,14 @@ def _figure(
     system = f'<div class="gw-system">{html.escape(figure.system)}</div>' if named else ""
     images = f'<img class="gw-plain" alt="" src="{plain}">'
     if found.is_there:
-        phrase = html.escape(found.phrase)
+        phrase = html.escape(figure.phrase)
         images += f'<img class="gw-layer" alt="{phrase}" src="{addresses[0]}">{_marks(found)}'
     else:
         images += '<div class="gw-absent">not there</div>'
     return (
         f'<figure class="gw-figure">{system}'
         f'<div class="gw-image" style="--gw-ratio:{size[1] / size[0]:.4f}">{images}</div>'
-        f"{_buttons(figure.layers, addresses)}<figcaption>{_caption(found)}</figcaption></figure>"
+        f"{_buttons(figure.layers, addresses)}<figcaption>{_caption(figure)}</figcaption></figure>"
     )
 
 
@@ -201,8 +206,10 @@ def _percent(**places: float) -> str:
     return ";".join(f"{name}:{100 * share:.3f}%" for name, share in places.items())
 
 
-def _caption(found: Grounding) -> str:
-    """In words and numbers, in pixels of the image: point, best box, score, whether it is there."""
+def _caption(figure: Figure) -> str:
+    """In words and numbers, in pixels of the image: score, whether it is there, point, best box;
+    and what was read of the phrase if that is not what was typed."""
+    found = figure.grounding
     parts = [f"<b>{html.escape(words)}</b>"] if (words := verdict(found)) else []
     if found.is_there:
         x, y = found.point
@@ -210,4 +217,6 @@ def _caption(found: Grounding) -> str:
         parts += [f"point ({x:.0f}, {y:.0f})", f"box ({box})"]
         if "box" in found.derived:
             parts[-1] += " from the heat map"
+    if found.phrase.lower() != figure.phrase.lower():
+        parts.append(f"read as “{html.escape(found.phrase)}”")
     return "".join(f"<span>{part}</span>" for part in parts)
