@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import signal
 import socket
 import tempfile
 import threading
@@ -27,6 +28,7 @@ _STYLE, _SCRIPT = _HERE / "demo_page.css", _HERE / "demo_page.js"
 _UPLOADS = 100  # times the largest upload: bytes of all that are kept
 _SWEEP = 60.0  # seconds between two looks at the age of uploads
 _CONNECTIONS = 1000
+_FAREWELL = 3  # seconds for what is being answered when the server is to end
 _TITLE = "Where is it?"
 _HEAD = f"""# {_TITLE}
 Give an image, say what to look for, and see where the model sees it: heat map, box or mask, point
@@ -60,12 +62,13 @@ def serve(desk: Desk, host: str, port: int) -> None:
             log_level="warning",
             server_header=False,
             limit_concurrency=_CONNECTIONS,
+            timeout_graceful_shutdown=_FAREWELL,
         )
         named = f"[{host}]" if ":" in host else host
         print(f"http://{named}:{listener.getsockname()[1]}  (Ctrl+C ends it)", flush=True)
         if host not in (LOOPBACK, "localhost", "::1"):
             logger.warning("whoever reaches %s may use the page: it asks for no password", host)
-        with _swept(uploads):
+        with _swept(uploads), _ended_by_signals():
             uvicorn.Server(config).run(sockets=[listener])
 
 
@@ -129,8 +132,13 @@ def blocks_of(desk: Desk, examples: Sequence[Example]) -> gradio.Blocks:
                 find = gradio.Button("Find", variant="primary", elem_id="gw-find")
             with gradio.Column(scale=5, min_width=400):
                 with gradio.Row(elem_id="gw-look"):
-                    gradio.Slider(0, 100, 100, step=1, label="Overlay", elem_id="gw-opacity")
-                    gradio.Checkbox(True, label="boxes and points", elem_id="gw-marks")
+                    # Nothing of the server listens to these: Gradio would show them disabled.
+                    gradio.Slider(
+                        0, 100, 100, step=1, label="Overlay", interactive=True, elem_id="gw-opacity"
+                    )
+                    gradio.Checkbox(
+                        True, label="boxes and points", interactive=True, elem_id="gw-marks"
+                    )
                 # The browser cleans once more what is shown here.
                 answer = gradio.Markdown(
                     _HINT, sanitize_html=True, latex_delimiters=[], elem_id="gw-answer"
@@ -222,6 +230,23 @@ def listening(host: str, port: int) -> socket.socket:
         raise ValueError(
             f"port {port} of {host} cannot be had ({error}); name others with --port and --host"
         ) from error
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Ctrl+C and SIGTERM end the server, which passes them on then, but not the process: it still
+    has files to delete."""
+
+    def end(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    except KeyboardInterrupt:
+        pass
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
