@@ -39,7 +39,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 MEGA = 1_000_000
 _QUICK_START = "This is the small model of the quick start, which knows drawn shapes only."
 _TOGETHER = 4  # phrases between two looks at the clock
-_KEPT = 256 * MEGA  # bytes of answers that can still be looked at
+_KEPT = 128 * MEGA  # bytes of answers that can still be looked at
 
 
 class Refused(ValueError):

@@ -1,4 +1,5 @@
-"""demo.py as a process of its own, and the requests that a browser makes of it."""
+"""demo.py as a process of its own, and the requests that a browser makes of it: for its tests and
+for `experiments.demo_load`."""
 
 import json
 import os
@@ -10,14 +11,29 @@ import urllib.request
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Server:
+    """A page that answers. address: of it; process: its number; log: what it says."""
+
+    address: str
+    process: int
+    log: Path
 
 
 @contextmanager
-def started(*arguments: object, folder: Path) -> Iterator[str]:
-    """The address of a page; its temporary files are below `folder`, of which nothing is left."""
+def started(*arguments: object, folder: Path) -> Iterator[Server]:
+    """demo.py on a free port; its temporary files are below `folder`, of which nothing is left when
+    it ends.
+
+    Raises:
+        RuntimeError: it does not start, or ended by itself, or an error of its own is in the log.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, ROOT / "demo.py", "--device", "cpu", "--port", "0", *arguments]
     log = folder.with_suffix(".log")
@@ -27,15 +43,18 @@ def started(*arguments: object, folder: Path) -> Iterator[str]:
             env=os.environ | {"TMPDIR": str(folder), "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
         try:
-            assert process.stdout is not None
-            address = process.stdout.readline().split()
-            assert address, log.read_text()
-            yield address[0]
+            address = process.stdout.readline().split() if process.stdout else []
+            if not address:
+                raise RuntimeError(f"demo.py does not start: {log.read_text()}")
+            yield Server(address[0], process.pid, log)
+            if process.poll() is not None:
+                raise RuntimeError(f"demo.py ended by itself: {log.read_text()}")
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(30)
     # What Gradio says of malformed requests is its own.
-    assert "jobs/demo" not in log.read_text()
+    if "jobs/demo" in log.read_text():
+        raise RuntimeError(f"demo.py failed: {log.read_text()}")
 
 
 def request(
@@ -44,7 +63,7 @@ def request(
     """Status, headers and content of the answer to a GET, or a POST if there is a body."""
     asked = urllib.request.Request(address, data=body, headers=headers or {})
     try:
-        with urllib.request.urlopen(asked, timeout=60) as answer:
+        with urllib.request.urlopen(asked, timeout=120) as answer:
             return answer.status, dict(answer.headers), answer.read()
     except urllib.error.HTTPError as error:
         return error.code, dict(error.headers), error.read()
@@ -70,10 +89,8 @@ def find_button(address: str) -> int:
     return event
 
 
-def ask(
-    address: str, event: int, path: object, text: object, chosen: object
-) -> tuple[int, str | None]:
-    """Status, and what the page shows for a question; None if it failed."""
+def ask(address: str, event: int, path: object, text: object, chosen: object) -> tuple[int, str]:
+    """Status, and what the page shows for a question, or why there is no answer."""
     session = uuid.uuid4().hex
     image = {"path": path, "meta": {"_type": "gradio.FileData"}}
     data = [image if path is not None else None, text, chosen]
@@ -85,6 +102,6 @@ def ask(
     events = request(f"{address}/gradio_api/queue/data?session_hash={session}")[2].decode()
     for line in events.splitlines():
         message = json.loads(line.removeprefix("data: ")) if line.startswith("data: ") else {}
-        if message.get("msg") == "process_completed":
-            return status, message["output"]["data"][0] if message["success"] else None
-    return status, None
+        if message.get("msg") == "process_completed" and message["success"]:
+            return status, message["output"]["data"][0]
+    return status, events
