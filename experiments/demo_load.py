@@ -33,7 +33,8 @@ from groundwork import Grounder, utils
 from groundwork.experiments import demo_server
 from groundwork.experiments.demo_server import Server
 from groundwork.files.safe import write_text
-from groundwork.jobs.demo_examples import Example, write_examples
+from groundwork.geometry import Grounding
+from groundwork.jobs.demo_examples import write_examples
 from groundwork.jobs.predict import SHIPPED
 
 MEGABYTES = 2  # of an upload, at most
@@ -68,12 +69,11 @@ class Visitor:
         status, said = self._asked(path, f"{phrase}\n{own}")
         if status != 200:
             return self._refused(status, said)
-        phrases = re.findall('gw-phrase">(.*?)<', said)
-        points = re.findall(r"point \((-?\d+), (-?\d+)\)", said)
-        if phrases != [phrase, own]:
-            return f"the answer is to {phrases}, not to {[phrase, own]}: {said[:300]}"
-        expected = self.known.points[example.path, phrase]
-        return "" if points[0] == expected else f"{phrase} is at {points[0]}, not at {expected}"
+        found = read_answers(said)
+        if [text for text, _ in found] != [phrase, own]:
+            return f"the answer is to {found}, not to {[phrase, own]}: {said[:300]}"
+        place, expected = found[0][1], self.known.places[example.path, phrase]
+        return "" if place == expected else f"{phrase} is at {place}, not at {expected}"
 
     def _empty(self) -> str:
         return self._told(None, " \n", "Type what to look for")
@@ -134,19 +134,30 @@ class Known:
         grounder = Grounder.load(SHIPPED, device="cpu")
         self.system = f"{grounder.about.title} ({SHIPPED.name})"
         self.examples = write_examples(folder)
-        self.points = {
-            (one.path, phrase): point
+        self.places = {
+            (one.path, found.phrase): place_of(found)
             for one in self.examples
-            for phrase, point in zip(one.phrases, _points(grounder, one), strict=True)
+            for found in grounder.ground(one.path, list(one.phrases))
         }
         content = io.BytesIO()
         Image.new("1", (8000, 8000)).save(content, "PNG")
         self.bomb = content.getvalue()
 
 
-def _points(grounder: Grounder, example: Example) -> list[tuple[str, str]]:
-    found = grounder.ground(example.path, list(example.phrases))
-    return [(f"{x:.0f}", f"{y:.0f}") for x, y in (one.point for one in found)]
+def read_answers(said: str) -> list[tuple[str, str]]:
+    """Phrases and where they are, of what the page of one system shows."""
+    found = []
+    for row in said.split("<section")[1:]:
+        phrase = re.findall('gw-phrase">(.*?)<', row)[0]
+        place = re.findall(r"point (\(.*?\))|(not there)</div>", row)
+        found.append((phrase, "".join(place[0]) if place else "nowhere"))
+    return found
+
+
+def place_of(found: Grounding) -> str:
+    """Where the page is to show it."""
+    x, y = found.point
+    return f"({x:.0f}, {y:.0f})" if found.is_there else "not there"
 
 
 def visit(visitors: list[Visitor], seconds: float) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+_PATIENCE = 12  # seconds that it may take to end
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ def started(*arguments: object, folder: Path) -> Iterator[Server]:
     it ends.
 
     Raises:
-        RuntimeError: it does not start, or ended by itself, or an error of its own is in the log.
+        RuntimeError: it does not start, ended by itself, does not end when it is told to, or an
+            error of its own is in the log.
     """
     folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, ROOT / "demo.py", "--device", "cpu", "--port", "0", *arguments]
@@ -40,7 +42,8 @@ def started(*arguments: object, folder: Path) -> Iterator[Server]:
     with log.open("w") as errors:
         process = subprocess.Popen(
             list(map(str, command)), stdout=subprocess.PIPE, stderr=errors, text=True, cwd=ROOT,
-            env=os.environ | {"TMPDIR": str(folder), "OMP_NUM_THREADS": "1"},
+            env=os.environ
+            | {"TMPDIR": str(folder), "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"},
         )  # fmt: skip
         try:
             address = process.stdout.readline().split() if process.stdout else []
@@ -51,7 +54,12 @@ def started(*arguments: object, folder: Path) -> Iterator[Server]:
                 raise RuntimeError(f"demo.py ended by itself: {log.read_text()}")
         finally:
             process.send_signal(signal.SIGTERM)
-            process.wait(30)
+            try:
+                process.wait(_PATIENCE)
+            except subprocess.TimeoutExpired as error:
+                process.send_signal(signal.SIGABRT)  # says where it is
+                process.wait()
+                raise RuntimeError(f"demo.py does not end: {log.read_text()}") from error
     # What Gradio says of malformed requests is its own.
     if "jobs/demo" in log.read_text():
         raise RuntimeError(f"demo.py failed: {log.read_text()}")

@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from typing import Any
 
-from groundwork.jobs.demo import LAYERS, MEGA, Limits
+from groundwork.jobs.demo_desk import LAYERS, MEGA, Limits
 from groundwork.jobs.demo_uploads import Uploads
 
 Message = MutableMapping[str, Any]

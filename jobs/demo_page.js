@@ -4,9 +4,10 @@ document.addEventListener("click", (event) => {
   if (!button) return;
   const figure = button.closest(".gw-figure");
   figure.querySelector(".gw-layer").src = button.value;
-  for (const one of figure.querySelectorAll(".gw-button")) {
-    one.classList.toggle("gw-on", one === button);
-  }
+  const buttons = [...figure.querySelectorAll(".gw-button")];
+  for (const one of buttons) one.classList.toggle("gw-on", one === button);
+  // Of what is not there, the maps are seen without the veil.
+  figure.classList.toggle("gw-other", button !== buttons[0]);
 });
 
 document.addEventListener("input", (event) => {

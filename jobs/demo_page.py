@@ -1,4 +1,5 @@
-"""The page of demo.py in Gradio, and its server; `jobs.demo`, which needs no Gradio, loads it."""
+"""The page of demo.py in Gradio, and its server. Gradio is imported where it is used: the command
+line, and what it says where Gradio is absent, do without."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from groundwork.jobs.demo import LAYERS, LOOPBACK, MEGA, Desk
+from groundwork.jobs.demo_desk import LAYERS, MEGA, Desk
 from groundwork.jobs.demo_examples import Example, write_examples
 from groundwork.jobs.demo_guard import Guard
 from groundwork.jobs.demo_uploads import Uploads
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("groundwork")
 _HERE = Path(__file__).resolve().parent
+LOOPBACK = "127.0.0.1"
 _STYLE, _SCRIPT = _HERE / "demo_page.css", _HERE / "demo_page.js"
 _UPLOADS = 100  # times the largest upload: bytes of all that are kept
 _SWEEP = 60.0  # seconds between two looks at the age of uploads
@@ -192,7 +194,7 @@ def _reply(desk: Desk) -> Callable[[str | None, str | None, list[str] | None], s
 
 def _upload() -> Any:
     """Gradio's image, of which the page gets the file as it was handed in: reading it, and saying
-    why it cannot be read, is up to `jobs.demo.read_image`."""
+    why it cannot be read, is up to `jobs.demo_desk.read_image`."""
     import gradio
 
     image = gradio.Image(

@@ -92,6 +92,9 @@ def parse_args(argv: Sequence[str] | None, description: str) -> argparse.Namespa
         "--write", nargs="+", choices=sorted(WRITERS), default=[], help="files of others, too"
     )
     parser.add_argument(
+        "--words", action="store_true", help=f"draw the map of every word, too ({WORDS}; ALBEF)"
+    )
+    parser.add_argument(
         "--strict", action="store_true", help="stop at the first image that cannot be read"
     )
     return parser.parse_intermixed_args(argv)  # phrases may stand behind options, too
@@ -103,9 +106,6 @@ def add_system_arguments(parser: argparse.ArgumentParser) -> None:
         "--checkpoint",
         nargs="+",
         help=f"files or saved folders of any system ({QUICKSTART}, or else {SHIPPED.name})",
-    )
-    parser.add_argument(
-        "--words", action="store_true", help=f"draw the map of every word, too ({WORDS}; ALBEF)"
     )
     parser.add_argument(
         "--config", nargs="+", help="of files without one: one for all, or one per checkpoint"

@@ -14,10 +14,11 @@ import numpy as np
 from PIL import Image
 
 from groundwork.geometry import Grounding, resize_mask
-from groundwork.report.overlays import FOUND, Answer, verdict
+from groundwork.report.overlays import FOUND, Answer, heat_shares, verdict
 from groundwork.report.sheet import overlay, with_mask
 
 LONGEST = 512  # pixels of an image on the page
+ABSENT = "not there"
 _QUALITY = 88
 
 
@@ -91,15 +92,18 @@ def page_of(image: np.ndarray, phrases: Sequence[str], answers: Sequence[Answer]
 
 
 def layers_of(found: Grounding, size: tuple[int, int]) -> tuple[Layer, ...]:
-    """What can be laid over the image; masks at `size` (h, w), maps on the system's own grid."""
+    """What can be laid over the image; masks at `size` (h, w), maps on the system's own grid. The
+    maps can be looked at of what is not there, too: they tell where it was looked for."""
+    maps = [] if found.heatmap is None else [Layer("heat map", map=found.heatmap)]
+    words = zip(found.word_maps, heat_shares(found), strict=True)
+    maps += [Layer(f"{word.word} {share:.0%}", map=word.heatmap) for word, share in words]
     if not found.is_there:
-        return (Layer("image"),)
-    heat = [] if found.heatmap is None else [Layer("heat map", map=found.heatmap)]
-    if "box" in found.derived and heat:
-        return tuple(heat)
+        return (Layer(ABSENT), *maps)
+    if "box" in found.derived and maps:
+        return tuple(maps)
     if found.mask is not None and "mask" not in found.derived:
-        return (Layer("mask", mask=resize_mask(found.mask, size)), *heat)
-    return (Layer("box"), *heat)
+        return (Layer("mask", mask=resize_mask(found.mask, size)), *maps)
+    return (Layer("box"), *maps)
 
 
 def draw_layer(page: Page, number: int) -> bytes:
@@ -158,12 +162,11 @@ def _figure(
 ) -> str:
     found = figure.grounding
     system = f'<div class="gw-system">{html.escape(figure.system)}</div>' if named else ""
-    images = f'<img class="gw-plain" alt="" src="{plain}">'
-    if found.is_there:
-        phrase = html.escape(figure.phrase)
-        images += f'<img class="gw-layer" alt="{phrase}" src="{addresses[0]}">{_marks(found)}'
-    else:
-        images += '<div class="gw-absent">not there</div>'
+    images = (
+        f'<img class="gw-plain" alt="" src="{plain}">'
+        f'<img class="gw-layer" alt="{html.escape(figure.phrase)}" src="{addresses[0]}">'
+    )
+    images += _marks(found) if found.is_there else f'<div class="gw-absent">{ABSENT}</div>'
     return (
         f'<figure class="gw-figure">{system}'
         f'<div class="gw-image" style="--gw-ratio:{size[1] / size[0]:.4f}">{images}</div>'

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from groundwork.jobs.demo import Limits
+from groundwork.jobs.demo_desk import Limits
 from groundwork.jobs.demo_guard import FILE, JOIN, UPLOAD, Guard
 from groundwork.jobs.demo_uploads import Uploads
 

@@ -12,9 +12,11 @@ from PIL import Image
 
 import demo as script
 from groundwork import Grounder
+from groundwork.experiments.demo_load import place_of, read_answers
 from groundwork.geometry import Grounding
 from groundwork.jobs import demo_page
-from groundwork.jobs.demo import Album, Desk, Limits, parse_args
+from groundwork.jobs.demo import parse_args
+from groundwork.jobs.demo_desk import Album, Desk, Limits
 from groundwork.jobs.demo_examples import write_examples
 from groundwork.jobs.predict import SHIPPED, System
 from groundwork.report.answers import draw_layer, page_html, page_of
@@ -67,9 +69,9 @@ def test_a_reply_says_what_the_grounder_says(desk, grounder, examples):
         phrases = example.phrases[:3]
         reply = desk.reply(example.path, "\n".join(phrases), ["second"])
         assert "second 0." in reply and "first" not in reply
-        points = re.findall(r"point \((-?\d+), (-?\d+)\)", reply)
         expected = grounder.ground(example.path, list(phrases))
-        assert points == [tuple(f"{x:.0f}" for x in one.point) for one in expected]
+        assert read_answers(reply) == [(one.phrase, place_of(one)) for one in expected]
+        assert any(one.is_there for one in expected)
         assert re.findall('gw-phrase">(.*?)<', reply) == list(phrases)
 
 
@@ -175,11 +177,25 @@ def test_masks_and_heat_maps_are_layers_to_choose_from():
         draw_layer(page, 3)
 
 
+def test_the_map_of_every_word_is_a_layer_with_its_share_of_the_heat(grounder, examples):
+    (found,) = grounder.ground(examples[0].path, "the blue ring", words=True)
+    texts = re.findall('value="a/(.)">(.*?)<', drawn(found))
+    assert [text for _, text in texts][0] == "heat map"
+    words, shares = zip(*(text.split() for _, text in texts[1:]), strict=True)
+    assert words == ("[CLS]", "the", "blue", "ring")
+    assert sum(int(share.rstrip("%")) for share in shares) == pytest.approx(100, abs=2)
+    page = page_of(np.full((*found.size, 3), 128, np.uint8), ["a"], [Answer("a", [found])])
+    assert len({draw_layer(page, number) for number in range(6)}) == 6
+
+
 def test_what_is_not_there_is_said_and_has_no_box():
     for absent in (grounding(present=0.2), grounding(boxes=np.zeros((0, 4)), scores=np.zeros(0))):
         text = drawn(absent)
         assert "gw-absent" in text and "gw-box" not in text and "point (" not in text
     assert "not there, present 20%" in drawn(grounding(present=0.2))
+    # Where it was looked for can still be seen.
+    text = drawn(grounding(present=0.2, heatmap=np.eye(4, dtype=np.float32)))
+    assert re.findall('value="(.*?)">(.*?)<', text) == [("a/0", "not there"), ("a/1", "heat map")]
     assert "present 80%" in drawn(grounding(present=0.8))
 
 
