@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-_PATIENCE = 12  # seconds that it may take to end
+_PATIENCE = 60  # seconds that it may take to end
 
 
 @dataclass(frozen=True)

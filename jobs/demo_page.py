@@ -30,11 +30,11 @@ _STYLE, _SCRIPT = _HERE / "demo_page.css", _HERE / "demo_page.js"
 _UPLOADS = 100  # times the largest upload: bytes of all that are kept
 _SWEEP = 60.0  # seconds between two looks at the age of uploads
 _CONNECTIONS = 1000
+_SESSIONS = 200
 _FAREWELL = 3  # seconds for what is being answered when the server is to end
 _TITLE = "Where is it?"
 _HEAD = f"""# {_TITLE}
-Give an image, say what to look for, and see where the model sees it: heat map, box or mask, point
-and score, of one checkpoint or of several side by side."""
+Give an image, say what to look for, and see where the model sees it."""
 _HINT = '<div class="gw-hint">What is found appears here. Try one of the examples.</div>'
 
 
@@ -118,7 +118,7 @@ def blocks_of(desk: Desk, examples: Sequence[Example]) -> gradio.Blocks:
     """What is on the page, and what happens on it."""
     import gradio
 
-    with gradio.Blocks(title=_TITLE, analytics_enabled=False) as blocks:
+    with gradio.Blocks(title=_TITLE, analytics_enabled=False, fill_width=True) as blocks:
         gradio.Markdown(f"{_HEAD} {desk.note}", elem_id="gw-head")
         with gradio.Row():
             with gradio.Column(scale=2, min_width=300, elem_id="gw-side"):
@@ -132,7 +132,7 @@ def blocks_of(desk: Desk, examples: Sequence[Example]) -> gradio.Blocks:
                 )
                 question = _question(desk)
                 find = gradio.Button("Find", variant="primary", elem_id="gw-find")
-            with gradio.Column(scale=5, min_width=400):
+            with gradio.Column(scale=5, min_width=500):
                 with gradio.Row(elem_id="gw-look"):
                     # Nothing of the server listens to these: Gradio would show them disabled.
                     gradio.Slider(
@@ -159,6 +159,8 @@ def blocks_of(desk: Desk, examples: Sequence[Example]) -> gradio.Blocks:
             return str(examples[number].path), "\n".join(examples[number].phrases)
 
         shown.click(chosen, shown, question[:2]).then(reply, **asked)
+    # Of each visitor Gradio keeps a copy of the page's settings, which this page never changes.
+    blocks.state_session_capacity = _SESSIONS
     return blocks.queue(max_size=desk.limits.queue)
 
 
