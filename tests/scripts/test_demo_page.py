@@ -14,6 +14,7 @@ from groundwork.experiments import demo_load, demo_server
 from groundwork.experiments.demo_load import place_of
 from groundwork.jobs.demo_examples import write_examples
 from groundwork.jobs.predict import SHIPPED
+from groundwork.report.answers import ABSENT
 from tests.helpers.own_checkpoints import write_checkpoint
 
 pytest.importorskip("gradio", reason="Gradio is not installed; make test-demo installs it")
@@ -120,18 +121,19 @@ def said_by(grounder: Grounder, image: Path, phrases: list[str]) -> list[str]:
 def test_the_page_points_where_the_grounder_does_and_elsewhere_in_another_image(page, scenes):
     grounder = Grounder.load(SHIPPED, device="cpu")
     choose(page, "quickstart_amc")
-    answers = []
-    for scene in scenes[:2]:
-        give(page, scene)
+    give(page, scenes[0])
+    find(page, "\n".join(PHRASES))
+    answer = places(page)
+    assert answer == said_by(grounder, scenes[0], PHRASES) and ABSENT not in answer
+    (x, y), size = grounder.ground(scenes[0], PHRASES[0])[0].point, Image.open(scenes[0]).size
+    place = page.locator(".gw-point").first.get_attribute("style")
+    left, top = map(float, re.findall(r"[\d.]+", place))
+    expected = (100 * (x + 0.5) / size[0], 100 * (y + 0.5) / size[1])
+    assert (left, top) == pytest.approx(expected, abs=1e-3)
+    for other in scenes[1:3]:
+        give(page, other)
         find(page, "\n".join(PHRASES))
-        answers.append(places(page))
-        assert answers[-1] == said_by(grounder, scene, PHRASES)
-        (x, y), size = grounder.ground(scene, PHRASES[0])[0].point, Image.open(scene).size
-        place = page.locator(".gw-point").first.get_attribute("style")
-        left, top = map(float, re.findall(r"[\d.]+", place))
-        expected = (100 * (x + 0.5) / size[0], 100 * (y + 0.5) / size[1])
-        assert (left, top) == pytest.approx(expected, abs=1e-3)
-    assert answers[0] != answers[1] and len(answers[0]) == 2
+        assert places(page) == said_by(grounder, other, PHRASES) != answer
 
 
 def test_two_checkpoints_stand_side_by_side(page, scenes, checkpoints):
@@ -150,6 +152,24 @@ def test_two_checkpoints_stand_side_by_side(page, scenes, checkpoints):
     # The layers are images that have come.
     widths = page.eval_on_selector_all(".gw-image img", "all => all.map(one => one.naturalWidth)")
     assert len(widths) == 4 and min(widths) > 300
+
+
+def test_a_click_on_a_word_shows_its_map(page, scenes):
+    choose(page, "quickstart_amc")
+    give(page, scenes[0])
+    find(page, f"{PHRASES[0]}\nthe red triangle")
+    figure, absent = page.locator(".gw-figure").all()
+    layer = figure.locator(".gw-layer")
+    whole = layer.get_attribute("src")
+    figure.locator(".gw-button", has_text="blue").click()
+    assert layer.get_attribute("src") != whole
+    figure.locator(".gw-button", has_text="heat map").click()
+    assert layer.get_attribute("src") == whole
+    # What is not there has no mark, but where it was looked for can be seen.
+    veil = absent.locator(".gw-absent")
+    assert veil.is_visible() and not absent.locator(".gw-point").count()
+    absent.locator(".gw-button", has_text="triangle").click()
+    assert not veil.is_visible()
 
 
 def test_an_example_answers_at_once(page):
