@@ -1,10 +1,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 OLDEST := .venv-oldest
+DEMO := .venv-demo
 # One thread per process: the tests run side by side.
 TESTS = OMP_NUM_THREADS=1 $(1)/python -m pytest -n 2
 
-.PHONY: help test test-oldest quickstart quickstart-all quickstart-photos compare lint format clean
+.PHONY: help test test-oldest test-demo demo quickstart quickstart-all quickstart-photos compare lint format clean
 
 help: ## this list
 	@grep -hE '^[a-z.-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -31,6 +32,27 @@ test: .venv/.installed ## the whole test suite
 
 test-oldest: $(OLDEST)/.installed ## the same with the oldest Python and packages that are allowed
 	$(call TESTS,$(OLDEST)/env/bin)
+
+# Gradio wants a Pillow below 13. Here lie these two; all the rest is taken from .venv.
+$(DEMO)/.installed: .venv/.installed
+	$(BIN)/python -m venv --clear $(DEMO)
+	$(BIN)/python -c "import sysconfig as s; print(s.get_path('purelib'))" \
+		> $$($(DEMO)/bin/python -c "import sysconfig as s; print(s.get_path('purelib'))")/rest.pth
+	grep -v '^pillow==' constraints.txt > $(DEMO)/constraints.txt
+	$(DEMO)/bin/python -m pip install --disable-pip-version-check --quiet \
+		-c $(DEMO)/constraints.txt -e ".[demo]"
+	touch $@
+
+$(DEMO)/.tested: $(DEMO)/.installed
+	$(DEMO)/bin/python -m pip install --disable-pip-version-check --quiet \
+		-c $(DEMO)/constraints.txt -e ".[demo,demo-test]"
+	touch $@
+
+demo: $(DEMO)/.installed ## a page for images and phrases, on this machine: ARGS="--checkpoint a.pth b.pth"
+	$(DEMO)/bin/python demo.py $(ARGS)
+
+test-demo: $(DEMO)/.tested ## the page in a browser, if there is a Chromium
+	OMP_NUM_THREADS=1 $(DEMO)/bin/python -m pytest tests/scripts/test_demo_page.py
 
 quickstart: .venv/.installed ## draw the embedded data, train small models, evaluate, report
 	$(BIN)/python quickstart.py
@@ -67,5 +89,5 @@ format: .venv/.installed ## bring the code into shape
 	$(BIN)/ruff format .
 
 clean: ## remove the environment and caches
-	rm -rf .venv $(OLDEST) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv $(OLDEST) $(DEMO) .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -4,6 +4,7 @@ python -m groundwork train --config FILE ...          as train.py
 python -m groundwork test --config FILE ...           as test.py
 python -m groundwork pseudo_label --config FILE ...   as pseudo_label.py
 python -m groundwork predict IMAGE "PHRASE" ...       as predict.py
+python -m groundwork demo --checkpoint FILE ...       as demo.py
 """
 
 import argparse
@@ -19,11 +20,12 @@ def main(argv: list[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=__version__)
-    parser.add_argument("job", choices=("train", "test", "pseudo_label", "predict"))
+    parser.add_argument("job", choices=("train", "test", "pseudo_label", "predict", "demo"))
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="of the job: --help lists them")
     args = parser.parse_args(argv)
 
     from groundwork.jobs import (  # here, as --version needs none
+        demo,
         evaluate,
         label,
         predict,
@@ -31,7 +33,13 @@ def main(argv: list[str] | None = None) -> None:
         train,
     )
 
-    jobs = {"train": train, "test": evaluate, "pseudo_label": label, "predict": predict}
+    jobs = {
+        "train": train,
+        "test": evaluate,
+        "pseudo_label": label,
+        "predict": predict,
+        "demo": demo,
+    }
     job = jobs[args.job]
     run_script(lambda: job.main(args.arguments, description=job.__doc__ or ""))
 

@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None, *, description: str = "") -> dict[str, Any]
     utils.setup_logging()
     plugins.load(args.plugin)
     questions = read_questions(Path(args.source), read_phrases(args.phrases))
-    checkpoints = _checkpoints(args.checkpoint)
+    checkpoints = checkpoints_of(args.checkpoint)
     out = _output_folder(args.out, Path(args.source))
     systems = load_systems(checkpoints, args)
     if args.words and not any(system.grounder.gives_word_maps for system in systems):
@@ -86,11 +86,7 @@ def parse_args(argv: Sequence[str] | None, description: str) -> argparse.Namespa
     parser.add_argument(
         "phrases", nargs="*", help=f"what is looked for; {STDIN} reads one a line from input"
     )
-    parser.add_argument(
-        "--checkpoint",
-        nargs="+",
-        help=f"files or saved folders of any system ({QUICKSTART}, or else {SHIPPED.name})",
-    )
+    add_system_arguments(parser)
     parser.add_argument("--out", help=f"receives what is found ({RUNS}/predict/NAME, a new one)")
     parser.add_argument(
         "--write", nargs="+", choices=sorted(WRITERS), default=[], help="files of others, too"
@@ -99,16 +95,25 @@ def parse_args(argv: Sequence[str] | None, description: str) -> argparse.Namespa
         "--words", action="store_true", help=f"draw the map of every word, too ({WORDS}; ALBEF)"
     )
     parser.add_argument(
+        "--strict", action="store_true", help="stop at the first image that cannot be read"
+    )
+    return parser.parse_intermixed_args(argv)  # phrases may stand behind options, too
+
+
+def add_system_arguments(parser: argparse.ArgumentParser) -> None:
+    """What says which systems are asked: of `checkpoints_of` and `load_systems`."""
+    parser.add_argument(
+        "--checkpoint",
+        nargs="+",
+        help=f"files or saved folders of any system ({QUICKSTART}, or else {SHIPPED.name})",
+    )
+    parser.add_argument(
         "--config", nargs="+", help="of files without one: one for all, or one per checkpoint"
     )
     parser.add_argument("--tokenizer", help="hub name, folder, or vocab.txt")
     parser.add_argument("--data", help="root of the data, for configurations that need it")
     parser.add_argument("--device", help="cuda, cuda:1, cpu; default: cuda if there is one")
-    parser.add_argument(
-        "--strict", action="store_true", help="stop at the first image that cannot be read"
-    )
     parser.add_argument("--plugin", nargs="+", default=[], metavar="FOLDER", help="own systems")
-    return parser.parse_intermixed_args(argv)  # phrases may stand behind options, too
 
 
 def load_systems(checkpoints: Sequence[Path], args: argparse.Namespace) -> list[System]:
@@ -132,7 +137,8 @@ def load_systems(checkpoints: Sequence[Path], args: argparse.Namespace) -> list[
     return systems
 
 
-def _checkpoints(given: Sequence[str] | None) -> list[Path]:
+def checkpoints_of(given: Sequence[str] | None) -> list[Path]:
+    """The files that are named, each once; without one the quick start's, or that which ships."""
     own = QUICKSTART if QUICKSTART.is_file() else SHIPPED
     files = [own] if given is None else list(map(Path, given))
     return list({file.resolve(): file for file in files}.values())

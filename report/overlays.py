@@ -103,15 +103,20 @@ def draw_words(picture: np.ndarray, answers: Sequence[Answer], opacity: float = 
 
 
 def _word_cells(grounding: Grounding, system: str) -> list[_Cell]:
-    total = sum(word.pieces * float(word.heatmap.sum()) for word in grounding.word_maps)
     # A caption has the room of one map.
     short = grounding if grounding.present is None else replace(grounding, score=None)
     cells = [_Cell(system, verdict(short), grounding, (_map_alone(grounding.heatmap),))]
-    for word in grounding.word_maps:
-        share = word.pieces * float(word.heatmap.sum()) / total if total else 0.0
+    for word, share in zip(grounding.word_maps, heat_shares(grounding), strict=True):
         panels = (_map_alone(word.heatmap),)
         cells.append(_Cell(word.word, f"{share:.0%} of the heat", grounding, panels))
     return cells
+
+
+def heat_shares(grounding: Grounding) -> list[float]:
+    """Of each of the `word_maps` its share of the heat of all, 0 where there is none."""
+    heats = [word.pieces * float(word.heatmap.sum()) for word in grounding.word_maps]
+    total = sum(heats)
+    return [heat / total if total else 0.0 for heat in heats]
 
 
 def _map_alone(heat: np.ndarray | None) -> _Panel:
