@@ -15,7 +15,7 @@ help: ## this list
 .venv/.installed: requirements.txt constraints.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet \
-		-c constraints.txt -r requirements.txt -e ".[dev]"
+		-c constraints.txt -r requirements.txt -e ".[dev,export]"
 	touch $@
 
 # The lower bounds, read from where they stand: Python's and the dev tools' in pyproject.toml, the rest in requirements.txt.

@@ -5,12 +5,12 @@ from __future__ import annotations
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from groundwork import utils
 from groundwork.geometry import Grounding
 from groundwork.jobs import presence, pretrained
+from groundwork.jobs.exported import is_exported, load_exported
 from groundwork.jobs.model_card import model_card
 from groundwork.jobs.open_image import ImageLike, open_image
 from groundwork.jobs.presence import Calibration
@@ -67,15 +67,23 @@ class Grounder:
         """A system from a checkpoint, published or own, told by what is in it.
 
         Args:
-            source: a .pth file; a folder of `save_pretrained`; the id of such a folder on the hub.
+            source: a .pth file; a folder of `save_pretrained`; the id of such a folder on the hub;
+                a file of `tools/export` (.onnx, .pt2).
             device: cuda, cuda:1, cpu; None: a GPU if there is one.
             config, tokenizer, data, overrides: see `jobs.recognition.load_system`; nothing has to
-                be given for files that were written by this project.
+                be given for files that were written by this project, nor can it for exported ones.
 
         Raises:
             FileNotFoundError, ValueError: as there; or the calibration beside the checkpoint is of
                 other weights.
         """
+        if is_exported(source):
+            if config or tokenizer or overrides:
+                raise ValueError(
+                    f"{source} is an exported file, which has its configuration and tokeniser in"
+                    " it; give these when its checkpoint is exported"
+                )
+            return cls(*load_exported(Path(source), device))
         loaded = load_system(
             source,
             device=utils.choose_device(device),
@@ -133,19 +141,18 @@ class Grounder:
         (manifest.json), its rows of every results.json.
 
         Raises:
-            ValueError: a manifest.json or results.json that is damaged.
+            ValueError: a manifest.json or results.json that is damaged; an exported file.
         """
         folder, loaded = Path(folder), self._loaded
+        if is_exported(loaded.path):
+            raise ValueError(
+                f"{loaded.path} is an exported file, which others load as it is; save_pretrained"
+                " writes a checkpoint"
+            )
         card = model_card(self.about, loaded.path, self.calibration)
         folder.mkdir(parents=True, exist_ok=True)
         model = loaded.parts.model
-        # Where the data of the training lay is of no use to anybody else.
-        data = replace(
-            loaded.config.data,
-            text_encoder=save_tokenizer(loaded.tokenizer, folder),
-            train={}, evaluate={}, labels=None, image_root="", cache_dir=None,
-        )  # fmt: skip
-        config = replace(loaded.config, data=data, stages=(), select=None)
+        config = pretrained.without_places(loaded.config, save_tokenizer(loaded.tokenizer, folder))
         state = SYSTEMS[config.system].published_state(model)
         pretrained.write(folder, state, to_dict(config), card)
         presence.keep(self.calibration, folder)

@@ -3,6 +3,7 @@ model card."""
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from groundwork.files.safe import atomic_write, write_text
 from groundwork.models.common.checkpoint import CheckpointError
+from groundwork.settings import RunConfig
 
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 _TOKENIZERS = ("words.txt", "pieces.spm", "vocab.txt", "vocab.json", "merges.txt")
@@ -65,6 +67,20 @@ def read(folder: Path) -> dict[str, Any]:
     except ValueError as error:
         raise CheckpointError(f"{folder / CONFIG}: no JSON ({error}); copy it again") from error
     return {"model": state, "config": config}
+
+
+def without_places(config: RunConfig, text_encoder: str) -> RunConfig:
+    """A configuration for others: where the data of its training lay is of no use to anybody else.
+
+    Args:
+        text_encoder: the tokeniser's files in what is shared.
+    """
+    data = replace(
+        config.data,
+        text_encoder=text_encoder,
+        train={}, evaluate={}, labels=None, image_root="", cache_dir=None,
+    )  # fmt: skip
+    return replace(config, data=data, stages=(), select=None)
 
 
 def write(folder: Path, state: dict[str, Tensor], config: dict[str, Any], card: str) -> None:

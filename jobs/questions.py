@@ -3,8 +3,8 @@ same configuration would make of them: the same functions resize, clean, cut and
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol, cast
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol, cast
 
 import numpy as np
 from torch import Tensor
@@ -20,6 +20,7 @@ from groundwork.dataset.referring.dataset import ReferringSample
 from groundwork.dataset.text import clean_caption
 from groundwork.dataset.words import UNK, Vocabulary, is_blank
 from groundwork.geometry import Size
+from groundwork.geometry.pixels import CLIP, IMAGENET, UNIT
 from groundwork.jobs.image_text import parts_of, word_pieces
 from groundwork.jobs.referring import collate, data_transform, text_rules
 from groundwork.jobs.tokenizers import Tokenizer
@@ -65,6 +66,9 @@ class Questions(Protocol):
         Raises:
             ValueError: the system has no such maps.
         """
+
+    def image_rules(self) -> dict[str, Any]:
+        """How `prepare` resizes, and the `mean` and `deviation` of colours in [0, 1]."""
 
 
 class ImageTextQuestions:
@@ -124,6 +128,11 @@ class ImageTextQuestions:
             )
         return words
 
+    def image_rules(self) -> dict[str, Any]:
+        """See `Questions`."""
+        mean, deviation = CLIP
+        return asdict(self.transform) | {"mean": mean, "deviation": deviation}
+
     def _shortened(self, text: str) -> str:
         words = text.split()
         if self.max_tokens is not None:
@@ -177,6 +186,19 @@ class ReferringQuestions:
             )
         samples = [self._sample(image, text, n) for n, text in enumerate(phrases)]
         return cast(EvalBatch, self.collate(samples))  # not a training collate
+
+    def image_rules(self) -> dict[str, Any]:
+        """See `Questions`."""
+        rule = self.transform
+        mean, deviation = IMAGENET if rule.normalize else UNIT
+        return {
+            "resize": rule.rule,
+            "image_size": rule.image_size,
+            "max_image_size": rule.max_image_size,
+            "resampling": rule.resampling,
+            "mean": mean,
+            "deviation": deviation,
+        }
 
     def _sample(self, image: Prepared, text: str, number: int) -> ReferringSample:
         phrase = Phrase(text=text)

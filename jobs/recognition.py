@@ -62,13 +62,14 @@ class About:
 @dataclass(frozen=True)
 class Loaded:
     """A system with its weights, in evaluation mode, and what belongs to it. `path`: the file, or
-    the folder of `save_pretrained`."""
+    the folder of `save_pretrained`; `device`: where its batches belong."""
 
     config: RunConfig
     parts: Parts
     tokenizer: Tokenizer
     about: About
     path: Path
+    device: torch.device
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def load_system(
     )
     logger.info("%s", about)
     settings = replace(settings, model=system.settings_of(parts.model, settings.model))
-    return Loaded(settings, parts, texts, about, path)
+    return Loaded(settings, parts, texts, about, path, device)
 
 
 def _configured(

@@ -14,7 +14,7 @@ from groundwork.geometry import Grounding
 from groundwork.jobs.presence import Calibration
 from groundwork.jobs.questions import Prepared, Questions
 from groundwork.jobs.recognition import Loaded
-from groundwork.models.common.image_first import ImageFirst
+from groundwork.models.common.image_first import OF_IMAGE, ImageFirst
 
 logger = logging.getLogger("groundwork")
 # Phrases that are looked at together: what bounds the memory that many of them take.
@@ -65,7 +65,7 @@ class Session:
                 self._outputs,
                 parts.postprocess,
                 self._batches(texts, words),
-                device=next(self._outputs.parameters()).device,
+                device=self._loaded.device,
                 precision=config.precision,
             )
             return [self._calibrated(one) for _, groundings in found for one in groundings]
@@ -96,8 +96,7 @@ class _OfOneImage(nn.Module):
             return self.model(batch)
         if self._seen is None:
             # A batch of box systems holds the image once per phrase.
-            of_image = ("image", "image_mask")
             self._seen = self.model.encode(
-                {key: batch[key][:1] for key in of_image if key in batch}
+                {key: batch[key][:1] for key in OF_IMAGE if key in batch}
             )
         return self.model.answer(self._seen, batch)

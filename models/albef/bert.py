@@ -142,7 +142,7 @@ class Layer(nn.Module):
             # Image tokens are never masked, so the P phrases of an image can stand in one row of
             # queries: keys and values are then read in place instead of being copied for every
             # phrase.
-            rows = states.reshape(len(image.keys), -1, states.shape[-1])
+            rows = states.reshape(image.keys.shape[0], -1, states.shape[-1])
             states = self.crossattention(rows, image).reshape(states.shape)
         return self.output(self.intermediate(states), states)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from groundwork.models.albef.bert import KeysValues
 from groundwork.models.albef.model import ALBEF
 from groundwork.models.albef.tracing import TraceRecorder
 from groundwork.models.common.attention import AttentionRecorder, FusedAttention
-from groundwork.models.common.explain import METHODS
+from groundwork.models.common.explain import METHODS, Trace
 from groundwork.models.common.image_first import ImageFirst
 
 if TYPE_CHECKING:
@@ -24,10 +24,12 @@ if TYPE_CHECKING:
 
 
 class Looked(NamedTuple):
-    """Images as the fusion layers read them, and what was recorded of how they were encoded."""
+    """Images as the fusion layers read them, and what was recorded of how they were encoded;
+    features: (B, E), the unit vectors of the contrastive space."""
 
     recorder: TraceRecorder
     layers: list[KeysValues]
+    features: Tensor
 
 
 class Compared(NamedTuple):
@@ -50,6 +52,11 @@ class Explainer(ImageFirst):
         method: one of `METHODS`; mode "itc" knows "gradcam" alone.
     """
 
+    inputs: ClassVar[tuple[str, ...]] = ("image", "text_ids", "text_mask")
+    outputs: ClassVar[tuple[str, ...]] = (
+        "heatmaps", "token_maps", "score", "evidence", "image_features", "text_features",
+    )  # fmt: skip
+
     def __init__(
         self,
         model: ALBEF,
@@ -67,6 +74,8 @@ class Explainer(ImageFirst):
         }
         self._encode, self._explain = steps[mode]
         self.method = METHODS[method]
+        self.needs_gradient = self.method.gradient != "none"
+        self._key = f"method {method}" if mode == "itm" else f"mode {mode}"
         depth = len(
             model.text_encoder.bert.encoder.layer if mode == "itm" else model.visual_encoder.blocks
         )
@@ -99,41 +108,84 @@ class Explainer(ImageFirst):
         with self._computing():
             return self._explain(seen, batch)
 
+    def answer_each(self, seen: Looked | Compared, batch: ImageTextEvalBatch) -> dict[str, Tensor]:
+        """See `ImageFirst`; `phrase_image` need not be in order.
+
+        Returns:
+            As `answer`, always with `token_maps`; also `image_features` (B, E) and `text_features`
+            (T, E), the unit vectors of the contrastive space.
+
+        Raises:
+            ValueError: maps that the image encoder's own attentions explain.
+        """
+        if isinstance(seen, Compared) or (seen.recorder.whole and self.needs_gradient):
+            raise ValueError(
+                f"model.explanation.{self._key} cannot be exported: every phrase needs a gradient"
+                " in the image encoder; set model.explanation to mode itm and another method"
+            )
+        model, mask = self.model, batch["text_mask"]
+        with self._computing():
+            states = model.text_encoder.bert.text(batch["text_ids"], mask)
+            below = None if seen.recorder.whole else states
+            trace, logits = self._round(seen, batch["phrase_image"], batch["text_ids"], mask, below)
+            unmatched, matched = logits.unbind(dim=1)
+            return {
+                "heatmaps": self.method.heatmaps(trace).detach(),
+                "token_maps": self.method.tokens(trace).detach(),
+                "score": matched,
+                "evidence": matched - unmatched,
+                "image_features": seen.features,
+                "text_features": model.embed_text(states).detach(),
+            }
+
     @contextmanager
     def _computing(self) -> Iterator[None]:
-        with torch.set_grad_enabled(self.method.gradient != "none"), frozen(self.model):
+        with torch.set_grad_enabled(self.needs_gradient), frozen(self.model):
             yield
 
     def _look(self, image: Tensor) -> Looked:
         model, recorder = self.model, TraceRecorder(self.model, self.method, self.layer)
         with recorder.image():
             tokens = model.visual_encoder(image)
-            return Looked(recorder, model.text_encoder.bert.image_keys_values(tokens))
+            layers = model.text_encoder.bert.image_keys_values(tokens)
+            return Looked(recorder, layers, model.embed_image(tokens).detach())
 
     def _by_matching(self, seen: Looked, batch: ImageTextEvalBatch) -> dict[str, Tensor]:
         model, bert, ids = self.model, self.model.text_encoder.bert, batch["text_ids"]
-        mask, (recorder, images) = batch["text_mask"], seen
-        states = None if recorder.whole else bert.text(ids, mask)
+        mask, images, whole = batch["text_mask"], seen.layers, seen.recorder.whole
+        states = None if whole else bert.text(ids, mask)
         heatmaps = images[0].keys.new_zeros((len(ids), *model.grid), dtype=torch.float32)
         logits = images[0].keys.new_zeros((len(ids), 2), dtype=torch.float32)
         tokens = heatmaps.new_zeros((*ids.shape, *model.grid)) if "words" in batch else None
         # The image encoder's attentions have a gradient of their own for each phrase of an image.
-        most = 1 if recorder.whole else None
+        most = 1 if whole else None
         for image_index, rows, real in phrase_rounds(
             batch["phrase_image"], len(images[0].keys), most
         ):
-            views = [KeysValues(*(part[image_index] for part in layer)) for layer in images]
-            with recorder.text():
-                below = bert.text(ids[rows], mask[rows]) if states is None else states[rows]
-                fused = list(bert.fused_layers(below, mask[rows], views))
-            trace = recorder.trace(image_index, mask[rows], fused)
+            below = None if states is None else states[rows]
+            trace, matching = self._round(seen, image_index, ids[rows], mask[rows], below)
             heatmaps[rows[real]] = self.method.heatmaps(trace)[real].detach()
             if tokens is not None:
                 tokens[rows[real]] = self.method.tokens(trace)[real].detach()
-            logits[rows[real]] = model.match_logits(fused[-1])[real].detach().float()
+            logits[rows[real]] = matching[real]
         unmatched, matched = logits.unbind(dim=1)
         found = {"heatmaps": heatmaps, "score": matched, "evidence": matched - unmatched}
         return found if tokens is None else found | {"token_maps": tokens}
+
+    def _round(
+        self, seen: Looked, image_index: Tensor, ids: Tensor, mask: Tensor, below: Tensor | None
+    ) -> tuple[Trace, Tensor]:
+        """What n texts, n / b for each of the images `image_index` (b,), leave in the attentions,
+        and their matching logits (n, 2); `below`: their states before the fusion, if they are
+        computed already."""
+        bert, recorder = self.model.text_encoder.bert, seen.recorder
+        views = [KeysValues(*(part[image_index] for part in layer)) for layer in seen.layers]
+        with recorder.text():
+            if below is None:
+                below = bert.text(ids, mask)
+            fused = list(bert.fused_layers(below, mask, views))
+        trace = recorder.trace(image_index, mask, fused)
+        return trace, self.model.match_logits(fused[-1]).detach().float()
 
     def _compare(self, image: Tensor) -> Compared:
         model = self.model

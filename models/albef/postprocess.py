@@ -39,7 +39,8 @@ def heatmaps_to_groundings(
         region: one of `REGIONS`.
     """
     heatmaps, scores = outputs["heatmaps"].float(), outputs["score"].tolist()
-    evidence, tokens = outputs["evidence"].tolist(), outputs.get("token_maps")
+    evidence = outputs["evidence"].tolist()
+    tokens = outputs["token_maps"] if "words" in batch else None
     counts = torch.bincount(batch["phrase_image"], minlength=len(batch["size"])).tolist()
     groundings: list[Grounding] = []
     for size, of_image in zip(batch["size"], heatmaps.split(counts), strict=True):

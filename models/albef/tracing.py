@@ -75,7 +75,9 @@ class TraceRecorder:
         blocks, texts = len(self._blocks), len(self._blocks) + len(self._own)
         return Trace(
             # An image's phrases stood in one row of queries; give each its own maps again.
-            cross=[_each(one, lambda part: per_phrase(part, len(mask))) for one in found[texts:]],
+            cross=[
+                _each(one, lambda part: per_phrase(part, mask.shape[0])) for one in found[texts:]
+            ],
             text_mask=mask,
             grid=self.model.grid,
             text=found[blocks:texts],
@@ -118,5 +120,5 @@ def _each(one: Attended, change: Callable[[Tensor], Tensor]) -> Attended:
 
 def per_phrase(attention: Tensor, texts: int) -> Tensor:
     """(b, H, c * L, S) of b images with c phrases each -> (b * c, H, L, S), b * c = texts."""
-    phrases = texts // len(attention)
+    phrases = texts // attention.shape[0]
     return attention.unflatten(2, (phrases, -1)).transpose(1, 2).flatten(0, 1)

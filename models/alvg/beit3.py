@@ -124,7 +124,7 @@ class VisionEmbedding(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """(B, 3, S, S) -> (B, 1 + N, D), cells row by row."""
         cells = self.proj(image).flatten(2).transpose(1, 2)
-        return torch.cat([self.cls_token.expand(len(cells), -1, -1), cells], dim=1)
+        return torch.cat([self.cls_token.expand(cells.shape[0], -1, -1), cells], dim=1)
 
 
 class Encoder(nn.Module):
@@ -153,7 +153,7 @@ class Encoder(nn.Module):
         tokens = tokens + positions_of(self.embed_positions.B, tokens)
         tokens = tokens.masked_fill(padding[..., None], 0)
         states = torch.cat([cells + positions_of(self.embed_positions.A, cells), tokens], dim=1)
-        visible = ~padding.new_zeros(len(padding), split)
+        visible = ~padding.new_zeros(padding.shape[0], split)
         keep = torch.cat([visible, ~padding], dim=1)[:, None, None]
         for layer in self.layers:
             states = layer(states, split, keep)

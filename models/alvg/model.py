@@ -6,7 +6,7 @@ width. Parameter names are the published ones.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -122,6 +122,12 @@ class ALVG(ImageFirst):
             on the padding.
     """
 
+    # An image has the one size that BEiT-3 takes, so that nothing of it is padding.
+    inputs: ClassVar[tuple[str, ...]] = ("image", "text_ids", "text_mask")
+    outputs: ClassVar[tuple[str, ...]] = (
+        "pred_logits", "pred_boxes", "attention", "score", "pred_masks",
+    )  # fmt: skip
+
     def __init__(self, encoder: BEiT3, head: Head, *, text_length: int):
         super().__init__()
         self.vis_enc = nn.ModuleDict({"beit3": encoder})
@@ -150,8 +156,8 @@ class ALVG(ImageFirst):
             (0, 2), if cells are enhanced; pred_masks (B, 8h, 8w) logits, if it has a mask head.
         """
         ids, padding = self._padded(batch["text_ids"], batch["text_mask"].bool())
-        encoded = self.encoder.join(for_each(seen, len(ids)), ids, padding)
-        shape = (len(ids), *encoded.image.shape[-2:])
+        encoded = self.encoder.join(for_each(seen, ids.shape[0]), ids, padding)
+        shape = (ids.shape[0], *encoded.image.shape[-2:])
         if "image_mask" in batch:
             cell_padding = F.interpolate(batch["image_mask"][:, None].float(), size=shape[1:])
             cell_padding = cell_padding[:, 0].bool()
@@ -161,6 +167,6 @@ class ALVG(ImageFirst):
 
     def _padded(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         missing = self.text_length - ids.shape[1]
-        if missing <= 0 or not self.head.pool_last_rows:
+        if missing < 0 or not self.head.pool_last_rows:
             return ids, ~mask
         return F.pad(ids, (0, missing), value=PAD), F.pad(~mask, (0, missing), value=True)

@@ -60,7 +60,7 @@ class QueryGenerator(nn.Module):
 
     def forward(self, learned: Tensor, text: Tensor, position: Tensor, padding: Tensor) -> Tensor:
         """Learned (Q, D), text (B, T, D), position (T, D), padding (B, T) -> (B, Q, D)."""
-        learned = learned.expand(len(text), -1, -1)
+        learned = learned.expand(text.shape[0], -1, -1)
         states, keys = torch.zeros_like(learned), text + position.to(text.dtype)
         for layer in self.layers:
             states = layer(states, learned, keys, text, padding)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from groundwork.models.common.checkpoint import CheckpointError
 from groundwork.models.common.precision import at_least_single
+from groundwork.models.common.recurrent import GRU
 
 # Scores of padded words; not infinite, so that a text without any word attends to all evenly. Half
 # precision cannot hold it.
@@ -143,7 +144,7 @@ class WordLanguageEncoder(nn.Module):
         super().__init__()
         self.embedding = nn.Embedding(vocabulary, word_width)
         self.embedding.weight.requires_grad_(train_words)
-        self.lstm = nn.GRU(word_width, width, batch_first=True)
+        self.lstm = GRU(word_width, width)
         self.sa_list = nn.ModuleList(
             SelfAttentionBlock(width, heads, ffn, dropout) for _ in range(layers)
         )
@@ -153,7 +154,7 @@ class WordLanguageEncoder(nn.Module):
         """Word ids (B, L) int64, 0 = padding on the right -> the sentences."""
         padding = ids == 0
         # A recurrent network that reads from the left: padding behind a word does not reach it.
-        gru, _ = self.lstm(self.embedding(ids))
+        gru = self.lstm.states(self.embedding(ids))
         states = gru
         for block in self.sa_list:
             states = block(states, padding)

@@ -66,7 +66,16 @@ class TorchvisionDetector(Detector):
         self.widths = (s8.shape[1], s16.shape[1], s32.shape[1])
 
     def forward(self, image: Tensor) -> Detection:
-        """Image (B, 3, S, S), S a multiple of 32."""
+        """Image (B, 3, S, S), S a multiple of 32.
+
+        Raises:
+            ValueError: it is being exported, which takes the same steps for any image.
+        """
+        if torch.compiler.is_exporting():
+            raise ValueError(
+                f"model.detector.name {self.name} cannot be exported: how many boxes it goes on"
+                " with depends on the image; yolov3 can"
+            )
         side, seen = image.shape[-1], []
         backbone = self.network.get_submodule("backbone")
         hook = backbone.register_forward_hook(lambda *call: seen.append(call[2]))

@@ -8,7 +8,7 @@ boxes per cell; D width.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -50,6 +50,9 @@ class RefCLIP(ImageFirst):
         detector_bn: "eval" keeps the detector in evaluation mode always; "train" lets its batch
             norms follow the mode of the model, as released.
     """
+
+    inputs: ClassVar[tuple[str, ...]] = ("image", "text_ids")
+    outputs: ClassVar[tuple[str, ...]] = ("similarity", "cell_boxes", "likeliest_box")
 
     def __init__(
         self,
@@ -102,7 +105,7 @@ class RefCLIP(ImageFirst):
             cell_features (B, k, D) and text_features (B, D); similarity (B, k), their dot products;
             cell_index, cell_boxes and likeliest_box as `Seen` has them.
         """
-        cells, index, boxes, likeliest = (for_each(one, len(batch["text_ids"])) for one in seen)
+        cells, index, boxes, likeliest = (for_each(one, batch["text_ids"].shape[0]) for one in seen)
         text = self.linear_ts(self.lang_encoder(batch["text_ids"]).vector)
         return {
             "cell_features": cells,
@@ -116,7 +119,7 @@ class RefCLIP(ImageFirst):
     @torch.no_grad()
     def detect(self, image: Tensor) -> Detection:
         """What the frozen detector sees, or saw before."""
-        if self.cache is None:
+        if self.cache is None or torch.compiler.is_exporting():
             return self.visual_encoder(image)
         return Detection(*self.cache(self.visual_encoder, image))
 
@@ -142,5 +145,5 @@ def likeliest_box(boxes: Tensor) -> Tensor:
 
 def gather_cells(values: Tensor, index: Tensor) -> Tensor:
     """(B, N, ...) and (B, k) -> (B, k, ...)."""
-    row = torch.arange(len(values), device=values.device)[:, None]
+    row = torch.arange(values.shape[0], device=values.device)[:, None]
     return values[row, index]

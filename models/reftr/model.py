@@ -6,7 +6,7 @@ the phrase), Lp phrase tokens, (h, w) the last map, D width.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -78,6 +78,9 @@ class RefTR(ImageFirst):
         learn_attention: whether `forward` gives the decoder's attention in training.
         position_temperature: see `SinePosition`.
     """
+
+    inputs: ClassVar[tuple[str, ...]] = ("image", "image_mask", "text_ids", "text_mask")
+    outputs: ClassVar[tuple[str, ...]] = ("pred_boxes", "phrase_mask", "pred_masks")
 
     def __init__(
         self,
@@ -152,7 +155,7 @@ class RefTR(ImageFirst):
 
     def decode(self, seen: Seen, batch: ReferringBatch) -> Decoded:
         """All that comes between the backbone and the heads."""
-        maps, projected, position = seen.for_each(len(batch["text_ids"]))
+        maps, projected, position = seen.for_each(batch["text_ids"].shape[0])
         padding = maps[-1].padding
         text_mask = batch["text_mask"].bool()
         text = self.lang_backbone(input_ids=batch["text_ids"], attention_mask=text_mask.long())

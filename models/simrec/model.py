@@ -7,7 +7,7 @@ pixels.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -37,6 +37,9 @@ class SimREC(ImageFirst):
         train_sides: a training batch is resized to one of these, drawn for every step and the same
             on all processes; none: not.
     """
+
+    inputs: ClassVar[tuple[str, ...]] = ("image", "text_ids")
+    outputs: ClassVar[tuple[str, ...]] = ("cells",)
 
     def __init__(
         self,
@@ -75,7 +78,7 @@ class SimREC(ImageFirst):
             cells (B, h, w, 5): cxcywh in pixels, logit of the objectness. h and w are those of the
             image as it was used, which in training may be another size.
         """
-        maps = (for_each(one, len(batch["text_ids"])) for one in seen)
+        maps = (for_each(one, batch["text_ids"].shape[0]) for one in seen)
         sentence = self.lang_encoder(batch["text_ids"]).vector
         met = (meet(one, sentence) for meet, one in zip(self.fusion_manner, maps, strict=True))
         fused = self.attention_manner(self.multi_scale_manner(*met), sentence)

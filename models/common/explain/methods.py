@@ -165,7 +165,7 @@ def _over_tokens(support: Tensor, trace: Trace) -> Tensor:
 def _identity(size: int, trace: Trace) -> Tensor:
     like = trace.cross[0].probabilities
     eye = torch.eye(size, dtype=like.dtype, device=like.device)
-    return eye.expand(len(trace.text_mask), size, size)
+    return eye.expand(trace.text_mask.shape[0], size, size)
 
 
 def _start(trace: Trace) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,235 @@
+"""Exported files, .onnx and .pt2: a system's graph with all that is needed to ask it.
+
+What is around the graph is asked and read by the functions of the system itself: the file keeps its
+configuration and tokeniser, of which questions and groundings are made as for a checkpoint.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import tempfile
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from groundwork import utils
+from groundwork.jobs.presence import Calibration
+from groundwork.jobs.recognition import About, Loaded
+from groundwork.jobs.tokenizers import Tokenizer, load_texts, save_tokenizer
+from groundwork.models import SYSTEMS
+from groundwork.models.common.checkpoint import CheckpointError
+from groundwork.models.common.image_first import OF_IMAGE, OWNER, ImageFirst
+from groundwork.settings import RunConfig
+from groundwork.settings.load import config_of
+from groundwork.settings.parsing import from_mapping
+
+KEY = "groundwork"
+"""Under which an ONNX file keeps its description among its metadata."""
+PT2_ENTRY = f"{KEY}.json"
+"""The entry of a .pt2 archive that has it."""
+Graph = Callable[..., Sequence[Tensor]]
+"""Tensors in the order of `Description.inputs` -> those of `Description.outputs`."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """What an exported file says of itself.
+
+    system: key of `models.SYSTEMS`. source: name of the checkpoint; weights: SHA-256 of what was
+    exported of it. config: as `settings.to_dict` has it. tokenizer: file name -> content in base64;
+    text_encoder: which of them is the data.text_encoder, "." for all. inputs, outputs: names of the
+    graph's tensors in their order. image: how an image becomes the input `image`, for other
+    programs. calibration: of `jobs.presence`, or None. versions: of what wrote it.
+    """
+
+    system: str
+    source: str
+    weights: str
+    config: dict[str, Any]
+    tokenizer: dict[str, str]
+    text_encoder: str
+    inputs: Sequence[str]
+    outputs: Sequence[str]
+    image: dict[str, Any]
+    calibration: dict[str, Any] | None
+    versions: dict[str, str]
+
+    def text(self) -> str:
+        """As JSON."""
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+
+class Opened(NamedTuple):
+    """A file's graph, its description and where its tensors belong."""
+
+    graph: Graph
+    text: str | None
+    device: torch.device
+
+
+class ExportedNetwork(ImageFirst):
+    """A graph in the place of the network that it was made of.
+
+    An image is looked at anew in every call of `answer`, once for all texts of that.
+    """
+
+    def __init__(self, graph: Graph, about: Description):
+        super().__init__()
+        self.graph, self.about = graph, about
+
+    def encode(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        """What the graph takes of the images."""
+        return {name: batch[name] for name in OF_IMAGE if name in self.about.inputs}
+
+    def answer(self, seen: dict[str, Tensor], batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        """The outputs of the graph for the texts of `batch`, of one image or of one each."""
+        owner = batch[OWNER] if len(seen["image"]) > 1 else torch.zeros_like(batch[OWNER])
+        return self.answer_each(seen, {**batch, OWNER: owner})
+
+    def answer_each(self, seen: dict[str, Tensor], batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        """See `ImageFirst`."""
+        given = {**batch, **seen}
+        found = self.graph(*(given[name] for name in self.about.inputs))
+        return dict(zip(self.about.outputs, found, strict=True))
+
+
+def is_exported(source: str | Path) -> bool:
+    """Whether a name is that of an exported file."""
+    return Path(source).suffix in GRAPHS
+
+
+def load_exported(path: Path, device: str | None = None) -> tuple[Loaded, Calibration | None]:
+    """The system of an exported file, and what makes its evidence a probability.
+
+    Args:
+        device: cuda, cuda:1, cpu; None: a GPU where the file's runtime has one, else the CPU.
+
+    Raises:
+        FileNotFoundError: no such file. CheckpointError: it is damaged, or tools/export did not
+            write it. ValueError: the device is not there, or its runtime is not installed.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"exported file {path} does not exist")
+    opened = GRAPHS[path.suffix](path, device)
+    about = _described(path, opened.text)
+    config = config_of(about.config, f"{path}: config")
+    tokenizer = _tokenizer(about, config)
+    system = SYSTEMS[config.system]
+    # Of the system only what reads its outputs is needed; on this device weights take no memory.
+    with torch.device("meta"):
+        parts = system.build(config.model, tokenizer, training=False)
+    network = ExportedNetwork(opened.graph, about).eval()
+    said = About(
+        system=about.system,
+        title=system.title,
+        source=str(path),
+        config="the file itself",
+        tokenizer="of the file",
+        weights=f"Exported from {about.source} (weights {about.weights[:12]}).",
+    )
+    parts = replace(parts, model=network, evaluated=network, match=None)
+    calibration = about.calibration and from_mapping(Calibration, about.calibration, str(path))
+    return Loaded(config, parts, tokenizer, said, path, opened.device), calibration or None
+
+
+def packed_tokenizer(tokenizer: Tokenizer) -> tuple[dict[str, str], str]:
+    """`tokenizer` and `text_encoder` of a `Description`."""
+    with tempfile.TemporaryDirectory() as folder:
+        name = save_tokenizer(tokenizer, Path(folder))
+        files = sorted(Path(folder).iterdir())
+        return {file.name: base64.b64encode(file.read_bytes()).decode() for file in files}, name
+
+
+def _tokenizer(about: Description, config: RunConfig) -> Tokenizer:
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in about.tokenizer.items():
+            Path(folder, Path(name).name).write_bytes(base64.b64decode(content))
+        place = str(Path(folder) / about.text_encoder)
+        return load_texts(replace(config, data=replace(config.data, text_encoder=place)))
+
+
+def _described(path: Path, text: str | None) -> Description:
+    if text is None:
+        raise CheckpointError(f"{path}: was not written by tools/export; export its checkpoint")
+    try:
+        return Description(**json.loads(text))
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(
+            f"{path}: its description is of another version ({error}); export the checkpoint again"
+        ) from error
+
+
+def _onnx(path: Path, device: str | None) -> Opened:
+    """The graph under onnxruntime."""
+    try:
+        import onnxruntime  # an extra
+    except ImportError as error:
+        raise ValueError(
+            f"{path}: needs onnxruntime; install it with pip install -e '.[export]'"
+        ) from error
+    from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidProtobuf, NotImplemented
+
+    provider, chosen = _onnx_device(onnxruntime.get_available_providers(), device)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3  # errors
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=[provider])
+    except (Fail, InvalidProtobuf) as error:
+        raise CheckpointError(f"{path}: damaged ({error}); export it again") from error
+    except NotImplemented as error:
+        raise ValueError(
+            f"{path}: onnxruntime {onnxruntime.__version__} lacks an operator of it ({error});"
+            " install a newer one"
+        ) from error
+    names = [one.name for one in session.get_inputs()]
+
+    def run(*inputs: Tensor) -> list[Tensor]:
+        arrays = {name: one.cpu().numpy() for name, one in zip(names, inputs, strict=True)}
+        return [torch.from_numpy(array) for array in session.run(None, arrays)]
+
+    return Opened(run, session.get_modelmeta().custom_metadata_map.get(KEY), chosen)
+
+
+def _onnx_device(available: Sequence[str], device: str | None) -> tuple[Any, torch.device]:
+    """onnxruntime's provider for a device, and where torch has the tensors: always the CPU, from
+    which onnxruntime takes them."""
+    on_gpu = "CUDAExecutionProvider"
+    wanted = torch.device(device or ("cuda" if on_gpu in available else "cpu"))
+    if wanted.type == "cpu":
+        return "CPUExecutionProvider", wanted
+    if wanted.type != "cuda" or on_gpu not in available:
+        raise ValueError(
+            f"--device {device}: this onnxruntime computes on {', '.join(available)}; use cpu, or"
+            " install onnxruntime-gpu"
+        )
+    return (on_gpu, {"device_id": wanted.index or 0}), torch.device("cpu")
+
+
+def _pt2(path: Path, device: str | None) -> Opened:
+    """The graph under torch."""
+    from torch.export.passes import move_to_device_pass  # takes a second to import
+
+    entries = {PT2_ENTRY: ""}
+    try:
+        program = torch.export.load(path, extra_files=entries)
+    except (RuntimeError, OSError, zipfile.BadZipFile) as error:
+        raise CheckpointError(f"{path}: damaged ({error}); export it again") from error
+    chosen = utils.choose_device(device)
+    module = move_to_device_pass(program, chosen).module()
+
+    # No part of a network, whose mode is set: a graph has none and refuses it.
+    def run(*inputs: Tensor) -> Sequence[Tensor]:
+        return module(*inputs)
+
+    return Opened(run, entries[PT2_ENTRY] or None, chosen)
+
+
+GRAPHS: dict[str, Callable[[Path, str | None], Opened]] = {".onnx": _onnx, ".pt2": _pt2}
+"""How files are opened on a device, by their ending."""

@@ -1,0 +1,259 @@
+"""tools/export: files of every system answer as their checkpoints do, in Python and predict.py."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import predict
+from groundwork import Grounder
+from groundwork.jobs.export import differences, example_of, weights_digest
+from groundwork.jobs.exported import KEY, load_exported
+from groundwork.jobs.questions import questions_of
+from groundwork.jobs.recognition import load_system
+from tests.helpers.own_checkpoints import KINDS, write_checkpoint
+from tests.helpers.script_runs import CONFIGS, error_of
+from tools import export
+
+onnx, _, _ = (
+    pytest.importorskip(package, reason=f"{package}, of the extra 'export', is not installed")
+    for package in ("onnx", "onnxscript", "onnxruntime")
+)
+pytestmark = pytest.mark.usefixtures("embedded")
+SHIPPED = CONFIGS.parent / "checkpoints"
+_PHRASES = "tiny/reftr/flickr30k"
+# Kind of checkpoint, of `KINDS` or here -> ending of its file.
+FORMS = {
+    "quickstart_amc": ".onnx",
+    "reftr_masks": ".onnx",
+    "refclip": ".onnx",
+    "simrec": ".onnx",
+    "alvg_several": ".onnx",
+    "quickstart_base.pth": ".pt2",
+    "reftr_phrases": ".pt2",
+    "alvg": ".pt2",
+}
+CONFIG_OF = {"quickstart_base.pth": "tiny/Grounding_refcoco"}
+PHRASES = [
+    "the red circle",
+    "the star",
+    "the small blue square on the left of the large green triangle",
+    *(f"the {number} thing" for number in range(17)),  # more than go together
+]
+LONG = "circle " * 100
+"""More than any of the models reads."""
+
+
+def written(kind: str, workplace: Path) -> tuple[Path, Path]:
+    """A checkpoint and the exported file of it, made once."""
+    folder = workplace / "export"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(workplace)
+        patch.setitem(KINDS, "reftr_phrases", (_PHRASES, _PHRASES, ()))
+        own = SHIPPED / kind if kind.startswith("quickstart") else folder / kind / "own.pth"
+        checkpoint = own if own.exists() else write_checkpoint(kind, own)
+        file = folder / f"{kind}{FORMS[kind]}"
+        if not file.exists():
+            of_file = ["--config", CONFIG_OF[kind]] if kind in CONFIG_OF else []
+            export.main([str(checkpoint), "--out", str(file), *of_file])
+    return checkpoint, file
+
+
+@pytest.fixture(scope="module", params=FORMS)
+def pair(request, workplace) -> tuple[Path, Path]:
+    """A checkpoint and the exported file of it."""
+    return written(request.param, workplace)
+
+
+def test_tensors_are_those_of_pytorch_for_any_number_of_images_texts_and_tokens(pair):
+    checkpoint, file = pair
+    config = CONFIG_OF.get(checkpoint.name)
+    loaded = load_system(checkpoint, device=torch.device("cpu"), config=config)
+    written, _ = load_exported(file)
+    questions, network = questions_of(loaded.config, loaded.tokenizer), loaded.parts.evaluated
+    shapes = [(1, 1, 2), (1, 3, 5), (2, 2, 11), (4, 9, 3)]
+    examples = [
+        example_of(questions, loaded.tokenizer, network, images=n, texts=t, tokens=k, seed=t)
+        for n, t, k in shapes
+    ]
+    found = differences(network, written.parts.evaluated, examples)
+    assert set(found) <= set(network.outputs) and found
+    assert max(found.values()) <= 1e-4, found
+
+
+def test_points_boxes_masks_and_maps_are_those_of_the_checkpoint(pair, embedded):
+    checkpoint, file = pair
+    of_checkpoint = Grounder.load(checkpoint, device="cpu", config=CONFIG_OF.get(checkpoint.name))
+    of_file = Grounder.load(file)
+    assert of_file.about.system == of_checkpoint.about.system
+    images = sorted((embedded / "images").rglob("*.jpg"))[:2]
+    points = set()
+    for image in images:
+        words = of_checkpoint.gives_word_maps
+        expected = of_checkpoint.ground(image, PHRASES, words=words)
+        for one, other in zip(of_file.ground(image, PHRASES, words=words), expected, strict=True):
+            assert (one.phrase, one.size, one.derived) == (other.phrase, other.size, other.derived)
+            assert one.point == pytest.approx(other.point, abs=0.01)
+            assert one.boxes == pytest.approx(other.boxes, abs=0.01)
+            assert one.scores == pytest.approx(other.scores, abs=1e-4)
+            assert one.score == pytest.approx(other.score, abs=1e-4)
+            assert one.present == pytest.approx(other.present, abs=1e-4)
+            assert one.threshold == other.threshold
+            assert (one.mask is None) == (other.mask is None)
+            if one.mask is not None:
+                # A probability of one half may fall on either side.
+                assert (one.mask != other.mask).mean() < 1e-3
+            if one.heatmap is not None:
+                assert one.heatmap == pytest.approx(other.heatmap, abs=1e-4)
+            for word, same in zip(one.word_maps, other.word_maps, strict=True):
+                assert (word.word, word.pieces) == (same.word, same.pieces)
+                assert word.heatmap == pytest.approx(same.heatmap, abs=1e-4)
+            points.add(one.point)
+    assert len(points) > 1
+
+
+def test_a_text_that_is_too_long_is_met_as_by_the_checkpoint(pair, embedded, caplog):
+    image, said = sorted((embedded / "images").rglob("*.jpg"))[0], []
+    for source in pair:
+        caplog.clear()
+        grounder = Grounder.load(source, device="cpu", config=CONFIG_OF.get(source.name))
+        try:
+            (found,) = grounder.ground(image, LONG)
+        except ValueError as error:
+            said.append(str(error))
+        else:
+            place = [round(one, 1) for one in found.point]
+            remarks = [one.getMessage() for one in caplog.records if "phrase" in one.msg]
+            assert remarks
+            said.append((place, remarks))
+    assert said[0] == said[1]
+
+
+def test_a_session_answers_as_the_grounder(pair, embedded):
+    grounder = Grounder.load(pair[1])
+    image = sorted((embedded / "images").rglob("*.jpg"))[0]
+    session = grounder.look(image)
+    (first,), (second,) = session.ground(PHRASES[0]), session.ground(PHRASES[1])
+    expected = grounder.ground(image, PHRASES[:2])
+    assert [first.point, second.point] == [pytest.approx(one.point, abs=0.01) for one in expected]
+
+
+@pytest.fixture(scope="module")
+def amc(workplace) -> Path:
+    return written("quickstart_amc", workplace)[1]
+
+
+def test_its_speed_is_measured_beside_that_of_the_checkpoint(amc, capsys):
+    grounders = {"PyTorch": Grounder.load(SHIPPED / "quickstart_amc"), "file": Grounder.load(amc)}
+    found = export.timed(grounders, 1)
+    assert all(seconds > 0 for one in found.values() for seconds in one.values())
+    assert "16 phrases, file" in capsys.readouterr().out
+
+
+def test_predict_draws_it_beside_its_checkpoint(amc, embedded, tmp_path):
+    image = sorted((embedded / "images").rglob("*.jpg"))[0]
+    checkpoints = [str(SHIPPED / "quickstart_amc"), str(amc)]
+    out = predict.main(
+        [str(image), *PHRASES[:2], "--checkpoint", *checkpoints, "--out", str(tmp_path / "out")]
+    )["out"]
+    rows = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
+    before, after = rows[:2], rows[2:]
+    assert [row["point"] for row in before] == [row["point"] for row in after]
+    assert [row["mask"] for row in before] == [row["mask"] for row in after]
+
+
+def test_the_file_says_what_it_is_and_which_weights_it_has(amc):
+    kept = {one.key: one.value for one in onnx.load(amc).metadata_props}
+    about = json.loads(kept[KEY])
+    loaded = load_system(SHIPPED / "quickstart_amc", device=torch.device("cpu"))
+    assert about["system"] == "albef" and about["source"] == "quickstart_amc"
+    assert about["weights"] == weights_digest(loaded.parts.evaluated)
+    assert about["inputs"] == ["image", "text_ids", "text_mask", "phrase_image"]
+    assert about["image"]["image_size"] == loaded.config.model.image_size
+    assert "vocab.txt" in about["tokenizer"]
+    assert str(amc) in str(Grounder.load(amc).about)
+
+
+def test_axes_have_names(amc):
+    shapes = {
+        one.name: [axis.dim_param or axis.dim_value for axis in one.type.tensor_type.shape.dim]
+        for one in onnx.load(amc).graph.input
+    }
+    assert shapes["text_ids"] == ["texts", "tokens"] and shapes["image"][0] == "images"
+
+
+def refusal(checkpoint: Path, out: Path, *more: str) -> str:
+    """What the tool says of a checkpoint that it does not export."""
+    said = error_of(lambda: export.main([str(checkpoint), "--out", str(out), *more]))
+    assert not out.exists()
+    return said
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        (["model.explanation.mode=itc", "model.explanation.block=1"], "explanation.mode itc"),
+        (["model.explanation.method=relevance"], "explanation.method relevance"),
+    ],
+)
+def test_maps_that_need_the_image_encoders_gradient_are_refused(settings, key, tmp_path):
+    said = refusal(SHIPPED / "quickstart_amc", tmp_path / "a.pt2", "--set", *settings)
+    assert f"model.{key} cannot be exported" in said
+
+
+def test_a_detector_that_chooses_its_boxes_is_refused(tmp_path):
+    name = "fasterrcnn_resnet50_fpn"
+    with pytest.MonkeyPatch.context() as patch:
+        settings = (f"model.detector.name={name}", "model.cache=null")
+        config = KINDS["refclip"][0]
+        patch.setitem(KINDS, "torchvision", (config, config, settings))
+        checkpoint = write_checkpoint("torchvision", tmp_path / "own.pth")
+    said = refusal(checkpoint, tmp_path / "a.pt2")
+    assert f"model.detector.name {name} cannot be exported" in said and "yolov3" in said
+
+
+def test_an_ending_that_is_not_known_is_refused(tmp_path):
+    said = refusal(SHIPPED / "quickstart_amc", tmp_path / "a.txt")
+    assert ".onnx or .pt2" in said
+
+
+def test_what_is_in_the_file_cannot_be_given_again(amc):
+    with pytest.raises(ValueError, match="has its configuration and tokeniser in it"):
+        Grounder.load(amc, overrides=["model.explanation.region=otsu"])
+    with pytest.raises(ValueError, match="save_pretrained writes a checkpoint"):
+        Grounder.load(amc).save_pretrained(amc.parent / "saved")
+    assert not (amc.parent / "saved").exists()
+
+
+def test_files_that_are_missing_damaged_or_of_others_are_named(amc, tmp_path):
+    with pytest.raises(FileNotFoundError, match="none.onnx does not exist"):
+        Grounder.load(tmp_path / "none.onnx")
+    for name in ("cut.onnx", "cut.pt2"):
+        (tmp_path / name).write_bytes(amc.read_bytes()[:1000])
+        with pytest.raises(ValueError, match=f"{name}: damaged"):
+            Grounder.load(tmp_path / name)
+    foreign = onnx.load(amc)
+    del foreign.metadata_props[:]
+    onnx.save(foreign, tmp_path / "foreign.onnx")
+    with pytest.raises(ValueError, match="foreign.onnx: was not written by tools/export"):
+        Grounder.load(tmp_path / "foreign.onnx")
+
+
+def test_a_device_that_the_runtime_lacks_is_refused(amc):
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this onnxruntime computes on GPUs")
+    with pytest.raises(ValueError, match="--device cuda.*use cpu"):
+        Grounder.load(amc, device="cuda")
+
+
+def test_without_the_extra_the_remedy_is_said(amc, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ValueError, match=r"needs onnxruntime; install it with pip install"):
+        Grounder.load(amc)
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    said = refusal(SHIPPED / "quickstart_amc", tmp_path / "a.onnx")
+    assert "install it with pip install" in said and ".pt2" in said
