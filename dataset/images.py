@@ -12,7 +12,7 @@ from PIL import Image, ImageFile, ImageOps
 from PIL.TiffImagePlugin import TiffImageFile
 
 from groundwork.files.foreign import forward_slashes
-from groundwork.files.safe import inside
+from groundwork.files.safe import inside, require_file_name
 
 TURN_REMEDY = (
     "; with exchanged sides it would fit, which is what an EXIF orientation does: data.opener:"
@@ -60,7 +60,8 @@ def resolve_image(
 
     Raises:
         FileNotFoundError: none of these exists.
-        ValueError: the image is elsewhere, or the path leads out of `image_root` by "..".
+        ValueError: the image is elsewhere, the path leads out of `image_root` by "..", or no file
+            can have it.
     """
     try:
         return _resolve(image_root, image, source or "record", allow_outside)
@@ -75,6 +76,7 @@ def _resolve(image_root: str, image: str, source: str, allow_outside: bool) -> P
         f"image_root is {image_root!r}. Correct the annotation file or image_root, or, if you trust"
         " the file, set data.allow_outside_paths: true"
     )
+    require_file_name(image, f"{source}: image", remedy)
     as_it_is = Path(image_root, image)  # joined with an absolute path, that path
     if allow_outside and as_it_is.is_file():
         return as_it_is

@@ -1,6 +1,5 @@
 """What predict.py is asked about: images of a file, a folder or a list, each with its phrases."""
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -106,10 +105,7 @@ def _of_list(path: Path, phrases: tuple[str, ...]) -> list[Question]:
 
 
 def _line(line: str, source: str) -> tuple[str, tuple[str, ...]]:
-    try:
-        row: Any = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{source}: not valid JSON ({error})") from error
+    row: Any = foreign.parse_json(line, source, "write the line again")
     if not (isinstance(row, dict) and isinstance(row.get("image"), str)):
         raise ValueError(
             f'{source}: a line is {{"image": path, "phrase": text}}, got {line[:80]!r}'

@@ -24,7 +24,7 @@ def parse_yaml(text: str, where: str) -> Any:
     """YAML 1.2 (where 1e-5 is a number) to Python values; `where` names the source in errors."""
     try:
         return YAML(typ="safe", pure=True).load(text)
-    except YAMLError as error:
+    except (YAMLError, ValueError, RecursionError) as error:
         raise ValueError(f"{where}: not valid YAML: {error}") from error
 
 
@@ -95,6 +95,19 @@ def from_mapping(cls: type[Config], mapping: Any, where: str) -> Config:
         return cls(**values)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
+
+
+def section(value: Any, where: str) -> dict[Any, Any]:
+    """The keys and values of a part of a file; none where nothing stands.
+
+    Raises:
+        ValueError: something else stands there.
+    """
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise ValueError(f"{where}: expected keys and values, got {_kind(value)}")
+    return value
 
 
 def merged(below: Any, above: Any) -> Any:

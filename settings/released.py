@@ -5,7 +5,6 @@ One table (`ALIASES`) names every released key. A file is a released one if it h
 they have. Reading it also turns on the released quirks, so that it trains what it trained there.
 """
 
-import json
 import logging
 from collections.abc import Iterator
 from dataclasses import fields
@@ -13,9 +12,9 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from groundwork.benchmarks import BENCHMARKS
-from groundwork.files.foreign import read_text
+from groundwork.files.foreign import parse_json, read_text
 from groundwork.models.albef.config import TextConfig
-from groundwork.settings.parsing import join, merged, set_by_path, unknown_key
+from groundwork.settings.parsing import join, merged, section, set_by_path, unknown_key
 from groundwork.settings.run import RunConfig
 from groundwork.settings.silent import without_effect
 
@@ -184,9 +183,9 @@ def _place(
     if isinstance(target, tuple):
         prefix, table = target
         set_by_path(nested, prefix, {}, where)
-        for inner, inner_value in (value or {}).items():
+        for inner, inner_value in section(value, join(where, key)).items():
             if inner not in table:
-                raise unknown_key(join(where, f"{key}.{inner}"), inner, table)
+                raise unknown_key(join(where, f"{key}.{inner}"), str(inner), table)
             goal = table[inner]
             goal = goal if goal.startswith(NO_EFFECT) else f"{prefix}.{goal}"
             yield from _place(nested, goal, f"{key}.{inner}", inner_value, where)
@@ -292,7 +291,9 @@ def _read_bert_config(nested: dict, path: Path) -> None:
             return  # the released file of this name is BERT-base, which is the default
         tried = ", ".join(str(candidate) for candidate in candidates)
         raise FileNotFoundError(f"{path}: bert_config: {name} does not exist; tried {tried}")
-    bert = json.loads(read_text(found))
+    bert = parse_json(read_text(found), str(found))
+    if not isinstance(bert, dict):
+        raise ValueError(f"{found}: expected the keys and values of a BERT")
     if bert.get("hidden_act", "gelu") != "gelu":
         raise ValueError(f"{found}: hidden_act is {bert['hidden_act']!r}; only gelu is supported")
     width = model.setdefault("vision_width", bert.get("encoder_width", 768))

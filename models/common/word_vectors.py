@@ -135,7 +135,10 @@ def word_matrix(words: Sequence[str], path: str | os.PathLike[str], width: int) 
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"word vectors {path} do not exist")
-    table = np.load(path, allow_pickle=False)
+    try:
+        table = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise ValueError(f"word vectors {path} are no array of numpy ({error})") from error
     if table.shape != (len(words), width):
         raise ValueError(
             f"{path}: holds {table.shape}, the vocabulary needs {len(words)} vectors of {width}; "
