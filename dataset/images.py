@@ -158,10 +158,23 @@ def _as_shown(path: Path) -> np.ndarray:
 
 def _with_opencv(path: Path) -> np.ndarray:
     """Turned as its EXIF orientation says; 16 bits become 8; CMYK by OpenCV's own rule."""
+    _require_size(path)
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:
         image = _deeper_with_opencv(path)
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _require_size(path: Path) -> None:
+    """Raises for an image of so many pixels that Pillow refuses it: OpenCV takes six times as many,
+    of which a file of some kilobytes becomes gigabytes."""
+    try:
+        with Image.open(path):
+            pass
+    except Image.DecompressionBombError:
+        raise
+    except DAMAGE:
+        return  # OpenCV may read it all the same.
 
 
 def _deeper_with_opencv(path: Path) -> np.ndarray:

@@ -9,10 +9,16 @@ import contextlib
 import json
 import os
 import re
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PureWindowsPath
 from typing import Any, TextIO
 
+import numpy as np
+
+# What numpy raises depends on which part of a file is damaged.
+_NO_ARRAY = (ValueError, EOFError, OSError, TypeError, SyntaxError, MemoryError, OverflowError,
+             zipfile.BadZipFile)  # fmt: skip
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -89,6 +95,21 @@ def parse_json(text: str, source: str, remedy: str = "fetch it again", **options
         return json.loads(text, **options)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{source} is not valid JSON ({error}); {remedy}") from error
+
+
+def load_array(path: str | os.PathLike[str], what: str) -> np.ndarray:
+    """The array of an `.npy` file that exists; `what` it is, for messages.
+
+    Raises:
+        ValueError: it holds none, or objects.
+    """
+    try:
+        found = np.load(path, allow_pickle=False)
+    except _NO_ARRAY as error:
+        raise ValueError(f"{what} {path} is no array of numpy ({error})") from error
+    if not isinstance(found, np.ndarray):
+        raise ValueError(f"{what} {path} is no array of numpy but an archive of several")
+    return found
 
 
 def one_line(text: str, most: int = 1000) -> str:

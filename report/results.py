@@ -317,7 +317,7 @@ def read_rows(path: Path | str) -> list[Row]:
     rows = parse_json(read_text(path), str(path), "delete it")
     try:
         merge_rows([], rows)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is not a list of result rows ({error!r}); delete it") from error
     return rows
 

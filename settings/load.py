@@ -123,8 +123,13 @@ def _checked(raw: dict[str, Any], where: str, purpose: Purpose) -> RunConfig:
     return from_mapping(RunConfig, _with_sections(raw, purpose, where), where)
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """The keys of a file over those of the file that its `base` names, relative to its folder."""
+def _read(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The keys of a file over those of the file that its `base` names, relative to its folder.
+
+    above: the files that build on it.
+    """
+    if path.resolve() in above:
+        raise ValueError(f"{path}: its base builds on itself; name another file as base")
     raw = parse_yaml(read_text(path), str(path))
     if not isinstance(raw, dict):
         raise ValueError(f"{path}: expected keys and values at the top level")
@@ -133,7 +138,7 @@ def _read(path: Path) -> dict[str, Any]:
     base = path.parent / str(raw.pop("base"))
     if not base.is_file():
         raise FileNotFoundError(f"{path}: its base {base} does not exist")
-    return merged(_read(base), raw)
+    return merged(_read(base, (*above, path.resolve())), raw)
 
 
 def _overridden(

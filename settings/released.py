@@ -235,8 +235,8 @@ def _add_released_evaluation(nested: dict, where: str) -> None:
     nested.setdefault("model", {})["image_size"] = BENCHMARKS["flickr30k"].image_size
     if lists:
         data |= _flickr_folders(lists, where)
-    files = data.get("test_file") or []
-    first = PurePath(files if isinstance(files, str) else files[0]) if files else None
+    files = _paths(data.get("test_file"), join(where, "test_file"))
+    first = files[0] if files else None
     if first is not None and "flickr_data" not in data:
         data["flickr_data"] = str(first.parent if first.suffix else first)
 
@@ -248,17 +248,28 @@ _FLICKR_NAMES = {
 }
 
 
-def _flickr_folders(lists: dict[str, list[str]], where: str) -> dict[str, Any]:
+def _paths(value: Any, where: str) -> list[PurePath]:
+    """One path or a list of them; none where nothing stands."""
+    found = [value] if isinstance(value, str) else value or []
+    if not isinstance(found, list) or not all(isinstance(path, str) for path in found):
+        raise ValueError(f"{where}: expected a path or a list of paths, got {value!r}")
+    return [PurePath(path) for path in found]
+
+
+def _flickr_folders(lists: dict[str, Any], where: str) -> dict[str, Any]:
     """`flickr_data`, `flickr_lists` and `splits` that mean the same files as three lists of them.
 
     Raises:
         ValueError: a list is missing, or its files are not named as info-ground names those of one
             folder.
     """
-    splits = [PurePath(path).stem for path in lists.get("ids", ())]
+    named = {
+        name: _paths(lists.get(name), join(where, key)) for name, (key, _) in _FLICKR_NAMES.items()
+    }
+    splits = [path.stem for path in named["ids"]]
     folders: dict[str, str] = {}
     for name, (key, pattern) in _FLICKR_NAMES.items():
-        paths = [PurePath(path) for path in lists.get(name, ())]
+        paths = named[name]
         wanted = [pattern.format(split) for split in splits]
         if not paths or [p.name for p in paths] != wanted or len({p.parent for p in paths}) > 1:
             raise ValueError(

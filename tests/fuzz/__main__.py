@@ -9,8 +9,6 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-import cv2
-
 from groundwork.dataset.synthetic import write_dataset
 from tests.fuzz import campaign
 from tests.fuzz.readers import READERS
@@ -44,9 +42,7 @@ def keep(report: campaign.Report, folder: Path) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run with command line arguments; returns the exit code, 1 if an input was met badly."""
     args = parse_args(argv)
-    # Of the readers' notes, and of OpenCV's about files that it cannot decode.
-    logging.disable(logging.WARNING)
-    cv2.setLogLevel(0)
+    logging.disable(logging.WARNING)  # what the readers note
     failed = 0
     with tempfile.TemporaryDirectory() as root:
         write_dataset(Path(root, "embedded"), scenes=20, seed=5)
