@@ -13,6 +13,7 @@ from typing import Any
 
 from groundwork.benchmarks import BENCHMARKS
 from groundwork.files.foreign import parse_json, read_text
+from groundwork.files.safe import require_file_name
 from groundwork.models.albef.config import TextConfig
 from groundwork.settings.parsing import join, merged, section, set_by_path, unknown_key
 from groundwork.settings.run import RunConfig
@@ -295,6 +296,9 @@ def _read_bert_config(nested: dict, path: Path) -> None:
     name = model.pop("text", None)
     if name is None:
         return
+    if not isinstance(name, str):
+        raise ValueError(f"{path}: bert_config: expected the path of a file, got {name!r}")
+    require_file_name(name, f"{path}: bert_config")
     candidates = [folder / name for folder in (path.parent, path.parent.parent, Path.cwd())]
     found = next((candidate for candidate in candidates if candidate.is_file()), None)
     if found is None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tests.fuzz.annotations import Reader
 from tests.fuzz.codecs import Codec
+from tests.fuzz.found import FOUND, Found
 from tests.fuzz.mutations import OTHER_FILES, changed, damaged
 from tests.fuzz.oracle import Verdict, judge
 
@@ -17,6 +18,7 @@ from tests.fuzz.oracle import Verdict, judge
 class Report:
     """What became of a reader's inputs.
 
+    mended: inputs that ended badly once (`found.FOUND`) and do not today.
     failures: (what was wrong, in which function) -> (how often, the changed file, the shortest
     content of it).
     """
@@ -24,6 +26,7 @@ class Report:
     reader: str
     inputs: int = 0
     refused: int = 0
+    mended: int = 0
     failures: dict[tuple[str, str], tuple[int, str, bytes]] = field(default_factory=dict)
 
     def add(self, verdict: Verdict, file: str, content: bytes) -> None:
@@ -92,6 +95,16 @@ def inputs(draw: st.DrawFn, attempts: Attempts) -> tuple[str, bytes]:
     return name, codec.encode(draw(changed(attempts.contents[name])))
 
 
+def again(found: Found, attempts: Attempts) -> Verdict:
+    """What is made today of an input that ended badly once."""
+    if isinstance(found.change, bytes):
+        return attempts.judge(found.file, found.change)
+    codec = attempts.reader.files[found.file]
+    assert codec is not None
+    content = codec.encode(found.change(codec.decode(attempts.sound[found.file])))
+    return attempts.judge(found.file, content)
+
+
 def run(reader: Reader, embedded: Path, folder: Path, count: int, number: int = 0) -> Report:
     """Gives a reader `count` generated inputs besides the files that are always tried.
 
@@ -103,6 +116,11 @@ def run(reader: Reader, embedded: Path, folder: Path, count: int, number: int = 
     attempts, report = Attempts(reader, folder), Report(reader.name)
     sound = judge(lambda: [reader.read(folder, folder / name) for name in reader.files], ())
     assert sound == Verdict(False), f"{reader.name}: a sound file is refused: {sound}"
+    for one in FOUND:
+        if one.reader == reader.name:
+            verdict = again(one, attempts)
+            report.mended += not verdict.failure
+            report.add(verdict, one.file, one.ended.encode())
     first = next(iter(reader.files))
     for name in reader.files:
         for content in OTHER_FILES:

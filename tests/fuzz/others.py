@@ -1,8 +1,13 @@
 """The readers of everything but annotations: configurations, weights, images, lists to be asked,
 and what the project itself writes."""
 
+import contextlib
+import io
 import json
 import shutil
+import tarfile
+import tempfile
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -18,11 +23,13 @@ from groundwork.files.json_lines import JsonLines
 from groundwork.geometry import decode_mask, mask_to_runs
 from groundwork.jobs import predict_input, presence, pretrained
 from groundwork.jobs.open_image import open_image
+from groundwork.models.common.bert_files import unpack
 from groundwork.models.common.checkpoint import read_checkpoint
 from groundwork.models.common.word_vectors import word_matrix, word_vectors
 from groundwork.report.prediction_files import read_predictions
 from groundwork.report.results import read_rows
 from groundwork.settings import load_config, load_detector
+from groundwork.tools.prepare_flickr30k import load_raw
 from tests.fuzz.annotations import Reader
 from tests.fuzz.codecs import JSON, LINES, TORCH, YAML
 from tests.fuzz.corpus import IMAGES, bombs
@@ -169,6 +176,30 @@ def _words(folder: Path, file: Path) -> object:
     return load_tokenizer(str(folder))("the red square")
 
 
+# --- archives -------------------------------------------------------------------------------------
+
+_IDS = ("2000001", "2000002")
+
+
+def _archive_sample(embedded: Path, folder: Path) -> None:
+    with tarfile.open(folder / "annotations.tar.xz", "w:xz") as archive:
+        for kind, ending in (("Annotations", "xml"), ("Sentences", "txt")):
+            for image in _IDS:
+                name = f"{kind}/{image}.{ending}"
+                archive.add(embedded / "flickr30k_entities" / name, name)
+    with zipfile.ZipFile(folder / "bert.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(SAVED / "vocab.txt", "bert/vocab.txt")
+        archive.writestr("bert/config.json", "{}" * 100)
+
+
+def _archive(folder: Path, file: Path) -> object:
+    if file.suffix == ".zip":
+        with tempfile.TemporaryDirectory() as out:
+            return unpack(file, Path(out), 1 << 20)
+    with contextlib.redirect_stderr(io.StringIO()):
+        return load_raw(folder, _IDS)
+
+
 # --- what is asked, what was written --------------------------------------------------------------
 
 
@@ -246,6 +277,12 @@ READERS: tuple[Reader, ...] = (
         _files(("words.txt", "vectors.txt", "matrix.npy", "vocab.txt", "pieces.spm"), None),
         _words,
         _word_sample,
+    ),
+    Reader(
+        "archives",
+        {"annotations.tar.xz": None, "bert.zip": None},
+        _archive,
+        _archive_sample,
     ),
     Reader(
         "lists of questions",

@@ -6,7 +6,8 @@ A sample of what `python -m tests.fuzz` tries.
 import pytest
 
 from tests.fuzz import campaign
-from tests.fuzz.readers import READERS
+from tests.fuzz.found import FOUND
+from tests.fuzz.readers import PAIRS, READERS
 
 INPUTS = 100
 
@@ -25,3 +26,14 @@ def sound(tmp_path_factory):
 def test_every_input_is_read_or_refused_by_one_clear_error(reader, sound, tmp_path):
     report = campaign.run(reader, sound, tmp_path / "work", INPUTS)
     assert report.inputs >= INPUTS and not report.failed, str(report)
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair.name)
+def test_check_and_run_agree_on_every_list(pair, sound, tmp_path):
+    report = campaign.run(pair, sound, tmp_path / "work", 8)
+    assert not report.failed, str(report)
+
+
+def test_every_input_that_was_found_belongs_to_a_reader():
+    files = {(reader.name, file) for reader in READERS for file in reader.files}
+    assert all((found.reader, found.file) in files for found in FOUND)
