@@ -44,10 +44,10 @@ def table(reports: Sequence[campaign.Report], args: argparse.Namespace) -> str:
         " renamed, with bytes cut off, flipped, removed or added,",
         "or another file altogether. It has to be read, or refused by one line that names the file,"
         f" within {SECONDS:g} s and {BYTES >> 30} GiB. *Found before* counts",
-        "inputs that once ended in an error of a library, an unnamed file, an endless message or"
-        " gigabytes ([tests/fuzz/found.py](../tests/fuzz/found.py)), *mended* those that are met",
-        "as they should be in this run. *Check and run*: `tools.check_data` and the loaders of the run"
-        " were given the same lists and had to agree.",
+        "inputs that once ended in an error of a library, an unnamed file, or an endless message"
+        " ([tests/fuzz/found.py](../tests/fuzz/found.py)), *mended* those that are met",
+        "as they should be in this run. *Check and run*: `tools.check_data` and the loaders"
+        " of a run were given the same lists and had to agree.",
         "",
         "| reader | inputs | read | refused | failures | found before | mended |",
         "|---|---|---|---|---|---|---|",
