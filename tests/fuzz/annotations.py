@@ -1,5 +1,6 @@
 """The readers of annotation files, each with sound files of the embedded data set."""
 
+import json
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from groundwork.dataset.formats import (
     grefcoco,
     labels,
     paraphrases,
+    phrases,
     refer,
     visual_genome,
 )
@@ -23,8 +25,9 @@ from groundwork.dataset.leakage import Links
 from groundwork.dataset.record import Record, RecordTable
 from groundwork.dataset.sources import read_splits
 from groundwork.tools import prepare_coco
+from groundwork.tools.own.translate import open_list
 from tests.fuzz.codecs import JSON, LINES, PICKLE, TORCH, Codec
-from tests.helpers.dataset_files import write_json
+from tests.helpers.dataset_files import write_image, write_json
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,23 @@ def _caption_sample(_embedded: Path, folder: Path) -> None:
 def _captions(_folder: Path, file: Path) -> object:
     Links().read_coco_images(file)
     return table(prepare_coco.read(file, "train2014"))
+
+
+def _own_lists(_embedded: Path, folder: Path) -> None:
+    write_image(folder / "0.jpg")
+    row = {"image": "0.jpg", "phrase": "the red kite", "box": [1, 2, 30, 40]}
+    several = {"image": "0.jpg", "phrase": "kites", "boxes": [[1, 2, 30, 40], [5, 5, 9, 9]]}
+    masked = {"image": "0.jpg", "phrase": "a kite", "mask": [[1, 1, 9, 1, 9, 9]]}
+    nothing = {"image": "0.jpg", "phrase": "no kite", "box": None}
+    lines = "".join(json.dumps(one) + "\n" for one in (row, several, masked, nothing))
+    (folder / "own.jsonl").write_text(lines)
+    (folder / "own.csv").write_text('image,phrase,x1,y1,x2,y2\n0.jpg,"a, red kite",1,2,30,40\n')
+    image = {"id": 1, "file_name": "0.jpg", "width": 80, "height": 60}
+    boxed = {"id": 1, "image_id": 1, "bbox": [1, 2, 30, 40], "phrase": "a kite"}
+    write_json(folder / "coco.json", {"images": [image], "annotations": [boxed]})
+    captioned = {**image, "caption": "a red kite"}
+    placed = {"id": 1, "image_id": 1, "bbox": [1, 2, 30, 40], "tokens_positive": [[2, 10]]}
+    write_json(folder / "mdetr.json", {"images": [captioned], "annotations": [placed]})
 
 
 TUPLES = (
@@ -214,4 +234,12 @@ READERS: tuple[Reader, ...] = (
         lambda _folder, file: detection.read_instances([file]),
     ),
     Reader("captions of COCO", {"captions.json": JSON}, _captions, _caption_sample),
+    Reader(
+        "own lists",
+        {"own.jsonl": LINES, "own.csv": None, "coco.json": JSON, "mdetr.json": JSON},
+        lambda _folder, file: table(
+            phrases.record_of(entry, source) for source, entry in open_list(file).lines
+        ),
+        _own_lists,
+    ),
 )
