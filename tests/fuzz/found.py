@@ -73,6 +73,8 @@ FOUND = (
         _set("refcoco+.yaml", "base"),
         "RecursionError",
     ),
+    Found("configurations", "tiny/Pretrain_vg_amc.yaml", _set(1.8, "stages"), "TypeError"),
+    Found("configurations", "tiny/Pretrain_vg_amc.yaml", _set("a" * 300, "base"), "OSError"),
     Found(
         "published configurations",
         "selfeq_Grounding_refcoco.yaml",
