@@ -42,7 +42,7 @@ JUNK = st.one_of(
     st.sampled_from(([], {}, [[]], [None], [{}], {"": None}, [1, 2, 3], [1, 2, 3, 4], [[5, 5, 9]])),
     st.builds(_nested, st.sampled_from((3, 100, 400))),
     st.dictionaries(st.text(max_size=5), st.none() | st.integers(), max_size=3),
-)  # fmt: skip
+).map(copy.deepcopy)  # fmt: skip
 
 
 def _places(content: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
