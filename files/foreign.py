@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import re
+import tokenize
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PureWindowsPath
@@ -18,7 +19,7 @@ import numpy as np
 
 # What numpy raises depends on which part of a file is damaged.
 _NO_ARRAY = (ValueError, EOFError, OSError, TypeError, SyntaxError, MemoryError, OverflowError,
-             zipfile.BadZipFile)  # fmt: skip
+             zipfile.BadZipFile, tokenize.TokenError)  # fmt: skip
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 

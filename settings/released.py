@@ -210,6 +210,8 @@ def _add_released_training(nested: dict, where: str) -> None:
     own, explains = nested.pop("relation", {}), nested.pop("add_gcam", None)
     data = nested.setdefault("data", {})
     total = nested.get("schedule", {}).get("epochs", 30)
+    if not isinstance(total, int):
+        raise ValueError(f"{where}: schedular.epochs: expected a whole number, got {total!r}")
     if "relation" not in data.get("train", {}):
         objective = ["itc_itm_mlm", "amc"] if explains else ["itc_itm_mlm"]
         nested["stages"] = [{"objective": objective, "epochs": total}]

@@ -38,8 +38,7 @@ def table(reports: Sequence[campaign.Report], args: argparse.Namespace) -> str:
     lines = [
         "# Malformed input",
         "",
-        f"Written by `python -m tests.fuzz --inputs {args.inputs} --out FILE` (seed {args.seed});"
-        " [reliability.md](reliability.md) has the faults.",
+        f"Written by `python -m tests.fuzz --inputs {args.inputs} --out FILE` (seed {args.seed}).",
         "A reader's input is a sound file with values dropped, replaced, retyped, repeated or"
         " renamed, with bytes cut off, flipped, removed or added,",
         "or another file altogether. It has to be read, or refused by one line that names the file,"
