@@ -5,7 +5,7 @@ DEMO := .venv-demo
 # One thread per process: the tests run side by side.
 TESTS = OMP_NUM_THREADS=1 $(1)/python -m pytest -n 2
 
-.PHONY: help test test-oldest test-demo demo quickstart quickstart-all quickstart-photos compare lint format clean
+.PHONY: help test test-oldest test-demo demo quickstart quickstart-all quickstart-photos compare lint lock bill format clean
 
 help: ## this list
 	@grep -hE '^[a-z.-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -83,6 +83,14 @@ lint: .venv/.installed ## style, formatting and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+lock: requirements.txt constraints.txt ## requirements.lock: every package for Python 3.11 with its hashes; needs uv
+	uv pip compile requirements.txt -c constraints.txt --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --no-annotate --quiet \
+		--custom-compile-command "make lock" -o requirements.lock
+
+bill: .venv/.installed ## sbom.json (CycloneDX) and docs/licences.md
+	$(BIN)/python -m tools.bill_of_materials
 
 format: .venv/.installed ## bring the code into shape
 	$(BIN)/ruff check --fix .

@@ -12,7 +12,7 @@ from PIL import Image, ImageFile, ImageOps
 from PIL.TiffImagePlugin import TiffImageFile
 
 from groundwork.files.foreign import forward_slashes
-from groundwork.files.safe import inside
+from groundwork.files.safe import inside, require_file_name
 
 TURN_REMEDY = (
     "; with exchanged sides it would fit, which is what an EXIF orientation does: data.opener:"
@@ -60,7 +60,8 @@ def resolve_image(
 
     Raises:
         FileNotFoundError: none of these exists.
-        ValueError: the image is elsewhere, or the path leads out of `image_root` by "..".
+        ValueError: the image is elsewhere, the path leads out of `image_root` by "..", or no file
+            can have it.
     """
     try:
         return _resolve(image_root, image, source or "record", allow_outside)
@@ -75,6 +76,7 @@ def _resolve(image_root: str, image: str, source: str, allow_outside: bool) -> P
         f"image_root is {image_root!r}. Correct the annotation file or image_root, or, if you trust"
         " the file, set data.allow_outside_paths: true"
     )
+    require_file_name(image, f"{source}: image", remedy)
     as_it_is = Path(image_root, image)  # joined with an absolute path, that path
     if allow_outside and as_it_is.is_file():
         return as_it_is
@@ -156,10 +158,23 @@ def _as_shown(path: Path) -> np.ndarray:
 
 def _with_opencv(path: Path) -> np.ndarray:
     """Turned as its EXIF orientation says; 16 bits become 8; CMYK by OpenCV's own rule."""
+    _require_size(path)
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:
         image = _deeper_with_opencv(path)
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _require_size(path: Path) -> None:
+    """Raises for an image of so many pixels that Pillow refuses it: OpenCV takes six times as many,
+    of which a file of some kilobytes becomes gigabytes."""
+    try:
+        with Image.open(path):
+            pass
+    except Image.DecompressionBombError:
+        raise
+    except DAMAGE:
+        return  # OpenCV may read it all the same.
 
 
 def _deeper_with_opencv(path: Path) -> np.ndarray:

@@ -72,7 +72,7 @@ class Links:
         content = entries.load_json(path)
         rows = entries.need(content, "images", os.fspath(path))
         for number, image in entries.by_number(rows, "id", f"{os.fspath(path)} images").items():
-            match = _FLICKR_ADDRESS.search(image.get("flickr_url") or "")
+            match = _FLICKR_ADDRESS.search(str(image.get("flickr_url") or ""))
             if match:
                 self.add([f"coco:{number}", f"flickr:{int(match[1])}"])
         return self

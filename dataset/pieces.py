@@ -34,6 +34,8 @@ class SentencePieces:
     def __init__(self, model: bytes, source: str) -> None:
         self.model = model
         try:
+            if not model:
+                raise ValueError("an empty file")
             self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
         except (RuntimeError, ValueError) as error:
             raise ValueError(

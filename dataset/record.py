@@ -163,7 +163,11 @@ class RecordTable:
 
     @classmethod
     def from_records(cls, records: Iterable[Record]) -> RecordTable:
-        """Pack `records` in memory; the iterable is consumed in blocks, never held as a whole."""
+        """Pack `records` in memory; the iterable is consumed in blocks, never held as a whole.
+
+        Raises:
+            ValueError: naming the record: a size of more than 31 bits, half a pair of surrogates.
+        """
         sink = pa.BufferOutputStream()
         _write(records, sink)
         return cls(sink.getvalue())
@@ -248,7 +252,20 @@ class RecordTable:
 
 
 def _write(records: Iterable[Record], sink: Any) -> None:
-    rows = (_to_row(record) for record in records)
+    rest = iter(records)
     with pa.ipc.new_file(sink, _SCHEMA) as writer:
-        while block := list(islice(rows, _ROWS_PER_BATCH)):
-            writer.write_batch(pa.RecordBatch.from_pylist(block, schema=_SCHEMA))
+        while block := list(islice(rest, _ROWS_PER_BATCH)):
+            writer.write_batch(_packed(block))
+
+
+def _packed(records: list[Record]) -> pa.RecordBatch:
+    """Raises ValueError for a record with a number or letters that no table holds, and names it."""
+    try:
+        return pa.RecordBatch.from_pylist([_to_row(one) for one in records], schema=_SCHEMA)
+    except (pa.ArrowException, OverflowError, UnicodeError) as error:
+        if len(records) == 1:
+            here = records[0].source or records[0].image
+            raise ValueError(f"{here}: it cannot be kept ({error}); correct the entry") from error
+        for record in records:
+            _packed([record])
+        raise

@@ -6,11 +6,20 @@ error that names the file and the place, never text with wrong letters.
 
 import codecs
 import contextlib
+import json
 import os
+import re
+import tokenize
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PureWindowsPath
-from typing import TextIO
+from typing import Any, TextIO
 
+import numpy as np
+
+# What numpy raises depends on which part of a file is damaged.
+_NO_ARRAY = (ValueError, EOFError, OSError, TypeError, SyntaxError, MemoryError, OverflowError,
+             zipfile.BadZipFile, tokenize.TokenError)  # fmt: skip
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -71,6 +80,46 @@ def _not_utf8(content: bytes, source: str) -> ValueError:
             " file) is of another encoding, such as Latin-1 or cp1252; save it as UTF-8"
         )
     return ValueError(f"{source} is not UTF-8; save it as UTF-8")
+
+
+def parse_json(text: str, source: str, remedy: str = "fetch it again", **options: Any) -> Any:
+    """The value of a JSON text.
+
+    Args:
+        source: what it is the text of, remedy: what to do if it is not JSON; for messages.
+        options: of `json.loads`.
+
+    Raises:
+        ValueError: not JSON, a number of thousands of digits, or thousands of lists in lists.
+    """
+    try:
+        return json.loads(text, **options)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{source} is not valid JSON ({error}); {remedy}") from error
+
+
+def load_array(path: str | os.PathLike[str], what: str) -> np.ndarray:
+    """The array of an `.npy` file that exists; `what` it is, for messages.
+
+    Raises:
+        ValueError: it holds none, or objects.
+    """
+    try:
+        found = np.load(path, allow_pickle=False)
+    except _NO_ARRAY as error:
+        raise ValueError(f"{what} {path} is no array of numpy ({error})") from error
+    if not isinstance(found, np.ndarray):
+        raise ValueError(f"{what} {path} is no array of numpy but an archive of several")
+    return found
+
+
+def one_line(text: str, most: int = 1000) -> str:
+    """Text that a file brought along, to be shown on a terminal: one line, without the characters
+    that steer a terminal or turn the direction of writing, and of at most about `most` letters."""
+    text = re.sub(r"\s*\n\s*", " ", text)
+    if len(text) > most:
+        text = f"{text[: most * 2 // 3]} [...] {text[-most // 3 :]}"
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
 
 
 def forward_slashes(path: str) -> str:

@@ -54,7 +54,7 @@ class JsonLines:
         for number, line in enumerate(self.path.read_bytes().split(b"\n")[:-1], 1):
             try:
                 row = json.loads(line)
-            except ValueError as error:  # of JSON, or of UTF-8
+            except (ValueError, RecursionError) as error:  # of JSON, or of UTF-8
                 raise ValueError(f"{self.path} line {number}: {error}; delete the line") from error
             if not isinstance(row, dict):
                 raise ValueError(f"{self.path} line {number} is no object; delete the line")

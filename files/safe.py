@@ -6,6 +6,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path, PurePath
 
+# Of one part of a path and of the whole, in bytes, on any file system of today.
+_LONGEST_NAME, _LONGEST_PATH = 255, 4000
+
 
 def inside(name: str, what: str, remedy: str = "correct the name") -> PurePath:
     """A file name that data bring along, before it is joined with a folder: it stays below that.
@@ -14,12 +17,23 @@ def inside(name: str, what: str, remedy: str = "correct the name") -> PurePath:
     and end the error's message.
 
     Raises:
-        ValueError: an absolute path, or one that leads out by "..".
+        ValueError: an absolute path, one that leads out by "..", or no name that a file can have.
     """
+    require_file_name(name, what, remedy)
     path = PurePath(os.path.normpath(name))
     if path.is_absolute() or ".." in path.parts:
         raise ValueError(f"{what} {name!r} leads out of the folder it belongs to; {remedy}")
     return path
+
+
+def require_file_name(name: str, what: str, remedy: str = "correct the name") -> None:
+    """Raises ValueError for a path that no file can have; `what` and `remedy` as of `inside`."""
+    try:
+        longest = max(map(len, os.fsencode(name).split(b"/")))
+    except UnicodeError:  # half a pair of surrogates
+        longest = _LONGEST_NAME + 1
+    if longest > _LONGEST_NAME or len(name) > _LONGEST_PATH or "\0" in name:
+        raise ValueError(f"{what} {name[:80]!r} is no name that a file can have; {remedy}")
 
 
 @contextlib.contextmanager

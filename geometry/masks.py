@@ -11,7 +11,7 @@ from pycocotools import mask as coco_mask
 from skimage.filters import threshold_otsu
 from skimage.measure import label
 
-from groundwork.files.foreign import forward_slashes
+from groundwork.files.foreign import forward_slashes, load_array
 from groundwork.files.safe import inside
 from groundwork.geometry.boxes import Box, Size
 from groundwork.geometry.segmentations import encode_segmentation
@@ -118,10 +118,7 @@ def decode_mask(text: str, size: Size, root: str | os.PathLike[str] | None = Non
         path = Path(root or ".", inside(forward_slashes(text), "mask"))
         if not path.is_file():
             raise FileNotFoundError(f"mask {path} does not exist; check the root of the masks")
-        try:
-            array = np.load(path, allow_pickle=False)
-        except (ValueError, EOFError, OSError) as error:
-            raise ValueError(f"mask {path} is no array of numpy ({error})") from error
+        array = load_array(path, "mask")
         if array.shape != size:
             raise ValueError(f"mask {path} has shape {array.shape}, its image (H, W) = {size}")
         return array != 0

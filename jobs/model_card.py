@@ -1,10 +1,10 @@
 """The README.md of a saved system: what lies beside its checkpoint says of data and numbers."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from groundwork.files.foreign import parse_json, read_text
 from groundwork.files.safe import write_text
 from groundwork.jobs.presence import Calibration
 from groundwork.jobs.pretrained import CARD, CONFIG
@@ -86,10 +86,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
     file = folder / _MANIFEST
     if not file.is_file():
         return {}
-    try:
-        read = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file} is not JSON ({error}); delete it, or copy it again") from error
+    read = parse_json(read_text(file), str(file), "delete it, or copy it again")
     return read if isinstance(read, dict) else {}
 
 

@@ -108,7 +108,7 @@ def _of_list(path: Path, phrases: tuple[str, ...]) -> list[Question]:
 def _line(line: str, source: str) -> tuple[str, tuple[str, ...]]:
     try:
         row: Any = json.loads(line)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{source}: not valid JSON ({error})") from error
     if not (isinstance(row, dict) and isinstance(row.get("image"), str)):
         raise ValueError(

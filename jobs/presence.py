@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from groundwork.files.foreign import parse_json, read_text
 from groundwork.files.safe import write_text
 from groundwork.jobs.evaluation import content_hash
 from groundwork.jobs.pretrained import PRESENT, WEIGHTS
@@ -129,10 +130,7 @@ def beside(checkpoint: Path, evidence: str | None) -> Calibration | None:
     if not file.is_file():
         return None
     remedy = f"delete it, or make it anew ({TOOL})"
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file}: no JSON ({error}); {remedy}") from error
+    content = parse_json(read_text(file), str(file), remedy)
     found = from_mapping(Calibration, content, str(file))
     if found.weights != weights_hash(checkpoint):
         raise ValueError(f"{file} calibrates other weights than those of {checkpoint}; {remedy}")

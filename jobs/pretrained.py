@@ -11,6 +11,7 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from groundwork.files.foreign import parse_json, read_text
 from groundwork.files.safe import atomic_write, write_text
 from groundwork.models.common.checkpoint import CheckpointError
 from groundwork.settings import RunConfig
@@ -63,9 +64,9 @@ def read(folder: Path) -> dict[str, Any]:
     except SafetensorError as error:
         raise CheckpointError(f"{folder / WEIGHTS}: damaged ({error}); copy it again") from error
     try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        config = parse_json(read_text(folder / CONFIG), str(folder / CONFIG), "copy it again")
     except ValueError as error:
-        raise CheckpointError(f"{folder / CONFIG}: no JSON ({error}); copy it again") from error
+        raise CheckpointError(str(error)) from error
     return {"model": state, "config": config}
 
 

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from groundwork.files.foreign import read_text
 from groundwork.files.safe import atomic_write, write_text
 from groundwork.report.predictions import Prediction, Run
 
@@ -69,7 +70,7 @@ def read_predictions(path: Path | str, *, heatmaps: bool = True) -> tuple[Run, l
     if not path.is_file():
         raise FileNotFoundError(f"no predictions file {path}; run the evaluation that writes it")
     # Not splitlines(): a phrase may hold other characters that count as line ends.
-    lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
+    lines = read_text(path).rstrip("\n").split("\n")
     run = _parse(path, 1, lines[0], _run_of)
     predictions = [
         _parse(path, number, line, _prediction_of) for number, line in enumerate(lines[1:], 2)
@@ -140,7 +141,7 @@ def _plain(value: object) -> object:
 def _parse(path: Path, number: int, line: str, build: Callable[[Any], Parsed]) -> Parsed:
     try:
         return build(json.loads(line))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(
             f"{path}:{number} is not a line of a predictions file ({error}); evaluate again"
         ) from error

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple, cast
 
 from groundwork import metrics
+from groundwork.files.foreign import parse_json, read_text
 from groundwork.files.safe import write_text
 from groundwork.geometry import Box, enclosing_box
 from groundwork.report.prediction_files import predictions_files, read_predictions
@@ -313,10 +314,10 @@ def read_rows(path: Path | str) -> list[Row]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no results file {path}; run an evaluation first")
+    rows = parse_json(read_text(path), str(path), "delete it")
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
         merge_rows([], rows)
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is not a list of result rows ({error!r}); delete it") from error
     return rows
 

@@ -3,7 +3,7 @@
 import logging
 from typing import Any
 
-from groundwork.settings.parsing import merged
+from groundwork.settings.parsing import join, merged, section
 
 logger = logging.getLogger(__name__)
 
@@ -24,22 +24,25 @@ def renamed(raw: dict[str, Any], where: str) -> dict[str, Any]:
     """
     raw = dict(raw)
     moved: list[str] = []
-    data, stages = dict(raw.get("data") or {}), raw.get("stages")
+    data, stages = dict(section(raw.get("data"), join(where, "data"))), raw.get("stages")
     stages = stages if isinstance(stages, list) else []
     if "system" not in raw:
         of_albef = any(isinstance(stage, dict) and "objective" in stage for stage in stages)
         of_albef |= bool(_HEAT_MAPS & (raw.keys() | data.keys()))
         raw |= {"system": "albef"} if of_albef else {"system": "reftr"} if data else {}
-    data = _data(data, moved)
+    data = _data(data, moved, where)
     raw |= {"data": data} if data else {}
     for key in ("objectives", "explanation"):
         if key in raw:
             moved.append(f"{key} is model.{key}")
-            model = raw.get("model") or {}
+            model = section(raw.get("model"), join(where, "model"))
             raw["model"] = {**model, key: merged(model.get(key), raw.pop(key))}
     if "curriculum" in raw:
         moved.append("curriculum is the stages before the last")
-        raw["stages"] = stages = [*raw.pop("curriculum"), *(stages[-1:] or [{}])]
+        first = raw.pop("curriculum")
+        if not isinstance(first, list):
+            raise ValueError(f"{where}: curriculum: expected a list of stages, got {first!r}")
+        raw["stages"] = stages = [*first, *(stages[-1:] or [{}])]
     if stages:
         raw["stages"] = [_stage(one, moved) if isinstance(one, dict) else one for one in stages]
     if moved:
@@ -47,12 +50,13 @@ def renamed(raw: dict[str, Any], where: str) -> dict[str, Any]:
     return raw
 
 
-def _data(data: dict[str, Any], moved: list[str]) -> dict[str, Any]:
+def _data(data: dict[str, Any], moved: list[str], where: str) -> dict[str, Any]:
     for key, split in (("train_file", "train"), ("relation_file", "relation")):
         if key in data:
             moved.append(f"data.{key} is data.train.{split}")
             if files := data.pop(key):  # checkpoints hold an empty list where there were none
-                data["train"] = {**data.get("train", {}), split: files}
+                train = section(data.get("train"), join(where, "data.train"))
+                data["train"] = {**train, split: files}
     if "pictures" in data:
         moved.append("data.pictures is data.crop")
         data["crop"] = "random" if data.pop("pictures") == "cropped" else "whole"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from groundwork.files.foreign import read_text
+from groundwork.files.safe import require_file_name
 from groundwork.models import SYSTEMS
 from groundwork.models.common.system import System
 from groundwork.settings.data import ImageTextDataConfig, ReferringDataConfig
@@ -123,17 +124,24 @@ def _checked(raw: dict[str, Any], where: str, purpose: Purpose) -> RunConfig:
     return from_mapping(RunConfig, _with_sections(raw, purpose, where), where)
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """The keys of a file over those of the file that its `base` names, relative to its folder."""
+def _read(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The keys of a file over those of the file that its `base` names, relative to its folder.
+
+    above: the files that build on it.
+    """
+    if path.resolve() in above:
+        raise ValueError(f"{path}: its base builds on itself; name another file as base")
     raw = parse_yaml(read_text(path), str(path))
     if not isinstance(raw, dict):
         raise ValueError(f"{path}: expected keys and values at the top level")
     if "base" not in raw:
         return raw
-    base = path.parent / str(raw.pop("base"))
+    name = str(raw.pop("base"))
+    require_file_name(name, f"{path}: its base", "name a file")
+    base = path.parent / name
     if not base.is_file():
         raise FileNotFoundError(f"{path}: its base {base} does not exist")
-    return merged(_read(base), raw)
+    return merged(_read(base, (*above, path.resolve())), raw)
 
 
 def _overridden(
@@ -161,7 +169,8 @@ def _with_sections(raw: dict[str, Any], purpose: Purpose, where: str) -> dict[st
     for dotted, default in system.defaults.items():
         set_by_path(raw, dotted, default, where, replace=False)
         section, _, key = dotted.partition(".")
-        for stage in raw.get("stages") or ():
+        stages = raw.get("stages")
+        for stage in stages if isinstance(stages, list) else ():
             if key and isinstance(stage, dict) and isinstance(stage.get(section), dict):
                 set_by_path(stage, dotted, default, where, replace=False)
     data, model = raw.get("data") or {}, raw.get("model") or {}
@@ -184,8 +193,11 @@ def _with_stages(raw: dict[str, Any]) -> dict[str, Any]:
     last = {key: raw[key] for key in ("epochs", "steps") if key in raw}
     if not last:
         return raw
-    *first, end = raw.get("stages") or [{}]
     rest = {key: value for key, value in raw.items() if key not in last}
+    stages = raw.get("stages") or [{}]
+    if not isinstance(stages, list) or not isinstance(stages[-1], dict):
+        return rest  # what is wrong with them is said where they are read
+    *first, end = stages
     return {**rest, "stages": [*first, {**end, **last}]}
 
 

@@ -7,14 +7,13 @@ recipe keeps its system, sizes, rates and rules; what it reads, and what it is e
 folder's.
 """
 
-import json
 import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from groundwork.files.foreign import read_text
+from groundwork.files.foreign import parse_json, read_text
 from groundwork.models.common.system import ImageTextSettings, ModelSettings, System
 from groundwork.settings.parsing import from_mapping, join
 
@@ -48,7 +47,7 @@ def read_manifest(folder: Path) -> tuple[Path, bool]:
         FileNotFoundError: the images are not where own.json says. ValueError: it does not say.
     """
     manifest = folder / MANIFEST
-    content = json.loads(read_text(manifest))
+    content = parse_json(read_text(manifest), str(manifest), "run tools/prepare_own.py again")
     try:
         images = Path(os.path.normpath(folder / content["images"]))
         several = bool(content["splits"]["val"][SEVERAL])

@@ -18,14 +18,35 @@ from ruamel.yaml.error import YAMLError
 from groundwork.models.common.checks import ByName
 
 Config = TypeVar("Config")
+_MOST_VALUES = 1_000_000
 
 
 def parse_yaml(text: str, where: str) -> Any:
     """YAML 1.2 (where 1e-5 is a number) to Python values; `where` names the source in errors."""
     try:
-        return YAML(typ="safe", pure=True).load(text)
-    except YAMLError as error:
+        content = YAML(typ="safe", pure=True).load(text)
+        if _count(content, {}) > _MOST_VALUES:
+            raise ValueError("its aliases multiply to more values than any file needs")
+        return content
+    except (YAMLError, ValueError, RecursionError) as error:
         raise ValueError(f"{where}: not valid YAML: {error}") from error
+
+
+def _count(value: Any, known: dict[int, int]) -> int:
+    """How many values there are if every alias is written out. known: of what was counted, by id.
+
+    Raises:
+        ValueError: an alias stands in what it is an alias of.
+    """
+    if not isinstance(value, dict | list):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = -1
+        inside = value.values() if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_count(one, known) for one in inside)
+    if known[id(value)] < 0:
+        raise ValueError("an alias stands in what it is an alias of")
+    return known[id(value)]
 
 
 def dump_yaml(config: Any) -> str:
@@ -95,6 +116,19 @@ def from_mapping(cls: type[Config], mapping: Any, where: str) -> Config:
         return cls(**values)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
+
+
+def section(value: Any, where: str) -> dict[Any, Any]:
+    """The keys and values of a part of a file; none where nothing stands.
+
+    Raises:
+        ValueError: something else stands there.
+    """
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise ValueError(f"{where}: expected keys and values, got {_kind(value)}")
+    return value
 
 
 def merged(below: Any, above: Any) -> Any:

@@ -5,7 +5,6 @@ One table (`ALIASES`) names every released key. A file is a released one if it h
 they have. Reading it also turns on the released quirks, so that it trains what it trained there.
 """
 
-import json
 import logging
 from collections.abc import Iterator
 from dataclasses import fields
@@ -13,9 +12,10 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from groundwork.benchmarks import BENCHMARKS
-from groundwork.files.foreign import read_text
+from groundwork.files.foreign import parse_json, read_text
+from groundwork.files.safe import require_file_name
 from groundwork.models.albef.config import TextConfig
-from groundwork.settings.parsing import join, merged, set_by_path, unknown_key
+from groundwork.settings.parsing import join, merged, section, set_by_path, unknown_key
 from groundwork.settings.run import RunConfig
 from groundwork.settings.silent import without_effect
 
@@ -184,9 +184,9 @@ def _place(
     if isinstance(target, tuple):
         prefix, table = target
         set_by_path(nested, prefix, {}, where)
-        for inner, inner_value in (value or {}).items():
+        for inner, inner_value in section(value, join(where, key)).items():
             if inner not in table:
-                raise unknown_key(join(where, f"{key}.{inner}"), inner, table)
+                raise unknown_key(join(where, f"{key}.{inner}"), str(inner), table)
             goal = table[inner]
             goal = goal if goal.startswith(NO_EFFECT) else f"{prefix}.{goal}"
             yield from _place(nested, goal, f"{key}.{inner}", inner_value, where)
@@ -210,6 +210,8 @@ def _add_released_training(nested: dict, where: str) -> None:
     own, explains = nested.pop("relation", {}), nested.pop("add_gcam", None)
     data = nested.setdefault("data", {})
     total = nested.get("schedule", {}).get("epochs", 30)
+    if not isinstance(total, int):
+        raise ValueError(f"{where}: schedular.epochs: expected a whole number, got {total!r}")
     if "relation" not in data.get("train", {}):
         objective = ["itc_itm_mlm", "amc"] if explains else ["itc_itm_mlm"]
         nested["stages"] = [{"objective": objective, "epochs": total}]
@@ -236,8 +238,8 @@ def _add_released_evaluation(nested: dict, where: str) -> None:
     nested.setdefault("model", {})["image_size"] = BENCHMARKS["flickr30k"].image_size
     if lists:
         data |= _flickr_folders(lists, where)
-    files = data.get("test_file") or []
-    first = PurePath(files if isinstance(files, str) else files[0]) if files else None
+    files = _paths(data.get("test_file"), join(where, "test_file"))
+    first = files[0] if files else None
     if first is not None and "flickr_data" not in data:
         data["flickr_data"] = str(first.parent if first.suffix else first)
 
@@ -249,17 +251,28 @@ _FLICKR_NAMES = {
 }
 
 
-def _flickr_folders(lists: dict[str, list[str]], where: str) -> dict[str, Any]:
+def _paths(value: Any, where: str) -> list[PurePath]:
+    """One path or a list of them; none where nothing stands."""
+    found = [value] if isinstance(value, str) else value or []
+    if not isinstance(found, list) or not all(isinstance(path, str) for path in found):
+        raise ValueError(f"{where}: expected a path or a list of paths, got {value!r}")
+    return [PurePath(path) for path in found]
+
+
+def _flickr_folders(lists: dict[str, Any], where: str) -> dict[str, Any]:
     """`flickr_data`, `flickr_lists` and `splits` that mean the same files as three lists of them.
 
     Raises:
         ValueError: a list is missing, or its files are not named as info-ground names those of one
             folder.
     """
-    splits = [PurePath(path).stem for path in lists.get("ids", ())]
+    named = {
+        name: _paths(lists.get(name), join(where, key)) for name, (key, _) in _FLICKR_NAMES.items()
+    }
+    splits = [path.stem for path in named["ids"]]
     folders: dict[str, str] = {}
     for name, (key, pattern) in _FLICKR_NAMES.items():
-        paths = [PurePath(path) for path in lists.get(name, ())]
+        paths = named[name]
         wanted = [pattern.format(split) for split in splits]
         if not paths or [p.name for p in paths] != wanted or len({p.parent for p in paths}) > 1:
             raise ValueError(
@@ -285,6 +298,9 @@ def _read_bert_config(nested: dict, path: Path) -> None:
     name = model.pop("text", None)
     if name is None:
         return
+    if not isinstance(name, str):
+        raise ValueError(f"{path}: bert_config: expected the path of a file, got {name!r}")
+    require_file_name(name, f"{path}: bert_config")
     candidates = [folder / name for folder in (path.parent, path.parent.parent, Path.cwd())]
     found = next((candidate for candidate in candidates if candidate.is_file()), None)
     if found is None:
@@ -292,7 +308,9 @@ def _read_bert_config(nested: dict, path: Path) -> None:
             return  # the released file of this name is BERT-base, which is the default
         tried = ", ".join(str(candidate) for candidate in candidates)
         raise FileNotFoundError(f"{path}: bert_config: {name} does not exist; tried {tried}")
-    bert = json.loads(read_text(found))
+    bert = parse_json(read_text(found), str(found))
+    if not isinstance(bert, dict):
+        raise ValueError(f"{found}: expected the keys and values of a BERT")
     if bert.get("hidden_act", "gelu") != "gelu":
         raise ValueError(f"{found}: hidden_act is {bert['hidden_act']!r}; only gelu is supported")
     width = model.setdefault("vision_width", bert.get("encoder_width", 768))

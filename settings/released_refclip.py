@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from groundwork.models.common.checks import require
-from groundwork.settings.parsing import join, set_by_path, unknown_key
+from groundwork.settings.parsing import join, section, set_by_path, unknown_key
 from groundwork.settings.silent import without_effect
 
 logger = logging.getLogger(__name__)
@@ -134,7 +134,7 @@ def translate_refclip(raw: Mapping[str, Any], where: str) -> dict[str, Any]:
     parts: dict[str, Any] = {}
     silent: list[tuple[str, str]] = []
     for block in BLOCKS:
-        for key, value in (raw.get(block) or {}).items():
+        for key, value in section(raw.get(block), join(where, block)).items():
             place = join(where, f"{block}.{key}")
             match KEYS[block].get(key):
                 case To(path):
@@ -146,7 +146,7 @@ def translate_refclip(raw: Mapping[str, Any], where: str) -> dict[str, Any]:
                 case Fixed(only, remedy):
                     require(value == only, f"{place}: {value!r} is not known here; {remedy}")
                 case None:
-                    raise unknown_key(place, key, KEYS[block])
+                    raise unknown_key(place, str(key), KEYS[block])
     _add_network(nested, parts, where)
     _add_training(nested, parts, where)
     _add_data(nested, parts, where)
@@ -167,11 +167,12 @@ def _add_training(nested: dict[str, Any], parts: dict[str, Any], where: str) -> 
     """Running mean, half precision, and Adam's numbers, which the released files hold as texts."""
     nested["ema"] = _EMA if parts.get("use_ema") else None
     nested["precision"] = "fp16" if parts.get("amp") else "fp32"
-    for key, value in (parts.get("opt_params") or {}).items():
+    at = join(where, "TRAIN.OPT_PARAMS")
+    for key, value in section(parts.get("opt_params"), at).items():
         try:
             number = ast.literal_eval(value) if isinstance(value, str) else value
-        except (ValueError, SyntaxError) as error:
-            place = join(where, f"TRAIN.OPT_PARAMS.{key}")
+        except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
+            place = join(at, str(key))
             raise ValueError(f"{place}: {value!r} is not a number or a list of them") from error
         set_by_path(nested, f"optimizer.{key}", number, where)
 
@@ -179,11 +180,11 @@ def _add_training(nested: dict[str, Any], parts: dict[str, Any], where: str) -> 
 def _add_data(nested: dict[str, Any], parts: dict[str, Any], where: str) -> None:
     """The files of the data set, the splits that are evaluated, the form of the images."""
     name, at = parts.get("dataset"), join(where, "DATA")
-    require(name in DATASETS, f"{at}.DATASET: {name!r}; legal: {', '.join(DATASETS)}")
+    require(str(name) in DATASETS, f"{at}.DATASET: {name!r}; legal: {', '.join(DATASETS)}")
     benchmark, splits = DATASETS[str(name)]
     files: dict[str, str] = {}
     for key in ("ann_path", "image_path"):
-        paths = parts.get(key) or {}
+        paths = section(parts.get(key), f"{at}.{key.upper()}")
         require(name in paths, f"{at}.{key.upper()}: names no path of {name}")
         files[key] = paths[name]
     nested["benchmark"] = benchmark
@@ -191,7 +192,12 @@ def _add_data(nested: dict[str, Any], parts: dict[str, Any], where: str) -> None
     data["train"] = {"train": files["ann_path"]}
     data["evaluate"] = dict.fromkeys(splits, files["ann_path"])
     data["image_root"] = files["image_path"]
-    height, width = parts.get("input_shape", (None, None))
+    shape = parts.get("input_shape", (None, None))
+    require(
+        isinstance(shape, list | tuple) and len(shape) == 2,
+        f"{at}.INPUT_SHAPE: expected [height, width], got {shape!r}",
+    )
+    height, width = shape
     require(height == width, f"{at}.INPUT_SHAPE: [{height}, {width}]; images are square here")
     if height is not None:
         data["image_size"] = height

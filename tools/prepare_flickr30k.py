@@ -17,11 +17,13 @@ split files is in each file of its split; a loud line says where counts differ. 
 keeps what is there.
 """
 
+import lzma
 import sys
 import tarfile
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from functools import partial
 from pathlib import Path
 
@@ -59,6 +61,7 @@ PUBLISHED = {"images": 31783, "sentences": 158915, "phrases": 559767, "phrases w
 PUBLISHED_SPLITS = {"train": 29783, "val": 1000, "test": 1000}
 NEXT = ("check_data flickr30k {data}", "check_data configs/Grounding_flickr.yaml {data}")
 
+_MOST_BYTES = 1 << 20  # of a file of the archive; the largest published one has some kilobytes
 Raw = dict[str, tuple[Annotation, list[Caption]]]
 
 
@@ -77,24 +80,39 @@ def load_raw(raw: Path, ids: Sequence[str]) -> Raw:
     archives = sorted(raw.glob("annotations*.tar.xz"))
     if not archives:
         raise FileNotFoundError(f"{raw} holds neither Annotations/ nor annotations*.tar.xz")
-    annotations: dict[str, Annotation] = {}
-    sentences: dict[str, list[Caption]] = {}
-    wanted = set(ids)
-    with tarfile.open(archives[0], "r|xz") as archive:
-        for member in progress(archive, unit="files", what="reading"):
-            kind, name = Path(member.name).parts[-2:] if "/" in member.name else ("", "")
-            image, source = Path(name).stem, f"{kind}/{name}"
-            file = archive.extractfile(member) if image in wanted and member.isfile() else None
-            if file is not None and kind == "Annotations":
-                annotations[image] = parse_annotation(file.read(), source)
-            elif file is not None and kind == "Sentences":
-                sentences[image] = parse_sentences(decode(file.read(), source), source)
+    try:
+        annotations, sentences = _read_archive(archives[0], set(ids))
+    except (tarfile.TarError, lzma.LZMAError, EOFError, OSError) as error:
+        raise ValueError(f"{archives[0]} is damaged ({error}); download it again") from error
     missing = [image for image in ids if image not in annotations or image not in sentences]
     if missing:
         raise FileNotFoundError(
             f"{raw}: {len(missing)} images of the split files lack annotations, first {missing[0]}"
         )
     return {image: (annotations[image], sentences[image]) for image in ids}
+
+
+def _read_archive(
+    path: Path, wanted: AbstractSet[str]
+) -> tuple[dict[str, Annotation], dict[str, list[Caption]]]:
+    """(boxes, marked phrases of each sentence) by image. Nothing is unpacked: where the names of
+    the archive lead does not matter."""
+    annotations: dict[str, Annotation] = {}
+    sentences: dict[str, list[Caption]] = {}
+    with tarfile.open(path, "r|xz") as archive:
+        for member in progress(archive, unit="files", what="reading"):
+            kind, name = Path(member.name).parts[-2:] if "/" in member.name else ("", "")
+            image, source = Path(name).stem, f"{path}: {kind}/{name}"
+            if kind not in ("Annotations", "Sentences") or image not in wanted:
+                continue
+            if member.size > _MOST_BYTES:
+                raise ValueError(f"{source} has {member.size:,} bytes; no image has so much text")
+            file = archive.extractfile(member) if member.isfile() else None
+            if file is not None and kind == "Annotations":
+                annotations[image] = parse_annotation(file.read(), source)
+            elif file is not None:
+                sentences[image] = parse_sentences(decode(file.read(), source), source)
+    return annotations, sentences
 
 
 def fit_to_image(annotation: Annotation, path: Path, *, scale: bool) -> Annotation:

@@ -165,7 +165,7 @@ def _parse_line(line: str) -> Caption:
 
 def read_image(folder: str | os.PathLike[str], image_id: str) -> tuple[Annotation, list[Caption]]:
     """Annotation and sentences of one image from a folder with Annotations/ and Sentences/."""
-    image_id = str(inside(image_id, "image id"))
+    image_id = str(inside(image_id, f"{os.fspath(folder)}: image id"))
     annotation = Path(folder, "Annotations", f"{image_id}.xml")
     sentences = Path(folder, "Sentences", f"{image_id}.txt")
     for path in (annotation, sentences):

@@ -20,7 +20,8 @@ from groundwork.files import foreign
 from groundwork.files.safe import atomic_write, write_text
 from groundwork.geometry import Box, xywh_to_xyxy
 
-_DIGITS = re.compile(r"[+-]?\d+")
+# No id has more digits, and Python reads but a few thousand.
+_DIGITS = re.compile(r"[+-]?\d{1,18}")
 _SPACE = re.compile(r"[ \t\n\r]*")
 # Of the released relation files; no objective uses them.
 _OTHER_RELATIONS = ("antonym", "exclusion", "hypernym", "meronym", "union")
@@ -38,9 +39,7 @@ def load_json(path: str | os.PathLike[str], what: str = "annotation file") -> An
         raise FileNotFoundError(f"{what} {path} does not exist; check its path in the config")
     text = foreign.read_text(path, what)
     try:
-        return json.loads(text, object_pairs_hook=_object)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{what} {path} is not valid JSON ({error}); fetch it again") from error
+        return foreign.parse_json(text, f"{what} {path}", object_pairs_hook=_object)
     except _RepeatedKey as error:
         raise ValueError(f"{what} {path} has the key {error} twice in one object") from error
 
@@ -152,6 +151,8 @@ class _Text:
                 problem, end = error, len(self._piece)
             except _RepeatedKey as error:
                 raise self.error(f"the key {error} comes twice in one object") from error
+            except (ValueError, RecursionError) as error:  # digits, or lists in lists without end
+                raise self.error(str(error)) from error
             # A number at the end of the piece may go on in the next.
             if end < len(self._piece):
                 self._at = end

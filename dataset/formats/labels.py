@@ -56,6 +56,13 @@ class Label:
 
 
 _FIELDS = {field.name for field in fields(Label)}
+_TEXTS = ("image", "text", "split", "record_id", "phrase_id", "sentence")
+_KINDS: dict[str, tuple[Any, str]] = {
+    **dict.fromkeys(_TEXTS, (str, "a text")),
+    **dict.fromkeys(("width", "height", "start"), (int, "a whole number")),
+    **dict.fromkeys(CONFIDENCE, (int | float | None, "a number or null")),
+    "image_ids": (list, "a list of texts"),
+}
 
 
 def read(path: str | os.PathLike[str], split: str | None = None) -> Iterator[Record]:
@@ -76,22 +83,18 @@ def load(path: str | os.PathLike[str]) -> Iterator[tuple[str, Label]]:
     with foreign.open_text(path, "pseudo-labels") as file:
         for number, line in enumerate(file, 1):
             source = f"{path}:{number}"
-            try:
-                entry = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{source}: not valid JSON ({error}); write it again") from error
-            yield source, _label(entry, source)
+            yield source, _label(foreign.parse_json(line, source, "write it again"), source)
 
 
 def _label(entry: Any, source: str) -> Label:
     if not isinstance(entry, dict) or not entry.keys() <= _FIELDS:
         raise ValueError(f"{source}: no pseudo-label: {str(entry)[:120]}")
-    for key in ("image", "text"):
-        if not isinstance(entries.need(entry, key, source), str):
-            raise ValueError(f"{source}: {key} must be a text, got {entry[key]!r}")
-    for key in ("width", "height"):
-        if not isinstance(entries.need(entry, key, source), int):
-            raise ValueError(f"{source}: {key} must be a whole number, got {entry[key]!r}")
+    for key in ("image", "text", "width", "height"):
+        entries.need(entry, key, source)
+    for key, value in entry.items():
+        kind, what = _KINDS.get(key, (object, ""))
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise ValueError(f"{source}: {key} must be {what}, got {value!r}")
     box = entries.box(entry, "box", source)
     if not (0 <= box[0] < box[2] <= entry["width"] and 0 <= box[1] < box[3] <= entry["height"]):
         raise ValueError(f"{source}: box {list(box)} is empty or not inside the image")

@@ -57,6 +57,8 @@ def load(path: str | os.PathLike[str]) -> Iterator[tuple[str, Entry]]:
                 entry = json.loads(line)
             except json.JSONDecodeError as error:
                 raise ValueError(f"{source}: is no JSON ({error.msg}); write it again") from error
+            except (ValueError, RecursionError) as error:  # digits, or lists in lists without end
+                raise ValueError(f"{source}: is no JSON ({error}); write it again") from error
             if not isinstance(entry, Mapping):
                 raise ValueError(f"{source}: expected an object, got {type(entry).__name__}")
             unread += [f"{source}: {key}" for key in entry if key not in KEYS]

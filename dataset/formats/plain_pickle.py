@@ -8,7 +8,9 @@ hold plain values and tensors.
 import os
 import pickle
 import re
+import struct
 import zipfile
+import zlib
 from pathlib import Path
 from typing import IO, Any
 
@@ -28,6 +30,9 @@ _DAMAGE = (
     MemoryError,
     RuntimeError,
     AssertionError,
+    OSError,
+    struct.error,
+    zlib.error,
     zipfile.BadZipFile,
 )
 _ZIP = b"PK\x03\x04"

@@ -317,5 +317,6 @@ def list_entries(
 
 def _said_of(ref: Mapping[str, Any]) -> list[str]:
     """The sentences of a reference that is only compared with: there may be none."""
-    rows = ref.get("sentences") or ()
+    rows = ref.get("sentences")
+    rows = rows if isinstance(rows, list) else []
     return [str(row.get("sent", "")) for row in rows if isinstance(row, Mapping)]

@@ -60,7 +60,10 @@ def unpack(path: Path, folder: Path, most: int = MOST_BYTES) -> None:
                 )
             # Reads as much as declared, and compares the checksum; names stay below the folder.
             archive.extractall(folder)
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+    # An unknown way of packing and a password are a NotImplementedError and a RuntimeError.
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError) as error:
+        if isinstance(error, CheckpointError):
+            raise
         raise CheckpointError(f"{path}: damaged ({error}); copy or download it again") from error
 
 

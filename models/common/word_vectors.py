@@ -103,7 +103,7 @@ def word_vectors(
     vectors: dict[str, np.ndarray] = {}
     for word, numbers in _lines(Path(path), width):
         if word in wanted and word not in vectors:
-            vectors[word] = np.array(numbers, dtype=np.float32)
+            vectors[word] = _vector(numbers, f"{path}: the vector of {word!r}")
     table, joined, missing = np.zeros((len(words), width), np.float32), 0, []
     for row, word in enumerate(words):
         if word in vectors:
@@ -123,6 +123,15 @@ def word_vectors(
     return table, Coverage(os.fspath(path), found, joined, tuple(missing))
 
 
+def _vector(numbers: Sequence[str], source: str) -> np.ndarray:
+    try:
+        return np.array(numbers, dtype=np.float32)
+    except ValueError as error:
+        raise ValueError(
+            f"{source} is no row of numbers ({error}); fetch the file again"
+        ) from error
+
+
 def word_matrix(words: Sequence[str], path: str | os.PathLike[str], width: int) -> np.ndarray:
     """The vectors of a vocabulary from an `.npy` file, such as one that spaCy's were saved to.
 
@@ -135,7 +144,7 @@ def word_matrix(words: Sequence[str], path: str | os.PathLike[str], width: int) 
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"word vectors {path} do not exist")
-    table = np.load(path, allow_pickle=False)
+    table = foreign.load_array(path, "word vectors")
     if table.shape != (len(words), width):
         raise ValueError(
             f"{path}: holds {table.shape}, the vocabulary needs {len(words)} vectors of {width}; "

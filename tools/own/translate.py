@@ -51,7 +51,8 @@ def open_list(path: Path, *, whole_captions: bool = False) -> Listed:
             f"{path}: expected the keys images and annotations of COCO or MDETR; a list of objects"
             " is written one a line, *.jsonl"
         )
-    if any("tokens_positive" in row for row in content["annotations"] if isinstance(row, Mapping)):
+    listed = entries.listed(content["annotations"], f"{path} annotations")
+    if any("tokens_positive" in row for row in listed if isinstance(row, Mapping)):
         return Listed("MDETR", mdetr(path, content, whole_captions=whole_captions), True)
     return Listed("COCO", coco(path, content), True)
 
@@ -119,7 +120,7 @@ def table(path: Path) -> tuple[Lines, bool | None]:
     """
     text = read_text(path, "phrases")
     head = text.partition("\n")[0]
-    rows = csv.reader(io.StringIO(text), delimiter=max("\t,;", key=head.count))
+    rows = _whole(csv.reader(io.StringIO(text), delimiter=max("\t,;", key=head.count)), path)
     names = [name.strip().lower() for name in next(rows, [])]
     image, phrase = (_column(names, known, path) for known in (_IMAGES, _TEXTS))
     box = next((box for box in (*_CORNERS, *_SIDES) if set(box) <= set(names)), ())
@@ -142,6 +143,14 @@ def table(path: Path) -> tuple[Lines, bool | None]:
             yield source, found | ({"box": _box(cells, box, source)} if box else {})
 
     return lines(), (box in _SIDES) if box else None
+
+
+def _whole(rows: Iterator[list[str]], path: Path) -> Iterator[list[str]]:
+    """Raises ValueError where a cell never ends."""
+    try:
+        yield from rows
+    except csv.Error as error:
+        raise ValueError(f"{path}: is no table ({error}); save it again as UTF-8") from error
 
 
 def _column(names: list[str], known: tuple[str, ...], path: Path) -> str:

@@ -1,0 +1,46 @@
+"""Files as values that can be changed, and back."""
+
+import io
+import json
+import pickle
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+
+from groundwork.settings.parsing import parse_yaml
+
+
+class Codec(NamedTuple):
+    """decode: bytes of a sound file -> its content. encode: any content -> bytes of such a file."""
+
+    decode: Callable[[bytes], Any]
+    encode: Callable[[Any], bytes]
+
+
+def _to_json(content: Any) -> bytes:
+    # Escaped, so that half a surrogate pair can be written; NaN as other programs write it.
+    return json.dumps(content, default=str).encode()
+
+
+def _from_lines(text: bytes) -> list[Any]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def _to_lines(content: Any) -> bytes:
+    rows = content if isinstance(content, list) else [content]
+    return b"".join(_to_json(row) + b"\n" for row in rows)
+
+
+def _to_torch(content: Any) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
+
+
+JSON = Codec(json.loads, _to_json)
+LINES = Codec(_from_lines, _to_lines)
+# JSON is YAML 1.2, too.
+YAML = Codec(lambda text: parse_yaml(text.decode(), "a sample"), _to_json)
+PICKLE = Codec(pickle.loads, lambda content: pickle.dumps(content, protocol=2))
+TORCH = Codec(lambda file: torch.load(io.BytesIO(file), weights_only=True), _to_torch)
