@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, fields
 from functools import reduce
+from itertools import islice
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
@@ -31,7 +32,7 @@ from groundwork.engine.log import RunLog
 from groundwork.engine.names import Names
 from groundwork.engine.precision import computing
 from groundwork.engine.snapshot import Model, Position, Snapshots
-from groundwork.engine.weights import require_weighted
+from groundwork.engine.weights import require_finite, require_weighted
 from groundwork.models.common.criterion import Criterion
 from groundwork.scheduler import apply_learning_rate
 
@@ -186,8 +187,10 @@ class Trainer(Generic[Model]):
             every = self.settings.save_every_steps
             if every and position.global_step % every == 0 and position.step < steps:
                 self.log.check_finite()
+                require_finite(self.model)
                 self.snapshots.save_position(self._content(stage), position)
         self.log.end_epoch(position, rate)
+        require_finite(self.model)
         position.epoch, position.step = position.epoch + 1, 0
         best = self._best()
         content = self._content(stage)
@@ -272,8 +275,8 @@ def fit(
         validation: chooses the best checkpoints; None: there are none.
 
     Raises:
-        FloatingPointError: a loss is no longer finite; the message lists the parts. Nothing is
-            saved after it.
+        FloatingPointError: a loss or a weight is no longer finite; the message lists the parts.
+            Nothing is saved after it.
     """
     if resume is None or not lies_in(resume, output_dir):
         remove_log(output_dir)
@@ -295,6 +298,10 @@ def fit(
     snapshots.remove_partial()
     if resume is not None:
         trainer.resume(resume)
+        if resume != snapshots.last:
+            of_epoch = (stage for stage in stages for _ in range(stage.epochs))
+            names = next(islice(of_epoch, trainer.position.epoch - 1, None)).names
+            snapshots.complete_first_epoch(resume, names)
     log.rewind(trainer.position)
     model.train()
     first = 0
