@@ -145,9 +145,7 @@ class Snapshots(Generic[Model]):
             path = self.folder / names.checkpoint.format(position.epoch - 1)
             _write(content | {"epoch": position.epoch - 1}, path)
             self.last.unlink(missing_ok=True)
-            if self.keep is not None:
-                for old in self.epochs()[: -self.keep]:
-                    old.unlink()
+            self._remove_old()
         utils.barrier()
 
     def note(self, name: str, value: float) -> bool:
@@ -169,9 +167,15 @@ class Snapshots(Generic[Model]):
         numbers = {path: int(match[1]) for path, match in found.items() if match}
         return sorted(numbers, key=numbers.__getitem__)
 
+    def _remove_old(self) -> None:
+        if self.keep is not None:
+            for old in self.epochs()[: -self.keep]:
+                old.unlink()
+
     def remove_partial(self) -> None:
-        """Remove checkpoints that a killed process left half written."""
+        """Remove checkpoints that a killed process left half written, or was about to remove."""
         if utils.is_main():
+            self._remove_old()
             remove_partial(self.folder, self.last.name)
             remove_partial(self.folder, CHECKPOINTS)
 

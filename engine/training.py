@@ -9,7 +9,7 @@ happened.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, fields
 from functools import reduce
@@ -152,13 +152,17 @@ class Trainer(Generic[Model]):
         self.average = None if settings.ema is None else WeightAverage(model, settings.ema)
         self.scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
 
-    def resume(self, path: Path) -> None:
+    def resume(self, path: Path, stages: Sequence[Stage]) -> None:
         """Continue from a checkpoint; lines of the log about later steps are taken back."""
         self.position, log = self.snapshots.restore(
             path, self.model, self.optimizers, self.scaler, self.average
         )
         if log is not None:
             self.log.restore(log, self.device)
+        if path != self.snapshots.last:
+            of_epoch = (stage for stage in stages for _ in range(stage.epochs))
+            names = next(islice(of_epoch, self.position.epoch - 1, None)).names
+            self.snapshots.complete_first_epoch(path, names)
 
     def train_epoch(self, stage: Stage, module: nn.Module) -> None:
         """The rest of one epoch, from `position` on."""
@@ -297,11 +301,7 @@ def fit(
     )
     snapshots.remove_partial()
     if resume is not None:
-        trainer.resume(resume)
-        if resume != snapshots.last:
-            of_epoch = (stage for stage in stages for _ in range(stage.epochs))
-            names = next(islice(of_epoch, trainer.position.epoch - 1, None)).names
-            snapshots.complete_first_epoch(resume, names)
+        trainer.resume(resume, stages)
     log.rewind(trainer.position)
     model.train()
     first = 0

@@ -43,5 +43,6 @@ def require_finite(model: nn.Module) -> None:
         name = list(named)[int(finite.int().argmin())]
         raise FloatingPointError(
             f"the weights are no longer finite ({name}), though the losses were: a gradient was"
-            " not. Nothing is saved of them. Lower the learning rate, set clip_norm, or train in fp32."
+            " not. Nothing is saved of them. Lower the learning rate, set clip_norm, or train in"
+            " fp32."
         )

@@ -11,16 +11,18 @@ LINES = (".jsonl", ".txt")
 # What the clock or the number of starts decides.
 _OF_THE_CLOCK = {"samples_per_second", "phrases_per_second"}
 _NOT_COMPARED = ("tensorboard",)
+# Drawn from heat maps in half precision where they are read from the disk again.
+_DRAWN = (".html", ".png")
 
 
 def files_of(folder: Path) -> dict[str, Path]:
-    """The files of a run by name, without curves and what a killed process left half written, which
-    has a hidden name."""
+    """The files of a run by name, without curves, pages and what a killed process left half
+    written, which has a hidden name."""
     return {
         str(path.relative_to(folder)): path
         for path in sorted(folder.rglob("*"))
         if path.is_file()
-        and not path.name.endswith((".tmp", ".partial"))
+        and not path.name.endswith((".tmp", ".partial", *_DRAWN))
         and path.relative_to(folder).parts[0] not in _NOT_COMPARED
     }
 
@@ -60,7 +62,10 @@ def content_of(path: Path) -> Any:
     if path.suffix == ".json":
         return json.loads(path.read_text(encoding="utf-8"))
     if path.suffix in LINES:
-        return [_line(line) for line in path.read_bytes().split(b"\n")[:-1]]
+        lines = [_line(line) for line in path.read_bytes().split(b"\n")[:-1]]
+        # An evaluation that was killed before it was stored is made, and told of, again.
+        once = {json.dumps(line, default=str): line for line in lines}
+        return list(once.values()) if path.name == "evaluations.txt" else lines
     return path.read_bytes()
 
 

@@ -105,7 +105,9 @@ def data_lost(
     there again."""
     trial = Trial(bench, job)
     reads = [event for event in bench.reference(job.call).events if not event.changes]
-    number = draws.randrange(len(reads))
+    # Half of a plain list of lines is a list of lines, too: no reader can know.
+    possible = [i for i, event in enumerate(reads) if not event.path.endswith(".txt")]
+    number = draws.choice(possible if deed == "truncate" else range(len(reads)))
     ended = trial.run(AtRead(number, deed))
     if hit := trial.expect(ended):
         trial.expect_sentence(ended)

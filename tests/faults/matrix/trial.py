@@ -71,8 +71,8 @@ class Trial:
         return ended.code != 0
 
     def expect_sentence(self, ended: Ended) -> None:
-        """Note it if the last that the user is shown is no sentence with a remedy."""
-        if not ended.message.startswith("error: "):
+        """Note it if the user is shown no sentence with a remedy."""
+        if not any(line.startswith("error: ") for line in ended.said.splitlines()):
             self.wrong.append(f"no sentence: {ended.message}")
 
     def again(self) -> None:
