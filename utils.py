@@ -10,7 +10,9 @@ import platform
 import random
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +57,7 @@ def choose_device(name: str | None = None) -> torch.device:
     return torch.device("cuda", index)
 
 
-def init_distributed(device: str | None = None) -> torch.device:
+def init_distributed(device: str | None = None, timeout: float | None = None) -> torch.device:
     """Joins the process group that the launcher describes, and chooses this process's device.
 
     torchrun and `python -m torch.distributed.launch --use_env` set RANK, LOCAL_RANK and WORLD_SIZE;
@@ -63,6 +65,8 @@ def init_distributed(device: str | None = None) -> torch.device:
 
     Args:
         device: as for `choose_device`. GPUs talk over nccl, CPUs over gloo.
+        timeout: seconds that a process waits for the others; by default those of torch, 600 over
+            nccl and 1800 over gloo.
 
     Returns:
         The device of this process; a GPU is also made torch's current one. On a CPU the process
@@ -75,8 +79,39 @@ def init_distributed(device: str | None = None) -> torch.device:
     else:
         keep_freed_memory()
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ and not dist.is_initialized():
-        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", init_method="env://")
+        dist.init_process_group(
+            "nccl" if chosen.type == "cuda" else "gloo",
+            init_method="env://",
+            timeout=None if timeout is None else timedelta(seconds=timeout),
+        )
     return chosen
+
+
+class LostProcess(RuntimeError):
+    """Another process of the group has ended, or does not answer within the timeout."""
+
+
+@contextmanager
+def losses_of_processes() -> Iterator[None]:
+    """Says in words that a collective of this process failed for want of another one.
+
+    Raises:
+        LostProcess: in the place of what the library that they talk over says.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not dist.is_initialized() or not _OF_THE_GROUP.search(str(error)):
+            raise
+        raise LostProcess(
+            f"process {rank()} of {world_size()} waits for the others of the group in vain: one of"
+            " them has ended, for a reason that its own log gives, or does not answer within"
+            " --timeout; start the same command again, a training with --resume"
+        ) from error
+
+
+# What gloo and nccl say of a process that is gone or silent.
+_OF_THE_GROUP = re.compile(r"gloo|nccl|closed by peer|connection reset|timed? ?out", re.IGNORECASE)
 
 
 def keep_freed_memory() -> None:

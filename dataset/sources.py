@@ -105,13 +105,13 @@ def read_splits(
     fingerprint = _fingerprint(source_files(splits, format_name), name)
     cached = Path(cache_dir, f"records-{fingerprint}.arrow")
     kept = cached.with_suffix(".notes.json")
-    if cached.exists():
+    # The notes are written last: a table without them is of a run that was killed in between.
+    if cached.exists() and kept.exists():
         notes.repeat(kept)
         return RecordTable.open(cached)
     with notes.collected() as found:
         table = RecordTable.convert(records, cached)
-    if found:
-        notes.save(found, kept)
+    notes.save(found, kept)
     return table
 
 

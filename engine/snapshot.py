@@ -11,8 +11,8 @@ within an epoch.
 
 import logging
 import re
-from collections.abc import Callable, Collection, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -23,8 +23,15 @@ from torch.optim import Optimizer
 
 from groundwork import utils
 from groundwork.engine.average import WeightAverage, raw_weights
-from groundwork.engine.folder import CHECKPOINTS, LAST, lies_in, require_no_run
+from groundwork.engine.folder import (
+    CHECKPOINTS,
+    LAST,
+    checkpoints_of,
+    lies_in,
+    require_no_run,
+)
 from groundwork.engine.names import Names
+from groundwork.files.lock import held
 from groundwork.files.safe import atomic_write, remove_partial
 from groundwork.models.common.checkpoint import CheckpointError, read_checkpoint
 
@@ -75,6 +82,7 @@ class Snapshots(Generic[Model]):
         self.may_change = may_change
         self.beside: dict[str, Any] = dict(beside or {})
         self.best: dict[str, float] = {}
+        self._seen: dict[Path, int] = {}
 
     @property
     def last(self) -> Path:
@@ -137,9 +145,7 @@ class Snapshots(Generic[Model]):
             path = self.folder / names.checkpoint.format(position.epoch - 1)
             _write(content | {"epoch": position.epoch - 1}, path)
             self.last.unlink(missing_ok=True)
-            if self.keep is not None:
-                for old in self.epochs()[: -self.keep]:
-                    old.unlink()
+            self._remove_old()
         utils.barrier()
 
     def note(self, name: str, value: float) -> bool:
@@ -161,26 +167,62 @@ class Snapshots(Generic[Model]):
         numbers = {path: int(match[1]) for path, match in found.items() if match}
         return sorted(numbers, key=numbers.__getitem__)
 
+    def _remove_old(self) -> None:
+        if self.keep is not None:
+            for old in self.epochs()[: -self.keep]:
+                old.unlink()
+
     def remove_partial(self) -> None:
-        """Remove checkpoints that a killed process left half written."""
+        """Remove checkpoints that a killed process left half written, or was about to remove."""
         if utils.is_main():
+            self._remove_old()
             remove_partial(self.folder, self.last.name)
             remove_partial(self.folder, CHECKPOINTS)
 
-    def starting_point(self, resume: bool, checkpoint: str | None) -> Path | None:
+    def starting_point(self, resume: bool | None, checkpoint: str | None) -> Path | None:
         """What a run goes on from: `checkpoint`, or else the newest; None for a new run.
+
+        Args:
+            resume: None: go on with the newest of the folder if there is one, whatever `checkpoint`
+                the run began with.
 
         Raises:
             FileNotFoundError: see `newest`.
             FileExistsError: the folder holds another run than that which goes on.
             CheckpointError: see `restore`.
         """
-        path = (Path(checkpoint) if checkpoint else self.newest()) if resume else None
+        self._seen = self._written()
+        if resume is None:
+            path = self.newest() if checkpoints_of(self.folder) else None
+        else:
+            path = (Path(checkpoint) if checkpoint else self.newest()) if resume else None
         if path is None or not lies_in(path, self.folder):
             require_no_run(self.folder)
         if path is not None:
             self._read_run(path)
         return path
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold the folder for this run, from its first file on.
+
+        Raises:
+            ValueError: another run holds it. FileExistsError: one has written to it since the
+                `starting_point` of this one was chosen.
+        """
+        if not utils.is_main():
+            yield
+            return
+        with held(self.folder, "trains"):
+            if self._written() != self._seen:
+                raise FileExistsError(
+                    f"{self.folder}: another run has written checkpoints meanwhile; go on with it"
+                    " by --resume, or choose another --output_dir"
+                )
+            yield
+
+    def _written(self) -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in checkpoints_of(self.folder)}
 
     def newest(self) -> Path:
         """The file that a run in this folder would continue from.
@@ -188,15 +230,26 @@ class Snapshots(Generic[Model]):
         Raises:
             FileNotFoundError: the folder holds none.
         """
-        epochs = self.epochs()
         if self.last.is_file():
             return self.last
-        if not epochs:
+        # The best ones of a run that was killed before its first epoch's own was written.
+        found = self.epochs() or sorted(self.folder.glob(CHECKPOINTS), reverse=True)
+        if not found:
             raise FileNotFoundError(
                 f"--resume: {self.folder} holds no checkpoint_*.pth and no last.ckpt; "
                 "name another --output_dir, or start without --resume"
             )
-        return epochs[-1]
+        return found[-1]
+
+    def complete_first_epoch(self, path: Path, names: Names) -> None:
+        """Write what a run lacks that was killed after its first best checkpoint `path`: the other
+        best ones of that epoch and its own, all of them the same."""
+        if utils.is_main() and lies_in(path, self.folder) and not self.epochs():
+            content = read_checkpoint(path)
+            for name in (*self.best, names.checkpoint.format(content["epoch"])):
+                if not (self.folder / name).is_file():
+                    _write(content, self.folder / name)
+        utils.barrier()
 
     def restore(
         self,
@@ -280,5 +333,10 @@ def _flatten(config: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _write(content: dict[str, Any], path: Path) -> None:
-    with atomic_write(path) as partial:
-        torch.save(content, partial)
+    """Raises OSError as the system does, such as of a full disk."""
+    with atomic_write(path) as partial, partial.open("wb") as file:
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:
+            # Torch's writer puts an error of its own, which tells nothing, over that of the file.
+            raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None

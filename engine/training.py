@@ -9,10 +9,11 @@ happened.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, fields
 from functools import reduce
+from itertools import islice
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
@@ -31,7 +32,7 @@ from groundwork.engine.log import RunLog
 from groundwork.engine.names import Names
 from groundwork.engine.precision import computing
 from groundwork.engine.snapshot import Model, Position, Snapshots
-from groundwork.engine.weights import require_weighted
+from groundwork.engine.weights import require_finite, require_weighted
 from groundwork.models.common.criterion import Criterion
 from groundwork.scheduler import apply_learning_rate
 
@@ -151,13 +152,17 @@ class Trainer(Generic[Model]):
         self.average = None if settings.ema is None else WeightAverage(model, settings.ema)
         self.scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
 
-    def resume(self, path: Path) -> None:
+    def resume(self, path: Path, stages: Sequence[Stage]) -> None:
         """Continue from a checkpoint; lines of the log about later steps are taken back."""
         self.position, log = self.snapshots.restore(
             path, self.model, self.optimizers, self.scaler, self.average
         )
         if log is not None:
             self.log.restore(log, self.device)
+        if path != self.snapshots.last:
+            of_epoch = (stage for stage in stages for _ in range(stage.epochs))
+            names = next(islice(of_epoch, self.position.epoch - 1, None)).names
+            self.snapshots.complete_first_epoch(path, names)
 
     def train_epoch(self, stage: Stage, module: nn.Module) -> None:
         """The rest of one epoch, from `position` on."""
@@ -186,8 +191,10 @@ class Trainer(Generic[Model]):
             every = self.settings.save_every_steps
             if every and position.global_step % every == 0 and position.step < steps:
                 self.log.check_finite()
+                require_finite(self.model)
                 self.snapshots.save_position(self._content(stage), position)
         self.log.end_epoch(position, rate)
+        require_finite(self.model)
         position.epoch, position.step = position.epoch + 1, 0
         best = self._best()
         content = self._content(stage)
@@ -272,8 +279,8 @@ def fit(
         validation: chooses the best checkpoints; None: there are none.
 
     Raises:
-        FloatingPointError: a loss is no longer finite; the message lists the parts. Nothing is
-            saved after it.
+        FloatingPointError: a loss or a weight is no longer finite; the message lists the parts.
+            Nothing is saved after it.
     """
     if resume is None or not lies_in(resume, output_dir):
         remove_log(output_dir)
@@ -294,7 +301,7 @@ def fit(
     )
     snapshots.remove_partial()
     if resume is not None:
-        trainer.resume(resume)
+        trainer.resume(resume, stages)
     log.rewind(trainer.position)
     model.train()
     first = 0

@@ -1,6 +1,10 @@
-"""Do the losses of a criterion and their weights belong together? Asked at its first step."""
+"""Do the losses of a criterion and their weights belong together, asked at its first step; and are
+those of a network still numbers, asked before they are saved."""
 
 from collections.abc import Iterable, Mapping
+
+import torch
+from torch import nn
 
 PREFIX = "loss_"
 """How the names of losses begin; other scalars of a criterion are only logged."""
@@ -28,3 +32,17 @@ def require_weighted(weights: Mapping[str, float], losses: Iterable[str]) -> Non
         )
     if not any(weights.values()):
         raise ValueError(f"all weights are 0: {', '.join(weights)}; nothing would be learnt")
+
+
+def require_finite(model: nn.Module) -> None:
+    """Raises FloatingPointError if a parameter is no longer finite: a gradient may be infinite or
+    NaN at the last step before a checkpoint, and the loss a number still."""
+    named = dict(model.named_parameters())
+    finite = torch.stack([parameter.isfinite().all() for parameter in named.values()])
+    if not finite.all():
+        name = list(named)[int(finite.int().argmin())]
+        raise FloatingPointError(
+            f"the weights are no longer finite ({name}), though the losses were: a gradient was"
+            " not. Nothing is saved of them. Lower the learning rate, set clip_norm, or train in"
+            " fp32."
+        )

@@ -23,6 +23,7 @@ from groundwork.engine.training import to_device
 from groundwork.files.manifest import write_manifest
 from groundwork.geometry import cxcywh01_to_xyxy, iou
 from groundwork.jobs.folders import OUTPUT_HELP, require_writable, run_folder
+from groundwork.jobs.train import AUTO
 from groundwork.models.common.checkpoint import LoadReport, load_strictly, read_checkpoint
 from groundwork.models.refclip.build import build_detector
 from groundwork.models.refclip.detection_loss import (
@@ -53,7 +54,13 @@ def main(argv: Sequence[str] | None, *, description: str = "") -> None:
     parser.add_argument("--config", required=True, help="YAML file: configs/detector/*.yaml")
     parser.add_argument("--data", help="root of the data; trees of the repositories are known")
     parser.add_argument("--checkpoint", help="detector to start from, or with --resume to go on")
-    parser.add_argument("--resume", action="store_true", help="go on with the newest checkpoint")
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        choices=("must", AUTO),
+        const="must",
+        help="go on with the newest checkpoint; auto: if it is there, else begin",
+    )
     parser.add_argument("--output_dir", help=OUTPUT_HELP)
     parser.add_argument("--device", help="cuda, cuda:1, cpu; default: cuda if there is one")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="overrides")
@@ -85,30 +92,32 @@ def run(config: DetectorConfig, args: argparse.Namespace, device: torch.device) 
         keep=config.keep,
         may_change=MAY_CHANGE,
     )
-    resume = snapshots.starting_point(args.resume, args.checkpoint)
-    if args.checkpoint and not args.resume:
+    goes_on = None if args.resume == AUTO else args.resume is not None
+    resume = snapshots.starting_point(goes_on, args.checkpoint)
+    if args.checkpoint and resume is None:
         _fill(model, read_checkpoint(args.checkpoint)["model"])
     model.to(device)
-    write_manifest(
-        output_dir,
-        to_dict(config),
-        seed=config.seed,
-        files=[*config.data.train, *config.data.evaluated],
-    )
-    engine.fit(
-        model,
-        [stage(config, model, trained)],
-        {"run": create_optimizer(config.optimizer, model)},
-        engine.Settings.of(config, unused_parameters=False),
-        snapshots=snapshots,
-        output_dir=output_dir,
-        device=device,
-        resume=resume,
-        validation=engine.Validation(
-            run=lambda _: measure(model, evaluation_loader(config, held_out), device),
-            best={"checkpoint_best.pth": METRIC},
-        ),
-    )
+    with snapshots.alone():
+        write_manifest(
+            output_dir,
+            to_dict(config),
+            seed=config.seed,
+            files=[*config.data.train, *config.data.evaluated],
+        )
+        engine.fit(
+            model,
+            [stage(config, model, trained)],
+            {"run": create_optimizer(config.optimizer, model)},
+            engine.Settings.of(config, unused_parameters=False),
+            snapshots=snapshots,
+            output_dir=output_dir,
+            device=device,
+            resume=resume,
+            validation=engine.Validation(
+                run=lambda _: measure(model, evaluation_loader(config, held_out), device),
+                best={"checkpoint_best.pth": METRIC},
+            ),
+        )
 
 
 def _fill(model: DetectorTraining, state: dict[str, torch.Tensor]) -> None:

@@ -7,6 +7,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from groundwork import engine, utils
 from groundwork.dataset.batches import EvalBatch
 from groundwork.files.json_lines import JsonLines
+from groundwork.files.lock import held
 from groundwork.report.detail import write_detail
 from groundwork.report.pages import Samples, markdown, write_report
 from groundwork.report.prediction_files import file_name, read_predictions, write_predictions
@@ -33,6 +35,8 @@ LOG, MANIFEST = "evaluations.txt", "evaluation_manifest.json"
 TRAINING_LOG = "log.txt"
 # Hits and misses that the page shows of a checkpoint: of one of a folder of many fewer.
 _FEW, _IMAGES, _IMAGES_OF_MANY = 3, 9, 3
+# Seconds that another evaluation may take to write its results to the same folder.
+_PATIENCE = 60.0
 _NO_NUMBERS = ("workers", "cache_dir", "splits")
 """Keys of a configuration's `data` that no number of a split depends on."""
 
@@ -117,25 +121,54 @@ def evaluate_checkpoints(
             logger.info("%s: already evaluated, see %s (--again evaluates anew)", file, folder)
             about, predictions = earlier
         else:
-            if utils.is_main():
-                forget_others(output_dir, about, earlier)
-            began = time.perf_counter()
-            predictions, remarks = predict(file)
-            seconds = time.perf_counter() - began
-            about = with_remarks(about, remarks, folder)
-            if utils.is_main():
-                write_predictions(folder, about, predictions)
+            about, predictions, remarks, seconds = evaluated_anew(
+                file, about, earlier, output_dir, predict
+            )
+            if identified(file, about).origin != about.origin:
+                raise ValueError(
+                    f"{file} was replaced while it was evaluated, perhaps by a training that goes"
+                    " on; evaluate it again"
+                )
+            # The log first: what is in the folder counts as done, and is not said again.
             log.append(log_line(about, predictions, remarks, seconds))
+            if utils.is_main():
+                with alone(output_dir):
+                    write_predictions(folder, about, predictions)
         new = score_rows(about, predictions) + chance_rows(about, predictions)
         rows = merge_rows(rows, new)
         if utils.is_main():
-            update_rows(output_dir / "results.json", new)
+            with alone(output_dir):
+                update_rows(output_dir / "results.json", new)
             pages.append(write_page_of(about, predictions, folder, file))
         samples.append(Samples.of(about, predictions, each=each, seed=about.seed))
     if utils.is_main():
         write_report(output_dir, rows, samples, title=about.benchmark, pages=pages)
     logger.info("report: %s\n%s", output_dir / "index.html", markdown(rows))
     return rows
+
+
+def evaluated_anew(
+    file: Path,
+    about: Run,
+    earlier: tuple[Run, list[Prediction]] | None,
+    output_dir: Path,
+    predict: Callable[[Path], tuple[list[Prediction], Remarks]],
+) -> tuple[Run, list[Prediction], Remarks, float]:
+    """The evaluation of one checkpoint, with what is to be said of it and its seconds; rows of
+    another one under its name are gone from results.json before."""
+    if utils.is_main() and output_dir.is_dir():
+        with alone(output_dir):
+            forget_others(output_dir, about, earlier)
+    began = time.perf_counter()
+    predictions, remarks = predict(file)
+    seconds = time.perf_counter() - began
+    folder = (output_dir / about.checkpoint).with_suffix("")
+    return with_remarks(about, remarks, folder), predictions, remarks, seconds
+
+
+def alone(output_dir: Path) -> AbstractContextManager[None]:
+    """Keeps other evaluations in one folder from writing what this one has read."""
+    return held(output_dir, "writes results", patience=_PATIENCE)
 
 
 def write_page_of(
@@ -195,7 +228,7 @@ def forget_others(
     forgotten = 0
     if not same:
         forgotten = forget_rows(output_dir / "results.json", about.checkpoint, about.benchmark)
-    if forgotten or (earlier is not None and earlier[0].identity != about.identity):
+    if forgotten or (earlier is not None and earlier[0].identity not in ("", about.identity)):
         logger.info(
             "%s holds an evaluation of other weights, settings or annotations as %s, which this"
             " replaces",
@@ -204,8 +237,12 @@ def forget_others(
 
 
 def with_remarks(about: Run, remarks: Remarks, folder: Path) -> Run:
-    """The run with a note on what was left out or not used as annotated, which the log names."""
-    note = about.note
+    """The run with a note on what was left out or not used as annotated, which the log names.
+
+    One that left images out is no other evaluation's equal: the same command asks again whether
+    they are there by now.
+    """
+    note, identity = about.note, about.identity
     if remarks.corrupt:
         logger.warning(
             "%d images cannot be decoded and are left out, with their phrases: %s",
@@ -213,11 +250,12 @@ def with_remarks(about: Run, remarks: Remarks, folder: Path) -> Run:
             ", ".join(remarks.corrupt),
         )
         note += f", {len(remarks.corrupt)} corrupt images left out"
+        identity = ""
     faults = engine.FaultLog(folder)
     faults.add(remarks.faults)
     if count := faults.write():
         note += f", {count} expressions not as annotated"
-    return replace(about, note=note)
+    return replace(about, note=note, identity=identity)
 
 
 def require_predictions(predictions: Sequence[Prediction], remarks: Remarks) -> None:

@@ -195,6 +195,8 @@ def write(
     """The label file, what made it, and the files that students read."""
     out, form = Path(args.out), FORMS[SYSTEMS[config.system].samples]
     read = source_files(config.data.train, config.data.format)
+    # What made earlier labels is never beside these, should this be killed.
+    (out / MANIFEST).unlink(missing_ok=True)
     labels.write(kept, out / LABELS_FILE)
     write_manifest(
         out,

@@ -31,6 +31,12 @@ def add_launch_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--dist_url", default="env://", help="env://, or tcp://HOST:PORT to meet at")
     group.add_argument("--world_size", type=int, help="as released: the launcher's number counts")
     group.add_argument(
+        "--timeout",
+        type=float,
+        metavar="SECONDS",
+        help="that a process waits for another one before the job ends (nccl 600, gloo 1800)",
+    )
+    group.add_argument(
         "--distributed", type=truth, help="as released: there is a group if a launcher made one"
     )
 

@@ -29,7 +29,7 @@ logger = logging.getLogger("groundwork")
 QUICKSTART = RUNS / "quickstart" / "b_amc" / "b_amc.pth"
 SHIPPED = Path(__file__).resolve().parents[1] / "checkpoints" / "quickstart_amc"
 PREDICTIONS, OVERLAYS, WORDS = "predictions.jsonl", "overlays", "words"
-MANIFEST = "predict_manifest.json"
+MANIFEST, BEGUN = "predict_manifest.json", ".begun.json"
 _NAMED = 5
 
 
@@ -51,9 +51,12 @@ def main(argv: Sequence[str] | None, *, description: str = "") -> dict[str, Any]
     args = parse_args(argv, description)
     utils.setup_logging()
     plugins.load(args.plugin)
-    questions = read_questions(Path(args.source), read_phrases(args.phrases))
+    phrases = read_phrases(args.phrases)
+    questions = read_questions(Path(args.source), phrases)
     checkpoints = checkpoints_of(args.checkpoint)
-    out = _output_folder(args.out, Path(args.source))
+    asked = json.dumps({**vars(args), "phrases": list(phrases)}, ensure_ascii=False) + "
+"
+    out = _output_folder(args.out, Path(args.source), asked)
     systems = load_systems(checkpoints, args)
     if args.words and not any(system.grounder.gives_word_maps for system in systems):
         raise ValueError(
@@ -61,6 +64,7 @@ def main(argv: Sequence[str] | None, *, description: str = "") -> dict[str, Any]
             " checkpoint of ALBEF, AMC or SelfEQ"
         )
     collected = {system.key: Collected() for system in systems}
+    write_text(out / BEGUN, asked)
     faults = _ask(questions, systems, out, collected, strict=_strict(args), words=args.words)
     for kind in dict.fromkeys(args.write):
         for system in systems:
@@ -72,6 +76,7 @@ def main(argv: Sequence[str] | None, *, description: str = "") -> dict[str, Any]
         files=[file for file in checkpoints if file.is_file()],
         name=MANIFEST,
     )
+    (out / BEGUN).unlink(missing_ok=True)
     read = len(questions) - len(faults)
     _report(out, read, faults)
     return {"out": out, "images": read, "faults": faults}
@@ -156,11 +161,12 @@ def _keys(files: Sequence[Path]) -> list[str]:
     return [f"{file.stem}_{number}" for number, file in enumerate(files, 1)]
 
 
-def _output_folder(given: str | None, source: Path) -> Path:
-    """The folder that this call writes to: the one that was named, empty, or a new one.
+def _output_folder(given: str | None, source: Path, asked: str) -> Path:
+    """The folder that this call writes to: the one that was named, or a new one.
 
     Raises:
-        FileExistsError: the named one holds something.
+        FileExistsError: the named one holds something else than what a call that asked the same,
+            and did not end, has left there.
     """
     if given is None:
         first = RUNS / "predict" / (source.stem or source.resolve().name)
@@ -170,11 +176,17 @@ def _output_folder(given: str | None, source: Path) -> Path:
             out = first.with_name(f"{first.name}_{number}")
         return out
     out = Path(given)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out.exists() and not (out.is_dir() and _may_begin(out, asked)):
         raise FileExistsError(
             f"--out {out} is not empty; choose another folder, so that calls are not mixed"
         )
     return out
+
+
+def _may_begin(out: Path, asked: str) -> bool:
+    left = [path for path in out.iterdir() if path.suffix != ".tmp"]
+    begun = out / BEGUN
+    return not left or (begun.is_file() and begun.read_text(encoding="utf-8") == asked)
 
 
 def _strict(args: argparse.Namespace) -> bool:

@@ -27,6 +27,8 @@ from groundwork.scheduler import learning_rate
 from groundwork.settings import RunConfig, StageConfig, to_dict
 
 logger = logging.getLogger("groundwork")
+AUTO = "auto"
+"""Of --resume: the same command begins a run and goes on with it."""
 # What a resumed run may be told anew: where things lie, and how often it writes.
 MAY_CHANGE = (
     "data.allow_outside_paths",
@@ -64,8 +66,8 @@ def main(
 def parse_args(
     argv: Sequence[str] | None, *, description: str, config: str | None = None
 ) -> argparse.Namespace:
-    """What the command says; `resume` is whether a run goes on, `checkpoint` from which file or
-    with the weights of which."""
+    """What the command says; `resume` is whether a run goes on (None: if there is one),
+    `checkpoint` from which file or with the weights of which."""
     parser = arguments.parser(description, config=config)
     parser.add_argument(
         "--checkpoint",
@@ -78,8 +80,8 @@ def parse_args(
         nargs="?",
         const="True",
         metavar="FILE",
-        help="continue the run of FILE or --checkpoint, else the newest one in --output_dir; as"
-        " released also True or False",
+        help="continue the run of FILE or --checkpoint, else the newest one in --output_dir; auto:"
+        " that one if it is there, else begin; as released also True or False",
     )
     parser.add_argument(
         "--resume_model_only",
@@ -103,12 +105,15 @@ def parse_args(
     return args
 
 
-def origin(args: argparse.Namespace) -> tuple[bool, str | None]:
-    """Whether a run goes on, and the checkpoint that it goes on from or takes its weights of.
+def origin(args: argparse.Namespace) -> tuple[bool | None, str | None]:
+    """Whether a run goes on (None: if there is one), and the checkpoint that it goes on from or
+    takes its weights of.
 
     Raises:
         ValueError: two files, or --resume_model_only without one.
     """
+    if args.resume == AUTO:
+        return None, args.checkpoint
     try:
         resume, file = truth("False" if args.resume is None else args.resume), args.checkpoint
     except argparse.ArgumentTypeError:
@@ -157,26 +162,27 @@ def run(config: RunConfig, args: argparse.Namespace, device: torch.device) -> No
     )
     optimizers = create_optimizers(config, parts.model)
     # The first files of the run: data, weights and settings have been read and fit together.
-    if utils.is_main():
-        save_words(tokenizer, output_dir)
-    write_manifest(
-        output_dir,
-        to_dict(config),
-        seed=config.seed,
-        files=annotation_files(config),
-        **system.beside,
-    )
-    engine.fit(
-        parts.model,
-        stages,
-        optimizers,
-        engine.Settings.of(config, unused_parameters=parts.unused_parameters),
-        snapshots=snapshots,
-        output_dir=output_dir,
-        device=device,
-        resume=resume,
-        validation=validation,
-    )
+    with snapshots.alone():
+        if utils.is_main():
+            save_words(tokenizer, output_dir)
+        write_manifest(
+            output_dir,
+            to_dict(config),
+            seed=config.seed,
+            files=annotation_files(config),
+            **system.beside,
+        )
+        engine.fit(
+            parts.model,
+            stages,
+            optimizers,
+            engine.Settings.of(config, unused_parameters=parts.unused_parameters),
+            snapshots=snapshots,
+            output_dir=output_dir,
+            device=device,
+            resume=resume,
+            validation=validation,
+        )
 
 
 def require_training(config: RunConfig, source: str) -> None:

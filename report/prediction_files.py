@@ -49,6 +49,8 @@ def write_predictions(folder: Path | str, run: Run, predictions: Sequence[Predic
     path = Path(folder) / f"predictions_{file_name(run.benchmark)}.jsonl"
     lines = [_dump({"run": asdict(run)}, "the run")]
     lines += [_dump(_prediction_line(item), item.id) for item in predictions]
+    # First, so that maps are never beside the predictions of other weights, should this be killed.
+    path.unlink(missing_ok=True)
     for kind in MAPS:
         maps = [getattr(prediction, kind) for prediction in predictions]
         if any(one is not None for one in maps):

@@ -21,7 +21,6 @@ from groundwork.jobs import run_script
 from groundwork.models.albef.checkpoint import QUEUES, TWIN
 from groundwork.models.common.checkpoint import read_checkpoint
 
-
 TOKENIZER = "checkpoints/quickstart_amc"
 """Looked for from the folders above the checkpoint, as of every configuration in a file."""
 
@@ -64,10 +63,10 @@ def shrink(checkpoint: Path, out: Path) -> None:
         for stage in content["config"]["stages"]
     ]
     data = {"max_tokens": content["config"]["data"]["max_tokens"], "text_encoder": TOKENIZER}
-    config = {"system": "albef", "model": content["config"]["model"], "stages": stages, "data": data}
+    config = {"system": "albef", "model": content["config"]["model"], "stages": stages}
     with atomic_write(out) as partial:
         kept = {"tokens": content["tokens"], "epoch": content["epoch"]}
-        torch.save({"model": model, "config": config, **kept}, partial)
+        torch.save({"model": model, "config": config | {"data": data}, **kept}, partial)
 
 
 if __name__ == "__main__":

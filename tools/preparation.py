@@ -117,6 +117,10 @@ class Outputs:
             self._report.append(f"  (would write) {name}/: {len(files):,} files")
             return
         begun = f"{name}/" in self._noted
+        if not begun:
+            # Those of another input, or the run that goes on after this one would keep them.
+            for file in files:
+                (self.folder / name / file).unlink(missing_ok=True)
         self._noted[f"{name}/"] = len(files)
         self._save("")
         for file, write in progress(files.items(), unit="files", what=name):

@@ -66,7 +66,6 @@ def save(notes: Sequence[Note], path: Path) -> None:
 
 
 def repeat(path: Path) -> None:
-    """Take again the notes of a file that `save` wrote; none if there is no such file."""
-    if path.is_file():
-        for count, text in json.loads(path.read_text(encoding="utf-8")):
-            _say(Note(count, text))
+    """Take again the notes of a file that `save` wrote."""
+    for count, text in json.loads(path.read_text(encoding="utf-8")):
+        _say(Note(count, text))

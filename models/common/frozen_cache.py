@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +15,8 @@ from torch import Tensor, nn
 from groundwork import utils
 from groundwork.files.safe import atomic_write
 from groundwork.models.common.checks import require_positive
+
+logger = logging.getLogger("groundwork")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,21 +70,18 @@ class FrozenCache:
         tensors, whose rows belong to the images."""
         weights = self._weights_of(network) + precision_of(image.device.type) + self._of
         files = [self._file(one, weights) for one in image.cpu().numpy()]
+        different = list(dict.fromkeys(files))
+        read = {file: self._read(file, image.device) for file in different}
+        found = {file: parts for file, parts in read.items() if parts is not None}
         # An image comes once for each of its expressions: the first of them is computed.
-        missing = {file: files.index(file) for file in dict.fromkeys(files) if not file.is_file()}
+        missing = {file: files.index(file) for file in different if file not in found}
         self.hits, self.misses = self.hits + len(files) - len(missing), self.misses + len(missing)
-        found: dict[Path, list[Tensor]] = {}
         if missing:
             seen = network(image[list(missing.values())])
             for place, file in enumerate(missing):
                 kept = [part[place].to(self._kind) for part in seen]
                 self._write(file, kept)
                 found[file] = [part.float() for part in kept]  # the same as when it is read
-        for file in files:
-            if file not in found:
-                with np.load(file, allow_pickle=False) as arrays:
-                    parts = [torch.from_numpy(arrays[name]) for name in arrays.files]
-                found[file] = [part.to(image.device, torch.float32) for part in parts]
         rows = [found[file] for file in files]
         return [torch.stack(parts) for parts in zip(*rows, strict=True)]
 
@@ -89,6 +90,19 @@ class FrozenCache:
         digest.update(image.tobytes())
         name = digest.hexdigest() + ("h" if self.half else "")
         return self.folder / name[:2] / f"{name}.npz"
+
+    def _read(self, file: Path, device: torch.device) -> list[Tensor] | None:
+        """The outputs that a file holds, in single precision; None if there is no such file, or
+        a damaged one, which is then made anew."""
+        if not file.is_file():
+            return None
+        try:
+            with np.load(file, allow_pickle=False) as arrays:
+                parts = [torch.from_numpy(arrays[name]) for name in arrays.files]
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            logger.warning("%s is damaged (%s) and is made anew", file, error)
+            return None
+        return [part.to(device, torch.float32) for part in parts]
 
     def _weights_of(self, network: nn.Module) -> bytes:
         state = list(network.state_dict().values())

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 
@@ -135,10 +136,10 @@ def _kill() -> None:
 def _while_writing_a_checkpoint(countdown: _Countdown) -> None:
     save = torch.save
 
-    def half_a_save(content: dict, path: Path) -> None:
-        save(content, path)
+    def half_a_save(content: dict, file: BinaryIO) -> None:
+        save(content, file)
         if countdown.over():
-            os.truncate(path, path.stat().st_size // 2)
+            file.truncate(file.tell() // 2)
             _kill()
 
     torch.save = half_a_save
@@ -147,8 +148,8 @@ def _while_writing_a_checkpoint(countdown: _Countdown) -> None:
 def _before_a_checkpoint_gets_its_name(countdown: _Countdown) -> None:
     save = torch.save
 
-    def save_and_die(content: dict, path: Path) -> None:
-        save(content, path)
+    def save_and_die(content: dict, file: BinaryIO) -> None:
+        save(content, file)
         if countdown.over():
             _kill()
 
