@@ -54,8 +54,7 @@ def main(argv: Sequence[str] | None, *, description: str = "") -> dict[str, Any]
     phrases = read_phrases(args.phrases)
     questions = read_questions(Path(args.source), phrases)
     checkpoints = checkpoints_of(args.checkpoint)
-    asked = json.dumps({**vars(args), "phrases": list(phrases)}, ensure_ascii=False) + "
-"
+    asked = json.dumps({**vars(args), "phrases": list(phrases)}, ensure_ascii=False) + "\n"
     out = _output_folder(args.out, Path(args.source), asked)
     systems = load_systems(checkpoints, args)
     if args.words and not any(system.grounder.gives_word_maps for system in systems):
