@@ -184,7 +184,11 @@ class Trainer(Generic[Model]):
             stage.criterion.start_step(position.epoch, position.step, steps)
             seed_step(self.settings.seed, position)
             micro_batches = [next(batches) for _ in range(accumulate)]
-            losses = self.train_step(module, optimizer, micro_batches)
+            try:
+                losses = self.train_step(module, optimizer, micro_batches)
+            except RuntimeError:
+                require_finite(self.model)  # if that is why a step fails, it is what is said
+                raise
             position.step += 1
             position.global_step += 1
             self.log.step(position, losses, rate, micro_batches)

@@ -121,16 +121,12 @@ def evaluate_checkpoints(
             logger.info("%s: already evaluated, see %s (--again evaluates anew)", file, folder)
             about, predictions = earlier
         else:
-            about, predictions, remarks, seconds = evaluated_anew(
-                file, about, earlier, output_dir, predict
-            )
-            if identified(file, about).origin != about.origin:
-                raise ValueError(
-                    f"{file} was replaced while it was evaluated, perhaps by a training that goes"
-                    " on; evaluate it again"
-                )
+            if utils.is_main() and output_dir.is_dir():
+                with alone(output_dir):
+                    forget_others(output_dir, about, earlier)
+            about, predictions, line = evaluated_anew(file, about, folder, predict, identified)
             # The log first: what is in the folder counts as done, and is not said again.
-            log.append(log_line(about, predictions, remarks, seconds))
+            log.append(line)
             if utils.is_main():
                 with alone(output_dir):
                     write_predictions(folder, about, predictions)
@@ -150,20 +146,25 @@ def evaluate_checkpoints(
 def evaluated_anew(
     file: Path,
     about: Run,
-    earlier: tuple[Run, list[Prediction]] | None,
-    output_dir: Path,
+    folder: Path,
     predict: Callable[[Path], tuple[list[Prediction], Remarks]],
-) -> tuple[Run, list[Prediction], Remarks, float]:
-    """The evaluation of one checkpoint, with what is to be said of it and its seconds; rows of
-    another one under its name are gone from results.json before."""
-    if utils.is_main() and output_dir.is_dir():
-        with alone(output_dir):
-            forget_others(output_dir, about, earlier)
+    identified: Callable[[Path, Run], Run],
+) -> tuple[Run, list[Prediction], dict[str, object]]:
+    """The evaluation of one checkpoint, and what the log says about it.
+
+    Raises:
+        ValueError: the file is another one by now, so that nobody knows of which weights it is.
+    """
     began = time.perf_counter()
     predictions, remarks = predict(file)
     seconds = time.perf_counter() - began
-    folder = (output_dir / about.checkpoint).with_suffix("")
-    return with_remarks(about, remarks, folder), predictions, remarks, seconds
+    if identified(file, about).origin != about.origin:
+        raise ValueError(
+            f"{file} was replaced while it was evaluated, perhaps by a training that goes on;"
+            " evaluate it again"
+        )
+    about = with_remarks(about, remarks, folder)
+    return about, predictions, log_line(about, predictions, remarks, seconds)
 
 
 def alone(output_dir: Path) -> AbstractContextManager[None]:
