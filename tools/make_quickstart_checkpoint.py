@@ -21,9 +21,6 @@ from groundwork.jobs import run_script
 from groundwork.models.albef.checkpoint import QUEUES, TWIN
 from groundwork.models.common.checkpoint import read_checkpoint
 
-TOKENIZER = "checkpoints/quickstart_amc"
-"""Looked for from the folders above the checkpoint, as of every configuration in a file."""
-
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
@@ -50,8 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def shrink(checkpoint: Path, out: Path) -> None:
-    """Write a checkpoint's online encoders to `out`, with sizes and objectives but no paths, and as
-    tokeniser that of the other model that ships."""
+    """Write a checkpoint's online encoders to `out`, with sizes and objectives but no paths."""
     content = read_checkpoint(checkpoint)
     model = {
         key: value
@@ -62,11 +58,10 @@ def shrink(checkpoint: Path, out: Path) -> None:
         {"objective": stage["objective"], "epochs": stage["epochs"]}
         for stage in content["config"]["stages"]
     ]
-    data = {"max_tokens": content["config"]["data"]["max_tokens"], "text_encoder": TOKENIZER}
-    config = {"system": "albef", "model": content["config"]["model"], "stages": stages}
+    config = {"model": content["config"]["model"], "stages": stages}
     with atomic_write(out) as partial:
         kept = {"tokens": content["tokens"], "epoch": content["epoch"]}
-        torch.save({"model": model, "config": config | {"data": data}, **kept}, partial)
+        torch.save({"model": model, "config": config, **kept}, partial)
 
 
 if __name__ == "__main__":
