@@ -91,7 +91,6 @@ def evaluate_checkpoints(
     again: bool,
 ) -> list[Row]:
     """Evaluate a checkpoint, or every one of a folder; write predictions, rows and report.
-
     In a process group everybody predicts and the main process writes.
 
     Args:

@@ -137,7 +137,8 @@ def job_of(words: list[str]) -> tuple[Callable[[list[str]], object] | None, list
     name = words[1]
     if name in NOT_OURS:
         return None, []
-    inside = importlib.import_module(name if name == "groundwork" else f"groundwork.{name}")
+    outside = name.split(".")[0] in ("groundwork", "tests")
+    inside = importlib.import_module(name if outside else f"groundwork.{name}")
     if hasattr(inside, "__path__"):
         inside = importlib.import_module(f"{inside.__name__}.__main__")
     return inside.main, words[2:]
