@@ -124,7 +124,7 @@ def test_a_folder_that_is_not_whole_or_damaged_is_named(checkpoints, tmp_path):
         Grounder.load(folder, device="cpu")
     (folder / "model.safetensors").write_bytes(weights)
     (folder / "config.json").write_text("{")
-    with pytest.raises(ValueError, match=r"config.json: no JSON"):
+    with pytest.raises(ValueError, match=r"config\.json is not valid JSON"):
         Grounder.load(folder, device="cpu")
 
 

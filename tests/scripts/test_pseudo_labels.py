@@ -415,5 +415,5 @@ def test_missing_and_broken_label_files_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"pseudo_label\.py writes them"):
         list(labels.read(tmp_path / "none.jsonl"))
     (tmp_path / "bad.jsonl").write_text("{]\n")
-    with pytest.raises(ValueError, match=r"bad\.jsonl:1: not valid JSON"):
+    with pytest.raises(ValueError, match=r"bad\.jsonl:1 is not valid JSON"):
         list(labels.read(tmp_path / "bad.jsonl"))
