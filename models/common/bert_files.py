@@ -38,6 +38,9 @@ def hub_folder(source: str) -> Iterator[str]:
         yield folder
 
 
+DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError)
+
+
 def unpack(path: Path, folder: Path, most: int = MOST_BYTES) -> None:
     """Everything in a zip file, which may be anybody's, into a folder.
 
@@ -60,10 +63,11 @@ def unpack(path: Path, folder: Path, most: int = MOST_BYTES) -> None:
                 )
             # Reads as much as declared, and compares the checksum; names stay below the folder.
             archive.extractall(folder)
-    # An unknown way of packing and a password are a NotImplementedError and a RuntimeError.
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError) as error:
-        if isinstance(error, CheckpointError):
-            raise
+    except CheckpointError:
+        raise
+    # An unknown way of packing and a password are a NotImplementedError and a RuntimeError, a
+    # member without a name is an IndexError.
+    except (*DAMAGED, RuntimeError, IndexError) as error:
         raise CheckpointError(f"{path}: damaged ({error}); copy or download it again") from error
 
 

@@ -63,6 +63,15 @@ def test_names_stay_below_the_folder(tmp_path):
     assert set(unpacked(tmp_path)) == {"bert.zip", "a/b/outside.txt", "a/b/absolute.txt"}
 
 
+def test_a_member_without_a_name_is_damage(tmp_path):
+    path = tmp_path / "bert.zip"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("x", b"text")
+        file.filelist[0].filename = ""
+    with pytest.raises(CheckpointError, match=r"bert\.zip: damaged"):
+        unpack(path, tmp_path / "out")
+
+
 def test_a_bert_that_is_too_large_is_refused_in_one_sentence(archive, monkeypatch):
     monkeypatch.setattr(bert_files.unpack, "__defaults__", (SIZE,))
     with pytest.raises(CheckpointError) as caught:
