@@ -1,6 +1,7 @@
 """What two runs left, compared value by value, without what the clock says."""
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def unreadable(folder: Path) -> list[str]:
     for name, path in files_of(folder).items():
         try:
             content_of(path)
-        except (ValueError, OSError, RuntimeError, EOFError, KeyError) as error:
+        except (ValueError, OSError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
             found.append(f"{name}: {error}")
     return found
 
@@ -55,6 +56,9 @@ def content_of(path: Path) -> Any:
     """The values of a file."""
     if path.suffix in (".pth", ".ckpt") or path.name.endswith(".pt"):
         return torch.load(path, map_location="cpu", weights_only=True)
+    if path.suffix == ".pt2":
+        with zipfile.ZipFile(path) as archive:  # whose folder has the name of the partial file
+            return {name.partition("/")[2]: archive.read(name) for name in archive.namelist()}
     if path.suffix in (".npz", ".npy"):
         with open(path, "rb") as file:
             loaded = np.load(file)

@@ -6,6 +6,7 @@ import test
 import train
 import train_detector
 from groundwork.tools import (
+    export,
     make_paraphrases,
     prepare_coco,
     prepare_flickr30k,
@@ -18,7 +19,7 @@ from groundwork.tools import (
 DOORS = {
     module.__name__.rpartition(".")[2]: module.main
     for module in (
-        make_paraphrases, predict, prepare_coco, prepare_flickr30k, prepare_grefcoco,
+        export, make_paraphrases, predict, prepare_coco, prepare_flickr30k, prepare_grefcoco,
         prepare_refclef, prepare_refcoco, prepare_vg, pseudo_label, test, train, train_detector,
     )
 }  # fmt: skip

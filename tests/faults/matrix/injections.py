@@ -18,7 +18,7 @@ from typing import Any, Literal, Protocol
 from groundwork.files.lock import LOCK
 
 Kind = Literal["write", "append", "rename", "remove", "read"]
-DATA = ("data", "photos", "raw")
+DATA = ("data", "photos", "raw", "weights")
 """Folders, below the working one, of what a job is given."""
 
 

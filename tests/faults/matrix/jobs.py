@@ -120,6 +120,11 @@ def jobs() -> list[Job]:
                              "--device", "cpu", "--strict", "--write", "coco", "yolo")),
             done="is not empty",
         ),
+        Job(
+            "export",
+            "RefTR",
+            Call("export", ("weights/reftr/own.pth", "--out", f"{OUT}/model.pt2")),
+        ),
         _prepare("refcoco", "refer", "--masks"),
         _prepare("refclef", "refer"),
         _prepare("grefcoco", "grefcoco"),
