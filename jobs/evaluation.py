@@ -121,8 +121,7 @@ def evaluate_checkpoints(
             about, predictions = earlier
         else:
             if utils.is_main() and output_dir.is_dir():
-                with alone(output_dir):
-                    forget_others(output_dir, about, earlier)
+                forget_others(output_dir, about, earlier)
             about, predictions, line = evaluated_anew(file, about, folder, predict, identified)
             # The log first: what is in the folder counts as done, and is not said again.
             log.append(line)
@@ -227,7 +226,8 @@ def forget_others(
     same = earlier is not None and earlier[0].origin == about.origin
     forgotten = 0
     if not same:
-        forgotten = forget_rows(output_dir / "results.json", about.checkpoint, about.benchmark)
+        with alone(output_dir):
+            forgotten = forget_rows(output_dir / "results.json", about.checkpoint, about.benchmark)
     if forgotten or (earlier is not None and earlier[0].identity not in ("", about.identity)):
         logger.info(
             "%s holds an evaluation of other weights, settings or annotations as %s, which this"
