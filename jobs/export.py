@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import logging
 import shutil
 import tempfile
@@ -182,8 +183,11 @@ def to_onnx(traced: Traced) -> torch.onnx.ONNXProgram:
 
 
 def _write_pt2(traced: Traced, about: Description, path: Path) -> None:
+    # In memory first: on a full disk torch's own writer ends the process with a signal.
+    content = io.BytesIO()
+    torch.export.save(traced.program, content, extra_files={PT2_ENTRY: about.text()})
     with atomic_write(path) as partial:
-        torch.export.save(traced.program, partial, extra_files={PT2_ENTRY: about.text()})
+        partial.write_bytes(content.getbuffer())
 
 
 WRITERS: dict[str, Callable[[Traced, Description, Path], None]] = {
