@@ -56,10 +56,10 @@ def rounded_weights(model: nn.Module, precision: str) -> dict[str, Tensor]:
 class PlainAttention(TorchFunctionMode):
     """Attention that a gradient goes through, as two matrix products and a softmax.
 
-    On a CPU, in half precision, forward and backward of the fused kernel together take 2 to 30
-    times as long for 12 to 260 keys and 1.3 to 3 times for 440 to 577, and torch's own unfused
-    attention, which works in single precision in between, 2 to 4 times. Forwards alone the fused
-    one is always the faster: twice for 16 keys, 7 to 12 times for 420.
+    On a CPU, in half precision, forward and backward of the fused kernel together take 2 to 7 times
+    as long for 12 to 200 keys, 1 to 1.8 times for 257 to 577, and torch's own unfused attention,
+    which works in single precision in between, 1.5 to 3.4 times. Forwards alone the fused one is
+    always the faster: twice for 16 keys, 7 to 12 times for 420.
     """
 
     def __torch_function__(
@@ -70,18 +70,27 @@ class PlainAttention(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         """As torch calls it in the place of every function of its own."""
-        kwargs = kwargs or {}
-        if function is F.scaled_dot_product_attention and torch.is_grad_enabled():
-            given: dict[str, Any] = {**dict(zip(NAMES, args, strict=False)), **kwargs}
-            causal = given.pop("is_causal", False)
-            if not causal and given.keys() <= set(NAMES):
-                if any(given[name].requires_grad for name in NAMES[:3]):
-                    return plain_attention(**given)
-        return function(*args, **kwargs)
+        replaced = attention if function is F.scaled_dot_product_attention else function
+        return replaced(*args, **(kwargs or {}))
 
 
-NAMES = ("query", "key", "value", "attn_mask", "dropout_p")
-"""What is understood here of the arguments of torch's attention; with others it is torch's own."""
+def attention(  # noqa: PLR0917 (torch's own order)
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    **others: Any,
+) -> Tensor:
+    """`plain_attention` where a gradient is wanted and no argument asks for more than it does, else
+    torch's own; arguments as of torch's."""
+    wanted = torch.is_grad_enabled() and any(part.requires_grad for part in (query, key, value))
+    if is_causal or others or not wanted:
+        return F.scaled_dot_product_attention(
+            query, key, value, attn_mask, dropout_p, is_causal, **others
+        )
+    return plain_attention(query, key, value, attn_mask, dropout_p)
 
 
 def plain_attention(
@@ -91,7 +100,7 @@ def plain_attention(
     attn_mask: Tensor | None = None,
     dropout_p: float = 0.0,
 ) -> Tensor:
-    """softmax(Q K^T / sqrt(d)) V, arguments as of `torch`'s `scaled_dot_product_attention`.
+    """softmax(Q K^T / sqrt(d)) V, arguments as of torch's.
 
     A query that may see no key sees all of them alike, where torch's gives 0.
     """

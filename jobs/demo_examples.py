@@ -35,7 +35,8 @@ def _write(folder: Path, number: int, count: int) -> Example:
     scene = make_scene(rng, path.name, "test", count)
     Image.fromarray(draw(rng, scene)).save(path)
     order = rng.permutation(count).tolist()
-    asked = zip(_KINDS, order, strict=False)
-    said = [language.refer(rng, scene, index, kind) for kind, index in asked]
+    asked = min(count, len(_KINDS))  # of no object twice
+    pairs = zip(_KINDS[:asked], order[:asked], strict=True)
+    said = [language.refer(rng, scene, index, kind) for kind, index in pairs]
     phrases = [expression.text for expression in said if expression]
     return Example(path, (*phrases, language.refer_to_none(rng, scene).text))

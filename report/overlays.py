@@ -233,7 +233,7 @@ class _Sheet:
             self._text(head, MARGIN, top, size=11, weight="bold", spread=1.25)
             below = top + len(head) * 1.25 * LINE + text
             left = MARGIN
-            for cell, lines, width in zip(row, texts, widths, strict=False):
+            for cell, lines, width in zip(row, texts, widths[: len(row)], strict=True):
                 start = below - len(lines) * LINE
                 self._text(lines, left, start, weight="normal" if headed else "bold")
                 self._draw_cell(cell, left, below)

@@ -184,8 +184,9 @@ def split_entries(
     """
     by_split = load_json(path)
     _require_object(by_split, os.fspath(path))
-    counts = (len(rows) if isinstance(rows, list) else 0 for rows in by_split.values())
-    first = dict(zip(by_split, accumulate(counts, initial=0), strict=False))
+    counts = [len(rows) if isinstance(rows, list) else 0 for rows in by_split.values()]
+    ends = accumulate(counts)  # of each split, were they one list
+    first = {name: end - count for name, end, count in zip(by_split, ends, counts, strict=True)}
     for split in splits or [name for name in by_split if name != "info"]:
         source, empty = f"{os.fspath(path)}[{split}]", []
         for index, entry in enumerate(listed(need(by_split, split, os.fspath(path)), source)):

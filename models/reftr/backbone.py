@@ -135,14 +135,15 @@ class ResNetBody(ResNet):
 
 
 class ImageNetwork(nn.Module):
-    """Image (B, 3, H, W) and its padding (B, H, W) -> maps, finest first."""
+    """Image (B, 3, H, W) and its padding (B, H, W) -> maps, finest first.
 
-    body: nn.Module
+    channels: of the maps of the body.
+    """
 
-    @property
-    def channels(self) -> list[int]:
-        """Of the maps of the body."""
-        raise NotImplementedError
+    def __init__(self, body: ResNetBody | TimmBackbone):
+        super().__init__()
+        self.body: nn.Module = body
+        self.channels: list[int] = body.channels
 
 
 class Backbone(ImageNetwork):
@@ -154,17 +155,12 @@ class Backbone(ImageNetwork):
     """
 
     def __init__(self, body: ResNetBody, *, train_from: str = "layer2", all_maps: bool = False):
-        super().__init__()
-        self.body, self._channels = body, body.channels
+        super().__init__(body)
         self.all_maps = all_maps
         trained = () if train_from == "nothing" else PARTS[PARTS.index(train_from) :]
         for name, parameter in body.named_parameters():
             part = name.split(".")[0]
             parameter.requires_grad_((part if part in PARTS else "stem") in trained)
-
-    @property
-    def channels(self) -> list[int]:
-        return self._channels
 
     def forward(self, image: Tensor, padding: Tensor) -> list[FeatureMap]:
         """Image (B, 3, H, W) and its padding (B, H, W) -> maps, finest first."""
@@ -177,14 +173,6 @@ class Backbone(ImageNetwork):
 
 class TimmReftrBackbone(ImageNetwork):
     """A network of timm as RefTR's."""
-
-    def __init__(self, body: TimmBackbone):
-        super().__init__()
-        self.body, self._channels = body, body.channels
-
-    @property
-    def channels(self) -> list[int]:
-        return self._channels
 
     def forward(self, image: Tensor, padding: Tensor) -> list[FeatureMap]:
         """Image (B, 3, H, W) and its padding (B, H, W) -> the map."""

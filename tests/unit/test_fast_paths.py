@@ -177,11 +177,25 @@ def test_attention_is_fused_where_no_gradient_goes_through(call, gradient):
     assert (FUSED in kernels_of(call, gradient=gradient)) is not gradient
 
 
-def test_what_plain_attention_does_not_know_is_left_to_torch():
-    def causal(query: Tensor, key: Tensor) -> Tensor:
-        return F.scaled_dot_product_attention(query, key, key, is_causal=True)
+def causal_by_name(query: Tensor, key: Tensor) -> Tensor:
+    return F.scaled_dot_product_attention(query, key, key, is_causal=True)
 
-    assert FUSED in kernels_of(causal, gradient=True)
+
+def causal_by_place(query: Tensor, key: Tensor) -> Tensor:
+    return F.scaled_dot_product_attention(query, key, key, None, 0.0, True)
+
+
+def scaled(query: Tensor, key: Tensor) -> Tensor:
+    return F.scaled_dot_product_attention(query, key, key, scale=0.1)
+
+
+@pytest.mark.parametrize("call", [causal_by_name, causal_by_place, scaled])
+def test_what_plain_attention_does_not_do_is_left_to_torch(call):
+    assert FUSED in kernels_of(call, gradient=True)
+    query, key = torch.randn(1, 2, 5, 8, requires_grad=True), torch.randn(1, 2, 5, 8)
+    with computing(torch.device("cpu"), "bf16"):
+        found = call(query, key)
+    torch.testing.assert_close(found.float(), call(query, key), rtol=0.05, atol=0.05)
 
 
 @pytest.mark.parametrize("mask", ["none", "bool", "added"])

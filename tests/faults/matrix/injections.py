@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -120,12 +121,10 @@ class KilledAtChange:
     torn: bool
 
     def install(self) -> None:
-        left = self.number + 1
+        changes = count()
 
         def act(event: Event) -> None:
-            nonlocal left
-            left -= event.changes
-            if left or not event.changes:
+            if not event.changes or next(changes) != self.number:
                 return
             if self.torn and event.kind == "rename":
                 os.truncate(event.path, os.path.getsize(event.path) // 2)
@@ -145,12 +144,11 @@ class NoSpace:
     number: int
 
     def install(self) -> None:
-        left = self.number + 1
+        changes = count()
 
         def act(event: Event) -> None:
-            nonlocal left
-            left -= event.changes
-            if left <= 0 and event.kind in ("write", "append"):
+            full = event.changes and next(changes) >= self.number
+            if full and event.kind in ("write", "append"):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), event.path)
 
         hear(act)
@@ -170,15 +168,13 @@ class AtRead:
     images: bool = False
 
     def install(self) -> None:
-        left, pid = self.number + 1, os.getpid()
+        reads, pid = count(), os.getpid()
 
         def act(event: Event) -> None:
-            nonlocal left
             other = self.images and not event.path.endswith((".jpg", ".png"))
             if event.changes or other or (self.deed == "kill the loader" and os.getpid() == pid):
                 return
-            left -= 1
-            if left == 0:
+            if next(reads) == self.number:
                 _DEEDS[self.deed](event.path)
 
         hear(act)
@@ -209,13 +205,11 @@ class NotANumber:
     def install(self) -> None:
         from groundwork.engine import training
 
-        forward, left = training.TrainingStep.forward, self.step + 1
+        forward, steps = training.TrainingStep.forward, count()
 
         def spoilt(module: Any, batch: Any) -> Any:
-            nonlocal left
             total, losses = forward(module, batch)
-            left -= 1
-            if left:
+            if next(steps) != self.step:
                 return total, losses
             if not self.gradient:
                 return total * float("nan"), {name: v * float("nan") for name, v in losses.items()}
@@ -234,11 +228,9 @@ class ClockJump:
     seconds: float
 
     def install(self) -> None:
-        true, asked = time.time, 0
+        true, calls = time.time, count()
 
         def jumping() -> float:
-            nonlocal asked
-            asked += 1
-            return true() + (self.seconds if asked > self.number else 0)
+            return true() + (self.seconds if next(calls) >= self.number else 0)
 
         time.time, time.time_ns = jumping, lambda: int(jumping() * 1e9)
