@@ -18,7 +18,7 @@ from groundwork.dataset.images import DAMAGE, CorruptImageError
 from groundwork.geometry import Grounding
 from groundwork.jobs.open_image import open_image
 from groundwork.jobs.predict import System
-from groundwork.report.answers import Page, draw_layer, message_html, page_html, page_of
+from groundwork.report.answers import Shown, draw_layer, message_html, page_html, page_of
 from groundwork.report.overlays import Answer
 
 LAYERS = "answers"
@@ -61,17 +61,17 @@ class Album:
 
     def __init__(self, most: int = _KEPT) -> None:
         self._most, self._size = most, 0
-        self._pages: OrderedDict[str, Page] = OrderedDict()
+        self._answers: OrderedDict[str, Shown] = OrderedDict()
         self._lock = threading.Lock()
 
-    def add(self, page: Page) -> str:
+    def add(self, shown: Shown) -> str:
         """Returns the name of the answer, which nobody can guess."""
         name = secrets.token_urlsafe(16)
         with self._lock:
-            self._pages[name] = page
-            self._size += page.size
-            while self._size > self._most and len(self._pages) > 1:
-                _, oldest = self._pages.popitem(last=False)
+            self._answers[name] = shown
+            self._size += shown.size
+            while self._size > self._most and len(self._answers) > 1:
+                _, oldest = self._answers.popitem(last=False)
                 self._size -= oldest.size
         return name
 
@@ -82,9 +82,9 @@ class Album:
             LookupError: there is no such answer, or no more, or not so many layers.
         """
         with self._lock:
-            page = self._pages[name]
-            self._pages.move_to_end(name)
-        return draw_layer(page, number)
+            shown = self._answers[name]
+            self._answers.move_to_end(name)
+        return draw_layer(shown, number)
 
 
 class Desk:
@@ -131,7 +131,7 @@ class Desk:
         page = page_of(pixels, phrases, answers)
         height, width = pixels.shape[:2]
         told = f"{width} x {height} pixels · {' · '.join(times)}"
-        return page_html(page, f"{LAYERS}/{self.album.add(page)}/{{n}}.jpg", told)
+        return page_html(page, f"{LAYERS}/{self.album.add(page.shown)}/{{n}}.jpg", told)
 
     def _chosen(self, names: Sequence[str]) -> list[System]:
         unknown = [name for name in names if name not in self._systems]

@@ -140,7 +140,7 @@ def _write_onnx(traced: Traced, about: Description, path: Path) -> None:
     onnx_program = to_onnx(traced)
     onnx_program.model.metadata_props[KEY] = about.text()
     size = sum(one.numel() * one.element_size() for one in traced.program.state_dict.values())
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+    with tempfile.TemporaryDirectory(".tmp", f".{path.name}.", path.parent) as folder:
         file = Path(folder, path.name)
         onnx_program.save(file, external_data=size > _EMBEDDED)
         # The graph comes last, so that it is never there without its weights.

@@ -1,11 +1,9 @@
 """What predict.py is asked about: images of a file, a folder or a list, each with its phrases."""
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
@@ -106,10 +104,7 @@ def _of_list(path: Path, phrases: tuple[str, ...]) -> list[Question]:
 
 
 def _line(line: str, source: str) -> tuple[str, tuple[str, ...]]:
-    try:
-        row: Any = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{source}: not valid JSON ({error})") from error
+    row = foreign.parse_json(line, source, "write it again")
     if not (isinstance(row, dict) and isinstance(row.get("image"), str)):
         raise ValueError(
             f'{source}: a line is {{"image": path, "phrase": text}}, got {line[:80]!r}'

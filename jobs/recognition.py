@@ -144,7 +144,8 @@ def _configured(
         return _Configured(load_config(config, overrides, purpose="evaluation"), str(config))
     kept = content.get("config")
     if isinstance(kept, dict) and "stages" in kept:
-        raw = copy.deepcopy(kept)
+        # What it was trained on, and chosen by, is not asked again, and may lie nowhere.
+        raw = copy.deepcopy(kept) | {"stages": [], "select": None}
         apply_overrides(raw, [text for text in overrides if not text.startswith("roots.")], "--set")
         return _Configured(
             _as_evaluated(config_of(raw, f"{file}: config")),

@@ -7,6 +7,7 @@ browsers fetch when it is looked at.
 
 import html
 import io
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -48,20 +49,16 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Page:
-    """An answered question: the image, at most `LONGEST` pixels wide and high, and its figures.
+class Shown:
+    """What browsers fetch of an answer, and nothing else of it, such as masks in all pixels of the
+    image that was handed in.
 
-    image: (h, w, 3) uint8 RGB; rows: of every phrase, a figure per system.
+    image: (h, w, 3) uint8 RGB, at most `LONGEST` pixels wide and high. layers: those that are
+    drawn, in the order in which `page_html` numbers them, from 1.
     """
 
     image: np.ndarray
-    rows: tuple[tuple[Figure, ...], ...]
-
-    @property
-    def layers(self) -> list[Layer]:
-        """All layers, in the order in which `page_html` numbers those that are drawn, from 1."""
-        figures = (figure for row in self.rows for figure in row)
-        return [layer for figure in figures for layer in figure.layers if layer.drawn]
+    layers: tuple[Layer, ...]
 
     @property
     def size(self) -> int:
@@ -70,8 +67,23 @@ class Page:
         return self.image.nbytes + sum(array.nbytes for array in arrays if array is not None)
 
 
+@dataclass(frozen=True)
+class Page:
+    """An answered question: image as of `Shown`; rows: of every phrase, a figure per system."""
+
+    image: np.ndarray
+    rows: tuple[tuple[Figure, ...], ...]
+
+    @property
+    def shown(self) -> Shown:
+        """What is to be kept of it."""
+        figures = (figure for row in self.rows for figure in row)
+        layers = (layer for figure in figures for layer in figure.layers if layer.drawn)
+        return Shown(self.image, tuple(layers))
+
+
 def page_of(image: np.ndarray, phrases: Sequence[str], answers: Sequence[Answer]) -> Page:
-    """What is kept of an answer to be shown.
+    """An answer as it is to be shown.
 
     Args:
         image: (H, W, 3) uint8 RGB, in whose pixels the groundings are.
@@ -106,13 +118,13 @@ def layers_of(found: Grounding, size: tuple[int, int]) -> tuple[Layer, ...]:
     return (Layer("box"), *maps)
 
 
-def draw_layer(page: Page, number: int) -> bytes:
+def draw_layer(shown: Shown, number: int) -> bytes:
     """The image (0) or a layer over it (from 1) as a JPEG.
 
     Raises:
         LookupError: there is no such layer.
     """
-    image, layers = page.image, page.layers
+    image, layers = shown.image, shown.layers
     if not 0 <= number <= len(layers):
         raise LookupError(f"there are {len(layers)} layers, not {number}")
     if number:
@@ -129,7 +141,7 @@ def draw_layer(page: Page, number: int) -> bytes:
 def page_html(page: Page, address: str, told: str) -> str:
     """What is told of all, and the rows. Layer n is fetched from `address` with {n}
     in the place of its number."""
-    numbers = iter(range(1, len(page.layers) + 1))
+    numbers = itertools.count(1)
     rows = []
     for row in page.rows:
         figures = []

@@ -22,6 +22,10 @@ from groundwork.models.albef.checkpoint import QUEUES, TWIN
 from groundwork.models.common.checkpoint import read_checkpoint
 
 
+TOKENIZER = "checkpoints/quickstart_amc"
+"""Looked for from the folders above the checkpoint, as of every configuration in a file."""
+
+
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -47,7 +51,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def shrink(checkpoint: Path, out: Path) -> None:
-    """Write a checkpoint's online encoders to `out`, with sizes and objectives but no paths."""
+    """Write a checkpoint's online encoders to `out`, with sizes and objectives, and as tokeniser
+    that of the other model that ships, but no other paths."""
     content = read_checkpoint(checkpoint)
     model = {
         key: value
@@ -58,7 +63,9 @@ def shrink(checkpoint: Path, out: Path) -> None:
         {"objective": stage["objective"], "epochs": stage["epochs"]}
         for stage in content["config"]["stages"]
     ]
-    config = {"model": content["config"]["model"], "stages": stages}
+    trained = content["config"]
+    data = {"max_tokens": trained["data"]["max_tokens"], "text_encoder": TOKENIZER}
+    config = {"system": "albef", "model": trained["model"], "stages": stages, "data": data}
     with atomic_write(out) as partial:
         kept = {"tokens": content["tokens"], "epoch": content["epoch"]}
         torch.save({"model": model, "config": config, **kept}, partial)

@@ -195,22 +195,30 @@ def _split(
 
 
 def _write(prepared: Prepared, root: Path, args: argparse.Namespace) -> None:
-    """The lists, and last the manifest; those of an earlier call, also paraphrases, are gone."""
-    for name in (MANIFEST, RELATION, *(kind.format(s) for kind in KINDS for s in SPLITS)):
+    """The lists, and last the manifest; those of an earlier call, also paraphrases, are gone.
+
+    Until then there is a manifest without splits, which nobody reads, and of which a call that asks
+    again knows that the folder is its own.
+    """
+    asked = {key: getattr(args, key) for key in (*EVALUATED, "seed", "boxes", "leave_out")}
+    manifest: dict[str, object] = {
+        "images": os.path.relpath(root, args.out),
+        "list": os.path.relpath(args.list, args.out),
+        "asked": asked,
+    }
+    _write_manifest(args.out, manifest)
+    for name in (RELATION, *(kind.format(s) for kind in KINDS for s in SPLITS)):
         (args.out / name).unlink(missing_ok=True)
     for split, records in prepared.splits.items():
         for kind, is_of in KINDS.items():
             if chosen := [one for one in records if is_of(one.phrases[0])]:
                 phrases.write(chosen, args.out / kind.format(split))
-    args.out.mkdir(parents=True, exist_ok=True)
-    asked = {key: getattr(args, key) for key in (*EVALUATED, "seed", "boxes", "leave_out")}
-    manifest = {
-        "images": os.path.relpath(root, args.out),
-        "list": os.path.relpath(args.list, args.out),
-        "asked": asked,
-        "splits": {split: dict(_counts(rows)) for split, rows in prepared.splits.items()},
-    }
-    write_text(args.out / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
+    counts = {split: dict(_counts(rows)) for split, rows in prepared.splits.items()}
+    _write_manifest(args.out, manifest | {"splits": counts})
+
+
+def _write_manifest(folder: Path, content: Mapping[str, object]) -> None:
+    write_text(folder / MANIFEST, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 def _counts(records: Sequence[Record]) -> Counter[str]:

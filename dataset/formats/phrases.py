@@ -18,7 +18,7 @@ from typing import Any
 from groundwork.dataset.formats import entries, notes
 from groundwork.dataset.formats.grouping import in_a_row
 from groundwork.dataset.record import Phrase, Record
-from groundwork.files.foreign import open_text
+from groundwork.files.foreign import open_text, parse_json
 from groundwork.files.safe import atomic_write
 
 WHERE = ("box", "boxes", "mask", "masks")
@@ -53,12 +53,7 @@ def load(path: str | os.PathLike[str]) -> Iterator[tuple[str, Entry]]:
             if not line.strip():
                 continue
             source = f"{path}:{number}"
-            try:
-                entry = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{source}: is no JSON ({error.msg}); write it again") from error
-            except (ValueError, RecursionError) as error:  # digits, or lists in lists without end
-                raise ValueError(f"{source}: is no JSON ({error}); write it again") from error
+            entry = parse_json(line, source, "write it again")
             if not isinstance(entry, Mapping):
                 raise ValueError(f"{source}: expected an object, got {type(entry).__name__}")
             unread += [f"{source}: {key}" for key in entry if key not in KEYS]

@@ -2,6 +2,7 @@
 
 import html
 import importlib.util
+import pickle
 import re
 import time
 from pathlib import Path
@@ -171,10 +172,10 @@ def test_masks_and_heat_maps_are_layers_to_choose_from():
                        (" gw-on", "a/3", "mask"), ("", "a/4", "heat map")]  # fmt: skip
     image = np.full((40, 60, 3), 128, np.uint8)
     page = page_of(image, ["the dog"], [Answer("a", [found])])
-    layers = [draw_layer(page, number) for number in range(3)]
+    layers = [draw_layer(page.shown, number) for number in range(3)]
     assert len(set(layers)) == 3 and all(one[:2] == b"\xff\xd8" for one in layers)
     with pytest.raises(LookupError):
-        draw_layer(page, 3)
+        draw_layer(page.shown, 3)
 
 
 def test_the_map_of_every_word_is_a_layer_with_its_share_of_the_heat(grounder, examples):
@@ -185,7 +186,7 @@ def test_the_map_of_every_word_is_a_layer_with_its_share_of_the_heat(grounder, e
     assert words == ("[CLS]", "the", "blue", "ring")
     assert sum(int(share.rstrip("%")) for share in shares) == pytest.approx(100, abs=2)
     page = page_of(np.full((*found.size, 3), 128, np.uint8), ["a"], [Answer("a", [found])])
-    assert len({draw_layer(page, number) for number in range(6)}) == 6
+    assert len({draw_layer(page.shown, number) for number in range(6)}) == 6
 
 
 def test_what_is_not_there_is_said_and_has_no_box():
@@ -202,16 +203,25 @@ def test_what_is_not_there_is_said_and_has_no_box():
 def test_the_oldest_answers_give_way():
     image = np.zeros((512, 512, 3), np.uint8)
     answer = Answer("a", [grounding(size=(512, 512), mask=None)])
-    pages = [page_of(image, ["the dog"], [answer]) for _ in range(3)]
-    album = Album(most=2 * pages[0].size)
-    names = [album.add(page) for page in pages[:2]]
+    shown = [page_of(image, ["the dog"], [answer]).shown for _ in range(3)]
+    album = Album(most=2 * shown[0].size)
+    names = [album.add(one) for one in shown[:2]]
     album.layer(names[0], 0)  # looked at, hence not the oldest
-    names.append(album.add(pages[2]))
+    names.append(album.add(shown[2]))
     assert len(set(names)) == 3 and min(map(len, names)) > 20
     assert album.layer(names[0], 0) and album.layer(names[2], 0)
     for gone in (names[1], "guessed"):
         with pytest.raises(LookupError):
             album.layer(gone, 0)
+
+
+def test_what_is_kept_of_a_large_image_is_as_much_as_is_counted():
+    size = (3000, 4000)
+    masks = [np.zeros(size, bool) for _ in range(3)]
+    found = [grounding(size=size, mask=mask) for mask in masks]
+    shown = page_of(np.zeros((*size, 3), np.uint8), ["a", "b", "c"], [Answer("a", found)]).shown
+    assert len(pickle.dumps(shown)) == pytest.approx(shown.size, rel=0.01)
+    assert shown.size < masks[0].nbytes / 5
 
 
 def test_examples_are_scenes_whose_phrases_are_within_the_limits(examples):

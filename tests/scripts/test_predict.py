@@ -141,7 +141,7 @@ def test_phrases_come_from_standard_input_and_from_a_list(
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("{", "asked.jsonl:1: not valid JSON"),
+        ("{", "asked.jsonl:1 is not valid JSON"),
         ('{"picture": "a.jpg"}', 'a line is {"image": path'),
         ('{"image": "a.jpg", "boxes": []}', "not ['boxes']"),
         ('{"image": "a.jpg"}', "there is no phrase"),

@@ -220,6 +220,26 @@ def test_text_that_is_not_utf8_is_refused(tmp_path):
     assert "is not UTF-8: byte 0xe9 in line 2" in error_of(lambda: prepare_own.main(call))
 
 
+def test_a_call_that_was_killed_while_it_wrote_goes_on(tmp_path, monkeypatch):
+    call = folder_of(tmp_path)
+    prepare_own.main(call)
+    written = {path.name: path.read_bytes() for path in (tmp_path / "own").iterdir()}
+    with monkeypatch.context() as patched:
+        write = prepare_own.phrases.write
+
+        def killed(records, path):
+            write(records, path)
+            raise KeyboardInterrupt
+
+        patched.setattr(prepare_own.phrases, "write", killed)
+        with pytest.raises(KeyboardInterrupt):
+            prepare_own.main(call)
+    with pytest.raises(ValueError, match=r"lacks 'splits'; run tools/prepare_own\.py again"):
+        load_config("reftr/refcoco", [f"roots.own={tmp_path / 'own'}"])
+    prepare_own.main(call)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "own").iterdir()} == written
+
+
 def test_a_folder_of_something_else_is_not_written_to(tmp_path):
     call = folder_of(tmp_path)
     (tmp_path / "own").mkdir()

@@ -233,7 +233,10 @@ def test_photographs_of_ones_own_are_learnt_by_one_command(place, tmp_path):
 
 @pytest.mark.parametrize(
     ("line", "message"),
-    [("{", "phrases.jsonl:1: is no JSON"), ('{"image": "a.jpg"}', "1: key 'phrase' is missing")],
+    [
+        ("{", "phrases.jsonl:1 is not valid JSON"),
+        ('{"image": "a.jpg"}', "1: key 'phrase' is missing"),
+    ],
 )
 def test_a_line_that_is_no_phrase_is_named(tmp_path, line, message):
     (tmp_path / "phrases.jsonl").write_text(line)
