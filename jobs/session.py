@@ -17,8 +17,6 @@ from groundwork.jobs.recognition import Loaded
 from groundwork.models.common.image_first import OF_IMAGE, ImageFirst
 
 logger = logging.getLogger("groundwork")
-# Phrases that are looked at together: what bounds the memory that many of them take.
-_AT_ONCE = 16
 
 
 class Session:
@@ -42,7 +40,10 @@ class Session:
     ) -> None:
         self._loaded, self._questions, self._lock, self._image = loaded, questions, lock, image
         self._calibration = calibration
-        self._outputs = _OfOneImage(loaded.parts.evaluated)
+        network = loaded.parts.evaluated
+        self._outputs = _OfOneImage(network)
+        of = network if isinstance(network, ImageFirst) else ImageFirst
+        self._at_once = of.texts_at_once
 
     def ground(self, phrases: str | Sequence[str], *, words: bool = False) -> list[Grounding]:
         """One grounding per phrase, in their order.
@@ -71,8 +72,8 @@ class Session:
             return [self._calibrated(one) for _, groundings in found for one in groundings]
 
     def _batches(self, texts: Sequence[str], words: bool) -> Iterator[EvalBatch]:
-        for start in range(0, len(texts), _AT_ONCE):
-            some = texts[start : start + _AT_ONCE]
+        for start in range(0, len(texts), self._at_once):
+            some = texts[start : start + self._at_once]
             yield self._questions.batch(self._image, some, words=words)
 
     def _calibrated(self, grounding: Grounding) -> Grounding:

@@ -21,7 +21,6 @@ from groundwork.jobs import run_script
 from groundwork.models.albef.checkpoint import QUEUES, TWIN
 from groundwork.models.common.checkpoint import read_checkpoint
 
-
 TOKENIZER = "checkpoints/quickstart_amc"
 """Looked for from the folders above the checkpoint, as of every configuration in a file."""
 

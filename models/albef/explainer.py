@@ -56,6 +56,8 @@ class Explainer(ImageFirst):
     outputs: ClassVar[tuple[str, ...]] = (
         "heatmaps", "token_maps", "score", "evidence", "image_features", "text_features",
     )  # fmt: skip
+    # A text is some more rows of queries to the same keys: few of them use a processor badly.
+    texts_at_once = 64
 
     def __init__(
         self,

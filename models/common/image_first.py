@@ -18,10 +18,12 @@ class ImageFirst(nn.Module, ABC):
     inputs: the tensors of a batch that it reads. outputs: the tensors it gives that its groundings
     are made of; some of them it may not have. An exported file takes and gives these.
     needs_gradient: outputs are made of gradients, too, which a file must hold as a forward pass.
+    texts_at_once: how many texts of one image are answered together, which bounds the memory.
     """
 
     inputs: ClassVar[tuple[str, ...]]
     outputs: ClassVar[tuple[str, ...]]
+    texts_at_once: ClassVar[int] = 16
     needs_gradient = False
 
     @abstractmethod
