@@ -135,9 +135,20 @@ class Layer(nn.Module):
         """The attention modules of this layer (two where it sees the image)."""
         return [block.self for block in self.children() if isinstance(block, AttentionBlock)]
 
-    def forward(self, states: Tensor, mask: Tensor, image: KeysValues | None = None) -> Tensor:
-        """States (B * P, L, D) -> the same; `mask` (B * P, 1, 1, L); `image` holds B images."""
-        states = self.attention(states, self.attention.self.keys_values(states), mask)
+    def forward(
+        self,
+        states: Tensor,
+        mask: Tensor,
+        image: KeysValues | None = None,
+        *,
+        first_only: bool = False,
+    ) -> Tensor:
+        """States (B * P, L, D) -> the same; `mask` (B * P, 1, 1, L); `image` holds B images.
+
+        first_only: -> (B * P, 1, D), the first token's, of all that it attends to.
+        """
+        source = self.attention.self.keys_values(states)
+        states = self.attention(states[:, :1] if first_only else states, source, mask)
         if image is not None:
             # Image tokens are never masked, so the P phrases of an image can stand in one row of
             # queries: keys and values are then read in place instead of being copied for every
@@ -217,19 +228,28 @@ class FusionBert(nn.Module):
         return [KeysValues(*(part.contiguous() for part in layer)) for layer in layers]
 
     def fused_layers(
-        self, states: Tensor, mask: Tensor, image: list[KeysValues]
+        self, states: Tensor, mask: Tensor, image: list[KeysValues], *, first_only: bool = False
     ) -> Iterator[Tensor]:
-        """The states after each fusion layer; arguments as of `fuse`."""
+        """The states after each fusion layer.
+
+        Args:
+            states: (B * P, L, D) of texts, P consecutive ones per image. mask: (B * P, L).
+            image: of `image_keys_values`, of B images.
+            first_only: of the last layer (B * P, 1, D), that of [CLS], which is all that a match
+                reads.
+        """
         mask = mask.bool()[:, None, None]
-        for layer, keys_values in zip(self.fusion_layers, image, strict=True):
-            states = layer(states, mask, keys_values)
+        last = len(self.fusion_layers) - 1
+        for index, (layer, source) in enumerate(zip(self.fusion_layers, image, strict=True)):
+            states = layer(states, mask, source, first_only=first_only and index == last)
             yield states
 
-    def fuse(self, states: Tensor, mask: Tensor, image: list[KeysValues]) -> Tensor:
-        """Text states (B * P, L, D), P consecutive phrases per image, mask (B * P, L) -> fused."""
-        for fused in self.fused_layers(states, mask, image):
-            states = fused
-        return states
+    def fuse(
+        self, states: Tensor, mask: Tensor, image: list[KeysValues], *, first_only: bool = False
+    ) -> Tensor:
+        """The states after the last layer; see `fused_layers`."""
+        *_, fused = self.fused_layers(states, mask, image, first_only=first_only)
+        return fused
 
     def forward(self, ids: Tensor, mask: Tensor, image: list[KeysValues]) -> Tensor:
         """All layers: `text`, then `fuse`."""

@@ -185,7 +185,7 @@ class Explainer(ImageFirst):
         with recorder.text():
             if below is None:
                 below = bert.text(ids, mask)
-            fused = list(bert.fused_layers(below, mask, views))
+            fused = list(bert.fused_layers(below, mask, views, first_only=recorder.first_only))
         trace = recorder.trace(image_index, mask, fused)
         return trace, self.model.match_logits(fused[-1]).detach().float()
 
@@ -231,9 +231,8 @@ class Matching(nn.Module):
         odds = states.new_zeros(len(states), dtype=torch.float32)
         for index, rows, real in phrase_rounds(batch["phrase_image"], len(batch["image"])):
             views = [layer.select(index) for layer in images]
-            unmatched, matched = model.match_logits(
-                bert.fuse(states[rows], mask[rows], views)
-            ).float()[real].unbind(1)  # fmt: skip
+            logits = model.match(states[rows], mask[rows], views)
+            unmatched, matched = logits.float()[real].unbind(1)
             odds[rows[real]] = matched - unmatched
         return odds
 

@@ -79,8 +79,16 @@ class ALBEF(nn.Module):
         return unit_features(self.text_proj, states)
 
     def match_logits(self, fused: Tensor) -> Tensor:
-        """Fused states (P, L, D) -> logits (P, 2); column 1: text and image belong together."""
+        """Fused states (P, L, D) -> logits (P, 2); column 1: text and image belong together.
+
+        Of the states only the first, that of [CLS], is read.
+        """
         return self.itm_head(fused[:, 0])
+
+    def match(self, states: Tensor, mask: Tensor, image: list[KeysValues]) -> Tensor:
+        """The logits (B * P, 2) of P texts for each of B images; arguments as of `fused_layers`."""
+        fused = self.text_encoder.bert.fuse(states, mask, image, first_only=True)
+        return self.match_logits(fused)
 
 
 class MomentumALBEF(ALBEF):
@@ -175,7 +183,7 @@ class MomentumALBEF(ALBEF):
         if need.heatmaps:
             pairs.match_logits, pairs.heatmaps = self.explain(states, mask, images)
         elif need.matching:
-            pairs.match_logits = self.match_logits(bert.fuse(states, mask, images.keys_values))
+            pairs.match_logits = self.match(states, mask, images.keys_values)
         if need.features:
             pairs.features = self.embed_text(states)
             with torch.no_grad():
@@ -216,17 +224,16 @@ class MomentumALBEF(ALBEF):
         """
         none = states.new_zeros(len(states), len(states))
         to_text, to_image = (own for own, _ in similarities) if similarities else (none, none)
-        bert = self.text_encoder.bert
         if need.matching == "images":
             wrong_images = images.select(draw_negatives(to_image)).keys_values
-            return self.match_logits(bert.fuse(states, mask, wrong_images))
+            return self.match(states, mask, wrong_images)
         wrong_text, wrong_image = draw_negatives(to_text), draw_negatives(to_image)
         layers = [
             KeysValues(*map(torch.cat, zip(layer.select(wrong_image), layer, strict=True)))
             for layer in images.keys_values
         ]
         texts = torch.cat([states, states.index_select(0, wrong_text)])
-        return self.match_logits(bert.fuse(texts, torch.cat([mask, mask[wrong_text]]), layers))
+        return self.match(texts, torch.cat([mask, mask[wrong_text]]), layers)
 
     def explain(self, states: Tensor, mask: Tensor, images: Images) -> tuple[Tensor, Tensor]:
         """Match logits (P, 2) of the true pairs and their heat maps (P, rows, columns) in [0, 1].
@@ -234,12 +241,13 @@ class MomentumALBEF(ALBEF):
         AMC, section 3: A * relu(ds / dA), mean over heads and tokens; A is the explained layer's
         attention to the image, s the logit that they match.
         """
-        layers = self.text_encoder.bert.encoder.layer[self.explanation_layer :]
+        bert = self.text_encoder.bert
+        layers = bert.encoder.layer[self.explanation_layer :]
         attentions = [attention for layer in layers for attention in layer.attentions()]
         # The map's gradient is differentiated again: no fused kernel between the attention and the
         # logit.
         with unfused(attentions), AttentionRecorder(layers[0].crossattention.self) as recorder:
-            fused = self.text_encoder.bert.fuse(states, mask, images.keys_values)
+            fused = bert.fuse(states, mask, images.keys_values, first_only=len(layers) > 1)
         logits = self.match_logits(fused)
         gradient = recorder.gradient(logits[:, 1].sum(), create_graph=True)
         maps = explanation(recorder.probabilities.float(), gradient.float(), mask, self.grid)

@@ -35,6 +35,8 @@ class TraceRecorder:
         encoder = model.text_encoder.bert.encoder
         fusion = model.text_encoder.bert.fusion_layers
         explained = [encoder.layer[layer]] if method.layers == "explained" else fusion
+        self.first_only = not self.whole and fusion[-1] not in explained
+        """Has the last layer only to be computed for [CLS]?"""
         self._looking = [one.crossattention.self for one in explained]
         self._reading = [one.attention.self for one in encoder.layer] if self.whole else []
         blocks = model.visual_encoder.blocks if self.whole else ()
@@ -65,7 +67,7 @@ class TraceRecorder:
 
         Args:
             image_index: (b,) which of the B images. mask: (n, L) of the texts.
-            fused: (n, L, D) states after each fusion layer.
+            fused: (n, L, D) states after each fusion layer; of the last maybe only [CLS]'s.
         """
         recorders = [*self._blocks, *self._own, *self._cross]
         found = [
