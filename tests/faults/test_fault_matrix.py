@@ -99,18 +99,16 @@ def test_the_comparison_sees_one_bit_and_one_line(bench, tmp_path):
     assert len(unreadable(copy)) == 1
 
 
-def test_trials_join_the_table_of_earlier_ones_and_replace_their_own(tmp_path):
+def test_trials_join_the_table_of_earlier_ones_and_replace_their_own():
     def tried(name, fault, *wrong):
         return Tried(JOBS[name], fault, "something", True, wrong, 1.0)
 
-    file = tmp_path / "page.md"
-    file.write_text(f"before\n{page.BEGIN}\n{page.END}\nafter\n")
-    page.write(file, [tried("evaluate RefTR", "SIGTERM", "hung")] * 2, "`one`", "first")
-    page.write(
-        file, [tried("train AMC", "NaN"), tried("train AMC", "disk full")], "`two`", "second"
-    )
-    page.write(file, [tried("evaluate RefTR", "SIGTERM")] * 3, "`one`", "third")
-    assert file.read_text().splitlines() == [
+    text = f"before\n{page.BEGIN}\n{page.END}\nafter\n"
+    text = page.with_trials(text, [tried("evaluate RefTR", "SIGTERM", "hung")], "`one`", "first")
+    both = [tried("train AMC", "NaN"), tried("train AMC", "disk full")]
+    text = page.with_trials(text, both, "`two`", "second")
+    text = page.with_trials(text, [tried("evaluate RefTR", "SIGTERM")] * 3, "`one`", "third")
+    assert text.splitlines() == [
         "before",
         page.BEGIN,
         "",

@@ -52,18 +52,21 @@ def main(argv: Sequence[str] | None = None) -> list[Tried]:
     chosen = [job for job in jobs() if not args.jobs or {job.kind, job.name} & set(args.jobs)]
     shutil.rmtree(args.out, ignore_errors=True)
     bench = Bench(args.out.absolute())
-    tried = []
+    tried: list[Tried] = []
+    before = args.write.read_text(encoding="utf-8") if args.write else ""
     for one in trials(bench, chosen, args):
         verdict = "survived" if one.survived else f"WRONG: {'; '.join(one.wrong)}"
         name = f"{one.job.kind} {one.job.name}"
         print(f"{one.seconds:6.1f} s  {name}: {one.fault}, {one.what}: {verdict}", flush=True)
         tried.append(one)
-    rows = [asdict(one) | {"survived": one.survived} for one in tried]
-    write_text(args.out / "trials.json", json.dumps(rows, indent=1) + "\n")
-    said = summary(tried, (time.monotonic() - began) / 60)
+        # After each: a run that is ended has lost nothing that it tried.
+        rows = [asdict(one) | {"survived": one.survived} for one in tried]
+        write_text(args.out / "trials.json", json.dumps(rows, indent=1) + "\n")
+        said = summary(tried, (time.monotonic() - began) / 60)
+        if args.write:
+            text = page.with_trials(before, tried, command(args), said)
+            write_text(args.write, text)
     print(f"{page.table(page.count(tried))}\n{said}")
-    if args.write:
-        page.write(args.write, tried, command(args), said)
     if failed := sum(not one.survived for one in tried):
         raise SystemExit(f"{failed} of {len(tried)} faults were not survived, see {args.out}")
     return tried

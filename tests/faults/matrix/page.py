@@ -2,9 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
-from groundwork.experiments.pages import replace_between
 from tests.faults.matrix.jobs import jobs
 from tests.faults.matrix.scenarios import SCENARIOS
 from tests.faults.matrix.trial import Tried
@@ -59,13 +57,20 @@ def read(text: str) -> tuple[Cells, dict[str, str]]:
     return cells, {command: said for command, _, said in runs}
 
 
-def write(page: Path, tried: Sequence[Tried], command: str, said: str) -> None:
-    """Put a run into the table of a page: its cells in the place of those of the same job and
-    fault, the others stay as the runs made them that are named below the table."""
-    _, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-    cells, runs = read(rest.partition(END)[0])
+def with_trials(text: str, tried: Sequence[Tried], command: str, said: str) -> str:
+    """A page with the cells of a run in the place of those of the same job and fault; the others
+    stay as the runs made them that are named below the table.
+
+    Raises:
+        ValueError: the page has no place for the table.
+    """
+    before, begin, rest = text.partition(BEGIN)
+    old, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"the page lacks {BEGIN} or {END}; restore it")
+    cells, runs = read(old)
     for job, row in count(tried).items():
         cells[job] = cells.get(job, {}) | row
     runs[command] = said
-    listed = "\n".join(f"- {one}: {text}" for one, text in runs.items())
-    replace_between(page, BEGIN, END, f"{table(cells)} Made by:\n\n{listed}")
+    listed = "\n".join(f"- {one}: {words}" for one, words in runs.items())
+    return f"{before}{begin}\n\n{table(cells)} Made by:\n\n{listed}\n\n{end}{after}"
