@@ -96,3 +96,19 @@ def test_kinds_count_alike_however_many_there_are():
 
 def test_the_line_through_the_origin_is_the_sigmoid():
     assert Platt(1.0, 0.0).probabilities([0.0, 100.0]) == pytest.approx([0.5, 1.0])
+
+
+def test_calibration_is_the_distance_of_confidence_and_accuracy():
+    bins = reliability([0.1, 0.1, 0.95, 1.0, 0.5], [False, True, True, True, False])
+    assert [(one.low, one.n, one.accuracy) for one in bins] == [
+        (0.1, 2, 0.5),
+        (0.5, 1, 0),
+        (0.9, 2, 1),
+    ]
+    expected = (2 * 0.4 + 1 * 0.5 + 2 * 0.025) / 5
+    assert calibration_error(bins) == pytest.approx(expected)
+    assert calibration_error([]) == 0
+    with pytest.raises(ValueError, match=r"\[0, 1\]"):
+        reliability([1.2], [True])
+    with pytest.raises(ValueError, match="answers"):
+        reliability([0.2, 0.3], [True])

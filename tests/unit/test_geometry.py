@@ -75,6 +75,22 @@ def test_iou_of_hand_computed_boxes():
     np.testing.assert_allclose(values, [[50 / 150, 0, 0], [0, 0, 0]])
 
 
+def test_generalised_iou_of_hand_computed_boxes():
+    values = geometry.giou(
+        [[0, 0, 10, 10], [3, 3, 3, 3]], [[5, 0, 15, 10], [20, 0, 30, 10], [3, 3, 3, 3]]
+    )
+    # The box around both has 150 square pixels, of which 0 are empty; 300, of which 100 are; 100.
+    np.testing.assert_allclose(values[0], [1 / 3, -1 / 3, 0])
+    np.testing.assert_allclose(values[1], [-20 / 120, -170 / 270, 0])
+    assert geometry.giou([], [[0, 0, 1, 1]]).shape == (0, 1)
+
+
+def test_the_box_around_boxes_and_the_middle_of_one():
+    boxes = [[4, 9, 7, 12], [2, 10, 5, 20]]
+    assert geometry.enclosing_box(boxes) == (2, 9, 7, 20)
+    assert geometry.box_to_point([4, 9, 7, 12]) == (5.5, 10.5)
+
+
 def test_a_point_on_the_edge_is_outside():
     box = (10, 20, 30, 40)
     assert geometry.points_in_boxes((11, 21), box).all()

@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from groundwork import metrics
+from groundwork.metrics import several
+from groundwork.metrics.paired import mcnemar
 from groundwork.models.common.heatmap import enlarge, first_maximum
 from tests.golden.golden_evaluation import check_pointing
 
@@ -251,3 +253,28 @@ def test_rows_of_nothing_or_of_unknown_columns_are_errors():
         metrics.accuracy_rows([1], [], keys={})
     with pytest.raises(ValueError, match="accuracy"):
         metrics.result_row([1], keys={"accuracy": 1})
+
+
+def test_mcnemar_counts_what_only_one_has_right():
+    first = [True] * 3 + [False] * 7
+    second = [True, True, False] + [True] * 6 + [False]
+    won, lost, p = mcnemar(first, second)
+    assert (won, lost) == (6, 1)
+    assert p == pytest.approx(2 * (1 + 7) / 2**7)  # twice the tail of 7 fair coins, by hand
+    assert mcnemar([True, False], [True, False]) == (0, 0, 1.0)
+    with pytest.raises(ValueError, match="paired"):
+        mcnemar([True], [True, False])
+
+
+def test_the_closest_pair_of_boxes_is_matched_first_and_each_box_once():
+    truths = [(0, 0, 10, 10), (8, 0, 18, 10)]
+    # The first box is closest to the second truth, so that the second box is left with the first.
+    assert several.matched_boxes([(5, 0, 15, 10), (0, 0, 8, 10)], truths) == 2
+    assert several.matched_boxes([(0, 0, 10, 10), (0, 0, 10, 9)], truths) == 1
+    assert several.matched_boxes([(0, 0, 10, 5)], [(0, 0, 10, 10)]) == 1, "exactly one half"
+    assert several.matched_boxes([(0, 0, 10, 4.9)], [(0, 0, 10, 10)]) == 0
+    assert several.matched_boxes([(0, 0, 10, 5)], [(0, 0, 10, 10)], 0.6) == 0
+    assert several.matched_boxes([], truths) == several.matched_boxes(truths, []) == 0
+    assert several.f1_score([(0, 0, 10, 10)], truths) == pytest.approx(2 / 3)
+    assert several.f1_score([], []) == 1 and several.f1_score([], truths) == 0
+    assert several.all_found(truths, truths) and not several.all_found(truths[:1], truths)
