@@ -100,10 +100,10 @@ def test_the_line_through_the_origin_is_the_sigmoid():
 
 def test_calibration_is_the_distance_of_confidence_and_accuracy():
     bins = reliability([0.1, 0.1, 0.95, 1.0, 0.5], [False, True, True, True, False])
-    assert [(one.low, one.n, one.accuracy) for one in bins] == [
-        (0.1, 2, 0.5),
-        (0.5, 1, 0),
-        (0.9, 2, 1),
+    assert [(one.low, one.high, one.n, one.accuracy) for one in bins] == [
+        (0.1, 0.2, 2, 0.5),
+        (0.5, 0.6, 1, 0),
+        (0.9, 1.0, 2, 1),
     ]
     expected = (2 * 0.4 + 1 * 0.5 + 2 * 0.025) / 5
     assert calibration_error(bins) == pytest.approx(expected)

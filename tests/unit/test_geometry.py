@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from groundwork import geometry
+from groundwork.geometry.segmentations import degenerate_polygons, encode_segmentation
 from tests.helpers.masks import boxes_to_mask
 
 SIDES = st.integers(1, 2000)
@@ -37,6 +38,21 @@ def test_boxes_survive_the_way_to_every_format_and_back(case):
     np.testing.assert_allclose(
         geometry.flip_boxes(geometry.flip_boxes(box, size[1]), size[1]), box, **close
     )
+
+
+def test_boxes_of_any_number_of_dimensions_are_converted_one_by_one():
+    boxes = np.sort(np.random.default_rng(0).random((2, 3, 2, 2)), axis=2).reshape(2, 3, 4)
+    size = (5, 7)
+    conversions = [
+        geometry.xywh_to_xyxy, geometry.xyxy_to_xywh, geometry.area,
+        lambda one: geometry.xyxy_to_cxcywh01(one, size),
+        lambda one: geometry.cxcywh01_to_xyxy(one, size),
+        lambda one: geometry.scale_boxes(one, size, (3, 2)),
+        lambda one: geometry.clip_boxes(one, size), lambda one: geometry.flip_boxes(one, 7),
+    ]  # fmt: skip
+    for convert in conversions:
+        alone = [[convert(box) for box in row] for row in boxes]
+        np.testing.assert_array_equal(convert(boxes), alone)
 
 
 @given(boxes_in_images(), SIDES, SIDES)
@@ -210,6 +226,23 @@ def test_polygons_without_three_corners_have_no_pixels_beside_others():
         geometry.decode_mask(json.dumps([line]), (6, 9))
     with pytest.raises(ValueError, match="an x without its y"):
         geometry.decode_mask(json.dumps([[*square, 3]]), (6, 9))
+
+
+def test_polygons_that_cannot_have_a_pixel_are_counted_by_their_fault():
+    square, line, flat = [2, 1, 7, 1, 7, 4, 2, 4], [0, 0, 5, 5], [0, 0, 3, 3, 6, 6]
+    assert degenerate_polygons([square, line, flat, flat]) == (1, 2)
+    assert degenerate_polygons([square, UNCOMPRESSED, [line, flat]]) == (0, 0), "not polygons"
+    assert degenerate_polygons([square, UNCOMPRESSED, flat]) == (0, 1)
+    assert degenerate_polygons(UNCOMPRESSED) == degenerate_polygons("line") == (0, 0)
+
+
+def test_runs_come_back_as_the_mask_that_they_were():
+    runs = geometry.mask_to_runs(MASK)
+    again = geometry.runs_to_mask(runs["counts"], MASK.shape)
+    assert again.dtype == bool and np.array_equal(again, MASK)
+    as_bytes = {"size": [6, 9], "counts": runs["counts"].encode()}
+    assert encode_segmentation(as_bytes, MASK.shape) == as_bytes
+    assert json.loads(json.dumps(runs)) == runs == {"size": [6, 9], "counts": runs["counts"]}
 
 
 def test_a_mask_file_is_found_below_its_root_and_must_fit_the_image(tmp_path):

@@ -1,5 +1,6 @@
 """The metrics agree with hand computation and with the published evaluation."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -184,8 +185,20 @@ def test_constant_maps_have_a_defined_correlation(value):
     varied = np.arange(21, dtype=np.float32).reshape(1, 3, 7)
     assert metrics.map_correlation(constant, constant * 2) == [1]
     assert metrics.map_correlation(constant, varied) == [0]
+    assert metrics.map_correlation(varied, constant) == [0]
     with pytest.raises(ValueError, match="maps"):
         metrics.map_correlation(constant, varied[:, :2])
+
+
+def test_a_map_is_compared_by_itself_however_small_and_one_without_cells_is_constant():
+    random = np.random.default_rng(2)
+    maps, others = random.random((2, 4, 6)), random.random((2, 4, 6))
+    scale = np.array([1e-200, 1e200])[:, None, None]
+    expected = metrics.map_correlation(maps, others)
+    np.testing.assert_allclose(metrics.map_correlation(maps * scale, others), expected, atol=1e-9)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert metrics.map_correlation(np.zeros((2, 0, 3)), np.zeros((2, 0, 3))).tolist() == [1, 1]
 
 
 def test_the_bootstrap_interval_matches_the_binomial_one():
@@ -239,6 +252,13 @@ def test_rows_hold_counts_and_percent_per_split():
     assert rows[0]["benchmark"] == rows[0]["note"] == ""
 
 
+def test_rows_of_splits_have_the_weights_of_their_own_samples():
+    rows = metrics.accuracy_rows(
+        [1, 0, 1, 0], ["b", "b", "a", "a"], keys={}, weights=[3, 1, 1, 3], scale=1.0
+    )
+    assert [row["value"] for row in rows] == [0.75, 0.25]
+
+
 def test_an_empty_split_is_a_row_without_a_value():
     rows = metrics.accuracy_rows([1], ["val"], keys={}, expected_splits=["val", "testA"])
     assert rows[1]["split"] == "testA" and rows[1]["n"] == 0
@@ -249,8 +269,10 @@ def test_an_empty_split_is_a_row_without_a_value():
 def test_rows_of_nothing_or_of_unknown_columns_are_errors():
     with pytest.raises(ValueError, match="nothing to report"):
         metrics.accuracy_rows([], [], keys={})
-    with pytest.raises(ValueError, match="splits"):
+    with pytest.raises(ValueError, match="1 values but 0 splits"):
         metrics.accuracy_rows([1], [], keys={})
+    with pytest.raises(ValueError, match="other groups"):
+        metrics.accuracy_rows([1, 0], ["a", "a"], keys={}, groups=["image"])
     with pytest.raises(ValueError, match="accuracy"):
         metrics.result_row([1], keys={"accuracy": 1})
 
