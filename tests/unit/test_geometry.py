@@ -91,6 +91,14 @@ def test_iou_of_hand_computed_boxes():
     np.testing.assert_allclose(values, [[50 / 150, 0, 0], [0, 0, 0]])
 
 
+def test_a_box_whose_corners_are_crossed_has_no_area_and_small_ones_overlap_as_large_ones():
+    assert geometry.area([[5, 5, 2, 3], [5, 1, 2, 3], [0, 0, 2, 3]]).tolist() == [0, 0, 6]
+    assert geometry.iou([0, 0, 0.5, 0.5], [0, 0, 0.5, 0.25]) == 0.5
+    for size in ((0, 5), (5, 0)):
+        with pytest.raises(ValueError, match="positive"):
+            geometry.clip_boxes([0, 0, 1, 1], size)
+
+
 def test_generalised_iou_of_hand_computed_boxes():
     values = geometry.giou(
         [[0, 0, 10, 10], [3, 3, 3, 3]], [[5, 0, 15, 10], [20, 0, 30, 10], [3, 3, 3, 3]]
@@ -134,6 +142,7 @@ def test_boxes_outside_the_image_are_cut_to_it():
 def test_corners_are_cut_towards_zero_before_they_are_clipped():
     corners = geometry.integer_corners([[-0.9, 1.9, 3.99, 99.5]], (10, 10))
     assert corners.tolist() == [[0, 1, 3, 10]]
+    assert geometry.integer_corners([[-5, -7, 3, 4]], (10, 10)).tolist() == [[0, 0, 3, 4]]
 
 
 @pytest.mark.parametrize("box", [[10, 20, 5, 5], [0, 0, 1], [0, 0, np.nan, 1]])
@@ -156,6 +165,8 @@ def test_a_heat_map_gives_the_box_of_its_largest_hot_blob():
     assert mask.sum() == 60 and geometry.mask_to_box(mask) == (8, 10, 20, 15)
     hottest = geometry.heatmap_to_mask(heatmap, fraction=0.9)
     assert geometry.mask_to_box(hottest) == (3, 2, 5, 4)
+    assert geometry.heatmap_to_mask(heatmap, fraction=1).sum() == 4
+    assert geometry.heatmap_to_mask(heatmap[:0]).shape == (0, 30)
 
 
 def test_a_heat_map_without_heat_gives_no_box():

@@ -18,7 +18,7 @@ def test_otsu_takes_the_connected_region_with_most_heat():
     diagonal = np.eye(6)
     assert otsu_mask(diagonal).sum() == 6, "corners connect"
     for flat in (np.zeros((3, 4)), np.full((3, 4), 2.0), -np.ones((2, 2))):
-        assert not otsu_mask(flat).any()
+        assert not otsu_mask(flat).any() and otsu_mask(flat).dtype == bool
     with pytest.raises(ValueError, match="finite"):
         otsu_mask(np.full((2, 2), np.nan))
 
@@ -63,7 +63,8 @@ def test_a_shared_maximum_hits_as_often_as_a_drawn_one():
     assert metrics.shared_maximum(heat)
     heat[2, 3] = 2
     assert metrics.expected_hit(heat, (6, 4, 8, 6), size) == 1
-    assert metrics.expected_hit(heat, (7, 4, 8, 6), size) == 0, "on the edge, as in the game"
+    for edge in ((7, 4, 8, 6), (6, 4, 7, 6), (6, 5, 8, 6), (6, 4, 8, 5)):
+        assert metrics.expected_hit(heat, edge, size) == 0, "on the edge, as in the game"
     assert not metrics.shared_maximum(heat)
     flat = np.zeros((4, 4))
     assert metrics.expected_hit(flat, (0, 0, 20, 40), (40, 40)) == pytest.approx(8 / 16)

@@ -79,6 +79,13 @@ def test_of_equal_proposals_the_first_wins():
     assert metrics.best_proposal(heatmap, proposals)[0] == 1
 
 
+def test_heat_is_summed_in_double_precision():
+    heatmap = np.zeros((4, 4), dtype=np.float32)
+    heatmap[0, 0] = heatmap[2, 0] = 2**24  # to which single precision cannot add one
+    heatmap[2, 1] = 1
+    assert metrics.best_proposal(heatmap, [(0, 0, 2, 1), (0, 2, 2, 3)])[0] == 1
+
+
 def test_the_corners_of_a_proposal_are_cut_to_integers_but_not_its_area():
     heatmap = np.ones((10, 10))
     # Both cover 2 x 2 whole pixels; the second has the smaller area, so it is denser.
@@ -122,6 +129,7 @@ def test_acc_at_iou_takes_the_best_true_box():
 def test_an_iou_of_exactly_the_threshold_is_a_miss():
     assert metrics.box_iou((0, 0, 10, 5), (0, 0, 10, 10)) == 0.5
     assert not metrics.box_correct((0, 0, 10, 5), (0, 0, 10, 10))
+    assert not metrics.reaches(0.5, 0.5) and metrics.reaches(0.5, 0.5, inclusive=True)
     assert metrics.box_correct((0, 0, 10, 5.1), (0, 0, 10, 10))
     assert metrics.box_correct((0, 0, 10, 5), (0, 0, 10, 10), inclusive=True), "ALVG's protocol"
     assert metrics.box_iou(None, [BOX]) == 0 and not metrics.box_correct(None, [BOX])
@@ -144,6 +152,9 @@ def test_a_weighted_mean_of_ratios_is_the_ratio_of_sums():
     row = metrics.result_row(ious, keys={}, weights=unions)
     assert row["value"] == pytest.approx(100 * 4 / 16)
     assert row["low"] <= row["value"] <= row["high"]
+    interval = metrics.bootstrap_interval(ious, weights=unions, seed=0)
+    assert (row["low"], row["high"]) == (100 * interval[0], 100 * interval[1])
+    assert metrics.result_row([1, 0], keys={}, weights=[0, 0])["value"] == 0
     alike = metrics.result_row(ious, keys={}, weights=[2, 2, 2])
     assert {**alike, "value": pytest.approx(alike["value"])} == metrics.result_row(ious, keys={})
     with pytest.raises(ValueError, match="3 weights"):
@@ -208,6 +219,15 @@ def test_the_bootstrap_interval_matches_the_binomial_one():
     assert low == pytest.approx(0.7 - error, abs=0.004)
     assert high == pytest.approx(0.7 + error, abs=0.004)
     assert (low, high) == metrics.bootstrap_interval(hits, seed=3)
+
+
+def test_resamples_are_all_drawn_and_without_weight_count_nothing():
+    # More values than are drawn at once for the last of the resamples.
+    low, high = metrics.bootstrap_interval(np.arange(1500) % 10 < 7)
+    error = 1.96 * np.sqrt(0.7 * 0.3 / 1500)
+    assert (low, high) == pytest.approx((0.7 - error, 0.7 + error), abs=0.004)
+    assert metrics.bootstrap_interval([1, 1], n_boot=1) == (1, 1)
+    assert metrics.bootstrap_interval([1, 1, 1], weights=[0.5, 0, 0]) == (0, 1)
 
 
 def test_phrases_of_one_image_widen_the_interval():
@@ -298,5 +318,6 @@ def test_the_closest_pair_of_boxes_is_matched_first_and_each_box_once():
     assert several.matched_boxes([(0, 0, 10, 5)], [(0, 0, 10, 10)], 0.6) == 0
     assert several.matched_boxes([], truths) == several.matched_boxes(truths, []) == 0
     assert several.f1_score([(0, 0, 10, 10)], truths) == pytest.approx(2 / 3)
+    assert several.f1_score([(0, 0, 10, 5)], truths[:1], 0.6) == 0
     assert several.f1_score([], []) == 1 and several.f1_score([], truths) == 0
     assert several.all_found(truths, truths) and not several.all_found(truths[:1], truths)
