@@ -152,8 +152,10 @@ def test_a_weighted_mean_of_ratios_is_the_ratio_of_sums():
     row = metrics.result_row(ious, keys={}, weights=unions)
     assert row["value"] == pytest.approx(100 * 4 / 16)
     assert row["low"] <= row["value"] <= row["high"]
-    interval = metrics.bootstrap_interval(ious, weights=unions, seed=0)
-    assert (row["low"], row["high"]) == (100 * interval[0], 100 * interval[1])
+    numbers = np.random.default_rng(0).random(40)
+    low, high = metrics.bootstrap_interval(numbers, seed=0)
+    drawn = metrics.result_row(numbers, keys={})
+    assert (drawn["low"], drawn["high"]) == (100 * low, 100 * high)
     assert metrics.result_row([1, 0], keys={}, weights=[0, 0])["value"] == 0
     alike = metrics.result_row(ious, keys={}, weights=[2, 2, 2])
     assert {**alike, "value": pytest.approx(alike["value"])} == metrics.result_row(ious, keys={})
