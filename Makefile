@@ -5,7 +5,7 @@ DEMO := .venv-demo
 # One thread per process: the tests run side by side.
 TESTS = OMP_NUM_THREADS=1 $(1)/python -m pytest -n 2
 
-.PHONY: help test test-oldest test-demo demo quickstart quickstart-all quickstart-photos compare lint lock bill format clean
+.PHONY: help test test-oldest test-demo mutation demo quickstart quickstart-all quickstart-photos compare lint lock bill format clean
 
 help: ## this list
 	@grep -hE '^[a-z.-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -53,6 +53,17 @@ demo: $(DEMO)/.installed ## a page for images and phrases, on this machine: ARGS
 
 test-demo: $(DEMO)/.tested ## the page in a browser, if there is a Chromium
 	OMP_NUM_THREADS=1 $(DEMO)/bin/python -m pytest tests/scripts/test_demo_page.py
+
+# In a copy, where the folders that groundwork/ links to lie in it: mutmut tells modules by their paths.
+MUTANTS := runs/mutation
+mutation: .venv/.installed ## mutmut on metrics and geometry: which changes of the code no test notices
+	rm -rf $(MUTANTS) && mkdir -p $(MUTANTS) && cp -rL groundwork $(MUTANTS)/
+	cp -r tests configs pyproject.toml *.py $(MUTANTS)/ && cp tests/mutmut.cfg $(MUTANTS)/setup.cfg
+	$(BIN)/python -m venv $(MUTANTS)/env
+	$(BIN)/python -c "import sysconfig as s; print(s.get_path('purelib'))" \
+		> $$($(MUTANTS)/env/bin/python -c "import sysconfig as s; print(s.get_path('purelib'))")/rest.pth
+	$(MUTANTS)/env/bin/python -m pip install --disable-pip-version-check --quiet -c constraints.txt "mutmut>=3.8"
+	cd $(MUTANTS) && OMP_NUM_THREADS=1 env/bin/mutmut run --max-children 2 && env/bin/mutmut results
 
 quickstart: .venv/.installed ## draw the embedded data, train small models, evaluate, report
 	$(BIN)/python quickstart.py

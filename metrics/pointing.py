@@ -58,9 +58,11 @@ def map_correlation(maps_a: np.ndarray, maps_b: np.ndarray) -> np.ndarray:
 
 def _centred(maps: np.ndarray) -> np.ndarray:
     flat = maps.reshape(len(maps), maps.shape[1] * maps.shape[2]).astype(np.float64)
+    if not flat.shape[1]:
+        return flat  # without a cell it is constant
     # Scaled first: squares of Grad-CAM values can underflow. A map that is constant stays exactly
     # so only if no mean is subtracted from it, as the mean itself is rounded.
-    largest = np.abs(flat).max(axis=1, initial=0, keepdims=True)
+    largest = np.abs(flat).max(axis=1, keepdims=True)
     flat = flat / np.where(largest > 0, largest, 1)
-    varies = np.ptp(flat, axis=1, keepdims=True) > 0 if flat.shape[1] else False
+    varies = np.ptp(flat, axis=1, keepdims=True) > 0
     return np.where(varies, flat - flat.mean(axis=1, keepdims=True), 0.0)

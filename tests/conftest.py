@@ -141,6 +141,14 @@ def trained(workplace):
 
 
 @pytest.fixture(scope="session")
+def checkpoints(workplace) -> dict[str, Path]:
+    """A file of each kind, as a training run leaves it."""
+    from tests.helpers.own_checkpoints import write_checkpoints
+
+    return write_checkpoints(workplace, workplace / "own_checkpoints")
+
+
+@pytest.fixture(scope="session")
 def tiny_data(workplace) -> Path:
     """The folder of the embedded data set of `workplace`."""
     return workplace / "data" / "embedded"

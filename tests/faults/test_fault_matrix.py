@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 
+from tests.faults.matrix import page
 from tests.faults.matrix.comparison import differences, unreadable
 from tests.faults.matrix.injections import AtRead, KilledAtChange
 from tests.faults.matrix.jobs import OUT, Bench, jobs
 from tests.faults.matrix.scenarios import SCENARIOS, killed_while_writing
-from tests.faults.matrix.trial import Trial
+from tests.faults.matrix.trial import Trial, Tried
 
 JOBS = {f"{job.kind} {job.name}": job for job in jobs()}
 # As many as fit into a minute and a half: every fault once, every kind of job.
@@ -96,3 +97,32 @@ def test_the_comparison_sees_one_bit_and_one_line(bench, tmp_path):
     assert unreadable(copy) == []
     file.write_bytes(file.read_bytes()[:-100])
     assert len(unreadable(copy)) == 1
+
+
+def test_trials_join_the_table_of_earlier_ones_and_replace_their_own():
+    def tried(name, fault, *wrong):
+        return Tried(JOBS[name], fault, "something", True, wrong, 1.0)
+
+    text = f"before\n{page.BEGIN}\n{page.END}\nafter\n"
+    text = page.with_trials(text, [tried("evaluate RefTR", "SIGTERM", "hung")], "`one`", "first")
+    both = [tried("train AMC", "NaN"), tried("train AMC", "disk full")]
+    text = page.with_trials(text, both, "`two`", "second")
+    text = page.with_trials(text, [tried("evaluate RefTR", "SIGTERM")] * 3, "`one`", "third")
+    assert text.splitlines() == [
+        "before",
+        page.BEGIN,
+        "",
+        "| job | SIGTERM | disk full | NaN |",
+        "|---|---|---|---|",
+        "| train, AMC |  | 1/1 | 1/1 |",
+        "| evaluate, RefTR | 3/3 |  |  |",
+        "| **all** | 3/3 | 1/1 | 1/1 |",
+        "",
+        "5 of 5 survived. Made by:",
+        "",
+        "- `one`: third",
+        "- `two`: second",
+        "",
+        page.END,
+        "after",
+    ]

@@ -9,15 +9,9 @@ import pytest
 import groundwork
 from groundwork import Grounder
 from groundwork.geometry import runs_to_mask
-from tests.helpers.own_checkpoints import KINDS, evaluated, write_checkpoints
+from tests.helpers.own_checkpoints import KINDS, evaluated
 
 pytestmark = pytest.mark.usefixtures("embedded")
-
-
-@pytest.fixture(scope="module")
-def checkpoints(workplace) -> dict[str, Path]:
-    """A file of each kind, as a training run leaves it."""
-    return write_checkpoints(workplace, workplace / "grounder")
 
 
 def test_importing_the_package_imports_no_torch_and_knows_the_class():

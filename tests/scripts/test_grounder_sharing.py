@@ -12,18 +12,12 @@ from groundwork import Grounder
 from groundwork.jobs import pretrained
 from groundwork.models.common.image_first import ImageFirst
 from tests.helpers.hub import Hub
-from tests.helpers.own_checkpoints import KINDS, write_checkpoints
+from tests.helpers.own_checkpoints import KINDS
 from tests.helpers.published_files import drawn
 
 PHRASES = ["the red circle", "a blue triangle", "the square on the left", "small star"]
 
 pytestmark = pytest.mark.usefixtures("embedded")
-
-
-@pytest.fixture(scope="module")
-def checkpoints(workplace) -> dict[str, Path]:
-    """A file of each kind, as a training run leaves it."""
-    return write_checkpoints(workplace, workplace / "sharing")
 
 
 def assert_equal(found, expected):

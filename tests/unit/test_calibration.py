@@ -57,6 +57,8 @@ def test_what_tells_nothing_is_refused():
     truth = [True, True, False, False]
     with pytest.raises(ValueError, match="the less often it is right"):
         fit_platt([1, 2, 3, 4], truth)
+    with pytest.raises(ValueError, match="the less often it is right"):
+        fit_platt([1, 2, 1, 2], truth)
     with pytest.raises(ValueError, match="all numbers are the same"):
         fit_platt([1, 1, 1, 1], truth)
     with pytest.raises(ValueError, match="true and false ones are needed"):
@@ -72,6 +74,7 @@ def test_the_area_under_the_curve_counts_pairs_in_the_right_order_and_half_of_th
     # Of 4 pairs (3, 1), (3, 2), (2, 1) are in order and (2, 2) is a tie.
     assert area_under_roc([1, 2, 2, 3], [False, False, True, True]) == pytest.approx(3.5 / 4)
     assert area_under_roc([5, 5, 5], [False, True, True]) == 0.5
+    assert area_under_roc([1, 2, 3, 4], [0, 0, 1, 1]) == 1, "numbers for truths"
 
 
 def test_the_threshold_is_the_best_of_all_and_lies_between_two_probabilities():
@@ -96,3 +99,19 @@ def test_kinds_count_alike_however_many_there_are():
 
 def test_the_line_through_the_origin_is_the_sigmoid():
     assert Platt(1.0, 0.0).probabilities([0.0, 100.0]) == pytest.approx([0.5, 1.0])
+
+
+def test_calibration_is_the_distance_of_confidence_and_accuracy():
+    bins = reliability([0.1, 0.1, 0.95, 1.0, 0.5], [False, True, True, True, False])
+    assert [(one.low, one.high, one.n, one.accuracy) for one in bins] == [
+        (0.1, 0.2, 2, 0.5),
+        (0.5, 0.6, 1, 0),
+        (0.9, 1.0, 2, 1),
+    ]
+    expected = (2 * 0.4 + 1 * 0.5 + 2 * 0.025) / 5
+    assert calibration_error(bins) == pytest.approx(expected)
+    assert calibration_error([]) == 0
+    with pytest.raises(ValueError, match=r"\[0, 1\]"):
+        reliability([1.2], [True])
+    with pytest.raises(ValueError, match="answers"):
+        reliability([0.2, 0.3], [True])

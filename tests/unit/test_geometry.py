@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from groundwork import geometry
+from groundwork.geometry.segmentations import degenerate_polygons, encode_segmentation
 from tests.helpers.masks import boxes_to_mask
 
 SIDES = st.integers(1, 2000)
@@ -37,6 +38,21 @@ def test_boxes_survive_the_way_to_every_format_and_back(case):
     np.testing.assert_allclose(
         geometry.flip_boxes(geometry.flip_boxes(box, size[1]), size[1]), box, **close
     )
+
+
+def test_boxes_of_any_number_of_dimensions_are_converted_one_by_one():
+    boxes = np.sort(np.random.default_rng(0).random((2, 3, 2, 2)), axis=2).reshape(2, 3, 4)
+    size = (5, 7)
+    conversions = [
+        geometry.xywh_to_xyxy, geometry.xyxy_to_xywh, geometry.area,
+        lambda one: geometry.xyxy_to_cxcywh01(one, size),
+        lambda one: geometry.cxcywh01_to_xyxy(one, size),
+        lambda one: geometry.scale_boxes(one, size, (3, 2)),
+        lambda one: geometry.clip_boxes(one, size), lambda one: geometry.flip_boxes(one, 7),
+    ]  # fmt: skip
+    for convert in conversions:
+        alone = [[convert(box) for box in row] for row in boxes]
+        np.testing.assert_array_equal(convert(boxes), alone)
 
 
 @given(boxes_in_images(), SIDES, SIDES)
@@ -75,6 +91,30 @@ def test_iou_of_hand_computed_boxes():
     np.testing.assert_allclose(values, [[50 / 150, 0, 0], [0, 0, 0]])
 
 
+def test_a_box_whose_corners_are_crossed_has_no_area_and_small_ones_overlap_as_large_ones():
+    assert geometry.area([[5, 5, 2, 3], [5, 1, 2, 3], [0, 0, 2, 3]]).tolist() == [0, 0, 6]
+    assert geometry.iou([0, 0, 0.5, 0.5], [0, 0, 0.5, 0.25]) == 0.5
+    for size in ((0, 5), (5, 0)):
+        with pytest.raises(ValueError, match="positive"):
+            geometry.clip_boxes([0, 0, 1, 1], size)
+
+
+def test_generalised_iou_of_hand_computed_boxes():
+    values = geometry.giou(
+        [[0, 0, 10, 10], [3, 3, 3, 3]], [[5, 0, 15, 10], [20, 0, 30, 10], [3, 3, 3, 3]]
+    )
+    # The box around both has 150 square pixels, of which 0 are empty; 300, of which 100 are; 100.
+    np.testing.assert_allclose(values[0], [1 / 3, -1 / 3, 0])
+    np.testing.assert_allclose(values[1], [-20 / 120, -170 / 270, 0])
+    assert geometry.giou([], [[0, 0, 1, 1]]).shape == (0, 1)
+
+
+def test_the_box_around_boxes_and_the_middle_of_one():
+    boxes = [[4, 9, 7, 12], [2, 10, 5, 20]]
+    assert geometry.enclosing_box(boxes) == (2, 9, 7, 20)
+    assert geometry.box_to_point([4, 9, 7, 12]) == (5.5, 10.5)
+
+
 def test_a_point_on_the_edge_is_outside():
     box = (10, 20, 30, 40)
     assert geometry.points_in_boxes((11, 21), box).all()
@@ -102,6 +142,7 @@ def test_boxes_outside_the_image_are_cut_to_it():
 def test_corners_are_cut_towards_zero_before_they_are_clipped():
     corners = geometry.integer_corners([[-0.9, 1.9, 3.99, 99.5]], (10, 10))
     assert corners.tolist() == [[0, 1, 3, 10]]
+    assert geometry.integer_corners([[-5, -7, 3, 4]], (10, 10)).tolist() == [[0, 0, 3, 4]]
 
 
 @pytest.mark.parametrize("box", [[10, 20, 5, 5], [0, 0, 1], [0, 0, np.nan, 1]])
@@ -124,6 +165,8 @@ def test_a_heat_map_gives_the_box_of_its_largest_hot_blob():
     assert mask.sum() == 60 and geometry.mask_to_box(mask) == (8, 10, 20, 15)
     hottest = geometry.heatmap_to_mask(heatmap, fraction=0.9)
     assert geometry.mask_to_box(hottest) == (3, 2, 5, 4)
+    assert geometry.heatmap_to_mask(heatmap, fraction=1).sum() == 4
+    assert geometry.heatmap_to_mask(heatmap[:0]).shape == (0, 30)
 
 
 def test_a_heat_map_without_heat_gives_no_box():
@@ -194,6 +237,23 @@ def test_polygons_without_three_corners_have_no_pixels_beside_others():
         geometry.decode_mask(json.dumps([line]), (6, 9))
     with pytest.raises(ValueError, match="an x without its y"):
         geometry.decode_mask(json.dumps([[*square, 3]]), (6, 9))
+
+
+def test_polygons_that_cannot_have_a_pixel_are_counted_by_their_fault():
+    square, line, flat = [2, 1, 7, 1, 7, 4, 2, 4], [0, 0, 5, 5], [0, 0, 3, 3, 6, 6]
+    assert degenerate_polygons([square, line, flat, flat]) == (1, 2)
+    assert degenerate_polygons([square, UNCOMPRESSED, [line, flat]]) == (0, 0), "not polygons"
+    assert degenerate_polygons([square, UNCOMPRESSED, flat]) == (0, 1)
+    assert degenerate_polygons(UNCOMPRESSED) == degenerate_polygons("line") == (0, 0)
+
+
+def test_runs_come_back_as_the_mask_that_they_were():
+    runs = geometry.mask_to_runs(MASK)
+    again = geometry.runs_to_mask(runs["counts"], MASK.shape)
+    assert again.dtype == bool and np.array_equal(again, MASK)
+    as_bytes = {"size": [6, 9], "counts": runs["counts"].encode()}
+    assert encode_segmentation(as_bytes, MASK.shape) == as_bytes
+    assert json.loads(json.dumps(runs)) == runs == {"size": [6, 9], "counts": runs["counts"]}
 
 
 def test_a_mask_file_is_found_below_its_root_and_must_fit_the_image(tmp_path):

@@ -1,5 +1,6 @@
 """The metrics agree with hand computation and with the published evaluation."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from groundwork import metrics
+from groundwork.metrics import several
+from groundwork.metrics.paired import mcnemar
 from groundwork.models.common.heatmap import enlarge, first_maximum
 from tests.golden.golden_evaluation import check_pointing
 
@@ -76,6 +79,13 @@ def test_of_equal_proposals_the_first_wins():
     assert metrics.best_proposal(heatmap, proposals)[0] == 1
 
 
+def test_heat_is_summed_in_double_precision():
+    heatmap = np.zeros((4, 4), dtype=np.float32)
+    heatmap[0, 0] = heatmap[2, 0] = 2**24  # to which single precision cannot add one
+    heatmap[2, 1] = 1
+    assert metrics.best_proposal(heatmap, [(0, 0, 2, 1), (0, 2, 2, 3)])[0] == 1
+
+
 def test_the_corners_of_a_proposal_are_cut_to_integers_but_not_its_area():
     heatmap = np.ones((10, 10))
     # Both cover 2 x 2 whole pixels; the second has the smaller area, so it is denser.
@@ -119,6 +129,7 @@ def test_acc_at_iou_takes_the_best_true_box():
 def test_an_iou_of_exactly_the_threshold_is_a_miss():
     assert metrics.box_iou((0, 0, 10, 5), (0, 0, 10, 10)) == 0.5
     assert not metrics.box_correct((0, 0, 10, 5), (0, 0, 10, 10))
+    assert not metrics.reaches(0.5, 0.5) and metrics.reaches(0.5, 0.5, inclusive=True)
     assert metrics.box_correct((0, 0, 10, 5.1), (0, 0, 10, 10))
     assert metrics.box_correct((0, 0, 10, 5), (0, 0, 10, 10), inclusive=True), "ALVG's protocol"
     assert metrics.box_iou(None, [BOX]) == 0 and not metrics.box_correct(None, [BOX])
@@ -141,6 +152,11 @@ def test_a_weighted_mean_of_ratios_is_the_ratio_of_sums():
     row = metrics.result_row(ious, keys={}, weights=unions)
     assert row["value"] == pytest.approx(100 * 4 / 16)
     assert row["low"] <= row["value"] <= row["high"]
+    numbers = np.random.default_rng(0).random(40)
+    low, high = metrics.bootstrap_interval(numbers, seed=0)
+    drawn = metrics.result_row(numbers, keys={})
+    assert (drawn["low"], drawn["high"]) == (100 * low, 100 * high)
+    assert metrics.result_row([1, 0], keys={}, weights=[0, 0])["value"] == 0
     alike = metrics.result_row(ious, keys={}, weights=[2, 2, 2])
     assert {**alike, "value": pytest.approx(alike["value"])} == metrics.result_row(ious, keys={})
     with pytest.raises(ValueError, match="3 weights"):
@@ -182,8 +198,20 @@ def test_constant_maps_have_a_defined_correlation(value):
     varied = np.arange(21, dtype=np.float32).reshape(1, 3, 7)
     assert metrics.map_correlation(constant, constant * 2) == [1]
     assert metrics.map_correlation(constant, varied) == [0]
+    assert metrics.map_correlation(varied, constant) == [0]
     with pytest.raises(ValueError, match="maps"):
         metrics.map_correlation(constant, varied[:, :2])
+
+
+def test_a_map_is_compared_by_itself_however_small_and_one_without_cells_is_constant():
+    random = np.random.default_rng(2)
+    maps, others = random.random((2, 4, 6)), random.random((2, 4, 6))
+    scale = np.array([1e-200, 1e200])[:, None, None]
+    expected = metrics.map_correlation(maps, others)
+    np.testing.assert_allclose(metrics.map_correlation(maps * scale, others), expected, atol=1e-9)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert metrics.map_correlation(np.zeros((2, 0, 3)), np.zeros((2, 0, 3))).tolist() == [1, 1]
 
 
 def test_the_bootstrap_interval_matches_the_binomial_one():
@@ -193,6 +221,15 @@ def test_the_bootstrap_interval_matches_the_binomial_one():
     assert low == pytest.approx(0.7 - error, abs=0.004)
     assert high == pytest.approx(0.7 + error, abs=0.004)
     assert (low, high) == metrics.bootstrap_interval(hits, seed=3)
+
+
+def test_resamples_are_all_drawn_and_without_weight_count_nothing():
+    # More values than are drawn at once for the last of the resamples.
+    low, high = metrics.bootstrap_interval(np.arange(1500) % 10 < 7)
+    error = 1.96 * np.sqrt(0.7 * 0.3 / 1500)
+    assert (low, high) == pytest.approx((0.7 - error, 0.7 + error), abs=0.004)
+    assert metrics.bootstrap_interval([1, 1], n_boot=1) == (1, 1)
+    assert metrics.bootstrap_interval([1, 1, 1], weights=[0.5, 0, 0]) == (0, 1)
 
 
 def test_phrases_of_one_image_widen_the_interval():
@@ -237,6 +274,13 @@ def test_rows_hold_counts_and_percent_per_split():
     assert rows[0]["benchmark"] == rows[0]["note"] == ""
 
 
+def test_rows_of_splits_have_the_weights_of_their_own_samples():
+    rows = metrics.accuracy_rows(
+        [1, 0, 1, 0], ["b", "b", "a", "a"], keys={}, weights=[3, 1, 1, 3], scale=1.0
+    )
+    assert [row["value"] for row in rows] == [0.75, 0.25]
+
+
 def test_an_empty_split_is_a_row_without_a_value():
     rows = metrics.accuracy_rows([1], ["val"], keys={}, expected_splits=["val", "testA"])
     assert rows[1]["split"] == "testA" and rows[1]["n"] == 0
@@ -247,7 +291,35 @@ def test_an_empty_split_is_a_row_without_a_value():
 def test_rows_of_nothing_or_of_unknown_columns_are_errors():
     with pytest.raises(ValueError, match="nothing to report"):
         metrics.accuracy_rows([], [], keys={})
-    with pytest.raises(ValueError, match="splits"):
+    with pytest.raises(ValueError, match="1 values but 0 splits"):
         metrics.accuracy_rows([1], [], keys={})
+    with pytest.raises(ValueError, match="other groups"):
+        metrics.accuracy_rows([1, 0], ["a", "a"], keys={}, groups=["image"])
     with pytest.raises(ValueError, match="accuracy"):
         metrics.result_row([1], keys={"accuracy": 1})
+
+
+def test_mcnemar_counts_what_only_one_has_right():
+    first = [True] * 3 + [False] * 7
+    second = [True, True, False] + [True] * 6 + [False]
+    won, lost, p = mcnemar(first, second)
+    assert (won, lost) == (6, 1)
+    assert p == pytest.approx(2 * (1 + 7) / 2**7)  # twice the tail of 7 fair coins, by hand
+    assert mcnemar([True, False], [True, False]) == (0, 0, 1.0)
+    with pytest.raises(ValueError, match="paired"):
+        mcnemar([True], [True, False])
+
+
+def test_the_closest_pair_of_boxes_is_matched_first_and_each_box_once():
+    truths = [(0, 0, 10, 10), (8, 0, 18, 10)]
+    # The first box is closest to the second truth, so that the second box is left with the first.
+    assert several.matched_boxes([(5, 0, 15, 10), (0, 0, 8, 10)], truths) == 2
+    assert several.matched_boxes([(0, 0, 10, 10), (0, 0, 10, 9)], truths) == 1
+    assert several.matched_boxes([(0, 0, 10, 5)], [(0, 0, 10, 10)]) == 1, "exactly one half"
+    assert several.matched_boxes([(0, 0, 10, 4.9)], [(0, 0, 10, 10)]) == 0
+    assert several.matched_boxes([(0, 0, 10, 5)], [(0, 0, 10, 10)], 0.6) == 0
+    assert several.matched_boxes([], truths) == several.matched_boxes(truths, []) == 0
+    assert several.f1_score([(0, 0, 10, 10)], truths) == pytest.approx(2 / 3)
+    assert several.f1_score([(0, 0, 10, 5)], truths[:1], 0.6) == 0
+    assert several.f1_score([], []) == 1 and several.f1_score([], truths) == 0
+    assert several.all_found(truths, truths) and not several.all_found(truths[:1], truths)

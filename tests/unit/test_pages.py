@@ -11,8 +11,6 @@ from PIL import Image
 
 import compare as door
 from groundwork.benchmarks import BENCHMARKS
-from groundwork.metrics.calibration import calibration_error, reliability
-from groundwork.metrics.paired import mcnemar
 from groundwork.report import compare, pages, results
 from groundwork.report.__main__ import main as report_of
 from groundwork.report.cards import rightness
@@ -100,22 +98,6 @@ def test_groups_hold_the_share_that_is_right(run, evaluated):
     assert (colours.name, colours.n) == ("colours", 20)
 
 
-def test_calibration_is_the_distance_of_confidence_and_accuracy():
-    bins = reliability([0.1, 0.1, 0.95, 1.0, 0.5], [False, True, True, True, False])
-    assert [(one.low, one.n, one.accuracy) for one in bins] == [
-        (0.1, 2, 0.5),
-        (0.5, 1, 0),
-        (0.9, 2, 1),
-    ]
-    expected = (2 * 0.4 + 1 * 0.5 + 2 * 0.025) / 5
-    assert calibration_error(bins) == pytest.approx(expected)
-    assert calibration_error([]) == 0
-    with pytest.raises(ValueError, match=r"\[0, 1\]"):
-        reliability([1.2], [True])
-    with pytest.raises(ValueError, match="answers"):
-        reliability([0.2, 0.3], [True])
-
-
 def test_scores_beyond_probabilities_are_taken_for_log_odds(evaluated):
     name, sure = confidences(evaluated)
     assert name == "score" and sure[5] == 0.25
@@ -123,17 +105,6 @@ def test_scores_beyond_probabilities_are_taken_for_log_odds(evaluated):
     name, sure = confidences([*odds, prediction(1, score=None)])
     assert name == "sigmoid of the score"
     assert sure[5] == pytest.approx(0.5) and np.isnan(sure[-1])
-
-
-def test_mcnemar_counts_what_only_one_has_right():
-    first = [True] * 3 + [False] * 7
-    second = [True, True, False] + [True] * 6 + [False]
-    won, lost, p = mcnemar(first, second)
-    assert (won, lost) == (6, 1)
-    assert p == pytest.approx(2 * (1 + 7) / 2**7)  # twice the tail of 7 fair coins, by hand
-    assert mcnemar([True, False], [True, False]) == (0, 0, 1.0)
-    with pytest.raises(ValueError, match="paired"):
-        mcnemar([True], [True, False])
 
 
 def test_answers_are_ordered_by_how_right_they_are():

@@ -4,6 +4,7 @@ import argparse
 import json
 import platform
 import random
+import shlex
 import shutil
 import time
 import zlib
@@ -13,14 +14,13 @@ from pathlib import Path
 
 import torch
 
-from groundwork.experiments.pages import replace_between
 from groundwork.files.safe import write_text
 from groundwork.utils import processor_name
+from tests.faults.matrix import page
 from tests.faults.matrix.jobs import Bench, Job, jobs
 from tests.faults.matrix.scenarios import KILLED, KILLED_WRITING, SCENARIOS
 from tests.faults.matrix.trial import Tried
 
-BEGIN, END = "<!-- made by python -m tests.faults -->", "<!-- end of what is made -->"
 _KILLS = 50
 
 
@@ -37,7 +37,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--kills", type=int, default=_KILLS, help=f"SIGKILLs, over all jobs ({_KILLS})"
     )
-    parser.add_argument("--write", type=Path, metavar="PAGE", help="whose table is made anew")
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="whose table gets these trials")
     return parser.parse_args(argv)
 
 
@@ -52,18 +52,21 @@ def main(argv: Sequence[str] | None = None) -> list[Tried]:
     chosen = [job for job in jobs() if not args.jobs or {job.kind, job.name} & set(args.jobs)]
     shutil.rmtree(args.out, ignore_errors=True)
     bench = Bench(args.out.absolute())
-    tried = []
+    tried: list[Tried] = []
+    before = args.write.read_text(encoding="utf-8") if args.write else ""
     for one in trials(bench, chosen, args):
         verdict = "survived" if one.survived else f"WRONG: {'; '.join(one.wrong)}"
         name = f"{one.job.kind} {one.job.name}"
         print(f"{one.seconds:6.1f} s  {name}: {one.fault}, {one.what}: {verdict}", flush=True)
         tried.append(one)
-    rows = [asdict(one) | {"survived": one.survived} for one in tried]
-    write_text(args.out / "trials.json", json.dumps(rows, indent=1) + "\n")
-    text = table(tried, args, (time.monotonic() - began) / 60)
-    print(text)
-    if args.write:
-        replace_between(args.write, BEGIN, END, text)
+        # After each: a run that is ended has lost nothing that it tried.
+        rows = [asdict(one) | {"survived": one.survived} for one in tried]
+        write_text(args.out / "trials.json", json.dumps(rows, indent=1) + "\n")
+        said = summary(tried, (time.monotonic() - began) / 60)
+        if args.write:
+            text = page.with_trials(before, tried, command(args), said)
+            write_text(args.write, text)
+    print(f"{page.table(page.count(tried))}\n{said}")
     if failed := sum(not one.survived for one in tried):
         raise SystemExit(f"{failed} of {len(tried)} faults were not survived, see {args.out}")
     return tried
@@ -93,35 +96,28 @@ def trials(bench: Bench, chosen: Sequence[Job], args: argparse.Namespace) -> Ite
         yield from tries(job, fault, number)
 
 
-def table(tried: Sequence[Tried], args: argparse.Namespace, minutes: float) -> str:
-    """What was tried and survived, by job and fault, and by what it was computed."""
-    faults = [fault for fault in SCENARIOS if any(one.fault == fault for one in tried)]
-    rows = list(dict.fromkeys((one.job.kind, one.job.name) for one in tried))
-    lines = [f"| job | {' | '.join(faults)} |", f"|---|{'---|' * len(faults)}"]
-    for kind, name in rows:
-        of_job = [one for one in tried if (one.job.kind, one.job.name) == (kind, name)]
-        cells = [_cell([one for one in of_job if one.fault == fault]) for fault in faults]
-        lines.append(f"| {kind}, {name} | {' | '.join(cells)} |")
-    cells = [_cell([one for one in tried if one.fault == fault]) for fault in faults]
-    lines.append(f"| **all** | {' | '.join(cells)} |")
+def command(args: argparse.Namespace) -> str:
+    """What makes the same trials again."""
+    words = ["python", "-m", "tests.faults"]
+    words += ["--jobs", *args.jobs] if args.jobs else []
+    words += ["--faults", *args.faults] if args.faults != list(SCENARIOS) else []
+    words += ["--kills", str(args.kills)] if args.kills != _KILLS else []
+    words += ["--seed", str(args.seed)] if args.seed else []
+    return f"`{shlex.join(words)}`"
+
+
+def summary(tried: Sequence[Tried], minutes: float) -> str:
+    """How many survived, what the faults met, and by what it was computed."""
     survived, ended = (sum(getattr(one, key) for one in tried) for key in ("survived", "hit"))
     writing = [one.what for one in tried if one.fault == KILLED_WRITING and one.hit]
     kinds = {kind: sum(f"a {kind}" in what for what in writing) for kind in _KINDS}
     inside = ", ".join(f"{number} of a {kind}" for kind, number in kinds.items())
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"{survived} of {len(tried)} survived; {ended} of the faults ended the job that they"
-            f" met. SIGKILLs that hit the writing of a file: {inside}. Seed {args.seed},"
-            f" {time.strftime('%d %B %Y')}, {minutes:.0f} minutes on {processor_name()}, Python"
-            f" {platform.python_version()}, torch {torch.__version__}.",
-        ]
+    return (
+        f"{survived} of {len(tried)} survived; {ended} of the faults ended the job that they met."
+        f" SIGKILLs that hit the writing of a file: {inside}. {time.strftime('%d %B %Y')},"
+        f" {minutes:.0f} minutes on {processor_name()}, Python {platform.python_version()}, torch"
+        f" {torch.__version__}."
     )
 
 
 _KINDS = ("checkpoint", "cache", "log", "result")
-
-
-def _cell(tried: Sequence[Tried]) -> str:
-    return f"{sum(one.survived for one in tried)}/{len(tried)}" if tried else ""

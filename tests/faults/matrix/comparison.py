@@ -64,7 +64,11 @@ def content_of(path: Path) -> Any:
             loaded = np.load(file)
             return dict(loaded) if path.suffix == ".npz" else loaded
     if path.suffix == ".json":
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if path.name.endswith("manifest.json"):
+            # The table that is written after every trial makes this checkout another one.
+            content.pop("git", None)
+        return content
     if path.suffix in LINES:
         lines = [_line(line) for line in path.read_bytes().split(b"\n")[:-1]]
         # An evaluation that was killed before it was stored is made, and told of, again.
