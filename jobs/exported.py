@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from groundwork import utils
+from groundwork.jobs.plain_pt2 import plain_pt2
 from groundwork.jobs.presence import Calibration
 from groundwork.jobs.recognition import About, Loaded
 from groundwork.jobs.tokenizers import Tokenizer, load_texts, save_tokenizer
@@ -33,6 +34,9 @@ KEY = "groundwork"
 """Under which an ONNX file keeps its description among its metadata."""
 PT2_ENTRY = f"{KEY}.json"
 """The entry of a .pt2 archive that has it."""
+# What torch raises on other content than it expects.
+_DAMAGE = (RuntimeError, OSError, zipfile.BadZipFile, ValueError, LookupError, TypeError,
+           AttributeError, AssertionError, SyntaxError)  # fmt: skip
 Graph = Callable[..., Sequence[Tensor]]
 """Tensors in the order of `Description.inputs` -> those of `Description.outputs`."""
 
@@ -218,8 +222,10 @@ def _pt2(path: Path, device: str | None) -> Opened:
 
     entries = {PT2_ENTRY: ""}
     try:
-        program = torch.export.load(path, extra_files=entries)
-    except (RuntimeError, OSError, zipfile.BadZipFile) as error:
+        program = torch.export.load(plain_pt2(path), extra_files=entries)
+    except CheckpointError:
+        raise
+    except _DAMAGE as error:
         raise CheckpointError(f"{path}: damaged ({error}); export it again") from error
     chosen = utils.choose_device(device)
     module = move_to_device_pass(program, chosen).module()
