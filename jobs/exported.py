@@ -223,15 +223,14 @@ def _pt2(path: Path, device: str | None) -> Opened:
     from torch._export.verifier import SpecViolationError
     from torch.export.passes import move_to_device_pass
 
-    entries = {PT2_ENTRY: ""}
+    chosen, entries = utils.choose_device(device), {PT2_ENTRY: ""}
     try:
         program = torch.export.load(plain_pt2(path), extra_files=entries)
+        module = move_to_device_pass(program, chosen).module()
     except CheckpointError:
         raise
     except (SpecViolationError, *_DAMAGE) as error:
         raise CheckpointError(f"{path}: damaged ({error}); export it again") from error
-    chosen = utils.choose_device(device)
-    module = move_to_device_pass(program, chosen).module()
 
     # No part of a network, whose mode is set: a graph has none and refuses it.
     def run(*inputs: Tensor) -> Sequence[Tensor]:
