@@ -79,11 +79,11 @@ def asked(request, workplace, shared, tmp_path_factory) -> Asked:
         patch.chdir(workplace)
         checkpoint = checkpoint_of(request.param, workplace, shared)
         run, found = evaluated(KINDS[request.param], checkpoint, tmp_path_factory.mktemp("out"))
+        grounder = Grounder.load(checkpoint, device="cpu")
     images = {
         Path(run.image_root, image): list(of_image)
         for image, of_image in groupby(found, lambda one: one.image)
     }
-    grounder = Grounder.load(checkpoint, device="cpu")
     return Asked(request.param, checkpoint, grounder, images)
 
 
@@ -183,7 +183,7 @@ def assert_shown(reply: str, asked: Asked, layer: Callable[[str, int], bytes]) -
     for section, expected in zip(reply.split("<section")[1:], asked.answer(), strict=True):
         x, y = expected.point
         assert (f"point ({x:.0f}, {y:.0f})" in section) == expected.is_there
-        styles = re.findall(f"gw-box[^>]*{':(.*?)%[^>]*' * 4}", section)
+        styles = re.findall(f'gw-box[^"]*" style="{";".join([r"[a-z]+:([0-9.]+)%"] * 4)}"', section)
         left_top, wide_high = np.split(np.reshape(styles, (-1, 4)).astype(float) / 100, 2, axis=1)
         boxes = np.hstack([left_top, left_top + wide_high]) * sides
         known = expected.boxes.clip(0, sides)[: len(expected.boxes) * expected.is_there]
