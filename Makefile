@@ -52,7 +52,7 @@ demo: $(DEMO)/.installed ## a page for images and phrases, on this machine: ARGS
 	$(DEMO)/bin/python demo.py $(ARGS)
 
 test-demo: $(DEMO)/.tested ## the page in a browser, if there is a Chromium
-	OMP_NUM_THREADS=1 $(DEMO)/bin/python -m pytest tests/scripts/test_demo_page.py
+	OMP_NUM_THREADS=1 $(DEMO)/bin/python -m pytest tests/scripts/test_demo_page.py tests/scripts/test_one_answer.py -k page
 
 # In a copy, where the folders that groundwork/ links to lie in it: mutmut tells modules by their paths.
 MUTANTS := runs/mutation

@@ -32,6 +32,7 @@ def main(argv: Sequence[str] | None, *, description: str = "") -> None:
     limits = Limits(**{field.name: getattr(args, field.name) for field in fields(Limits)})
     demo_page.require_gradio()
     utils.setup_logging()
+    utils.share_heap()
     plugins.load(args.plugin)
     systems = load_systems(checkpoints_of(args.checkpoint), args)
     desk = Desk(systems, limits, note="" if args.checkpoint else _QUICK_START)

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from groundwork import utils
 from groundwork.dataset.images import DAMAGE, CorruptImageError
 from groundwork.geometry import Grounding
 from groundwork.jobs.open_image import open_image
@@ -116,6 +117,8 @@ class Desk:
             return self._answered(image, text, chosen)
         except Refused as reason:
             return message_html(str(reason))
+        finally:
+            utils.release_freed_memory()
 
     def _answered(self, image: Path | None, text: str, chosen: Sequence[str]) -> str:
         phrases = phrases_of(text, self.limits)

@@ -55,7 +55,11 @@ def serve(desk: Desk, host: str, port: int) -> None:
     """
     with listening(host, port) as listener, tempfile.TemporaryDirectory() as folder:
         # Gradio reads these when it is imported.
-        os.environ.update(GRADIO_TEMP_DIR=folder, GRADIO_ANALYTICS_ENABLED="False")
+        os.environ.update(
+            GRADIO_TEMP_DIR=folder,
+            GRADIO_ANALYTICS_ENABLED="False",
+            GRADIO_ANALYTICS_MAX_EVENTS=str(_SESSIONS),  # it keeps how long each took
+        )
         import uvicorn
 
         uploads = Uploads(Path(folder), int(_UPLOADS * desk.limits.max_upload_mb * MEGA))

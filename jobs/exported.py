@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from groundwork import utils
+from groundwork.jobs.plain_pt2 import plain_pt2
 from groundwork.jobs.presence import Calibration
 from groundwork.jobs.recognition import About, Loaded
 from groundwork.jobs.tokenizers import Tokenizer, load_texts, save_tokenizer
@@ -33,6 +34,9 @@ KEY = "groundwork"
 """Under which an ONNX file keeps its description among its metadata."""
 PT2_ENTRY = f"{KEY}.json"
 """The entry of a .pt2 archive that has it."""
+# What torch raises on other content than it expects.
+_DAMAGE = (RuntimeError, OSError, zipfile.BadZipFile, ValueError, LookupError, TypeError,
+           AttributeError, AssertionError, SyntaxError, ArithmeticError)  # fmt: skip
 Graph = Callable[..., Sequence[Tensor]]
 """Tensors in the order of `Description.inputs` -> those of `Description.outputs`."""
 
@@ -173,7 +177,7 @@ def _onnx(path: Path, device: str | None) -> Opened:
         raise ValueError(
             f"{path}: needs onnxruntime; install it with pip install -e '.[export]'"
         ) from error
-    from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidProtobuf, NotImplemented
+    from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
     provider, chosen = _onnx_device(onnxruntime.get_available_providers(), device)
     options = onnxruntime.SessionOptions()
@@ -181,13 +185,14 @@ def _onnx(path: Path, device: str | None) -> Opened:
     options.log_severity_level = 3  # errors
     try:
         session = onnxruntime.InferenceSession(path, options, providers=[provider])
-    except (Fail, InvalidProtobuf) as error:
-        raise CheckpointError(f"{path}: damaged ({error}); export it again") from error
-    except NotImplemented as error:
+    except errors.NotImplemented as error:
         raise ValueError(
             f"{path}: onnxruntime {onnxruntime.__version__} lacks an operator of it ({error});"
             " install a newer one"
         ) from error
+    except (errors.Fail, errors.InvalidProtobuf, errors.InvalidGraph, errors.InvalidArgument,
+            errors.NoSuchFile, errors.RuntimeException) as error:  # fmt: skip
+        raise CheckpointError(f"{path}: damaged ({error}); export it again") from error
     names = [one.name for one in session.get_inputs()]
 
     def run(*inputs: Tensor) -> list[Tensor]:
@@ -214,15 +219,18 @@ def _onnx_device(available: Sequence[str], device: str | None) -> tuple[Any, tor
 
 def _pt2(path: Path, device: str | None) -> Opened:
     """The graph under torch."""
-    from torch.export.passes import move_to_device_pass  # takes a second to import
+    # These take a second to import.
+    from torch._export.verifier import SpecViolationError
+    from torch.export.passes import move_to_device_pass
 
-    entries = {PT2_ENTRY: ""}
+    chosen, entries = utils.choose_device(device), {PT2_ENTRY: ""}
     try:
-        program = torch.export.load(path, extra_files=entries)
-    except (RuntimeError, OSError, zipfile.BadZipFile) as error:
+        program = torch.export.load(plain_pt2(path), extra_files=entries)
+        module = move_to_device_pass(program, chosen).module()
+    except CheckpointError:
+        raise
+    except (SpecViolationError, *_DAMAGE) as error:
         raise CheckpointError(f"{path}: damaged ({error}); export it again") from error
-    chosen = utils.choose_device(device)
-    module = move_to_device_pass(program, chosen).module()
 
     # No part of a network, whose mode is set: a graph has none and refuses it.
     def run(*inputs: Tensor) -> Sequence[Tensor]:

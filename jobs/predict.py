@@ -278,7 +278,7 @@ def _line(system: str, found: Grounding) -> str:
 def _report(out: Path, read: int, faults: Sequence[str]) -> None:
     if faults:
         logger.warning(
-            "%d images cannot be read and are left out (--strict stops at the first), see %s:\n%s",
+            "%d of the images cannot be read; left out (--strict stops at the first), see %s:\n%s",
             len(faults), out / FAULTS, "\n".join(faults[:_NAMED]),
         )  # fmt: skip
-    print(f"{read} images: {out / OVERLAYS}, {out / PREDICTIONS}")
+    print(f"{read} image{'s' * (read != 1)}: {out / OVERLAYS}, {out / PREDICTIONS}")

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import shutil
 from pathlib import Path
 
@@ -116,6 +117,15 @@ def workplace(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("workplace")
     write_dataset(folder / "data" / "embedded", scenes=40, seed=3)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory):
+    """A folder of all processes of this run, for what takes long and is the same in each."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shared"
+    folder.mkdir(exist_ok=True)
     return folder
 
 

@@ -28,6 +28,7 @@ from groundwork.models.albef.postprocess import REGIONS, heatmaps_to_groundings
 from groundwork.models.albef.vision import sine_positions, vision_transformer
 from groundwork.models.common.checkpoint import LoadReport
 from groundwork.models.common.checks import require_vocabulary
+from groundwork.models.common.explain import METHODS
 from groundwork.models.common.system import ObjectiveSettings, Part, Parts, SampleForm, System
 
 
@@ -161,7 +162,11 @@ class AlbefSystem(System[AlbefModelConfig, ALBEF]):
             model=model,
             criteria=criteria,
             evaluated=explainer,
-            postprocess=partial(heatmaps_to_groundings, region=REGIONS[asked.region]),
+            postprocess=partial(
+                heatmaps_to_groundings,
+                region=REGIONS[asked.region],
+                over_padding=asked.mode == "itm" and METHODS[asked.method].over_padding,
+            ),
             unused_parameters=True,
             match=Matching(model),
         )

@@ -27,6 +27,8 @@ def heatmaps_to_groundings(
     outputs: dict[str, Tensor],
     batch: ImageTextEvalBatch,
     region: Callable[[np.ndarray], np.ndarray] = heatmap_to_mask,
+    *,
+    over_padding: bool = False,
 ) -> list[Grounding]:
     """One `Grounding` per phrase: the first maximum of its heat map at the image's own size, and
     the mask of its hottest part with the box around it, which are derived.
@@ -37,10 +39,13 @@ def heatmaps_to_groundings(
         batch: `phrase` (T texts), `phrase_image` (T,) not decreasing, `size` [(H, W) per image],
             `words` with `token_maps`.
         region: one of `REGIONS`.
+        over_padding: the maps are means over all L positions of `text_mask` (T, L); those of a
+            `Grounding` are over the real ones, whatever other phrases the batch has.
     """
     heatmaps, scores = outputs["heatmaps"].float(), outputs["score"].tolist()
     evidence = outputs["evidence"].tolist()
     tokens = outputs["token_maps"] if "words" in batch else None
+    real = batch["text_mask"].float().mean(dim=1).tolist() if over_padding else [1.0] * len(scores)
     counts = torch.bincount(batch["phrase_image"], minlength=len(batch["size"])).tolist()
     groundings: list[Grounding] = []
     for size, of_image in zip(batch["size"], heatmaps.split(counts), strict=True):
@@ -57,14 +62,14 @@ def heatmaps_to_groundings(
                     boxes=np.zeros((0, 4)) if box is None else np.array([box]),
                     scores=np.array([] if box is None else [scores[row]]),
                     mask=mask,
-                    heatmap=small.cpu().numpy(),
+                    heatmap=small.cpu().numpy() / real[row],
                     size=size,
                     derived=frozenset({"box", "mask"}),
                     score=scores[row],
                     evidence=evidence[row],
                     word_maps=()
                     if tokens is None
-                    else words_of(tokens[row].cpu().numpy(), batch["words"][row]),
+                    else words_of(tokens[row].cpu().numpy() / real[row], batch["words"][row]),
                 )
             )
     return groundings

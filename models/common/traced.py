@@ -74,6 +74,9 @@ def trace(
     shapes = dynamic if isinstance(module, fx.GraphModule) else (dynamic,)
     with torch.no_grad():
         program = torch.export.export(module, tensors, dynamic_shapes=shapes)
+    for part in program.graph_module.modules():
+        for node in part.graph.nodes if isinstance(part, fx.GraphModule) else ():
+            node.meta.pop("stack_trace", None)  # files, and where they lie on this machine
     return Traced(program, inputs, outputs, named)
 
 

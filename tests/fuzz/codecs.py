@@ -3,6 +3,7 @@
 import io
 import json
 import pickle
+import zipfile
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -38,9 +39,31 @@ def _to_torch(content: Any) -> bytes:
     return buffer.getvalue()
 
 
+def _from_zip(file: bytes) -> dict[str, Any]:
+    with zipfile.ZipFile(io.BytesIO(file)) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    return {
+        name: json.loads(content) if name.endswith(".json") else content.decode("latin-1")
+        for name, content in entries.items()
+    }
+
+
+def _to_zip(content: Any) -> bytes:
+    if not isinstance(content, dict):
+        return _to_json(content)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, one in content.items():
+            plain = isinstance(one, str) and not name.endswith(".json")
+            archive.writestr(name, one.encode("latin-1", "replace") if plain else _to_json(one))
+    return buffer.getvalue()
+
+
 JSON = Codec(json.loads, _to_json)
 LINES = Codec(_from_lines, _to_lines)
 # JSON is YAML 1.2, too.
 YAML = Codec(lambda text: parse_yaml(text.decode(), "a sample"), _to_json)
 PICKLE = Codec(pickle.loads, lambda content: pickle.dumps(content, protocol=2))
+ZIP = Codec(_from_zip, _to_zip)
+"""An archive of JSON and bytes."""
 TORCH = Codec(lambda file: torch.load(io.BytesIO(file), weights_only=True), _to_torch)

@@ -22,6 +22,7 @@ from groundwork.dataset.words import Vocabulary
 from groundwork.files.json_lines import JsonLines
 from groundwork.geometry import decode_mask, mask_to_runs
 from groundwork.jobs import predict_input, presence, pretrained
+from groundwork.jobs.exported import GRAPHS
 from groundwork.jobs.open_image import open_image
 from groundwork.models.common.bert_files import unpack
 from groundwork.models.common.checkpoint import read_checkpoint
@@ -31,7 +32,7 @@ from groundwork.report.results import read_rows
 from groundwork.settings import load_config, load_detector
 from groundwork.tools.prepare_flickr30k import load_raw
 from tests.fuzz.annotations import Reader
-from tests.fuzz.codecs import JSON, LINES, TORCH, YAML
+from tests.fuzz.codecs import JSON, LINES, TORCH, YAML, ZIP
 from tests.fuzz.corpus import IMAGES, bombs
 from tests.helpers.dataset_files import write_image, write_json
 
@@ -90,6 +91,17 @@ def _saved_sample(_embedded: Path, folder: Path) -> None:
 
 def _saved(folder: Path, _file: Path) -> object:
     return pretrained.read(folder)
+
+
+def _exported_sample(_embedded: Path, folder: Path) -> None:
+    program = torch.export.export(torch.nn.Linear(2, 3), (torch.zeros(4, 2),))
+    content = io.BytesIO()
+    torch.export.save(program, content)
+    (folder / "graph.pt2").write_bytes(content.getvalue())
+
+
+def _exported(_folder: Path, file: Path) -> object:
+    return GRAPHS[file.suffix](file, "cpu")
 
 
 # --- images and masks -----------------------------------------------------------------------------
@@ -264,6 +276,7 @@ READERS: tuple[Reader, ...] = (
         _saved,
         _saved_sample,
     ),
+    Reader("exported files", {"graph.pt2": ZIP}, _exported, _exported_sample),
     Reader("images", _files(IMAGES, None), _image, _image_sample, bombs),
     Reader(
         "masks",

@@ -41,6 +41,38 @@ _ALVG = (
 )  # fmt: skip
 
 
+def _of_albef(state: dict, of_stage: str = "") -> dict:
+    """With what a training run of the release keeps beside the weights; `of_stage`: the name of
+    SelfEQ's first stage, and what its scripts call an optimiser."""
+    optimizer = f"{of_stage}oprimizer" if of_stage else "optimizer"
+    moments = {"step": 3, "exp_avg": torch.zeros(2), "exp_avg_sq": torch.zeros(2)}
+    return {
+        "model": state,
+        optimizer: {"state": {0: moments}, "param_groups": [{"lr": 1e-5, "params": [0]}]},
+        f"{of_stage}lr_scheduler": {"base_values": [1e-5], "metric": None, "noise_std": 1.0},
+        "config": {"train_file": ["data/a.json"], "image_res": 160, "optimizer": {"lr": 1e-5}},
+        "epoch": 3,
+    }
+
+
+def _first_release(state: dict) -> dict:
+    """With one pointer for both queues, as ALBEF's pre-training files."""
+    kept = {key: value for key, value in state.items() if not key.startswith("queue_ptr_")}
+    return _of_albef(kept | {"queue_ptr": state["queue_ptr_img"]})
+
+
+def _fine_tuned(state: dict) -> dict:
+    """As ALBEF's grounding files: BERT without its head and one level higher, owners of queues."""
+    kept = {
+        key.replace("text_encoder.bert.", "text_encoder.").replace(
+            "text_encoder_m.bert.", "text_encoder_m."
+        ): value
+        for key, value in state.items()
+        if ".cls." not in key
+    }
+    return _first_release(kept | {"idx_queue": torch.full((1, 8), -100)})
+
+
 def _of_reftr(dataset: str) -> Callable[[dict], dict]:
     arguments = argparse.Namespace(dataset=dataset, lr=1e-4, nheads=2, img_size=96, max_img_size=96)
     return lambda state: {"model": state, "epoch": 3, "args": arguments, "best_val_acc": 0.5}
@@ -71,7 +103,12 @@ class Published:
 
 _SIDES = ("image_size=96", "max_image_size=96")
 PUBLISHED: dict[str, Published] = {
-    "albef": Published("Grounding_refcoco", _ALBEF, lambda state: {"model": state}),
+    "albef": Published("Grounding_refcoco", _ALBEF, _first_release),
+    "albef_grounding": Published("Grounding_refcoco", _ALBEF, _fine_tuned),
+    "albef_amc": Published("Grounding_refcoco", _ALBEF, _of_albef),
+    "albef_selfeq": Published(
+        "Grounding_refcoco", _ALBEF, lambda state: _of_albef(state, "relation_")
+    ),
     "reftr": Published("reftr/refcoco", _REFTR, _of_reftr("refcoco_unc"), _SIDES),
     "reftr_masks": Published("reftr/refcoco_res", _REFTR, _of_reftr("refcoco_unc"), _SIDES),
     "reftr_phrases": Published("reftr/flickr30k", _REFTR, _of_reftr("flickr30k"), _SIDES),

@@ -11,10 +11,12 @@ import predict
 from groundwork import Grounder
 from groundwork.jobs.export import differences, example_of, weights_digest
 from groundwork.jobs.exported import KEY, load_exported
+from groundwork.jobs.predict import SHIPPED
 from groundwork.jobs.questions import questions_of
 from groundwork.jobs.recognition import load_system
+from tests.helpers.exported_files import FORMS, Pair, exported
 from tests.helpers.own_checkpoints import KINDS, write_checkpoint
-from tests.helpers.script_runs import CONFIGS, error_of
+from tests.helpers.script_runs import error_of
 from tools import export
 
 onnx, _, _ = (
@@ -22,20 +24,6 @@ onnx, _, _ = (
     for package in ("onnx", "onnxscript", "onnxruntime")
 )
 pytestmark = pytest.mark.usefixtures("embedded")
-SHIPPED = CONFIGS.parent / "checkpoints"
-_PHRASES = "tiny/reftr/flickr30k"
-# Kind of checkpoint, of `KINDS` or here -> ending of its file.
-FORMS = {
-    "quickstart_amc": ".onnx",
-    "reftr_masks": ".onnx",
-    "refclip": ".onnx",
-    "simrec": ".onnx",
-    "alvg_several": ".onnx",
-    "quickstart_base.pth": ".pt2",
-    "reftr_phrases": ".pt2",
-    "alvg": ".pt2",
-}
-CONFIG_OF = {"quickstart_base.pth": "tiny/Grounding_refcoco"}
 PHRASES = [
     "the red circle",
     "the star",
@@ -46,31 +34,15 @@ LONG = "circle " * 100
 """More than any of the models reads."""
 
 
-def written(kind: str, workplace: Path) -> tuple[Path, Path]:
-    """A checkpoint and the exported file of it, made once."""
-    folder = workplace / "export"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(workplace)
-        patch.setitem(KINDS, "reftr_phrases", (_PHRASES, _PHRASES, ()))
-        own = SHIPPED / kind if kind.startswith("quickstart") else folder / kind / "own.pth"
-        checkpoint = own if own.exists() else write_checkpoint(kind, own)
-        file = folder / f"{kind}{FORMS[kind]}"
-        if not file.exists():
-            of_file = ["--config", CONFIG_OF[kind]] if kind in CONFIG_OF else []
-            export.main([str(checkpoint), "--out", str(file), *of_file])
-    return checkpoint, file
-
-
 @pytest.fixture(scope="module", params=FORMS)
-def pair(request, workplace) -> tuple[Path, Path]:
+def pair(request, workplace, shared) -> Pair:
     """A checkpoint and the exported file of it."""
-    return written(request.param, workplace)
+    return exported(request.param, workplace, shared)
 
 
 def test_tensors_are_those_of_pytorch_for_any_number_of_images_texts_and_tokens(pair):
     checkpoint, file = pair
-    config = CONFIG_OF.get(checkpoint.name)
-    loaded = load_system(checkpoint, device=torch.device("cpu"), config=config)
+    loaded = load_system(checkpoint, device=torch.device("cpu"))
     written, _ = load_exported(file)
     questions, network = questions_of(loaded.config, loaded.tokenizer), loaded.parts.evaluated
     shapes = [(1, 1, 2), (1, 3, 5), (2, 2, 11), (4, 9, 3)]
@@ -85,7 +57,7 @@ def test_tensors_are_those_of_pytorch_for_any_number_of_images_texts_and_tokens(
 
 def test_points_boxes_masks_and_maps_are_those_of_the_checkpoint(pair, embedded):
     checkpoint, file = pair
-    of_checkpoint = Grounder.load(checkpoint, device="cpu", config=CONFIG_OF.get(checkpoint.name))
+    of_checkpoint = Grounder.load(checkpoint, device="cpu")
     of_file = Grounder.load(file)
     assert of_file.about.system == of_checkpoint.about.system
     images = sorted((embedded / "images").rglob("*.jpg"))[:2]
@@ -118,7 +90,7 @@ def test_a_text_that_is_too_long_is_met_as_by_the_checkpoint(pair, embedded, cap
     image, said = sorted((embedded / "images").rglob("*.jpg"))[0], []
     for source in pair:
         caplog.clear()
-        grounder = Grounder.load(source, device="cpu", config=CONFIG_OF.get(source.name))
+        grounder = Grounder.load(source, device="cpu")
         try:
             (found,) = grounder.ground(image, LONG)
         except ValueError as error:
@@ -141,12 +113,12 @@ def test_a_session_answers_as_the_grounder(pair, embedded):
 
 
 @pytest.fixture(scope="module")
-def amc(workplace) -> Path:
-    return written("quickstart_amc", workplace)[1]
+def amc(workplace, shared) -> Path:
+    return exported("quickstart_amc", workplace, shared).file
 
 
 def test_its_speed_is_measured_beside_that_of_the_checkpoint(amc, capsys):
-    grounders = {"PyTorch": Grounder.load(SHIPPED / "quickstart_amc"), "file": Grounder.load(amc)}
+    grounders = {"PyTorch": Grounder.load(SHIPPED), "file": Grounder.load(amc)}
     found = export.timed(grounders, 1)
     assert all(seconds > 0 for one in found.values() for seconds in one.values())
     assert "16 phrases, file" in capsys.readouterr().out
@@ -154,7 +126,7 @@ def test_its_speed_is_measured_beside_that_of_the_checkpoint(amc, capsys):
 
 def test_predict_draws_it_beside_its_checkpoint(amc, embedded, tmp_path):
     image = sorted((embedded / "images").rglob("*.jpg"))[0]
-    checkpoints = [str(SHIPPED / "quickstart_amc"), str(amc)]
+    checkpoints = [str(SHIPPED), str(amc)]
     out = predict.main(
         [str(image), *PHRASES[:2], "--checkpoint", *checkpoints, "--out", str(tmp_path / "out")]
     )["out"]
@@ -167,7 +139,7 @@ def test_predict_draws_it_beside_its_checkpoint(amc, embedded, tmp_path):
 def test_the_file_says_what_it_is_and_which_weights_it_has(amc):
     kept = {one.key: one.value for one in onnx.load(amc).metadata_props}
     about = json.loads(kept[KEY])
-    loaded = load_system(SHIPPED / "quickstart_amc", device=torch.device("cpu"))
+    loaded = load_system(SHIPPED, device=torch.device("cpu"))
     assert about["system"] == "albef" and about["source"] == "quickstart_amc"
     assert about["weights"] == weights_digest(loaded.parts.evaluated)
     assert about["inputs"] == ["image", "text_ids", "text_mask", "phrase_image"]
@@ -199,7 +171,7 @@ def refusal(checkpoint: Path, out: Path, *more: str) -> str:
     ],
 )
 def test_maps_that_need_the_image_encoders_gradient_are_refused(settings, key, tmp_path):
-    said = refusal(SHIPPED / "quickstart_amc", tmp_path / "a.pt2", "--set", *settings)
+    said = refusal(SHIPPED, tmp_path / "a.pt2", "--set", *settings)
     assert f"model.{key} cannot be exported" in said
 
 
@@ -215,7 +187,7 @@ def test_a_detector_that_chooses_its_boxes_is_refused(tmp_path):
 
 
 def test_an_ending_that_is_not_known_is_refused(tmp_path):
-    said = refusal(SHIPPED / "quickstart_amc", tmp_path / "a.txt")
+    said = refusal(SHIPPED, tmp_path / "a.txt")
     assert ".onnx or .pt2" in said
 
 
@@ -255,5 +227,5 @@ def test_without_the_extra_the_remedy_is_said(amc, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"needs onnxruntime; install it with pip install"):
         Grounder.load(amc)
     monkeypatch.setitem(sys.modules, "onnxscript", None)
-    said = refusal(SHIPPED / "quickstart_amc", tmp_path / "a.onnx")
+    said = refusal(SHIPPED, tmp_path / "a.onnx")
     assert "install it with pip install" in said and ".pt2" in said

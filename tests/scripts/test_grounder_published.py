@@ -4,13 +4,15 @@ import argparse
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 import pytest
 import torch
 
 from groundwork import Grounder
-from groundwork.jobs.recognition import layouts_of
+from groundwork.geometry import Grounding
+from groundwork.jobs.recognition import About, layouts_of
 from groundwork.models import SYSTEMS
 from groundwork.models.common.checkpoint import CheckpointError, read_checkpoint
 from groundwork.settings import load_config, to_dict
@@ -47,13 +49,27 @@ def test_a_published_file_is_recognised_and_answers_as_with_its_configuration(ki
     assert_same(found, named.ground(drawn(), TEXTS))
 
 
-def test_all_of_them_load_twice_in_one_process_and_from_two_threads(files):
+def test_all_of_them_load_again_and_from_two_threads_at_once_with_equal_answers(files):
+    together = Barrier(2, timeout=60)
+
+    def asked(kind: str) -> tuple[About, list[Grounding]]:
+        grounder = Grounder.load(files[kind], device="cpu")
+        return grounder.about, grounder.ground(drawn(), TEXTS)
+
+    def asked_beside_another(order: list[str]) -> dict[str, tuple[About, list[Grounding]]]:
+        found = {}
+        for kind in order:
+            together.wait()
+            found[kind] = asked(kind)
+        return found
+
+    kinds = list(files)
+    alone = {kind: asked(kind) for kind in kinds}
     with ThreadPoolExecutor(2) as threads:
-        loaded = list(threads.map(lambda file: Grounder.load(file, device="cpu"),
-                                  [file for file in files.values() for _ in range(2)]))  # fmt: skip
-    for first, second in zip(loaded[::2], loaded[1::2], strict=True):
-        assert first.about == second.about
-        assert_same(first.ground(drawn(), TEXTS[:1]), second.ground(drawn(), TEXTS[:1]))
+        for found in threads.map(asked_beside_another, (kinds, kinds[::-1])):
+            for kind, (about, answers) in found.items():
+                assert about == alone[kind][0]
+                assert_same(answers, alone[kind][1])
 
 
 def on_paper(name: str) -> tuple[dict, object]:

@@ -132,6 +132,37 @@ def test_freed_memory_is_used_again(tmp_path):
     assert result.returncode == 0, result.stderr
 
 
+THREADS = """
+    import re, threading
+    from pathlib import Path
+    from groundwork import utils
+    utils.share_heap()
+    def megabytes():
+        (found,) = re.findall(r"VmRSS:\\s+(\\d+) kB", Path("/proc/self/status").read_text())
+        return int(found) / 1000
+    ready, turn, kept = threading.Barrier(8), threading.Lock(), []
+    def use():
+        ready.wait()
+        with turn:
+            pieces = [bytearray(b"a") * 60_000 for _ in range(500)]  # 30 MB
+            kept.append(pieces.pop())  # what is freed lies below it
+    before = megabytes()
+    threads = [threading.Thread(target=use) for _ in range(8)]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+    print("grown by", used := megabytes() - before)
+    assert 20 < used < 60
+    utils.release_freed_memory()
+    assert megabytes() - before < 10, megabytes() - before
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="no glibc")
+def test_threads_share_what_they_free_and_give_it_back(tmp_path):
+    result = run_python(THREADS, script=tmp_path / "threads.py")
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
 @pytest.mark.parametrize("given", [None, "ACTIVE"])
 def test_waiting_threads_sleep_unless_somebody_says_otherwise(given, tmp_path, monkeypatch):
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)

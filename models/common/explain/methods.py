@@ -200,20 +200,22 @@ class Method:
     heatmaps: what it makes of a trace. tokens: the same of every token, see the head of this file.
     layers: what it needs recorded: "explained", one cross-attention; "fusion", all of them; "all",
     the self-attentions of both encoders, too. gradient: "none"; "match", of the score; "layer", of
-    the score as read off each layer.
+    the score as read off each layer. over_padding: its maps are means over all L positions, as
+    released, and so the smaller the longer the other texts of a batch are.
     """
 
     heatmaps: Callable[[Trace], Tensor]
     tokens: Callable[[Trace], Tensor]
     layers: Literal["explained", "fusion", "all"] = "explained"
     gradient: Literal["none", "match", "layer"] = "match"
+    over_padding: bool = False
 
 
 METHODS: dict[str, Method] = {
-    "gradcam": Method(grad_cam, _gradient_tokens),
+    "gradcam": Method(grad_cam, _gradient_tokens, over_padding=True),
     "attention": Method(raw_attention, _attention_tokens, gradient="none"),
     "rollout": Method(rollout, lambda trace: _of_tokens(_rolled_out(trace), trace), "all", "none"),
-    "gradient_attention": Method(gradient_attention, _gradient_tokens, "fusion"),
+    "gradient_attention": Method(gradient_attention, _gradient_tokens, "fusion", over_padding=True),
     "relevance": Method(relevance, lambda trace: _of_tokens(_related(trace), trace), "all"),
     "legrad": Method(layer_gradients, _layer_tokens, "fusion", "layer"),
 }

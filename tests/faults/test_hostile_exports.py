@@ -1,0 +1,193 @@
+"""Exported files that would run code, or read other files, if they were believed."""
+
+import copy
+import io
+import json
+import pickle
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.export import Dim
+
+from groundwork.jobs.exported import load_exported
+from groundwork.models.common.checkpoint import CheckpointError
+from tests.faults.test_hostile_files import Running
+
+MODEL, INPUTS = "models/model.json", "data/sample_inputs/model.pt"
+WEIGHTS = "data/weights/model_weights_config.json"
+READ = "was not written by tools/export"
+"""What is said of a file that was read, but says nothing of itself."""
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory) -> dict[str, bytes]:
+    """The entries of a file of torch.export, without their common folder."""
+    file = tmp_path_factory.mktemp("sound") / "a.pt2"
+    program = torch.export.export(
+        nn.Linear(2, 3), (torch.zeros(4, 2),), dynamic_shapes=({0: Dim.DYNAMIC, 1: None},)
+    )
+    torch.export.save(program, file)
+    with zipfile.ZipFile(file) as archive:
+        return {name.partition("/")[2]: archive.read(name) for name in archive.namelist()}
+
+
+def write(file: Path, entries: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> Path:
+    with zipfile.ZipFile(file, "w", method) as archive:
+        for name, content in entries.items():
+            archive.writestr(f"a/{name}", content)
+    return file
+
+
+def changed(entries: dict[str, bytes], name: str, change: Callable[[Any], None]) -> dict:
+    """With another content of a JSON entry."""
+    content = copy.deepcopy(json.loads(entries[name]))
+    change(content)
+    return entries | {name: json.dumps(content).encode()}
+
+
+def said_of(file: Path) -> str:
+    with pytest.raises(CheckpointError) as caught:
+        load_exported(file, "cpu")
+    assert str(file) in str(caught.value)
+    return str(caught.value)
+
+
+def would_run(file: Path, trace: Path) -> bool:
+    """Elsewhere."""
+    try:
+        torch.export.load(file).module()
+    except Exception:  # noqa: BLE001, S110 (after what it ran)
+        pass
+    return trace.exists()
+
+
+def test_a_file_that_is_data_alone_is_read(sound, tmp_path):
+    assert READ in said_of(write(tmp_path / "a.pt2", sound))
+
+
+def test_a_pickle_in_the_place_of_a_tensor_is_refused(sound, tmp_path):
+    trace = tmp_path / "trace"
+
+    def pickled(config: Any) -> None:
+        for one in config["config"].values():
+            one["use_pickle"] = True
+
+    content = io.BytesIO()
+    torch.save(Running(trace), content)
+    entries = changed(sound, WEIGHTS, pickled)
+    file = write(tmp_path / "a.pt2", entries | {"data/weights/weight_0": content.getvalue()})
+    assert "holds a pickle" in said_of(file)
+    assert not trace.exists() and would_run(file, trace)
+
+
+def test_the_example_of_a_file_is_not_even_read(sound, tmp_path):
+    trace = tmp_path / "trace"
+    content = io.BytesIO()
+    torch.save(Running(trace), content)
+    file = write(tmp_path / "a.pt2", sound | {INPUTS: content.getvalue()})
+    assert READ in said_of(file)
+    assert not trace.exists() and would_run(file, trace)
+
+
+def test_guards_of_a_file_are_not_run(sound, tmp_path):
+    trace = tmp_path / "trace"
+
+    def guarded(model: Any) -> None:
+        model["guards_code"] = [f"__import__('os').mkdir({str(trace)!r}) is None"]
+
+    file = write(tmp_path / "a.pt2", changed(sound, MODEL, guarded))
+    assert READ in said_of(file)
+    assert not trace.exists()
+
+
+def texts(value: Any, key: str) -> list[dict]:
+    """The objects in JSON that have a key."""
+    if isinstance(value, list):
+        return [found for one in value for found in texts(one, key)]
+    if not isinstance(value, dict):
+        return []
+    return [value] * (key in value) + [found for one in value.values() for found in texts(one, key)]
+
+
+def test_the_size_of_a_tensor_is_no_program(sound, tmp_path):
+    trace = tmp_path / "trace"
+
+    def sized(model: Any) -> None:
+        for one in texts(model, "expr_str"):
+            one["expr_str"] = f"__import__('os').mkdir({str(trace)!r})"
+
+    file = write(tmp_path / "a.pt2", changed(sound, MODEL, sized))
+    assert "holds the expression" in said_of(file)
+    assert not trace.exists() and would_run(file, trace)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["torch.hub.load", "torch.load", "_operator.methodcaller", "_operator.call", "math.__loader__",
+     "torch.ops.aten.from_file.default", "torch.ops.higher_order.print", "torch.ops.load_library"],
+)  # fmt: skip
+def test_functions_that_do_more_than_compute_are_refused(name, sound, tmp_path):
+    def called(model: Any) -> None:
+        texts(model, "target")[-1]["target"] = name
+
+    assert "holds the function" in said_of(write(tmp_path / "a.pt2", changed(sound, MODEL, called)))
+
+
+@pytest.mark.parametrize("name", ['x"); print(1); ("', "x\n    print(1)", "x=print", "ſ y"])
+def test_names_are_names(name, sound, tmp_path):
+    def named(model: Any) -> None:
+        texts(model, "name")[0]["name"] = name
+
+    assert "holds the text" in said_of(write(tmp_path / "a.pt2", changed(sound, MODEL, named)))
+
+
+@pytest.mark.parametrize(
+    "entry",
+    ["data/aotinductor/model/a.so", "data/constants/custom_obj_0", "data/constants/opaque_obj_0",
+     "data/weights/model.pt", "serialized_state_dict.pt", "version"],
+)  # fmt: skip
+def test_entries_that_hold_programs_are_refused(entry, sound, tmp_path):
+    content = {entry: pickle.dumps(Running(tmp_path / "trace"))}
+    assert f"holds {entry}" in said_of(write(tmp_path / "a.pt2", sound | content))
+    assert not (tmp_path / "trace").exists()
+
+
+def test_bombs_and_what_is_there_twice_are_refused(sound, tmp_path):
+    bomb = write(tmp_path / "a.pt2", sound, zipfile.ZIP_DEFLATED)
+    assert "twice, or compressed" in said_of(bomb)
+    double = write(tmp_path / "b.pt2", sound)
+    with pytest.warns(UserWarning, match="Duplicate"), zipfile.ZipFile(double, "a") as archive:
+        archive.writestr(f"a/{MODEL}", b"{}")
+    assert "twice, or compressed" in said_of(double)
+
+
+def test_a_description_that_is_no_description_is_named(sound, tmp_path):
+    for content in (b"[]", b'{"system": 1}', b"{"):
+        file = write(tmp_path / "a.pt2", sound | {"extra/groundwork.json": content})
+        assert "its description is of another version" in said_of(file)
+
+
+@pytest.mark.parametrize("place", ["../secret.bin", "{folder}/secret.bin"])
+def test_the_weights_of_an_onnx_file_lie_nowhere_else(place, tmp_path):
+    pytest.importorskip("onnxruntime", reason="onnxruntime, of the extra 'export', is missing")
+    onnx = pytest.importorskip("onnx", reason="onnx, of the extra 'export', is missing")
+    (tmp_path / "secret.bin").write_bytes(bytes(8))
+    folder = tmp_path / "models"
+    folder.mkdir()
+    weight = onnx.TensorProto(name="w", data_type=onnx.TensorProto.FLOAT, dims=[2])
+    weight.data_location = onnx.TensorProto.EXTERNAL
+    weight.external_data.add(key="location", value=place.format(folder=tmp_path))
+    value = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [2])
+    node = onnx.helper.make_node("Identity", ["w"], ["y"])
+    graph = onnx.helper.make_graph([node], "g", [], [value], [weight])
+    opset = [onnx.helper.make_opsetid("", 18)]
+    file = folder / "a.onnx"
+    file.write_bytes(
+        onnx.helper.make_model(graph, opset_imports=opset, ir_version=9).SerializeToString()
+    )
+    assert "damaged" in said_of(file)
