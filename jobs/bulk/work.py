@@ -1,0 +1,153 @@
+"""The rows of a block: read, asked, answered. The same function on one machine and on a cluster."""
+
+import os
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol, TypeVar
+
+import pyarrow as pa
+
+from groundwork.dataset.images import CorruptImageError
+from groundwork.jobs.bulk.places import is_local, located
+from groundwork.jobs.bulk.source import Asked, Block, Source, read_block
+from groundwork.jobs.bulk.store import Done, Store
+from groundwork.jobs.grounder import Grounder
+from groundwork.jobs.session import Session
+
+In, Out = TypeVar("In"), TypeVar("Out")
+_READERS, _AHEAD = 8, 32
+
+
+class Answerer(Protocol):
+    """Systems that are loaded, and the rows that are made of what they find."""
+
+    grounders: Sequence[Grounder]
+    schema: pa.Schema
+
+    def rows(self, asked: Asked, sessions: Sequence[Session]) -> list[dict[str, Any]]:
+        """The rows about an image, `sessions`: of each of the systems, by the schema.
+
+        Raises:
+            ValueError: a phrase without a word.
+        """
+
+
+class Job(Protocol):
+    """What a worker loads its systems from, once; it is sent to other machines."""
+
+    def load(self) -> Answerer:
+        """The systems on the device of this process."""
+
+    def identity(self) -> dict[str, Any]:
+        """What its rows depend on, as JSON."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A block that is answered, and what is to be told of it."""
+
+    table: pa.Table
+    done: Done
+
+
+@dataclass(frozen=True)
+class Work:
+    """What makes blocks, anywhere. blocks: how many there are in all; strict: see `rows_of_block`;
+    folder: that relative paths are told from."""
+
+    job: Job
+    source: Source
+    store: Store
+    blocks: int
+    strict: bool
+    folder: str = field(default_factory=os.getcwd)
+
+    def do(self, answerer: Answerer, block: Block) -> Done:
+        """Make a block and keep it; `answerer`: of the job."""
+        made = rows_of_block(answerer, self.source, block, strict=self.strict)
+        self.store.write(block, self.blocks, made.table, made.done)
+        return made.done
+
+
+def rows_of_block(answerer: Answerer, source: Source, block: Block, *, strict: bool) -> Rows:
+    """Ask everything of a block.
+
+    Args:
+        strict: the first image that cannot be used is an error.
+
+    Raises:
+        ValueError, FileNotFoundError: that one.
+    """
+    rows: list[dict[str, Any]] = []
+    faults: list[str] = []
+    images = 0
+    with tempfile.TemporaryDirectory(prefix="groundwork") as folder:
+        seen = _Seen(answerer.grounders, source, Path(folder))
+        for future in _ahead(seen, read_block(source, block)):
+            try:
+                rows += answerer.rows(*future.result())
+                images += 1
+            except (ValueError, FileNotFoundError) as error:
+                if strict:
+                    raise
+                faults.append(str(error))
+    table = pa.Table.from_pylist(rows, answerer.schema)
+    return Rows(table, Done(block.number, images, len(rows), tuple(faults)))
+
+
+class _Seen:
+    """Images as the systems take them, of files anywhere."""
+
+    def __init__(self, grounders: Sequence[Grounder], source: Source, folder: Path) -> None:
+        self.grounders, self.folder = grounders, folder
+        self.system = located(source.place)[0]
+
+    def __call__(self, asked: Asked | str) -> tuple[Asked, list[Session]]:
+        """With one session per system.
+
+        Raises:
+            ValueError: it cannot be asked or decoded. FileNotFoundError: it does not exist.
+        """
+        if isinstance(asked, str):
+            raise ValueError(asked)
+        with self._file(asked) as path:
+            try:
+                return asked, [grounder.look(path) for grounder in self.grounders]
+            except (CorruptImageError, FileNotFoundError) as error:
+                # Its own place, not that of a copy.
+                raise type(error)(str(error).replace(str(path), asked.source)) from error
+
+    @contextmanager
+    def _file(self, asked: Asked) -> Iterator[Path]:
+        """The image as a file, which openers need: its own, or a copy that goes away."""
+        content = asked.image
+        if isinstance(content, str):
+            system, path = located(content) if "://" in content else (self.system, content)
+            if is_local(system):
+                yield Path(path)
+                return
+            try:
+                content = system.cat_file(path)
+            except FileNotFoundError:
+                raise FileNotFoundError(f"{asked.source}: image {path} does not exist") from None
+        suffix = PurePosixPath(asked.name).suffix
+        with tempfile.NamedTemporaryFile(dir=self.folder, suffix=suffix) as file:
+            file.write(content)
+            file.flush()
+            yield Path(file.name)
+
+
+def _ahead(function: Callable[[In], Out], values: Iterable[In]) -> Iterator[Future[Out]]:
+    """Of each value in its order; those that follow are under way meanwhile."""
+    with ThreadPoolExecutor(_READERS) as threads:
+        waiting: deque[Future[Out]] = deque()
+        for value in values:
+            waiting.append(threads.submit(function, value))
+            if len(waiting) >= _AHEAD:
+                yield waiting.popleft()
+        yield from waiting
