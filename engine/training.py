@@ -31,6 +31,7 @@ from groundwork.engine.folder import LOG, STEPS, lies_in, remove_log
 from groundwork.engine.log import RunLog
 from groundwork.engine.names import Names
 from groundwork.engine.precision import computing
+from groundwork.engine.preemption import Preemption
 from groundwork.engine.snapshot import Model, Position, Snapshots
 from groundwork.engine.weights import require_finite, require_weighted
 from groundwork.models.common.criterion import Criterion
@@ -150,6 +151,7 @@ class Trainer(Generic[Model]):
         self.validation = validation
         self.position = Position()
         self.average = None if settings.ema is None else WeightAverage(model, settings.ema)
+        self.preemption = Preemption()
         self.scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
 
     def resume(self, path: Path, stages: Sequence[Stage]) -> None:
@@ -192,12 +194,16 @@ class Trainer(Generic[Model]):
             position.step += 1
             position.global_step += 1
             self.log.step(position, losses, rate, micro_batches)
-            every = self.settings.save_every_steps
-            if every and position.global_step % every == 0 and position.step < steps:
+            every, asked = self.settings.save_every_steps, self.preemption.asked()
+            due = every and position.global_step % every == 0 and position.step < steps
+            if due or asked:
                 self.log.check_finite()
                 require_finite(self.model)
                 self.snapshots.save_position(self._content(stage), position)
-        self.log.end_epoch(position, rate)
+            if asked:
+                self.preemption.end(position.global_step)
+        # Of the last step, which a run that was resumed behind it has not made.
+        self.log.end_epoch(position, stage.learning_rate(position.epoch, steps - 1, steps))
         require_finite(self.model)
         position.epoch, position.step = position.epoch + 1, 0
         best = self._best()
@@ -285,6 +291,7 @@ def fit(
     Raises:
         FloatingPointError: a loss or a weight is no longer finite; the message lists the parts.
             Nothing is saved after it.
+        SystemExit: the run was told to end and is to be resumed, see `engine.preemption`.
     """
     if resume is None or not lies_in(resume, output_dir):
         remove_log(output_dir)
@@ -310,12 +317,13 @@ def fit(
     model.train()
     first = 0
     try:
-        for stage in stages:
-            step = TrainingStep(model, stage.criterion)
-            module = distribute(step, device, unused=settings.unused_parameters)
-            while first <= trainer.position.epoch < first + stage.epochs:
-                trainer.train_epoch(stage, module)
-            first += stage.epochs
+        with trainer.preemption:
+            for stage in stages:
+                step = TrainingStep(model, stage.criterion)
+                module = distribute(step, device, unused=settings.unused_parameters)
+                while first <= trainer.position.epoch < first + stage.epochs:
+                    trainer.train_epoch(stage, module)
+                first += stage.epochs
     finally:
         log.close()
 
