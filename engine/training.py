@@ -27,6 +27,7 @@ from groundwork import utils
 from groundwork.dataset.batches import Batch, TrainBatch
 from groundwork.dataset.loader import TrainLoader
 from groundwork.engine.average import WeightAverage
+from groundwork.engine.curves import open_curves
 from groundwork.engine.folder import LOG, STEPS, lies_in, remove_log
 from groundwork.engine.log import RunLog
 from groundwork.engine.names import Names
@@ -277,6 +278,7 @@ def fit(
     device: torch.device,
     resume: Path | None = None,
     validation: Validation | None = None,
+    trackers: Sequence[str] = (),
 ) -> None:
     """Train `model` through all stages.
 
@@ -287,6 +289,7 @@ def fit(
         output_dir: receives checkpoints, `log.txt` (JSON lines) and TensorBoard files.
         resume: checkpoint to continue from.
         validation: chooses the best checkpoints; None: there are none.
+        trackers: keys of `curves.TRACKERS` that are told, too.
 
     Raises:
         FloatingPointError: a loss or a weight is no longer finite; the message lists the parts.
@@ -300,6 +303,7 @@ def fit(
         settings.log_every,
         sum(stage.epochs for stage in stages),
         file=LOG if all(stage.names.epoch_line is None for stage in stages) else STEPS,
+        curves=lambda: open_curves(output_dir, trackers, snapshots.config),
     )
     trainer = Trainer(
         model,
