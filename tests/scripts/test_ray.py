@@ -23,15 +23,26 @@ _NODE = {"num_cpus": 1, "object_store_memory": 80 << 20}
 _PATIENCE = 120.0
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def cluster():
     """A cluster of two nodes on this machine, to which this process belongs."""
-    found = cluster_utils.Cluster(initialize_head=True, head_node_args=_NODE)
+    found = started()
     found.second = found.add_node(**_NODE)
     ray.init(address=found.address, log_to_driver=False)
     yield found
     ray.shutdown()
     found.shutdown()
+
+
+def started(tries: int = 3):
+    """Ray gives a node 30 seconds to start, which on a busy machine may not be enough."""
+    while True:
+        try:
+            return cluster_utils.Cluster(initialize_head=True, head_node_args=_NODE)
+        except Exception as error:  # of no narrower kind in Ray
+            tries -= 1
+            if not tries or "timed out during startup" not in str(error):
+                raise
 
 
 def parts(out: Path) -> int:
@@ -65,6 +76,14 @@ def run(source: Path, out: Path, *more: str) -> dict:
     )  # fmt: skip
 
 
+def test_what_a_block_cannot_is_said_in_a_sentence(cluster, tmp_path):
+    source = tmp_path / "photos"
+    source.mkdir()
+    (source / "a.png").write_bytes(b"no image")
+    message = error_of(lambda: run(source, tmp_path / "out", "--strict", "--ray", cluster.address))
+    assert "a.png cannot be decoded" in message
+
+
 def test_an_actor_and_a_node_are_killed_and_the_rows_are_those_of_one_machine(
     cluster, embedded, tmp_path
 ):
@@ -85,17 +104,3 @@ def test_an_actor_and_a_node_are_killed_and_the_rows_are_those_of_one_machine(
     assert told and told[0] < 20, "the node was lost when all was done"
     run(source, tmp_path / "here")
     assert ds.dataset(out).to_table() == ds.dataset(tmp_path / "here").to_table()
-
-
-def test_what_a_block_cannot_is_said_in_a_sentence(tmp_path):
-    source = tmp_path / "photos"
-    source.mkdir()
-    (source / "a.png").write_bytes(b"no image")
-    ray.init(num_cpus=1, object_store_memory=80 << 20, log_to_driver=False)
-    try:
-        message = error_of(lambda: run(source, tmp_path / "out", "--strict", "--ray", "auto"))
-        assert "a.png cannot be decoded" in message
-    finally:
-        ray.shutdown()
-    message = error_of(lambda: run(source, tmp_path / "no", "--ray", "192.0.2.1:1"))
-    assert "no cluster there" in message
