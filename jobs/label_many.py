@@ -14,12 +14,13 @@ from groundwork.dataset.formats import labels
 from groundwork.dataset.formats.labels import Label
 from groundwork.dataset.pseudo_labels import label_of
 from groundwork.dataset.record import Phrase, Record
+from groundwork.geometry import Grounding
 from groundwork.jobs import arguments, plugins
 from groundwork.jobs.bulk import run as bulk
-from groundwork.jobs.bulk.source import Asked
 from groundwork.jobs.bulk.store import Store
+from groundwork.jobs.bulk.work import Seen
 from groundwork.jobs.grounder import Grounder
-from groundwork.jobs.session import Session
+from groundwork.jobs.session import ground_together
 
 LABELS_FILE = "labels.jsonl"
 _OF_SPLITS = ("out", "keep", "min_agreement", "write", "proposals")
@@ -95,15 +96,19 @@ class Labels:
         self.grounders: Sequence[Grounder] = [grounder]
         self.split = split
 
-    def rows(self, asked: Asked, sessions: Sequence[Session]) -> list[dict[str, Any]]:
+    def rows(self, seen: Sequence[Seen]) -> list[dict[str, Any]]:
         """See `bulk.work.Answerer`."""
-        found = []
-        for number, one in enumerate(sessions[0].ground(asked.phrases)):
-            height, width = one.size
-            phrase = Phrase(one.phrase, str(number))
-            record = Record(asked.name, width, height, (phrase,), self.split, asked.name)
-            box = one.boxes[0] if len(one.boxes) else np.zeros(4)
-            label = label_of(record, phrase, box, one.size, one.confidence)
-            if label is not None:
-                found.append(asdict(label))
-        return found
+        found = ground_together([(sessions[0], asked.phrases) for asked, sessions in seen])
+        labels = [
+            self._label(asked.name, number, one)
+            for (asked, _), groundings in zip(seen, found, strict=True)
+            for number, one in enumerate(groundings)
+        ]
+        return [asdict(label) for label in labels if label is not None]
+
+    def _label(self, image: str, number: int, found: Grounding) -> Label | None:
+        height, width = found.size
+        phrase = Phrase(found.phrase, str(number))
+        record = Record(image, width, height, (phrase,), self.split, image)
+        box = found.boxes[0] if len(found.boxes) else np.zeros(4)
+        return label_of(record, phrase, box, found.size, found.confidence)

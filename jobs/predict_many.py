@@ -10,10 +10,10 @@ import pyarrow as pa
 
 from groundwork.jobs import plugins
 from groundwork.jobs.bulk import run as bulk
-from groundwork.jobs.bulk.source import Asked
+from groundwork.jobs.bulk.work import Seen
 from groundwork.jobs.grounder import Grounder
 from groundwork.jobs.predict_files import row_of
-from groundwork.jobs.session import Session
+from groundwork.jobs.session import ground_together
 from groundwork.jobs.systems import System, load_systems
 
 _FLOATS = pa.list_(pa.float64())
@@ -78,10 +78,15 @@ class Answers:
         self.systems = systems
         self.grounders: Sequence[Grounder] = [system.grounder for system in systems]
 
-    def rows(self, asked: Asked, sessions: Sequence[Session]) -> list[dict[str, Any]]:
+    def rows(self, seen: Sequence[Seen]) -> list[dict[str, Any]]:
         """See `bulk.work.Answerer`."""
+        found = [
+            ground_together([(sessions[number], asked.phrases) for asked, sessions in seen])
+            for number in range(len(self.systems))
+        ]
         return [
             row_of(asked.name, system.name, one)
-            for system, session in zip(self.systems, sessions, strict=True)
-            for one in session.ground(asked.phrases)
+            for place, (asked, _) in enumerate(seen)
+            for system, groundings in zip(self.systems, found, strict=True)
+            for one in groundings[place]
         ]

@@ -47,11 +47,11 @@ def size_of(address: str, actors: int | None, gpus: float) -> Size:
     Raises:
         ValueError: Ray is not installed, or there cannot be such a pool.
     """
-    _ray()
     if actors is not None and actors < 1:
         raise ValueError(f"--actors {actors}: give how many, 1 or more")
     if not 0 < gpus or (gpus > 1 and gpus % 1):
         raise ValueError(f"--gpus_per_actor {gpus}: a share of one GPU, or whole ones")
+    _ray()
     return Size(address, actors, gpus)
 
 

@@ -38,6 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--parquet", metavar="OUT", help="folder or URL that receives the rows")
     group.add_argument("--block", type=int, default=BLOCK, help=f"images at a time ({BLOCK})")
     group.add_argument(
+        "--images_at_once", type=int, default=1, help="that make one batch of a GPU (1)"
+    )
+    group.add_argument(
         "--ray",
         nargs="?",
         const="auto",
@@ -61,16 +64,20 @@ def run(job: Job, args: argparse.Namespace, place: str, phrases: tuple[str, ...]
             that cannot, if `strict`.
         FileExistsError: OUT holds something else.
     """
+    if args.images_at_once < 1:
+        raise ValueError(f"--images_at_once {args.images_at_once}: give 1 or more")
     source, store = source_of(place, phrases, args.block), Store(args.parquet)
     size = None if args.ray is None else cluster.size_of(args.ray, args.actors, args.gpus_per_actor)
     with _alone(store):
-        asked = {"source": place, "phrases": list(phrases), "block": args.block, **job.identity()}
+        # What is found depends to rounding on what else is in a batch.
+        batches = {"block": args.block, "images_at_once": args.images_at_once}
+        asked = {"source": place, "phrases": list(phrases), **batches, **job.identity()}
         blocks = store.begin(asked, blocks_of(source))
         done = {one.number: one for one in store.done(blocks)}
         missing = [block for block in blocks if block.number not in done]
         if done:
             logger.info("%s: %d of %d blocks are there", store.place, len(done), len(blocks))
-        work = Work(job, source, store, blocks=len(blocks), strict=args.strict)
+        work = Work(job, source, store, len(blocks), args.strict, args.images_at_once)
         made = _here(work, missing) if size is None else cluster.made(work, missing, size)
         with tqdm(total=len(blocks), initial=len(done), unit="block", mininterval=1.0) as bar:
             for one in made:

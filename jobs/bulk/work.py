@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol, TypeVar
 
@@ -23,14 +24,18 @@ In, Out = TypeVar("In"), TypeVar("Out")
 _READERS, _AHEAD = 8, 32
 
 
+Seen = tuple[Asked, Sequence[Session]]
+"""What is asked about an image, and the image as each of the systems takes it."""
+
+
 class Answerer(Protocol):
     """Systems that are loaded, and the rows that are made of what they find."""
 
     grounders: Sequence[Grounder]
     schema: pa.Schema
 
-    def rows(self, asked: Asked, sessions: Sequence[Session]) -> list[dict[str, Any]]:
-        """The rows about an image, `sessions`: of each of the systems, by the schema.
+    def rows(self, seen: Sequence[Seen]) -> list[dict[str, Any]]:
+        """The rows about some images, by the schema.
 
         Raises:
             ValueError: a phrase without a word.
@@ -57,28 +62,32 @@ class Rows:
 
 @dataclass(frozen=True)
 class Work:
-    """What makes blocks, anywhere. blocks: how many there are in all; strict: see `rows_of_block`;
-    folder: that relative paths are told from."""
+    """What makes blocks, anywhere. blocks: how many there are in all; strict, at_once: see
+    `rows_of_block`; folder: that relative paths are told from."""
 
     job: Job
     source: Source
     store: Store
     blocks: int
     strict: bool
+    at_once: int
     folder: str = field(default_factory=os.getcwd)
 
     def do(self, answerer: Answerer, block: Block) -> Done:
         """Make a block and keep it; `answerer`: of the job."""
-        made = rows_of_block(answerer, self.source, block, strict=self.strict)
+        made = rows_of_block(answerer, self.source, block, strict=self.strict, at_once=self.at_once)
         self.store.write(block, self.blocks, made.table, made.done)
         return made.done
 
 
-def rows_of_block(answerer: Answerer, source: Source, block: Block, *, strict: bool) -> Rows:
+def rows_of_block(
+    answerer: Answerer, source: Source, block: Block, *, strict: bool, at_once: int = 1
+) -> Rows:
     """Ask everything of a block.
 
     Args:
         strict: the first image that cannot be used is an error.
+        at_once: how many images are asked about together, see `session.ground_together`.
 
     Raises:
         ValueError, FileNotFoundError: that one.
@@ -87,27 +96,48 @@ def rows_of_block(answerer: Answerer, source: Source, block: Block, *, strict: b
     faults: list[str] = []
     images = 0
     with tempfile.TemporaryDirectory(prefix="groundwork") as folder:
-        seen = _Seen(answerer.grounders, source, Path(folder))
-        for future in _ahead(seen, read_block(source, block)):
-            try:
-                rows += answerer.rows(*future.result())
-                images += 1
-            except (ValueError, FileNotFoundError) as error:
-                if strict:
-                    raise
-                faults.append(str(error))
+        look = _Look(answerer.grounders, source, Path(folder))
+        futures = _ahead(look, read_block(source, block))
+        while some := list(islice(futures, at_once)):
+            seen = []
+            for future in some:
+                try:
+                    seen.append(future.result())
+                except (ValueError, FileNotFoundError) as error:
+                    if strict:
+                        raise
+                    faults.append(str(error))
+            before = len(faults)
+            rows += _answered(answerer, seen, faults, strict)
+            images += len(seen) - (len(faults) - before)
     table = pa.Table.from_pylist(rows, answerer.schema)
     return Rows(table, Done(block.number, images, len(rows), tuple(faults)))
 
 
-class _Seen:
+def _answered(
+    answerer: Answerer, seen: Sequence[Seen], faults: list[str], strict: bool
+) -> list[dict[str, Any]]:
+    """The rows about images; those with a phrase that cannot be asked are left out."""
+    try:
+        return answerer.rows(seen)
+    except ValueError as error:
+        if len(seen) > 1:  # which of them it is shows when each is asked by itself
+            return [row for one in seen for row in _answered(answerer, [one], faults, strict)]
+        message = f"{seen[0][0].source}: {error}"
+        if strict:
+            raise ValueError(message) from error
+        faults.append(message)
+        return []
+
+
+class _Look:
     """Images as the systems take them, of files anywhere."""
 
     def __init__(self, grounders: Sequence[Grounder], source: Source, folder: Path) -> None:
         self.grounders, self.folder = grounders, folder
         self.system = located(source.place)[0]
 
-    def __call__(self, asked: Asked | str) -> tuple[Asked, list[Session]]:
+    def __call__(self, asked: Asked | str) -> Seen:
         """With one session per system.
 
         Raises:

@@ -6,6 +6,7 @@ import tarfile
 from pathlib import Path
 
 import fsspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
@@ -157,6 +158,25 @@ def test_shards_give_the_same_rows(photos, rows, tmp_path):
     assert len(list(out.glob("part-*"))) == 2  # a shard is a block
 
 
+def test_several_images_at_once_give_the_same_rows_to_rounding(photos, rows, tmp_path):
+    out, asked = tmp_path / "out", photos / "asked.jsonl"
+    texts = [PHRASES, PHRASES, ["???"], PHRASES, PHRASES, PHRASES]
+    names = [name for name, _ in samples(photos, rows)]
+    names.insert(2, names[0])
+    lines = [{"image": name, "phrases": some} for name, some in zip(names, texts, strict=True)]
+    asked.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    try:
+        done = run(asked, out, "--images_at_once", "4", phrases=(), block=9)
+    finally:
+        asked.unlink()
+    assert done["images"] == 5
+    assert done["faults"] == [f"{asked}:3: phrase '???' has no word; say what is looked for"]
+    for one, expected in zip(rows_of(out), rows, strict=True):
+        assert (one["image"], one["phrase"]) == (expected["image"], expected["phrase"])
+        assert one["score"] == pytest.approx(expected["score"], abs=1e-4)
+        np.testing.assert_allclose(one["boxes"], expected["boxes"], atol=1.0)
+
+
 # --- what ends, and what goes on ------------------------------------------------------------------
 
 
@@ -250,6 +270,7 @@ def test_what_cannot_be_used_is_named_and_left_out(photos, tmp_path):
         ("mixed", (), "holds files of several kinds"),
         ("nowhere://bucket", (), "no path and no URL that fsspec knows"),
         ("mixed/a.jsonl", ("--block", "0"), "--block 0"),
+        ("mixed/a.jsonl", ("--images_at_once", "0"), "--images_at_once 0"),
         ("mixed/a.jsonl", ("--ray", "--actors", "0"), "--actors 0"),
         ("mixed/a.jsonl", ("--ray", "--gpus_per_actor", "1.5"), "--gpus_per_actor 1.5"),
     ],
@@ -260,8 +281,6 @@ def test_what_cannot_be_begun_is_said_in_a_sentence(source, more, expected, tmp_
         Path(name).mkdir()
     for name in ("notes/a.csv", "mixed/a.jsonl", "mixed/a.tar"):
         Path(name).write_text("\n")
-    if "--ray" in more:
-        pytest.importorskip("ray", reason="the extra ray is not installed")
     assert expected in error_of(lambda: run(source, "out", *more))
     assert not Path("out").exists()
 
