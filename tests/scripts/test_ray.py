@@ -17,10 +17,10 @@ from tests.helpers.script_runs import error_of
 ray = pytest.importorskip("ray", reason="the extra ray is not installed")
 cluster_utils = pytest.importorskip("ray.cluster_utils", reason="the extra ray is not installed")
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("embedded")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.usefixtures("embedded")]
 PHRASES = ["the red circle", "the blue square"]
 _NODE = {"num_cpus": 1, "object_store_memory": 80 << 20}
-_PATIENCE = 120.0
+_PATIENCE = 300.0
 
 
 @pytest.fixture(scope="module")
