@@ -86,8 +86,7 @@ class Store:
     def done(self, blocks: Sequence[Block], *, of: int | None = None) -> list[Done]:
         """Which of the blocks are there whole; `of`: how many there are in all."""
         known = {self._name(block, of or len(blocks)): block.number for block in blocks}
-        there = [Path(path).name for path in self.fs.ls(self._path(""), detail=False)]
-        names = [name for name in there if name in known]
+        names = [name for name in self._names() if name in known]
         with ThreadPoolExecutor(_AT_ONCE) as threads:
             told = threads.map(self._told, names)
             found = zip(names, told, strict=True)
@@ -125,8 +124,7 @@ class Store:
         if not self.fs.exists(self._path("")):
             self.fs.makedirs(self._path(""), exist_ok=True)
             return
-        there = [Path(path).name for path in self.fs.ls(self._path(""), detail=False)]
-        left = [name for name in there if not name.startswith(".")]
+        left = [name for name in self._names() if not name.startswith(".")]
         if not left:
             return
         if BEGUN not in left:
@@ -139,6 +137,12 @@ class Store:
                 f"{self.place} was begun with other {', '.join(sorted(other))} (see {BEGUN});"
                 " start that command again, or choose another folder"
             )
+
+    def _names(self) -> list[str]:
+        """Of the files of the folder."""
+        root = self._path("")
+        self.fs.invalidate_cache(root)  # others write there, too
+        return [Path(path).name for path in self.fs.ls(root, detail=False)]
 
     def _told(self, name: str) -> dict[str, Any] | None:
         """What a block's footer says; None if it was cut."""

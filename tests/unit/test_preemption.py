@@ -1,7 +1,9 @@
 """A run that a scheduler tells to end has saved the step it was at, and is resumed exactly."""
 
+import multiprocessing
 import os
 import signal
+import subprocess
 from pathlib import Path
 from typing import ClassVar
 
@@ -10,6 +12,7 @@ import torch
 from torch import nn
 
 from groundwork import utils
+from groundwork.dataset.loader import eval_loader
 from groundwork.engine import Settings, Snapshots, Stage, fit
 from groundwork.engine.preemption import PREEMPTED
 from tests.helpers.tiny_runs import start_group
@@ -94,6 +97,20 @@ def test_a_run_that_is_told_to_end_is_resumed_as_if_nothing_had_happened(tmp_pat
     assert all(torch.equal(found[name], value) for name, value in expected.items())
     assert log_of(tmp_path / "run") == log_of(tmp_path / "whole")
     assert [signal.getsignal(number) for number in utils.PREEMPTING] == before
+
+
+def test_a_loading_process_outlives_the_signals_and_ends_with_its_parent():
+    loader = eval_loader([torch.full((1,), n) for n in range(40)], torch.cat, 1, workers=1)
+    batches = iter(loader)
+    assert next(batches).item() == 0
+    (worker,) = multiprocessing.active_children()
+    for name in ("-TERM", "-USR1"):  # from another process, as a scheduler does it
+        subprocess.run(["kill", name, str(worker.pid)], check=True)
+    assert [batch.item() for batch in batches] == list(range(1, 40))
+    assert worker.is_alive()
+    worker.terminate()
+    worker.join(20)
+    assert worker.exitcode == 0
 
 
 def end_when_one_is_told(folder: Path) -> None:
