@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from groundwork.jobs import INPUT_ERRORS, plain_message
 from groundwork.jobs.bulk.source import Block
 from groundwork.jobs.bulk.store import Done
 from groundwork.jobs.bulk.work import Answerer, Work
@@ -105,13 +106,16 @@ def _pool(work: Work, blocks: Sequence[Block], size: Size) -> Iterator[Done]:
                     done = json.loads(ray.get(next(found)))
                 except StopIteration:
                     return
+                except ray.exceptions.RayActorError as error:
+                    logger.warning("the pool has died (%s); another goes on", error)
+                    break
                 if "error" in done:
                     raise ValueError(done["error"])
                 yield Done(**{**done, "faults": tuple(done["faults"])})
             elif lost:
                 logger.warning("%d nodes are lost; the others go on with their blocks", len(lost))
-                yield from work.store.done(blocks, of=work.blocks)
-                return
+                break
+        yield from work.store.done(blocks, of=work.blocks)  # also what was made, but not told
     finally:
         ray.kill(pool)
 
@@ -153,9 +157,9 @@ class _Worker:
         (packed,) = batch["block"]
         try:
             done = json.dumps(asdict(self.work.do(self.answerer, _unpacked(packed))))
-        except (ValueError, FileNotFoundError) as error:
+        except (*INPUT_ERRORS, OSError) as error:
             # As a row: what ends the command is its words, not the traceback of a cluster.
-            done = json.dumps({"error": str(error)})
+            done = json.dumps({"error": plain_message(error)})
         return {"done": [done]}
 
 
