@@ -219,7 +219,7 @@ def any_process(flag: bool) -> bool:
 
 
 @functools.cache
-def _cpu_group() -> dist.ProcessGroup | None:
+def _cpu_group() -> Any:
     """A group of all processes over gloo; None: that is what the default one is."""
     return None if dist.get_backend() == "gloo" else dist.new_group(backend="gloo")
 
