@@ -3,7 +3,6 @@
 import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -82,7 +81,7 @@ class LabelJob:
     def identity(self) -> dict[str, Any]:
         """See `bulk.work.Job`."""
         chosen = {key: getattr(self.args, key) for key in ("config", "data", "set", "split")}
-        weights = {self.args.checkpoint: bulk.content_of(Path(self.args.checkpoint))}
+        weights = {self.args.checkpoint: bulk.content_of(self.args.checkpoint)}
         return {"job": "label", "checkpoints": weights, **chosen}
 
 

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from groundwork.files.lock import held
 from groundwork.files.manifest import fingerprint, run_state
+from groundwork.jobs import pretrained
 from groundwork.jobs.bulk import cluster
 from groundwork.jobs.bulk.source import Block, blocks_of, source_of
 from groundwork.jobs.bulk.store import FAULTS, MANIFEST, Done, Store
@@ -68,10 +69,11 @@ def run(job: Job, args: argparse.Namespace, place: str, phrases: tuple[str, ...]
         raise ValueError(f"--images_at_once {args.images_at_once}: give 1 or more")
     source, store = source_of(place, phrases, args.block), Store(args.parquet)
     size = None if args.ray is None else cluster.size_of(args.ray, args.actors, args.gpus_per_actor)
+    identity = job.identity()
     with _alone(store):
         # What is found depends to rounding on what else is in a batch.
         batches = {"block": args.block, "images_at_once": args.images_at_once}
-        asked = {"source": place, "phrases": list(phrases), **batches, **job.identity()}
+        asked = {"source": place, "phrases": list(phrases), **batches, **identity}
         blocks = store.begin(asked, blocks_of(source))
         done = {one.number: one for one in store.done(blocks)}
         missing = [block for block in blocks if block.number not in done]
@@ -123,7 +125,14 @@ def _alone(store: Store) -> contextlib.AbstractContextManager[None]:
     return contextlib.nullcontext() if store.local is None else held(store.local, "writes")
 
 
-def content_of(checkpoint: Path) -> dict[str, Any]:
-    """What tells the files of a checkpoint, or of a saved folder, from others."""
-    files = sorted(checkpoint.iterdir()) if checkpoint.is_dir() else [checkpoint]
+def content_of(checkpoint: str | Path) -> dict[str, Any]:
+    """What tells the files of a checkpoint, or of a saved folder, from others.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    path = pretrained.located(checkpoint)
+    if not path.exists():
+        raise FileNotFoundError(f"checkpoint not found: {path}; give a file or a saved folder")
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
     return {file.name: fingerprint(file) for file in files if file.is_file()}

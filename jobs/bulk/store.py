@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import pyarrow as pa
@@ -75,6 +75,7 @@ class Store:
 
     @property
     def fs(self) -> Any:
+        """Its file system, of no type in fsspec."""
         return located(self.place)[0]
 
     @property
@@ -132,7 +133,12 @@ class Store:
         text = foreign.decode(self.fs.cat_file(self._path(BEGUN)), BEGUN)
         begun = foreign.parse_json(text, f"{self.place}/{BEGUN}", "choose another folder")
         other = [key for key in {**begun, **asked} if begun.get(key) != asked.get(key)]
-        if other:
+        if other and not any(PurePath(name).match(_PARTS) for name in left):
+            # Nothing came of it, such as for want of a configuration.
+            self.fs.rm(self._path(BEGUN))
+            if PLAN in left:
+                self.fs.rm(self._path(PLAN))
+        elif other:
             raise FileExistsError(
                 f"{self.place} was begun with other {', '.join(sorted(other))} (see {BEGUN});"
                 " start that command again, or choose another folder"

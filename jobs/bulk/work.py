@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
@@ -149,8 +149,9 @@ class _Look:
             try:
                 return asked, [grounder.look(path) for grounder in self.grounders]
             except (CorruptImageError, FileNotFoundError) as error:
-                # Its own place, not that of a copy.
-                raise type(error)(str(error).replace(str(path), asked.source)) from error
+                # By its own name, not that of a copy.
+                said = str(error).replace(str(path), asked.name)
+                raise type(error)(f"{asked.source}: {said}") from error
 
     @contextmanager
     def _file(self, asked: Asked) -> Iterator[Path]:
@@ -165,8 +166,7 @@ class _Look:
                 content = system.cat_file(path)
             except FileNotFoundError:
                 raise FileNotFoundError(f"{asked.source}: image {path} does not exist") from None
-        suffix = PurePosixPath(asked.name).suffix
-        with tempfile.NamedTemporaryFile(dir=self.folder, suffix=suffix) as file:
+        with tempfile.NamedTemporaryFile(dir=self.folder) as file:
             file.write(content)
             file.flush()
             yield Path(file.name)

@@ -219,6 +219,13 @@ def test_another_command_is_refused(photos, tmp_path):
     run(photos, out, phrases=PHRASES[:1], block=9)
     assert "begun with other phrases" in error_of(lambda: run(photos, out, block=9))
     assert "begun with other block" in error_of(lambda: run(photos, out, phrases=PHRASES[:1]))
+    # A call of which no block came is no hindrance.
+    lost = (photos, tmp_path / "lost", "--config", "no/such.yaml")
+    assert "no/such.yaml" in error_of(lambda: run(*lost))
+    assert run(*lost[:2], block=9)["images"] == 5
+    missing = ("--checkpoint", "no.pth")
+    assert "not found: no.pth" in error_of(lambda: run(photos, tmp_path / "no", *missing))
+    assert not (tmp_path / "no").exists()
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "a.txt").write_text("a")
     assert "is not empty" in error_of(lambda: run(photos, tmp_path / "other"))
