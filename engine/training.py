@@ -167,6 +167,16 @@ class Trainer(Generic[Model]):
             names = next(islice(of_epoch, self.position.epoch - 1, None)).names
             self.snapshots.complete_first_epoch(path, names)
 
+    def train(self, stages: Sequence[Stage]) -> None:
+        """All epochs of all stages, from `position` on."""
+        first = 0
+        for stage in stages:
+            step = TrainingStep(self.model, stage.criterion)
+            module = distribute(step, self.device, unused=self.settings.unused_parameters)
+            while first <= self.position.epoch < first + stage.epochs:
+                self.train_epoch(stage, module)
+            first += stage.epochs
+
     def train_epoch(self, stage: Stage, module: nn.Module) -> None:
         """The rest of one epoch, from `position` on."""
         position, accumulate = self.position, self.settings.accumulate
@@ -319,15 +329,9 @@ def fit(
         trainer.resume(resume, stages)
     log.rewind(trainer.position)
     model.train()
-    first = 0
     try:
         with trainer.preemption:
-            for stage in stages:
-                step = TrainingStep(model, stage.criterion)
-                module = distribute(step, device, unused=settings.unused_parameters)
-                while first <= trainer.position.epoch < first + stage.epochs:
-                    trainer.train_epoch(stage, module)
-                first += stage.epochs
+            trainer.train(stages)
     finally:
         log.close()
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import pyarrow as pa
 
@@ -20,7 +20,8 @@ from groundwork.jobs.bulk.store import Done, Store
 from groundwork.jobs.grounder import Grounder
 from groundwork.jobs.session import Session
 
-In, Out = TypeVar("In"), TypeVar("Out")
+In = TypeVar("In")
+Out = TypeVar("Out")
 _READERS, _AHEAD = 8, 32
 
 
@@ -31,8 +32,8 @@ Seen = tuple[Asked, Sequence[Session]]
 class Answerer(Protocol):
     """Systems that are loaded, and the rows that are made of what they find."""
 
+    schema: ClassVar[pa.Schema]
     grounders: Sequence[Grounder]
-    schema: pa.Schema
 
     def rows(self, seen: Sequence[Seen]) -> list[dict[str, Any]]:
         """The rows about some images, by the schema.
