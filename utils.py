@@ -4,11 +4,13 @@ Collectives are the identity without a process group, so that the same code runs
 """
 
 import ctypes
+import functools
 import logging
 import os
 import platform
 import random
 import re
+import signal
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -21,6 +23,10 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+PREEMPTING = tuple(
+    getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)
+)
+"""By which a scheduler says that it takes the machine back."""
 shared_random = torch.Generator()  # the same numbers on all processes of a training step
 
 
@@ -156,6 +162,7 @@ def close_distributed() -> None:
     """Leaves the process group, if there is one."""
     if dist.is_initialized():
         dist.destroy_process_group()
+        _cpu_group.cache_clear()
 
 
 def _adopt_slurm() -> None:
@@ -220,6 +227,24 @@ def all_gather(tensor: torch.Tensor) -> torch.Tensor:
     parts = [torch.zeros_like(padded) for _ in lengths]
     dist.all_gather(parts, padded)
     return torch.cat([part[:length] for part, length in zip(parts, lengths, strict=True)])
+
+
+def any_process(flag: bool) -> bool:
+    """Whether it is true on any process, on all of them; every one must call this.
+
+    It is the CPUs that talk: asked on a GPU, every step would wait until the GPU has made it.
+    """
+    if world_size() == 1:
+        return flag
+    found = torch.tensor(int(flag))
+    dist.all_reduce(found, dist.ReduceOp.MAX, group=_cpu_group())
+    return bool(found)
+
+
+@functools.cache
+def _cpu_group() -> Any:
+    """A group of all processes over gloo; None: that is what the default one is."""
+    return None if dist.get_backend() == "gloo" else dist.new_group(backend="gloo")
 
 
 def broadcast(tensors: Iterable[torch.Tensor]) -> None:

@@ -9,6 +9,8 @@ spawned one imports them for itself, for more than 400 MB, most of them torch's
 
 import multiprocessing
 import os
+import signal
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -30,6 +32,24 @@ class TrainLoader(DataLoader[object]):
 def _start_worker(_worker: int) -> None:
     # One process per core already; OpenCV's own threads would only fight over them.
     cv2.setNumThreads(0)
+    _outlive_signals()
+
+
+def _outlive_signals() -> None:
+    """A scheduler signals every process of a job, and the step that is being made needs this one:
+    only its own parent ends it, by SIGTERM, or by ending itself."""
+    if hasattr(signal, "SIGUSR1"):
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # not on macOS
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    while parent is not None and signal.sigwaitinfo([signal.SIGTERM]).si_pid != parent.pid:
+        pass
+    os._exit(0)
 
 
 def _options(workers: int) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from groundwork import utils
 logger = logging.getLogger("groundwork")
 LOG, STEPS = "log.txt", "steps.txt"
 LAST, CHECKPOINTS = "last.ckpt", "checkpoint_*.pth"
-CURVES, FAULTS = "tensorboard", "faults.txt"
+CURVES, TRACKED, FAULTS = "tensorboard", "trackers.json", "faults.txt"
 _SHOWN = 3
 
 
@@ -46,7 +46,7 @@ def remove_log(folder: Path) -> None:
     from nothing, too (process 0 only)."""
     if not utils.is_main():
         return
-    told = [folder / name for name in (LOG, STEPS, FAULTS, f"validation/{FAULTS}")]
+    told = [folder / name for name in (LOG, STEPS, TRACKED, FAULTS, f"validation/{FAULTS}")]
     if any(path.is_file() for path in told):
         logger.warning("%s: the log of a run without a checkpoint is replaced", folder)
     for path in told:

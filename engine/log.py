@@ -1,4 +1,4 @@
-"""What a training run tells: a progress bar, `log.txt` (JSON lines) and TensorBoard curves.
+"""What a training run tells: a progress bar, `log.txt` (JSON lines) and curves (`engine.curves`).
 
 Where a stage has a published form for what `log.txt` says about an epoch, that is what the file
 holds, and our own lines are in `steps.txt`.
@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from groundwork import utils
 from groundwork.dataset.batches import TrainBatch
+from groundwork.engine.curves import Curves, open_curves
 from groundwork.engine.faults import FaultLog
-from groundwork.engine.folder import CURVES, LOG
+from groundwork.engine.folder import LOG
 from groundwork.engine.names import EpochLine
 from groundwork.engine.snapshot import Position
 from groundwork.files.json_lines import JsonLines
@@ -37,17 +38,27 @@ class RunLog:
         every: steps between lines.
         epochs: of the whole run, for the bar.
         file: of our own lines; with another one than `LOG`, that has the stages' epoch lines.
+        curves: where they are drawn, on the main process; None: by TensorBoard.
     """
 
-    def __init__(self, folder: Path, every: int, epochs: int, *, file: str = LOG):
+    def __init__(
+        self,
+        folder: Path,
+        every: int,
+        epochs: int,
+        *,
+        file: str = LOG,
+        curves: Callable[[], list[Curves]] | None = None,
+    ):
         self.lines = JsonLines(Path(folder) / file)
         self.epoch_lines = JsonLines(Path(folder) / LOG) if file != LOG else None
         self.every = every
         self.epochs = epochs
         self.main = utils.is_main()
         self.bar = tqdm(disable=True)
+        self.curves: list[Curves] = []
         if self.main:
-            self.curves = SummaryWriter(str(Path(folder) / CURVES))
+            self.curves = open_curves(Path(folder)) if curves is None else curves()
         self._window, self._epoch, self._rates, self._corrupt = Mean(), Mean(), Mean(), 0
         self._faults = FaultLog(folder)
 
@@ -144,15 +155,14 @@ class RunLog:
             return
         where = {"epoch": position.epoch - 1, "step": 0, "global_step": position.global_step}
         self.lines.append({"kind": "validation", "stage": self.stage, **where, **values})
-        for name, value in values.items():
-            self.curves.add_scalar(f"validation/{name}", value, position.global_step)
+        self._draw("validation", values, position)
 
     def close(self) -> None:
         """Close the bar and the curves, also after an error."""
         # After an error it is still open, and would be drawn over the message at exit.
         self.bar.close()
-        if self.main:
-            self.curves.close()
+        for curves in self.curves:
+            curves.close()
 
     def _line(self, kind: str, position: Position, rate: float, mean: Mean) -> dict[str, float]:
         """Write a line; returns the means over all processes that it holds."""
@@ -179,12 +189,16 @@ class RunLog:
         if faults:
             line["records_not_as_annotated"] = faults
         self.lines.append(line)
-        for name, value in {"lr": rate, **values}.items():
-            self.curves.add_scalar(f"{kind}/{name}", value, position.global_step)
+        self._draw(kind, {"lr": rate, **values}, position)
         self.bar.set_postfix(
             {name: f"{value:.3f}" for name, value in values.items()}, refresh=False
         )
         return values
+
+    def _draw(self, kind: str, values: dict[str, float], position: Position) -> None:
+        named = {f"{kind}/{name}": value for name, value in values.items()}
+        for curves in self.curves:
+            curves.add(named, position.global_step)
 
 
 @dataclass

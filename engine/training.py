@@ -27,10 +27,12 @@ from groundwork import utils
 from groundwork.dataset.batches import Batch, TrainBatch
 from groundwork.dataset.loader import TrainLoader
 from groundwork.engine.average import WeightAverage
+from groundwork.engine.curves import open_curves
 from groundwork.engine.folder import LOG, STEPS, lies_in, remove_log
 from groundwork.engine.log import RunLog
 from groundwork.engine.names import Names
 from groundwork.engine.precision import computing
+from groundwork.engine.preemption import Preemption
 from groundwork.engine.snapshot import Model, Position, Snapshots
 from groundwork.engine.weights import require_finite, require_weighted
 from groundwork.models.common.criterion import Criterion
@@ -150,6 +152,7 @@ class Trainer(Generic[Model]):
         self.validation = validation
         self.position = Position()
         self.average = None if settings.ema is None else WeightAverage(model, settings.ema)
+        self.preemption = Preemption()
         self.scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
 
     def resume(self, path: Path, stages: Sequence[Stage]) -> None:
@@ -163,6 +166,16 @@ class Trainer(Generic[Model]):
             of_epoch = (stage for stage in stages for _ in range(stage.epochs))
             names = next(islice(of_epoch, self.position.epoch - 1, None)).names
             self.snapshots.complete_first_epoch(path, names)
+
+    def train(self, stages: Sequence[Stage]) -> None:
+        """All epochs of all stages, from `position` on."""
+        first = 0
+        for stage in stages:
+            step = TrainingStep(self.model, stage.criterion)
+            module = distribute(step, self.device, unused=self.settings.unused_parameters)
+            while first <= self.position.epoch < first + stage.epochs:
+                self.train_epoch(stage, module)
+            first += stage.epochs
 
     def train_epoch(self, stage: Stage, module: nn.Module) -> None:
         """The rest of one epoch, from `position` on."""
@@ -192,12 +205,16 @@ class Trainer(Generic[Model]):
             position.step += 1
             position.global_step += 1
             self.log.step(position, losses, rate, micro_batches)
-            every = self.settings.save_every_steps
-            if every and position.global_step % every == 0 and position.step < steps:
+            every, asked = self.settings.save_every_steps, self.preemption.asked()
+            due = every and position.global_step % every == 0 and position.step < steps
+            if due or asked:
                 self.log.check_finite()
                 require_finite(self.model)
                 self.snapshots.save_position(self._content(stage), position)
-        self.log.end_epoch(position, rate)
+            if asked:
+                self.preemption.end(position.global_step)
+        # Of the last step, which a run that was resumed behind it has not made.
+        self.log.end_epoch(position, stage.learning_rate(position.epoch, steps - 1, steps))
         require_finite(self.model)
         position.epoch, position.step = position.epoch + 1, 0
         best = self._best()
@@ -271,6 +288,7 @@ def fit(
     device: torch.device,
     resume: Path | None = None,
     validation: Validation | None = None,
+    trackers: Sequence[str] = (),
 ) -> None:
     """Train `model` through all stages.
 
@@ -281,10 +299,12 @@ def fit(
         output_dir: receives checkpoints, `log.txt` (JSON lines) and TensorBoard files.
         resume: checkpoint to continue from.
         validation: chooses the best checkpoints; None: there are none.
+        trackers: keys of `curves.TRACKERS` that are told, too.
 
     Raises:
         FloatingPointError: a loss or a weight is no longer finite; the message lists the parts.
             Nothing is saved after it.
+        SystemExit: the run was told to end and is to be resumed, see `engine.preemption`.
     """
     if resume is None or not lies_in(resume, output_dir):
         remove_log(output_dir)
@@ -293,6 +313,7 @@ def fit(
         settings.log_every,
         sum(stage.epochs for stage in stages),
         file=LOG if all(stage.names.epoch_line is None for stage in stages) else STEPS,
+        curves=lambda: open_curves(output_dir, trackers, snapshots.config),
     )
     trainer = Trainer(
         model,
@@ -308,14 +329,9 @@ def fit(
         trainer.resume(resume, stages)
     log.rewind(trainer.position)
     model.train()
-    first = 0
     try:
-        for stage in stages:
-            step = TrainingStep(model, stage.criterion)
-            module = distribute(step, device, unused=settings.unused_parameters)
-            while first <= trainer.position.epoch < first + stage.epochs:
-                trainer.train_epoch(stage, module)
-            first += stage.epochs
+        with trainer.preemption:
+            trainer.train(stages)
     finally:
         log.close()
 

@@ -35,7 +35,7 @@ from groundwork.experiments.demo_server import Server
 from groundwork.files.safe import write_text
 from groundwork.geometry import Grounding
 from groundwork.jobs.demo_examples import write_examples
-from groundwork.jobs.predict import SHIPPED
+from groundwork.jobs.systems import SHIPPED
 
 MEGABYTES = 2  # of an upload, at most
 BUSY = "busy"

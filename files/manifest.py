@@ -41,18 +41,24 @@ def write_manifest(
     """
     path = Path(folder) / name
     if is_main():
+        state = run_state()
         manifest = {
-            "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+            "command": state.pop("command"),
             "config": config,
             "seed": seed,
             "rules": rules,
             "world_size": world_size(),
-            "git": git_state(),
-            "versions": versions(),
+            **state,
             "data": {str(file): fingerprint(file) for file in files},
         }
         write_text(path, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
     return path
+
+
+def run_state() -> dict[str, Any]:
+    """What every manifest has: the command and the code that carries it out."""
+    command = [Path(sys.argv[0]).name, *sys.argv[1:]]
+    return {"command": command, "git": git_state(), "versions": versions()}
 
 
 def versions() -> dict[str, str]:

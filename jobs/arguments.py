@@ -12,7 +12,8 @@ from groundwork import utils
 from groundwork.jobs import plugins
 from groundwork.jobs.launch_flags import add_launch_flags, adopt_launch_flags
 from groundwork.settings import RunConfig, load_config
-from groundwork.settings.load import Purpose
+from groundwork.settings.kinds import keys_of, purpose_of
+from groundwork.settings.load import Purpose, located
 from groundwork.settings.roots import root_overrides
 
 STRICT_HELP = "stop at the first record that cannot be used as annotated"
@@ -68,6 +69,11 @@ def processes(args: argparse.Namespace) -> Iterator[torch.device]:
             yield device
     finally:
         utils.close_distributed()
+
+
+def purpose(config: str | Path) -> Purpose:
+    """What a configuration of either kind, our own or a released one, is to be read for."""
+    return purpose_of(keys_of(located(config)))
 
 
 def load(

@@ -7,7 +7,7 @@ from dataclasses import fields
 from groundwork import utils
 from groundwork.jobs import demo_page, plugins
 from groundwork.jobs.demo_desk import Desk, Limits
-from groundwork.jobs.predict import add_system_arguments, checkpoints_of, load_systems
+from groundwork.jobs.systems import add_system_arguments, checkpoints_of, load_systems
 
 PORT = 7860
 _QUICK_START = "This is the small model of the quick start, which knows drawn shapes only."

@@ -18,7 +18,7 @@ from groundwork import utils
 from groundwork.dataset.images import DAMAGE, CorruptImageError
 from groundwork.geometry import Grounding
 from groundwork.jobs.open_image import open_image
-from groundwork.jobs.predict import System
+from groundwork.jobs.systems import System
 from groundwork.report.answers import Shown, draw_layer, message_html, page_html, page_of
 from groundwork.report.overlays import Answer
 

@@ -21,21 +21,21 @@ from groundwork.dataset.pseudo_labels import (
 )
 from groundwork.dataset.sources import source_files
 from groundwork.files.manifest import write_manifest
-from groundwork.jobs import arguments, student_files
+from groundwork.jobs import arguments, label_many, student_files
+from groundwork.jobs.bulk import run as bulk
 from groundwork.jobs.evaluate import groundings
 from groundwork.jobs.folders import require_writable
 from groundwork.jobs.forms import FORMS
+from groundwork.jobs.label_many import LABELS_FILE
 from groundwork.jobs.samples import Evaluation
 from groundwork.jobs.tokenizers import load_texts
 from groundwork.models import SYSTEMS
 from groundwork.models.common.system import Parts
 from groundwork.settings import RunConfig, to_dict
 from groundwork.settings.data import ImageTextDataConfig
-from groundwork.settings.kinds import keys_of, purpose_of
-from groundwork.settings.load import located
 
 logger = logging.getLogger("groundwork")
-LABELS_FILE, MANIFEST = "labels.jsonl", "labels_manifest.json"
+MANIFEST = "labels_manifest.json"
 
 
 def main(argv: Sequence[str] | None, *, description: str = "") -> dict[str, int]:
@@ -44,9 +44,14 @@ def main(argv: Sequence[str] | None, *, description: str = "") -> dict[str, int]
     Returns:
         How many expressions there were, and what became of them.
     """
-    args = parse_args(argv, description)
+    parser = label_parser(description)
+    args = parser.parse_args(argv)
+    if args.parquet:
+        return label_many.run(args, parser)
+    if not args.out:
+        parser.error("give --out, or --source and --parquet")
     with arguments.processes(args) as device:
-        purpose = purpose_of(keys_of(located(args.config)))
+        purpose = arguments.purpose(args.config)
         config = of_split(arguments.load(args, purpose=purpose), args.split)
         # What does not depend on the labels is refused before they are made.
         require_possible(config, args)
@@ -59,14 +64,14 @@ def main(argv: Sequence[str] | None, *, description: str = "") -> dict[str, int]
         return counts
 
 
-def parse_args(argv: Sequence[str] | None, description: str) -> argparse.Namespace:
-    """What the command says."""
+def label_parser(description: str) -> argparse.ArgumentParser:
+    """What the command may say."""
     parser = arguments.parser(description)
     parser.add_argument("--checkpoint", "--eval-weights", required=True, help="the teacher's .pth")
     parser.add_argument(
         "--split", default="train", help="of data.train, or one of the evaluated splits"
     )
-    parser.add_argument("--out", required=True, help="folder that receives labels.jsonl")
+    parser.add_argument("--out", help="folder that receives labels.jsonl")
     parser.add_argument("--keep", type=float, default=1.0, help="share of the surest that is kept")
     parser.add_argument("--by", choices=CONFIDENCE, default="similarity", help="what --keep ranks")
     parser.add_argument(
@@ -79,7 +84,11 @@ def parse_args(argv: Sequence[str] | None, description: str) -> argparse.Namespa
         "--write", nargs="+", choices=student_files.KINDS, default=[], help="files of students"
     )
     parser.add_argument("--proposals", help="dets.json, to whose boxes --write refer moves labels")
-    return parser.parse_args(argv)
+    parser.add_argument(
+        "--source", help="with --parquet: images with phrases, in the place of a split"
+    )
+    bulk.add_arguments(parser)
+    return parser
 
 
 def of_split(config: RunConfig, split: str) -> RunConfig:

@@ -3,9 +3,7 @@
 import argparse
 import json
 import logging
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,29 +15,19 @@ from groundwork.engine.folder import FAULTS
 from groundwork.files.manifest import write_manifest
 from groundwork.files.safe import atomic_write, write_text
 from groundwork.geometry import Grounding
-from groundwork.jobs import plugins
+from groundwork.jobs import plugins, predict_many
+from groundwork.jobs.bulk import run as bulk
 from groundwork.jobs.folders import RUNS
-from groundwork.jobs.grounder import Grounder
 from groundwork.jobs.open_image import open_image
-from groundwork.jobs.predict_files import WRITERS, Collected, mask_of
+from groundwork.jobs.predict_files import WRITERS, Collected, row_of
 from groundwork.jobs.predict_input import STDIN, Question, is_list, read_phrases, read_questions
+from groundwork.jobs.systems import System, add_system_arguments, checkpoints_of, load_systems
 from groundwork.report.overlays import Answer, draw_words, save_overlays, verdict
 
 logger = logging.getLogger("groundwork")
-QUICKSTART = RUNS / "quickstart" / "b_amc" / "b_amc.pth"
-SHIPPED = Path(__file__).resolve().parents[1] / "checkpoints" / "quickstart_amc"
 PREDICTIONS, OVERLAYS, WORDS = "predictions.jsonl", "overlays", "words"
 MANIFEST, BEGUN = "predict_manifest.json", ".begun.json"
 _NAMED = 5
-
-
-@dataclass(frozen=True)
-class System:
-    """A checkpoint that is asked. key: its name in file names; name: for people."""
-
-    key: str
-    name: str
-    grounder: Grounder
 
 
 def main(argv: Sequence[str] | None, *, description: str = "") -> dict[str, Any]:
@@ -52,8 +40,10 @@ def main(argv: Sequence[str] | None, *, description: str = "") -> dict[str, Any]
     utils.setup_logging()
     plugins.load(args.plugin)
     phrases = read_phrases(args.phrases)
-    questions = read_questions(Path(args.source), phrases)
     checkpoints = checkpoints_of(args.checkpoint)
+    if args.parquet:
+        return predict_many.run(args, checkpoints, phrases)
+    questions = read_questions(Path(args.source), phrases)
     asked = json.dumps({**vars(args), "phrases": list(phrases)}, ensure_ascii=False) + "\n"
     out = _output_folder(args.out, Path(args.source), asked)
     systems = load_systems(checkpoints, args)
@@ -101,63 +91,8 @@ def parse_args(argv: Sequence[str] | None, description: str) -> argparse.Namespa
     parser.add_argument(
         "--strict", action="store_true", help="stop at the first image that cannot be read"
     )
+    bulk.add_arguments(parser)
     return parser.parse_intermixed_args(argv)  # phrases may stand behind options, too
-
-
-def add_system_arguments(parser: argparse.ArgumentParser) -> None:
-    """What says which systems are asked: of `checkpoints_of` and `load_systems`."""
-    parser.add_argument(
-        "--checkpoint",
-        nargs="+",
-        help=f"files or saved folders of any system ({QUICKSTART}, or else {SHIPPED.name})",
-    )
-    parser.add_argument(
-        "--config", nargs="+", help="of files without one: one for all, or one per checkpoint"
-    )
-    parser.add_argument("--tokenizer", help="hub name, folder, or vocab.txt")
-    parser.add_argument("--data", help="root of the data, for configurations that need it")
-    parser.add_argument("--device", help="cuda, cuda:1, cpu; default: cuda if there is one")
-    parser.add_argument("--plugin", nargs="+", default=[], metavar="FOLDER", help="own systems")
-
-
-def load_systems(checkpoints: Sequence[Path], args: argparse.Namespace) -> list[System]:
-    """The checkpoints, each under a name of its own.
-
-    Raises:
-        FileNotFoundError, ValueError: see `Grounder.load`; or another number of configurations.
-    """
-    configs = args.config or [None]
-    if len(configs) not in (1, len(checkpoints)):
-        raise ValueError(
-            f"--config: {len(configs)} for {len(checkpoints)} checkpoints; give one, or one of each"
-        )
-    configs = configs * (1 if len(configs) > 1 else len(checkpoints))
-    systems = []
-    for key, file, config in zip(_keys(checkpoints), checkpoints, configs, strict=True):
-        grounder = Grounder.load(
-            file, device=args.device, config=config, tokenizer=args.tokenizer, data=args.data
-        )
-        systems.append(System(key, f"{grounder.about.title} ({key})", grounder))
-    return systems
-
-
-def checkpoints_of(given: Sequence[str] | None) -> list[Path]:
-    """The files that are named, each once; without one the quick start's, or that which ships."""
-    own = QUICKSTART if QUICKSTART.is_file() else SHIPPED
-    files = [own] if given is None else list(map(Path, given))
-    return list({file.resolve(): file for file in files}.values())
-
-
-def _keys(files: Sequence[Path]) -> list[str]:
-    """Names that tell the files apart: theirs, with that of the folder where they have the same,
-    with a number where that is not enough, either."""
-    for names in (
-        [file.stem for file in files],
-        [f"{file.absolute().parent.name}_{file.stem}" for file in files],
-    ):
-        if max(Counter(names).values()) == 1:
-            return names
-    return [f"{file.stem}_{number}" for number, file in enumerate(files, 1)]
 
 
 def _output_folder(given: str | None, source: Path, asked: str) -> Path:
@@ -220,7 +155,7 @@ def _ask(
                 found = answer.groundings
                 collected[system.key].add(question.name, question.path, found[0].size, found)
                 for one in found:
-                    row = _row(question, system, one)
+                    row = row_of(question.name, system.name, one)
                     file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
                     if alone:
                         print(_line(answer.system, one))
@@ -245,25 +180,6 @@ def _answers(question: Question, systems: Sequence[System], words: bool) -> list
 def _drawing(folder: Path, question: Question) -> Path:
     """FOLDER/NAME.png with the ending of the image in NAME: a.jpg and a.png are two images."""
     return folder / f"{question.name.lstrip('/')}.png"
-
-
-def _row(question: Question, system: System, found: Grounding) -> dict[str, Any]:
-    return {
-        "image": question.name,
-        "phrase": found.phrase,
-        "system": system.name,
-        "size": list(found.size),
-        "point": list(found.point),
-        "boxes": found.boxes.tolist(),
-        "scores": found.scores.tolist(),
-        "mask": mask_of(found),
-        "score": found.score,
-        "present": found.present,
-        "threshold": None if found.present is None else found.threshold,
-        "there": found.is_there,
-        "derived": sorted(found.derived),
-        "confidence": found.confidence,
-    }
 
 
 def _line(system: str, found: Grounding) -> str:

@@ -73,6 +73,26 @@ def mask_of(grounding: Grounding) -> dict[str, Any] | None:
     return mask_to_runs(grounding.mask) if own and grounding.mask is not None else None
 
 
+def row_of(image: str, system: str, found: Grounding) -> dict[str, Any]:
+    """A prediction as predictions.jsonl and Parquet files have it; `image` and `system`: names."""
+    return {
+        "image": image,
+        "phrase": found.phrase,
+        "system": system,
+        "size": list(found.size),
+        "point": list(found.point),
+        "boxes": found.boxes.tolist(),
+        "scores": found.scores.tolist(),
+        "mask": mask_of(found),
+        "score": found.score,
+        "present": found.present,
+        "threshold": None if found.present is None else found.threshold,
+        "there": found.is_there,
+        "derived": sorted(found.derived),
+        "confidence": found.confidence,
+    }
+
+
 def write_coco(out: Path, system: str, collected: Collected) -> Path:
     """coco/SYSTEM.json: images, phrases as categories, a box each as an annotation with its score;
     the mask, which is of all boxes of a phrase, is with the best of them."""

@@ -1,9 +1,10 @@
 """What predict.py is asked about: images of a file, a folder or a list, each with its phrases."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -90,7 +91,7 @@ def _of_list(path: Path, phrases: tuple[str, ...]) -> list[Question]:
         for number, line in enumerate(file, 1):
             if line.strip():
                 source = f"{path}:{number}"
-                image, own = _line(line, source)
+                image, own = parse_line(line, source)
                 # What is written is named after the image and stays in its folder.
                 inside(image.lstrip("/"), f"{source}: image", "put the list above its images")
                 if not (path.parent / image).is_file():
@@ -103,7 +104,12 @@ def _of_list(path: Path, phrases: tuple[str, ...]) -> list[Question]:
     return [Question(path.parent / image, image, tuple(asked[image])) for image in asked]
 
 
-def _line(line: str, source: str) -> tuple[str, tuple[str, ...]]:
+def parse_line(line: str, source: str) -> tuple[str, tuple[str, ...]]:
+    """The image of a line of a list, and the phrases that it has of its own.
+
+    Raises:
+        ValueError: it is no such line; says what one is. `source` is its place.
+    """
     row = foreign.parse_json(line, source, "write it again")
     if not (isinstance(row, dict) and isinstance(row.get("image"), str)):
         raise ValueError(
@@ -112,12 +118,21 @@ def _line(line: str, source: str) -> tuple[str, tuple[str, ...]]:
     unknown = row.keys() - {"image", "phrase", "phrases"}
     if unknown:
         raise ValueError(f"{source}: keys are image, phrase and phrases, not {sorted(unknown)}")
-    own = row.get("phrases", [])
+    return row["image"], phrases_of(row, source)
+
+
+def phrases_of(row: Mapping[str, Any], source: str) -> tuple[str, ...]:
+    """What `phrase`, a text, and `phrases`, a list of texts, say; either may be missing or null.
+
+    Raises:
+        ValueError: one that is no text, or has no word.
+    """
+    several = row.get("phrases")
     texts = [
-        *([row["phrase"]] if "phrase" in row else []),
-        *(own if isinstance(own, list) else [own]),
+        *([] if row.get("phrase") is None else [row["phrase"]]),
+        *(several if isinstance(several, list) else [] if several is None else [several]),
     ]
     for text in texts:
         if not isinstance(text, str) or is_blank(text):
             raise ValueError(f"{source}: phrase {text!r} has no word; say what is looked for")
-    return row["image"], tuple(text.strip() for text in texts)
+    return tuple(text.strip() for text in texts)

@@ -40,6 +40,10 @@ class Prepared:
     name: str
 
 
+Asked = tuple[Prepared, Sequence[str]]
+"""An image and its phrases."""
+
+
 class Questions(Protocol):
     """How a form of samples asks a system about an image that belongs to no data set."""
 
@@ -57,8 +61,8 @@ class Questions(Protocol):
             ValueError: there is no word in it.
         """
 
-    def batch(self, image: Prepared, phrases: Sequence[str], *, words: bool = False) -> EvalBatch:
-        """The batch of one image with phrases that `cut` has looked at.
+    def batch(self, asked: Sequence[Asked], *, words: bool = False) -> EvalBatch:
+        """The batch of images with phrases that `cut` has looked at.
 
         Args:
             words: it asks for maps of their words, too.
@@ -98,22 +102,25 @@ class ImageTextQuestions:
             return f"only its beginning is read: {kept!r}"
         return None
 
-    def batch(self, image: Prepared, phrases: Sequence[str], *, words: bool = False) -> EvalBatch:
+    def batch(self, asked: Sequence[Asked], *, words: bool = False) -> EvalBatch:
         """See `Questions`."""
+        samples = [self._sample(*one, number) for number, one in enumerate(asked)]
+        batch = self.collate(samples)
+        if words:
+            batch["words"] = [self._words(text) for sample in samples for text in sample.phrase]
+        return batch
+
+    def _sample(self, image: Prepared, phrases: Sequence[str], number: int) -> EvalSample:
         texts = [self._shortened(clean_caption(phrase, self.max_words)) for phrase in phrases]
         count = len(texts)
-        sample = EvalSample(
-            image.image, image.size, image.name, 0, texts,
+        return EvalSample(
+            image.image, image.size, image.name, number, texts,
             phrase_ids=list(map(str, range(count))),
             boxes=[_NO_BOXES] * count,
             masks=[None] * count,
             splits=[""] * count,
             record_ids=[image.name] * count,
         )  # fmt: skip
-        batch = self.collate([sample])
-        if words:
-            batch["words"] = list(map(self._words, texts))
-        return batch
 
     def _words(self, text: str) -> list[tuple[str, int]]:
         """The words of a cleaned text, each with the number of its pieces."""
@@ -177,14 +184,15 @@ class ReferringQuestions:
             return f"only its first {limit} tokens are read, of {len(ids)}"
         return None
 
-    def batch(self, image: Prepared, phrases: Sequence[str], *, words: bool = False) -> EvalBatch:
+    def batch(self, asked: Sequence[Asked], *, words: bool = False) -> EvalBatch:
         """See `Questions`."""
         if words:
             raise ValueError(
                 "maps of words are those of systems that are explained by heat maps; leave words"
                 " out"
             )
-        samples = [self._sample(image, text, n) for n, text in enumerate(phrases)]
+        expressions = ((image, text) for image, phrases in asked for text in phrases)
+        samples = [self._sample(*one, number) for number, one in enumerate(expressions)]
         return cast(EvalBatch, self.collate(samples))  # not a training collate
 
     def image_rules(self) -> dict[str, Any]:

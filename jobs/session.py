@@ -28,6 +28,9 @@ class Session:
     a system that does not tell the two apart (no `ImageFirst`) sees the image anew every time.
 
     Several threads may use it; they take turns with all others of the same `Grounder`.
+
+    Attributes:
+        texts_at_once: how many are answered together.
     """
 
     def __init__(
@@ -43,7 +46,7 @@ class Session:
         network = loaded.parts.evaluated
         self._outputs = _OfOneImage(network)
         of = network if isinstance(network, ImageFirst) else ImageFirst
-        self._at_once = of.texts_at_once
+        self.texts_at_once: int = of.texts_at_once
 
     def ground(self, phrases: str | Sequence[str], *, words: bool = False) -> list[Grounding]:
         """One grounding per phrase, in their order.
@@ -58,9 +61,7 @@ class Session:
         texts = [phrases] if isinstance(phrases, str) else list(phrases)
         texts = [text.strip() for text in texts]
         with self._lock:
-            for text in texts:
-                if remark := self._questions.cut(text):
-                    logger.warning("phrase %r: %s", text, remark)
+            self._remark(texts)
             parts, config = self._loaded.parts, self._loaded.config
             found = engine.evaluate(
                 self._outputs,
@@ -72,9 +73,14 @@ class Session:
             return [self._calibrated(one) for _, groundings in found for one in groundings]
 
     def _batches(self, texts: Sequence[str], words: bool) -> Iterator[EvalBatch]:
-        for start in range(0, len(texts), self._at_once):
-            some = texts[start : start + self._at_once]
-            yield self._questions.batch(self._image, some, words=words)
+        for start in range(0, len(texts), self.texts_at_once):
+            some = texts[start : start + self.texts_at_once]
+            yield self._questions.batch([(self._image, some)], words=words)
+
+    def _remark(self, texts: Sequence[str]) -> None:
+        for text in texts:
+            if remark := self._questions.cut(text):
+                logger.warning("phrase %r: %s", text, remark)
 
     def _calibrated(self, grounding: Grounding) -> Grounding:
         calibration = self._calibration
@@ -82,6 +88,47 @@ class Session:
             return grounding
         present = float(calibration.line.probabilities(grounding.evidence))
         return replace(grounding, present=present, threshold=calibration.threshold)
+
+
+def ground_together(asked: Sequence[tuple[Session, Sequence[str]]]) -> list[list[Grounding]]:
+    """`ground` of sessions of one `Grounder`, each with its phrases: as many images as their texts
+    allow are one batch, which fills a GPU that one image does not.
+
+    What is found is the same to rounding; of RefTR, whose images a batch pads, to what padding does
+    in an evaluation, too. Box systems encode an image once per phrase.
+
+    Raises:
+        ValueError: a phrase without a word.
+    """
+    found: list[list[Grounding]] = []
+    start = 0
+    while start < len(asked):
+        stop, texts = start + 1, len(asked[start][1])
+        while stop < len(asked) and texts + len(asked[stop][1]) <= asked[start][0].texts_at_once:
+            texts += len(asked[stop][1])
+            stop += 1
+        some = asked[start:stop]
+        found += [some[0][0].ground(some[0][1])] if len(some) == 1 else _in_one_batch(some)
+        start = stop
+    return found
+
+
+def _in_one_batch(asked: Sequence[tuple[Session, Sequence[str]]]) -> list[list[Grounding]]:
+    first = asked[0][0]
+    loaded, questions = first._loaded, first._questions
+    with first._lock:
+        pairs = [(one._image, [text.strip() for text in texts]) for one, texts in asked]
+        for _, texts in pairs:
+            first._remark(texts)
+        ((_, groundings),) = engine.evaluate(
+            loaded.parts.evaluated,
+            loaded.parts.postprocess,
+            [questions.batch(pairs)],
+            device=loaded.device,
+            precision=loaded.config.precision,
+        )
+        left = iter([first._calibrated(one) for one in groundings])
+        return [[next(left) for _ in texts] for _, texts in pairs]
 
 
 class _OfOneImage(nn.Module):

@@ -11,6 +11,7 @@ from torch import nn
 
 from groundwork import engine, utils
 from groundwork.dataset.sources import source_files
+from groundwork.engine.curves import TRACKERS, require_installed
 from groundwork.files.manifest import write_manifest
 from groundwork.jobs import arguments
 from groundwork.jobs.folders import OUTPUT_HELP, require_writable, run_folder
@@ -96,6 +97,9 @@ def parse_args(
         " --checkpoint (timm and hub names, or local files)",
     )
     parser.add_argument("--output_dir", "--work-dir", help=OUTPUT_HELP)
+    parser.add_argument(
+        "--track", nargs="+", choices=sorted(TRACKERS), default=[], help="tell these, too"
+    )
     args = parser.parse_args(argv)
     if args.init and args.checkpoint:
         parser.error("--init and --checkpoint both say what to start from; give one of them")
@@ -131,6 +135,7 @@ def origin(args: argparse.Namespace) -> tuple[bool | None, str | None]:
 def run(config: RunConfig, args: argparse.Namespace, device: torch.device) -> None:
     """Build everything and call the engine once."""
     require_training(config, args.config)
+    require_installed(args.track)
     system, output_dir = SYSTEMS[config.system], Path(args.output_dir or run_folder(args.config))
     require_writable(output_dir)
     utils.seed_everything(config.seed)
@@ -182,6 +187,7 @@ def run(config: RunConfig, args: argparse.Namespace, device: torch.device) -> No
             device=device,
             resume=resume,
             validation=validation,
+            trackers=args.track,
         )
 
 

@@ -11,7 +11,7 @@ the mean IoU with the boxes of the other expressions of the same object.
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -102,12 +102,14 @@ def _label(entry: Any, source: str) -> Label:
     return Label(**{**entry, "box": box, "image_ids": ids})
 
 
-def write(labels: Sequence[Label], path: str | os.PathLike[str]) -> int:
+def write(labels: Iterable[Label], path: str | os.PathLike[str]) -> int:
     """Write labels; returns how many."""
+    count = 0
     with atomic_write(path) as partial, partial.open("w", encoding="utf-8") as file:
         for label in labels:
             file.write(json.dumps(_entry(label), ensure_ascii=False) + "\n")
-    return len(labels)
+            count += 1
+    return count
 
 
 def _entry(label: Label) -> Mapping[str, Any]:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import pytest
 
 from groundwork.files.lock import held
-from groundwork.jobs.predict import SHIPPED
+from groundwork.jobs.systems import SHIPPED
 from groundwork.tools import export
 from tests.helpers.own_checkpoints import KINDS, write_checkpoint
 

@@ -13,7 +13,7 @@ import predict
 from groundwork import Grounder
 from groundwork.dataset.synthetic import write_dataset
 from groundwork.jobs.evaluation import content_hash
-from groundwork.jobs.predict import SHIPPED
+from groundwork.jobs.systems import SHIPPED
 from groundwork.tools import calibrate
 from tests.helpers.own_checkpoints import KINDS, write_checkpoint
 from tests.helpers.script_runs import CONFIGS, error_of

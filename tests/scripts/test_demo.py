@@ -19,7 +19,7 @@ from groundwork.jobs import demo_page
 from groundwork.jobs.demo import parse_args
 from groundwork.jobs.demo_desk import Album, Desk, Limits
 from groundwork.jobs.demo_examples import write_examples
-from groundwork.jobs.predict import SHIPPED, System
+from groundwork.jobs.systems import SHIPPED, System
 from groundwork.report.answers import draw_layer, page_html, page_of
 from groundwork.report.overlays import Answer
 from tests.helpers.script_runs import error_of

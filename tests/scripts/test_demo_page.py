@@ -13,7 +13,7 @@ from groundwork import Grounder
 from groundwork.experiments import demo_load, demo_server
 from groundwork.experiments.demo_load import place_of
 from groundwork.jobs.demo_examples import write_examples
-from groundwork.jobs.predict import SHIPPED
+from groundwork.jobs.systems import SHIPPED
 from groundwork.report.answers import ABSENT
 from tests.helpers.own_checkpoints import write_checkpoint
 

@@ -39,6 +39,7 @@ PAGES = sorted(
 PUBLISHED = {ROOT / "docs" / "migration.md"}
 # A package that is not ours, and what is run by a shell.
 NOT_OURS = ("pytest", "torch.distributed.launch")
+OF_TORCHRUN = ("--nproc_per_node", "--nnodes", "--rdzv_")
 # Words such as SYSTEM that stand for a name.
 SHOUTED = re.compile(r"[A-Z]{4,}").search
 
@@ -127,7 +128,7 @@ COMMANDS = [
 
 def job_of(words: list[str]) -> tuple[Callable[[list[str]], object] | None, list[str]]:
     """(what runs a command, its arguments); None for what is not ours."""
-    words = [word for word in words[1:] if not word.startswith("--nproc_per_node")]
+    words = [word for word in words[1:] if not word.startswith(OF_TORCHRUN)]
     if words[0] != "-m":
         path = ROOT / words[0]
         assert path.is_file(), words[0]

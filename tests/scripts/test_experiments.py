@@ -1,10 +1,11 @@
 """Experiments measure what they name, and say what they measured."""
 
 import json
+from pathlib import Path
 
 import pytest
 
-from groundwork.experiments import explanations, phrases_per_image
+from groundwork.experiments import explanations, phrases_per_image, scale
 from groundwork.report.results import read_rows
 
 
@@ -38,3 +39,19 @@ def test_further_phrases_are_measured_against_the_first(tmp_path):
     written = json.loads((tmp_path / "times.json").read_text())
     assert written["ratios"] == ratios and all(value > 0 for value in ratios.values())
     assert len(written["seconds"]) == 4 and written["processor"]
+
+
+def test_the_page_of_scale_holds_what_the_experiment_computes(tmp_path, embedded, capsys):
+    page = Path(__file__).parents[2] / "docs" / "scale.md"
+    copy = tmp_path / "scale.md"
+    copy.write_text(page.read_text())
+    scale.main(["--write", str(copy), "--out", str(tmp_path)])
+    assert copy.read_text() == page.read_text()
+    # Twice the hosts and pairs: as long, less what more GPUs fail more often.
+    few, many = (scale.cluster(scale.Given(pairs=n * 1e9), 4 * n) for n in (1, 2))
+    assert float(few["training, days"]) == pytest.approx(float(many["training, days"]), rel=0.1)
+    one = scale.cluster(scale.Given(train_rate=100.0, gpus=1, pairs=8.64e6), 1)
+    assert one["training, days"] == "1.0" and one["labelling, hours"] == "1.0"
+    found = scale.main(["--images", str(embedded / "images"), "--train_rate", "500"])
+    assert found.train_rate == 500 and 1000 < found.image_bytes < 20_000 and found.decode_rate > 1
+    assert "| train rate | 500 |" in capsys.readouterr().out

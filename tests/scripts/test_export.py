@@ -11,9 +11,9 @@ import predict
 from groundwork import Grounder
 from groundwork.jobs.export import differences, example_of, weights_digest
 from groundwork.jobs.exported import KEY, load_exported
-from groundwork.jobs.predict import SHIPPED
 from groundwork.jobs.questions import questions_of
 from groundwork.jobs.recognition import load_system
+from groundwork.jobs.systems import SHIPPED
 from tests.helpers.exported_files import FORMS, Pair, exported
 from tests.helpers.own_checkpoints import KINDS, write_checkpoint
 from tests.helpers.script_runs import error_of

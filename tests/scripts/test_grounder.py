@@ -6,7 +6,7 @@ import pytest
 
 import groundwork
 from groundwork import Grounder
-from groundwork.jobs.predict import SHIPPED
+from groundwork.jobs.systems import SHIPPED
 from groundwork.models.common.explain import METHODS
 from tests.helpers.published_files import drawn
 

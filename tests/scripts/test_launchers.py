@@ -1,7 +1,9 @@
 """The launch scripts in tools/ start what they say, with the arguments they were given."""
 
 import os
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -85,8 +87,47 @@ def test_alvgs_commands_keep_their_form(launch, name, module, config):
 
 
 @pytest.mark.parametrize(
-    "name", ["dist_train.sh", "dist_test.sh", "run_dist_launch.sh", "run_dist_slurm.sh"]
+    "name",
+    ["dist_train.sh", "dist_test.sh", "run_dist_launch.sh", "run_dist_slurm.sh", "slurm_train.sh"],
 )
 def test_too_few_arguments_print_the_usage(launch, name):
     done = launch(name)
     assert done.returncode == 2 and "usage:" in done.stderr
+
+
+def test_a_preempted_training_is_signalled_and_put_back_into_the_queue(tmp_path):
+    # srun passes the signal on and gives the status of its tasks, as Slurm's own does.
+    (tmp_path / "srun").write_text(
+        f"#!/bin/bash\necho srun \"$@\" > '{tmp_path}/said'\ntrap 'exit 75' USR1\n"
+        f"touch '{tmp_path}/begun'\nwhile :; do read -t 0.05 < <(:); done\n"
+    )
+    (tmp_path / "scontrol").write_text(f"#!/bin/bash\necho \"$@\" > '{tmp_path}/queue'\n")
+    for name in ("srun", "scontrol"):
+        (tmp_path / name).chmod(0o755)
+    environment = {"PATH": f"{tmp_path}{os.pathsep}{os.defpath}", "SLURM_JOB_ID": "7"}
+    script = [TOOLS / "slurm_train.sh", "--config", "x.yaml", "--output_dir", "runs/x y"]
+    with subprocess.Popen(script, env=environment, stderr=subprocess.PIPE, text=True) as job:
+        end = time.monotonic() + 20
+        while not (tmp_path / "begun").exists() and time.monotonic() < end:
+            time.sleep(0.01)
+        job.send_signal(signal.SIGUSR1)
+        assert job.wait(20) == 0, job.stderr.read()
+    assert (tmp_path / "queue").read_text() == "requeue 7\n"
+    assert (
+        (tmp_path / "said")
+        .read_text()
+        .endswith("python train.py --config x.yaml --output_dir runs/x y --resume auto\n")
+    )
+
+
+@pytest.mark.parametrize("status", [0, 1])
+def test_a_training_that_ends_is_not_put_back(tmp_path, status):
+    for name, ends in (("srun", status), ("scontrol", 9)):
+        (tmp_path / name).write_text(f"#!/bin/bash\nexit {ends}\n")
+        (tmp_path / name).chmod(0o755)
+    done = subprocess.run(
+        [TOOLS / "slurm_train.sh", "--config", "x.yaml"],
+        env={"PATH": f"{tmp_path}{os.pathsep}{os.defpath}"},
+        timeout=20,
+    )
+    assert done.returncode == status

@@ -22,7 +22,7 @@ from groundwork.experiments import demo_server
 from groundwork.geometry import Grounding, runs_to_mask
 from groundwork.jobs.demo_desk import LAYERS, Desk, Limits
 from groundwork.jobs.open_image import open_image
-from groundwork.jobs.predict import System
+from groundwork.jobs.systems import System
 from groundwork.report.answers import draw_layer, page_of
 from groundwork.report.overlays import Answer
 from groundwork.report.predictions import Prediction

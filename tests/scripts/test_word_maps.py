@@ -7,7 +7,7 @@ import pytest
 
 import predict
 from groundwork import Grounder
-from groundwork.jobs.predict import SHIPPED
+from groundwork.jobs.systems import SHIPPED
 from groundwork.models.common.explain import METHODS
 from tests.helpers.own_checkpoints import write_checkpoint
 from tests.helpers.script_runs import error_of

@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# A training on Slurm that is preempted, or reaches its time limit, saves its step and goes on later.
+#
+#   sbatch --nodes=4 --gres=gpu:8 --ntasks-per-node=8 tools/slurm_train.sh \
+#     --config configs/Pretrain_vg_amc.yaml --checkpoint ALBEF.pth --output_dir runs/amc
+#
+# One task per GPU; arguments are those of train.py. Submit it where train.py is. Two minutes before the
+# time limit Slurm sends SIGUSR1, at a preemption SIGTERM: the run saves within its step and ends with
+# status 75, for which this job is put back into the queue, where `--resume auto` goes on. The
+# partition's own GraceTime must be longer than a step and a checkpoint. PYTHON (python).
+#SBATCH --job-name=groundwork
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --signal=B:USR1@120
+set -uo pipefail
+if [ $# -lt 2 ]; then
+  echo "usage: sbatch [options of sbatch] $0 --config CONFIG --output_dir FOLDER [flags of train.py]" >&2
+  exit 2
+fi
+again=75
+srun --kill-on-bad-exit=0 "${PYTHON:-python}" train.py "$@" --resume auto &
+step=$!
+# srun passes a signal on to all its tasks.
+trap 'kill -USR1 "$step"' USR1 TERM
+status=0
+wait "$step" || status=$?
+# A signal ends `wait`, not the step.
+while kill -0 "$step" 2>/dev/null; do
+  status=0
+  wait "$step" || status=$?
+done
+if [ "$status" -eq "$again" ]; then
+  echo "$0: the run has saved itself; job ${SLURM_JOB_ID:?} goes back into the queue" >&2
+  exec scontrol requeue "$SLURM_JOB_ID"
+fi
+exit "$status"
