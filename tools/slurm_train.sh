@@ -18,10 +18,13 @@ if [ $# -lt 2 ]; then
   exit 2
 fi
 again=75
+step=
+told=
+# srun passes a signal on to all its tasks. A signal that comes before there is a step is kept for it.
+trap 'told=1; [ -z "$step" ] || kill -USR1 "$step"' USR1 TERM
 srun --kill-on-bad-exit=0 "${PYTHON:-python}" train.py "$@" --resume auto &
 step=$!
-# srun passes a signal on to all its tasks.
-trap 'kill -USR1 "$step"' USR1 TERM
+[ -z "$told" ] || kill -USR1 "$step"
 status=0
 wait "$step" || status=$?
 # A signal ends `wait`, not the step.
