@@ -1,6 +1,7 @@
 """predict.py on a Ray cluster whose actors and nodes die: nothing is lost, rows are the same."""
 
 import os
+import shutil
 import signal
 import threading
 import time
@@ -87,7 +88,10 @@ def test_what_a_block_cannot_is_said_in_a_sentence(cluster, tmp_path):
 def test_an_actor_and_a_node_are_killed_and_the_rows_are_those_of_one_machine(
     cluster, embedded, tmp_path
 ):
-    source, out, told = embedded / "images", tmp_path / "ray", []
+    source, out, told = tmp_path / "photos", tmp_path / "ray", []
+    source.mkdir()
+    for image in sorted((embedded / "images").iterdir())[:40]:
+        shutil.copy(image, source)
 
     def disturb():
         wait_for(lambda: parts(out) >= 3)
