@@ -8,27 +8,15 @@ import pytest
 
 from groundwork.geometry import resize_mask
 from groundwork.report import pages, prediction_files, predictions, results
-from groundwork.report.predictions import Prediction, Run
 from tests.helpers.evaluated import (
     SIZE,
     SQUARE,
     draw,
     masks_of,
     prediction,
-    run_with_images,
     value,
 )
 from tests.helpers.masks import boxes_to_mask
-
-
-@pytest.fixture
-def run(tmp_path) -> Run:
-    return run_with_images(tmp_path)
-
-
-@pytest.fixture
-def evaluated() -> list[Prediction]:
-    return [prediction(number) for number in range(12)]
 
 
 def test_rows_hold_hand_computed_values(run, evaluated):

@@ -14,7 +14,6 @@ from groundwork import metrics
 from groundwork.models.common.heatmap import enlarge
 from groundwork.report import pages, prediction_files, predictions, results, sheet
 from groundwork.report.__main__ import main as report_of
-from groundwork.report.predictions import Prediction, Run
 from tests.helpers.evaluated import (
     OTHER,
     SIZE,
@@ -22,19 +21,8 @@ from tests.helpers.evaluated import (
     draw,
     masks_of,
     prediction,
-    run_with_images,
     value,
 )
-
-
-@pytest.fixture
-def run(tmp_path) -> Run:
-    return run_with_images(tmp_path)
-
-
-@pytest.fixture
-def evaluated() -> list[Prediction]:
-    return [prediction(number) for number in range(12)]
 
 
 def written(path, content):

@@ -64,7 +64,9 @@ def chunk(caption: str) -> list[str]:
     """
     stretches: list[list[str]] = [[]]
     words = clean_caption(caption, sys.maxsize).split()
-    for before, word, after in zip(["", *words], words, [*words[1:], ""], strict=False):
+    around = ["", *words, ""]
+    for number, word in enumerate(words):
+        before, after = around[number], around[number + 2]
         participle = re.fullmatch(r"\w{2,}ing", word) and word not in _NOUNS_IN_ING
         # Before a noun it is an adjective: "a smiling woman".
         started = bool(stretches[-1]) and not set(stretches[-1]) <= _DETERMINERS
