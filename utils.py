@@ -4,7 +4,6 @@ Collectives are the identity without a process group, so that the same code runs
 """
 
 import ctypes
-import functools
 import logging
 import os
 import platform
@@ -241,7 +240,7 @@ def any_process(flag: bool) -> bool:
     return bool(found)
 
 
-@functools.cache
+@cache
 def _cpu_group() -> Any:
     """A group of all processes over gloo; None: that is what the default one is."""
     return None if dist.get_backend() == "gloo" else dist.new_group(backend="gloo")
