@@ -13,6 +13,8 @@ from groundwork.files.safe import write_text
 from groundwork.report.results import ROW_KEY
 
 COVERAGE = 0.99
+# Of a model that is not trained nothing differs but arithmetic: some phrases of thousands at most.
+ROUNDING = 1e-3
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,8 @@ class SeedRow:
     def expected(self) -> tuple[float, float]:
         """Where one more run lies with a probability of COVERAGE, if runs differ by seed alone.
 
-        mean -/+ t sd sqrt(1 + 1 / runs), with Student's t of runs - 1 degrees of freedom.
+        mean -/+ t sd sqrt(1 + 1 / runs), with Student's t of runs - 1 degrees of freedom, but at
+        least ROUNDING of the mean.
 
         Raises:
             ValueError: of a single run.
@@ -54,7 +57,8 @@ class SeedRow:
         if self.runs < 2:
             raise ValueError(f"{self.checkpoint}: what to expect takes at least two runs")
         quantile = student_t.ppf((1 + COVERAGE) / 2, self.runs - 1)
-        margin = float(quantile) * self.sd * sqrt(1 + 1 / self.runs)
+        spread = float(quantile) * self.sd * sqrt(1 + 1 / self.runs)
+        margin = max(spread, ROUNDING * abs(self.mean))
         return self.mean - margin, self.mean + margin
 
 

@@ -35,3 +35,11 @@ def test_one_more_run_is_expected_within_students_t_and_a_single_run_tells_nothi
     assert "one run" in seed_table([single])
     with pytest.raises(ValueError, match="at least two runs"):
         single.expected()
+
+
+def test_runs_that_differ_by_arithmetic_alone_are_as_expected():
+    # A model that was not trained: two phrases of 5,943 hit or miss by how a processor rounds.
+    (row,) = over_seeds(runs_of(56.0, 56.0, 56.0))
+    low, high = row.expected()
+    assert low < 56.0 - 100 * 2 / 5943 and 56.0 + 100 * 2 / 5943 < high
+    assert high - low < 0.2
