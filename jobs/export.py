@@ -19,13 +19,20 @@ from torch import Tensor, nn
 from groundwork.files.manifest import versions
 from groundwork.files.safe import atomic_write
 from groundwork.jobs import presence
-from groundwork.jobs.exported import KEY, PT2_ENTRY, Description, is_exported, packed_tokenizer
+from groundwork.jobs.exported import (
+    IMAGES,
+    KEY,
+    PT2_ENTRY,
+    Description,
+    is_exported,
+    packed_tokenizer,
+)
 from groundwork.jobs.pretrained import without_places
 from groundwork.jobs.questions import Questions, questions_of
 from groundwork.jobs.recognition import Loaded
 from groundwork.jobs.tokenizers import Tokenizer
 from groundwork.models.common.image_first import OWNER, ImageFirst
-from groundwork.models.common.traced import Traced, trace
+from groundwork.models.common.traced import Traced, trace, trace_steps
 from groundwork.settings import RunConfig, to_dict
 
 OPSET = 20  # the first with GELU; deformable convolutions came with 19
@@ -34,8 +41,12 @@ _IMAGES, _TEXTS, _TOKENS = 2, 5, 7
 _EMBEDDED = 1 << 30  # bytes of weights; protobuf's limit of a file is 2 GiB
 
 
-def export(loaded: Loaded, path: Path) -> Description:
+def export(loaded: Loaded, path: Path, *, split: bool = False) -> Description:
     """Write the system to `path`; its ending says in which form.
+
+    Args:
+        split: what it does with images goes to a file of its own beside `path`, NAME.images.onnx,
+            so that an image is encoded once for all texts that come later.
 
     Raises:
         ValueError: an unknown ending, what has no exported form, an extra that is missing, or a
@@ -52,10 +63,24 @@ def export(loaded: Loaded, path: Path) -> Description:
     config = as_exported(loaded.config)
     questions = questions_of(config, loaded.tokenizer)
     example = example_of(questions, loaded.tokenizer, network)
-    traced = trace(network, example, dynamic_axes(questions))
-    about = _description(loaded, config, questions, traced)
+    axes, write = dynamic_axes(questions), WRITERS[path.suffix]
     path.parent.mkdir(parents=True, exist_ok=True)
-    WRITERS[path.suffix](traced, about, path)
+    if not split:
+        traced = trace(network, example, axes)
+        about = _description(loaded, config, questions, traced)
+        write(traced, about, path)
+        return about
+    try:
+        of_images, of_texts = trace_steps(network, example, axes)
+    except ValueError as error:
+        raise ValueError(f"{loaded.path}: {error}") from error
+    about = _description(loaded, config, questions, of_images)
+    file = path.with_suffix(IMAGES + path.suffix)
+    write(of_images, replace(about, step="images"), file)
+    about = replace(
+        about, inputs=of_texts.inputs, outputs=of_texts.outputs, step="texts", images=file.name
+    )
+    write(of_texts, about, path)
     return about
 
 

@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -34,6 +34,8 @@ KEY = "groundwork"
 """Under which an ONNX file keeps its description among its metadata."""
 PT2_ENTRY = f"{KEY}.json"
 """The entry of a .pt2 archive that has it."""
+IMAGES = ".images"
+"""What stands before the ending of the file of images where the texts have one, too."""
 # What torch raises on other content than it expects.
 _DAMAGE = (RuntimeError, OSError, zipfile.BadZipFile, ValueError, LookupError, TypeError,
            AttributeError, AssertionError, SyntaxError, ArithmeticError)  # fmt: skip
@@ -63,6 +65,8 @@ class Description:
     image: dict[str, Any]
     calibration: dict[str, Any] | None
     versions: dict[str, str]
+    step: Literal["all", "images", "texts"] = "all"
+    images: str | None = None
 
     def text(self) -> str:
         """As JSON."""
@@ -78,29 +82,49 @@ class Opened(NamedTuple):
 
 
 class ExportedNetwork(ImageFirst):
-    """A graph in the place of the network that it was made of.
+    """A graph, or one for each step, in the place of the network that it was made of.
 
-    An image is looked at anew in every call of `answer`, once for all texts of that.
+    If it is one graph, an image is looked at anew in every call of `answer`, once for all texts of
+    that.
+
+    Args:
+        graph, about: of the whole system, or of its texts.
+        images: in the latter case those of its images.
     """
 
-    def __init__(self, graph: Graph, about: Description):
+    def __init__(
+        self,
+        graph: Graph,
+        about: Description,
+        images: tuple[Graph, Description] | None = None,
+    ):
         super().__init__()
-        self.graph, self.about = graph, about
+        self.graph, self.about, self.images = graph, about, images
 
     def encode(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        """What the graph takes of the images."""
-        return {name: batch[name] for name in OF_IMAGE if name in self.about.inputs}
+        """What the graph takes of the images: themselves, or what was seen in them."""
+        if self.images is None:
+            return {name: batch[name] for name in OF_IMAGE if name in self.about.inputs}
+        graph, about = self.images
+        return named_outputs(graph, about, batch)
 
     def answer(self, seen: dict[str, Tensor], batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """The outputs of the graph for the texts of `batch`, of one image or of one each."""
-        owner = batch[OWNER] if len(seen["image"]) > 1 else torch.zeros_like(batch[OWNER])
+        several = all(len(tensor) > 1 for tensor in seen.values())
+        owner = batch[OWNER] if several else torch.zeros_like(batch[OWNER])
         return self.answer_each(seen, {**batch, OWNER: owner})
 
     def answer_each(self, seen: dict[str, Tensor], batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """See `ImageFirst`."""
-        given = {**batch, **seen}
-        found = self.graph(*(given[name] for name in self.about.inputs))
-        return dict(zip(self.about.outputs, found, strict=True))
+        return named_outputs(self.graph, self.about, {**batch, **seen})
+
+
+def named_outputs(
+    graph: Graph, about: Description, given: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """What a graph gives for its inputs, some of the given tensors, by name."""
+    found = graph(*(given[name] for name in about.inputs))
+    return dict(zip(about.outputs, found, strict=True))
 
 
 def is_exported(source: str | Path) -> bool:
@@ -122,13 +146,14 @@ def load_exported(path: Path, device: str | None = None) -> tuple[Loaded, Calibr
         raise FileNotFoundError(f"exported file {path} does not exist")
     opened = GRAPHS[path.suffix](path, device)
     about = _described(path, opened.text)
+    images = _images(path, about, device)
     config = config_of(about.config, f"{path}: config")
     tokenizer = _tokenizer(about, config)
     system = SYSTEMS[config.system]
     # Of the system only what reads its outputs is needed; on this device weights take no memory.
     with torch.device("meta"):
         parts = system.build(config.model, tokenizer, training=False)
-    network = ExportedNetwork(opened.graph, about).eval()
+    network = ExportedNetwork(opened.graph, about, images).eval()
     said = About(
         system=about.system,
         title=system.title,
@@ -140,6 +165,27 @@ def load_exported(path: Path, device: str | None = None) -> tuple[Loaded, Calibr
     parts = replace(parts, model=network, evaluated=network, match=None)
     calibration = about.calibration and from_mapping(Calibration, about.calibration, str(path))
     return Loaded(config, parts, tokenizer, said, path, opened.device), calibration or None
+
+
+def _images(path: Path, about: Description, device: str | None) -> tuple[Graph, Description] | None:
+    """The graph of the images for a file that holds the one of the texts."""
+    if about.step == "images":
+        raise CheckpointError(
+            f"{path}: holds what the system does with images; give the file of its texts beside it,"
+            f" {path.name.replace(IMAGES, '')}"
+        )
+    if about.images is None:
+        return None
+    file = path.with_name(Path(about.images).name)
+    if not file.is_file():
+        raise FileNotFoundError(f"{path}: needs {file}, what it does with images; put it there")
+    opened = GRAPHS[file.suffix](file, device)
+    of_images = _described(file, opened.text)
+    # The configuration, too: it says which fusion layers are explained, for instance.
+    known = (about.weights, about.config, "images")
+    if (of_images.weights, of_images.config, of_images.step) != known:
+        raise CheckpointError(f"{file}: is not what {path} knows of images; export both again")
+    return opened.graph, of_images
 
 
 def packed_tokenizer(tokenizer: Tokenizer) -> tuple[dict[str, str], str]:

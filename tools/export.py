@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         data=args.data,
         overrides=args.set,
     )
-    about = export(loaded, args.out)
+    about = export(loaded, args.out, split=args.split)
     written, calibration = load_exported(args.out, "cpu")
     questions, network = questions_of(written.config, loaded.tokenizer), loaded.parts.evaluated
     apart = differences(
@@ -64,7 +64,9 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
             for seed, (images, texts, tokens) in enumerate(SHAPES)
         ),
     )  # fmt: skip
-    print(f"{args.out}: {about.system}, {args.out.stat().st_size / 2**20:.1f} MiB")
+    for file in filter(None, (about.images, args.out.name)):
+        size = args.out.with_name(file).stat().st_size / 2**20
+        print(f"{args.out.with_name(file)}: {about.system}, {size:.1f} MiB")
     for name, share in apart.items():
         print(f"  {name}: differs from PyTorch by {share:.1e} of its largest value")
     worst = max(apart, key=lambda name: apart[name])
@@ -86,6 +88,11 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("checkpoint", help="a file or saved folder of any system")
     parser.add_argument(
         "--out", type=Path, required=True, help=f"file to write: {' or '.join(WRITERS)}"
+    )
+    parser.add_argument(
+        "--split",
+        action="store_true",
+        help="images in a file of their own, NAME.images.onnx: each is encoded once for all texts",
     )
     parser.add_argument("--time", action="store_true", help="compare its speed with PyTorch's")
     parser.add_argument("--rounds", type=int, default=9, help="timings of each (%(default)s)")

@@ -77,6 +77,7 @@ class Explainer(ImageFirst):
         self._encode, self._explain = steps[mode]
         self.method = METHODS[method]
         self.needs_gradient = self.method.gradient != "none"
+        self.separable = mode == "itm" and self.method.layers != "all"
         self._key = f"method {method}" if mode == "itm" else f"mode {mode}"
         depth = len(
             model.text_encoder.bert.encoder.layer if mode == "itm" else model.visual_encoder.blocks

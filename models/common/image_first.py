@@ -18,6 +18,8 @@ class ImageFirst(nn.Module, ABC):
     inputs: the tensors of a batch that it reads. outputs: the tensors it gives that its groundings
     are made of; some of them it may not have. An exported file takes and gives these.
     needs_gradient: outputs are made of gradients, too, which a file must hold as a forward pass.
+    separable: the texts know the images by the tensors alone that `encode` gives, so that each step
+    may be a graph of its own.
     texts_at_once: how many texts of one image are answered together, which bounds the memory.
     """
 
@@ -25,6 +27,7 @@ class ImageFirst(nn.Module, ABC):
     outputs: ClassVar[tuple[str, ...]]
     texts_at_once: ClassVar[int] = 16
     needs_gradient = False
+    separable = True
 
     @abstractmethod
     def encode(self, batch: Any) -> Any:

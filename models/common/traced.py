@@ -1,19 +1,22 @@
-"""A network as one graph of operations on tensors, which other programs can run: `trace`.
+"""A network as graphs of operations on tensors, which other programs can run: `trace` makes one,
+`trace_steps` one of its images and one of its texts.
 
 Shapes: B images, T texts, L tokens.
 """
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils import _pytree as pytree
 
-from groundwork.models.common.image_first import OWNER, ImageFirst
+from groundwork.models.common.image_first import OF_IMAGE, OWNER, ImageFirst
 
 
 class Traced(NamedTuple):
@@ -28,7 +31,7 @@ class Traced(NamedTuple):
     axes: tuple[Mapping[int, str], ...]
 
 
-class OfTensors(nn.Module):
+class Whole(nn.Module):
     """A network as a function of the tensors `inputs`, to the tensors `outputs`."""
 
     def __init__(self, network: ImageFirst, inputs: Iterable[str], outputs: Iterable[str]):
@@ -46,6 +49,65 @@ class OfTensors(nn.Module):
         return tuple(answers[name] for name in self.outputs)
 
 
+class Encoding(nn.Module):
+    """The first step of a network: the tensors `inputs` of images -> those of what was seen."""
+
+    def __init__(self, network: ImageFirst, inputs: Iterable[str]):
+        super().__init__()
+        self.network, self.inputs = network, tuple(inputs)
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """In the order of `Seen.tensors`."""
+        batch = dict(zip(self.inputs, tensors, strict=True))
+        return tuple(Seen.of(self.network.encode(batch)).tensors)
+
+
+class Answering(Whole):
+    """The second step: the tensors of what was seen, then the `inputs` of texts -> `outputs`."""
+
+    def __init__(
+        self, network: ImageFirst, seen: "Seen", inputs: Iterable[str], outputs: Iterable[str]
+    ):
+        super().__init__(network, inputs, outputs)
+        self.seen = seen
+
+    def answers(self, *tensors: Tensor) -> dict[str, Tensor]:
+        """See `Whole`."""
+        parts = len(self.seen.tensors)
+        batch = dict(zip(self.inputs, tensors[parts:], strict=True))
+        return self.network.answer_each(self.seen.holding(tensors[:parts]), batch)
+
+
+class Seen(NamedTuple):
+    """What a network saw in images as a list of tensors, with their names, and how they were put
+    together."""
+
+    tensors: list[Tensor]
+    names: tuple[str, ...]
+    leaves: list[Any]
+    form: pytree.TreeSpec
+
+    @classmethod
+    def of(cls, seen: Any) -> "Seen":
+        """Of lists and named tuples. What is no tensor, such as a recorder, is the same for all
+        images."""
+        pairs, form = pytree.tree_flatten_with_path(seen)
+        named = [(_name(path), leaf) for path, leaf in pairs if isinstance(leaf, Tensor)]
+        names, tensors = zip(*named, strict=True)
+        return cls(list(tensors), names, [leaf for _, leaf in pairs], form)
+
+    def holding(self, tensors: Iterable[Tensor]) -> Any:
+        """The same with other tensors in their places."""
+        rest = iter(tensors)
+        leaves = [next(rest) if isinstance(leaf, Tensor) else leaf for leaf in self.leaves]
+        return pytree.tree_unflatten(leaves, self.form)
+
+
+def _name(path: pytree.KeyPath) -> str:
+    """`.layers[0].keys` -> seen_layers_0_keys."""
+    return "_".join(["seen", *re.findall(r"\w+", pytree.keystr(path))])
+
+
 def trace(
     network: ImageFirst, example: Mapping[str, Tensor], axes: Mapping[str, Mapping[int, str]]
 ) -> Traced:
@@ -60,24 +122,89 @@ def trace(
     Raises:
         ValueError: the network, or an option of it, cannot be traced.
     """
-    inputs = tuple(name for name in (*network.inputs, OWNER) if name in example)
-    # Of a view, the tensor behind it would become a condition of the graph.
-    tensors = tuple(example[name].clone() for name in inputs)
-    with torch.no_grad():
-        given = OfTensors(network, inputs, ()).answers(*tensors)
-    outputs = tuple(name for name in network.outputs if name in given)
-    module: nn.Module = OfTensors(network, inputs, outputs)
-    if network.needs_gradient:
-        module = _with_gradients(module, tensors)
+    inputs, tensors = _inputs(network, example)
+    outputs = _outputs(network, Whole(network, inputs, ()), tensors)
     named = tuple(axes[name] for name in inputs)
-    dynamic = tuple(dict.fromkeys(one, Dim.DYNAMIC) for one in named)
+    program = _program(Whole(network, inputs, outputs), tensors, named, network.needs_gradient)
+    return Traced(program, inputs, outputs, named)
+
+
+def trace_steps(
+    network: ImageFirst, example: Mapping[str, Tensor], axes: Mapping[str, Mapping[int, str]]
+) -> tuple[Traced, Traced]:
+    """As `trace`, but `encode` and `answer_each` as a graph each: what the first one gives of
+    images, the second one takes with texts.
+
+    Raises:
+        ValueError: as of `trace`; or the network is not `separable`.
+    """
+    inputs, tensors = _inputs(network, example)
+    of_image = tuple(name for name in inputs if name in OF_IMAGE)
+    images = tuple(tensor for name, tensor in zip(inputs, tensors, strict=True) if name in OF_IMAGE)
+    image_axes = tuple(axes[name] for name in of_image)
+    if not network.separable:
+        raise ValueError(
+            "its texts look into the image encoder, so that images cannot have a graph of their"
+            " own; export it as one file, or choose another method (model.explanation.method)"
+        )
+    with torch.no_grad():
+        seen = Seen.of(network.encode(dict(zip(of_image, images, strict=True))))
+    encoding = _program(Encoding(network, of_image), images, image_axes, network.needs_gradient)
+    first = Traced(encoding, of_image, seen.names, image_axes)
+
+    of_text = tuple(name for name in inputs if name not in OF_IMAGE)
+    given = (
+        *(tensor.clone() for tensor in seen.tensors),
+        *(tensor for name, tensor in zip(inputs, tensors, strict=True) if name not in OF_IMAGE),
+    )
+    outputs = _outputs(network, Answering(network, seen, of_text, ()), given)
+    named = (*_free_axes(encoding, seen.names), *(axes[name] for name in of_text))
+    answering = Answering(network, seen, of_text, outputs)
+    program = _program(answering, given, named, network.needs_gradient)
+    return first, Traced(program, (*seen.names, *of_text), outputs, named)
+
+
+def _inputs(
+    network: ImageFirst, example: Mapping[str, Tensor]
+) -> tuple[tuple[str, ...], tuple[Tensor, ...]]:
+    names = tuple(name for name in (*network.inputs, OWNER) if name in example)
+    # Of a view, the tensor behind it would become a condition of the graph.
+    return names, tuple(example[name].clone() for name in names)
+
+
+def _outputs(network: ImageFirst, module: Whole, tensors: Iterable[Tensor]) -> tuple[str, ...]:
+    with torch.no_grad():
+        given = module.answers(*tensors)
+    return tuple(name for name in network.outputs if name in given)
+
+
+def _free_axes(program: ExportedProgram, names: Iterable[str]) -> Iterator[Mapping[int, str]]:
+    """Of every output of a graph: its axes of any length, by names of their own but for the
+    first."""
+    output = next(node for node in reversed(program.graph.nodes) if node.op == "output")
+    for name, node in zip(names, output.args[0], strict=True):
+        sides = enumerate(node.meta["val"].shape)
+        free = [axis for axis, side in sides if isinstance(side, torch.SymInt)]
+        yield {axis: f"{name}_{axis}" if axis else "images" for axis in free}
+
+
+def _program(
+    module: nn.Module,
+    tensors: tuple[Tensor, ...],
+    axes: tuple[Mapping[int, str], ...],
+    gradients: bool,
+) -> ExportedProgram:
+    """The graph of a module; `gradients`: its network asks for some."""
+    if gradients:
+        module = _with_gradients(module, tensors)
+    dynamic = tuple(dict.fromkeys(one, Dim.DYNAMIC) for one in axes)
     shapes = dynamic if isinstance(module, fx.GraphModule) else (dynamic,)
     with torch.no_grad():
         program = torch.export.export(module, tensors, dynamic_shapes=shapes)
     for part in program.graph_module.modules():
         for node in part.graph.nodes if isinstance(part, fx.GraphModule) else ():
             node.meta.pop("stack_trace", None)  # files, and where they lie on this machine
-    return Traced(program, inputs, outputs, named)
+    return program
 
 
 def _with_gradients(module: nn.Module, tensors: tuple[Tensor, ...]) -> fx.GraphModule:

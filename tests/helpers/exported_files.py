@@ -45,14 +45,14 @@ def checkpoint_of(kind: str, workplace: Path, shared: Path) -> Path:
         return own if own.exists() else write_checkpoint(kind, own)
 
 
-def exported(kind: str, workplace: Path, shared: Path) -> Pair:
-    """Both of a kind of `FORMS`; the rest as of `checkpoint_of`."""
+def exported(kind: str, workplace: Path, shared: Path, *more: str) -> Pair:
+    """Both of a kind of `FORMS`; `more`: flags of tools/export; the rest as of `checkpoint_of`."""
     checkpoint, folder = checkpoint_of(kind, workplace, shared), _folder(kind, shared)
-    file = folder / f"{kind}{FORMS[kind]}"
+    file = folder / f"{kind}{''.join(more)}{FORMS[kind]}"
     with held(folder, "exports", patience=_PATIENCE), pytest.MonkeyPatch.context() as patch:
         patch.chdir(workplace)
         if not file.exists():
-            export.main([str(checkpoint), "--out", str(file)])
+            export.main([str(checkpoint), "--out", str(file), *more])
     return Pair(checkpoint, file)
 
 

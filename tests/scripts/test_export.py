@@ -1,6 +1,7 @@
 """tools/export: files of every system answer as their checkpoints do, in Python and predict.py."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -122,6 +123,66 @@ def test_its_speed_is_measured_beside_that_of_the_checkpoint(amc, capsys):
     found = export.timed(grounders, 1)
     assert all(seconds > 0 for one in found.values() for seconds in one.values())
     assert "16 phrases, file" in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module", params=["quickstart_amc", "reftr_phrases"])
+def split(request, workplace, shared) -> Pair:
+    """A checkpoint and the file of its texts, beside that of its images."""
+    return exported(request.param, workplace, shared, "--split")
+
+
+def test_an_image_is_encoded_once_where_it_has_a_file_of_its_own(split, embedded):
+    of_checkpoint, of_file = (Grounder.load(one, device="cpu") for one in split)
+    network = of_file._loaded.parts.evaluated
+    graph, about = network.images
+    asked: list[int] = []
+
+    def counted(*tensors):
+        asked.append(len(tensors[0]))
+        return graph(*tensors)
+
+    network.images = (counted, about)
+    for image in sorted((embedded / "images").rglob("*.jpg"))[:2]:
+        asked.clear()
+        session = of_file.look(image)
+        found = [*session.ground(PHRASES[:3]), *session.ground(PHRASES[3:])]
+        assert asked == [1]
+        for one, other in zip(found, of_checkpoint.ground(image, PHRASES), strict=True):
+            assert one.point == pytest.approx(other.point, abs=0.01)
+            assert one.boxes == pytest.approx(other.boxes, abs=0.01)
+            assert one.score == pytest.approx(other.score, abs=1e-4)
+
+
+def test_a_file_of_texts_wants_its_own_file_of_images(split, tmp_path):
+    file = split.file
+    images = file.with_suffix(f".images{file.suffix}")
+    with pytest.raises(ValueError, match=f"give the file of its texts beside it, {file.name}"):
+        Grounder.load(images)
+    alone = shutil.copy(file, tmp_path)
+    with pytest.raises(FileNotFoundError, match=f"{images.name}, what it does with images"):
+        Grounder.load(alone)
+
+
+def test_images_of_other_weights_are_refused(amc, workplace, shared, tmp_path):
+    file = Path(
+        shutil.copy(exported("quickstart_amc", workplace, shared, "--split").file, tmp_path)
+    )
+    images = file.with_suffix(".images.onnx")
+    shutil.copy(amc, images)  # of the same weights, but all of the system
+    with pytest.raises(ValueError, match="export both again"):
+        Grounder.load(file)
+    other = onnx.load(exported("quickstart_amc", workplace, shared, "--split").file)
+    (entry,) = (one for one in other.metadata_props if one.key == KEY)
+    entry.value = json.dumps(json.loads(entry.value) | {"step": "images", "weights": "0"})
+    onnx.save(other, images)
+    with pytest.raises(ValueError, match="export both again"):
+        Grounder.load(file)
+
+
+def test_texts_that_look_into_the_image_encoder_cannot_be_split(tmp_path):
+    settings = ["--split", "--set", "model.explanation.method=rollout"]
+    said = refusal(SHIPPED, tmp_path / "a.pt2", *settings)
+    assert "images cannot have a graph of their own" in said
 
 
 def test_predict_draws_it_beside_its_checkpoint(amc, embedded, tmp_path):
