@@ -4,6 +4,7 @@ from groundwork.engine.evaluation import evaluate
 from groundwork.engine.faults import FaultLog
 from groundwork.engine.folder import remove_run
 from groundwork.engine.names import Names
+from groundwork.engine.preemption import Preemption
 from groundwork.engine.snapshot import Position, Snapshots
 from groundwork.engine.training import Settings, Stage, Trainer, Validation, fit
 
@@ -11,6 +12,7 @@ __all__ = [
     "FaultLog",
     "Names",
     "Position",
+    "Preemption",
     "Settings",
     "Snapshots",
     "Stage",

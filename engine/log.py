@@ -64,8 +64,13 @@ class RunLog:
 
     def rewind(self, position: Position) -> None:
         """Take back lines about what lies after `position`: the run will write them again."""
-        done = position.global_step
-        self.lines.replace(row for row in self.lines.rows() if row["global_step"] <= done)
+        steps, epochs = position.global_step, position.epoch
+        self.lines.replace(
+            row
+            for row in self.lines.rows()
+            # The line of an epoch has the step of the last one in it.
+            if row["global_step"] <= steps and (row["kind"] == "step" or row["epoch"] < epochs)
+        )
         if self.epoch_lines is not None:
             rows = self.epoch_lines.rows()
             self.epoch_lines.replace(row for row in rows if row["epoch"] < position.epoch)

@@ -3,13 +3,19 @@
 import logging
 import signal
 import threading
-from typing import Any, NoReturn
+from collections.abc import Iterable, Iterator
+from typing import Any, NoReturn, TypeVar
 
 from groundwork import utils
 
+Batch = TypeVar("Batch")
 logger = logging.getLogger("groundwork")
 PREEMPTED = 75
 """The exit status of a run that has saved and wants to be started again: EX_TEMPFAIL."""
+
+
+class Interrupted(Exception):
+    """A validation was cut short, on every process, since one of them was told to end."""
 
 
 class Preemption:
@@ -36,6 +42,20 @@ class Preemption:
     def asked(self) -> bool:
         """Has any process of the group been told to end? Every one must call this."""
         return utils.any_process(self._noted)
+
+    def until_told(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """The batches of this process, no more once it is told to end. Every process must ask for
+        one more than there are, as a loop does.
+
+        Raises:
+            Interrupted: behind the last batch, if any process was told.
+        """
+        for batch in batches:
+            if self._noted:
+                break
+            yield batch
+        if self.asked():
+            raise Interrupted
 
     def end(self, steps: int) -> NoReturn:
         """End the process of a run that has saved itself after so many steps."""

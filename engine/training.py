@@ -32,7 +32,7 @@ from groundwork.engine.folder import LOG, STEPS, lies_in, remove_log
 from groundwork.engine.log import RunLog
 from groundwork.engine.names import Names
 from groundwork.engine.precision import computing
-from groundwork.engine.preemption import Preemption
+from groundwork.engine.preemption import Interrupted, Preemption
 from groundwork.engine.snapshot import Model, Position, Snapshots
 from groundwork.engine.weights import require_finite, require_weighted
 from groundwork.models.common.criterion import Criterion
@@ -96,12 +96,13 @@ class Settings:
 class Validation:
     """An evaluation after an epoch, by which the best checkpoints are chosen.
 
-    run: number of finished epochs -> named values, the higher the better; None when none is due.
-        Called on every process, with the model in evaluation mode.
+    run: number of finished epochs, what tells it to end (`Preemption.until_told` is around its
+        batches) -> named values, the higher the better; None when none is due. Called on every
+        process, with the model in evaluation mode.
     best: file name of a checkpoint -> the value of which it has the highest of all epochs.
     """
 
-    run: Callable[[int], dict[str, float] | None]
+    run: Callable[[int, Preemption], dict[str, float] | None]
     best: Mapping[str, str]
 
 
@@ -213,11 +214,23 @@ class Trainer(Generic[Model]):
                 self.snapshots.save_position(self._content(stage), position)
             if asked:
                 self.preemption.end(position.global_step)
+        self._end_epoch(stage, steps)
+
+    def _end_epoch(self, stage: Stage, steps: int) -> None:
+        """What follows the last of so many steps: the log's line, the validation, the files."""
+        position = self.position
         # Of the last step, which a run that was resumed behind it has not made.
         self.log.end_epoch(position, stage.learning_rate(position.epoch, steps - 1, steps))
         require_finite(self.model)
         position.epoch, position.step = position.epoch + 1, 0
-        best = self._best()
+        try:
+            best = self._best()
+        except Interrupted:
+            # The last step is saved; a run that goes on comes to the end of this epoch again.
+            position.epoch, position.step = position.epoch - 1, steps
+            self.model.train()
+            self.snapshots.save_position(self._content(stage), position)
+            self.preemption.end(position.global_step)
         content = self._content(stage)
         for name in best:
             # Before the epoch's own file: a run that is killed between them does the epoch again.
@@ -232,7 +245,7 @@ class Trainer(Generic[Model]):
         with self.average.applied(self.model) if self.average else nullcontext():
             # Batch norms count other images on every process; process 0's are saved.
             utils.broadcast(self.model.buffers())
-            values = self.validation.run(self.position.epoch)
+            values = self.validation.run(self.position.epoch, self.preemption)
         self.model.train()
         if values is None:
             return []

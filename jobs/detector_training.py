@@ -114,7 +114,9 @@ def run(config: DetectorConfig, args: argparse.Namespace, device: torch.device) 
             device=device,
             resume=resume,
             validation=engine.Validation(
-                run=lambda _: measure(model, evaluation_loader(config, held_out), device),
+                run=lambda _, preemption: measure(
+                    model, preemption.until_told(evaluation_loader(config, held_out)), device
+                ),
                 best={"checkpoint_best.pth": METRIC},
             ),
         )

@@ -3,7 +3,7 @@
 import argparse
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,7 @@ from groundwork.report.results import Row, merge_rows, score_rows, update_rows
 from groundwork.settings import RunConfig, to_dict
 
 logger = logging.getLogger("groundwork")
+Answered = tuple[EvalBatch, list[Grounding]]
 PERTURBATION = "perturbation"
 EXPLAIN_HELP = (
     "how heat maps are made: perturbation by superpixels for any system; the others read them off "
@@ -226,7 +227,7 @@ def require_splits(config: RunConfig, splits: Sequence[str], source: str) -> Non
 
 def groundings(
     config: RunConfig, parts: Parts, evaluation: Evaluation, device: torch.device, *, name: str
-) -> Iterator[tuple[EvalBatch, list[Grounding]]]:
+) -> Iterator[Answered]:
     """(batch, its groundings) of every batch of this process that has an image."""
     return engine.evaluate(
         parts.evaluated,
@@ -247,8 +248,12 @@ def predict(
     device: torch.device,
     *,
     name: str = "validation",
+    until: Callable[[Iterable[Answered]], Iterable[Answered]] = iter,
 ) -> tuple[list[Prediction], Remarks]:
     """Ground every expression.
+
+    Args:
+        until: is around the answered batches, and may raise what ends the evaluation.
 
     Returns:
         The predictions of all processes in the order of the data set, and what is to be said of
@@ -256,7 +261,7 @@ def predict(
     """
     mine: list[tuple[int, Prediction]] = []
     remarks = Remarks()
-    for batch, found in groundings(config, parts, evaluation, device, name=name):
+    for batch, found in until(groundings(config, parts, evaluation, device, name=name)):
         remarks.add(batch)
         for row, grounding in enumerate(found):
             sample = batch["sample_index"][int(batch["phrase_image"][row])]

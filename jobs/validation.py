@@ -64,10 +64,12 @@ def build_validation(
     if first := first_predictions(config, parts, evaluation, device):
         require_measured(measurable(about, first))
 
-    def validate(epochs: int) -> dict[str, float] | None:
+    def validate(epochs: int, preemption: engine.Preemption) -> dict[str, float] | None:
         if not select.due(epochs, config.epochs):
             return None
-        predictions, remarks = predict(config, parts, evaluation, device)
+        predictions, remarks = predict(
+            config, parts, evaluation, device, until=preemption.until_told
+        )
         faults.add(remarks.faults)
         faults.write()
         values = metric_values(about, predictions)

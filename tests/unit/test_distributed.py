@@ -15,6 +15,7 @@ from torch import nn
 
 from groundwork import utils
 from groundwork.engine.log import RunLog
+from groundwork.engine.preemption import Preemption
 from groundwork.engine.snapshot import Snapshots
 from groundwork.engine.training import (
     Settings,
@@ -170,7 +171,7 @@ class Normalised(nn.Module):
 def validate_a_model_with_batch_norm(folder: Path) -> None:
     seen = {}
 
-    def run(_epochs: int) -> dict[str, float]:
+    def run(_epochs: int, _preemption: Preemption) -> dict[str, float]:
         seen["mean"] = model.layer[1].running_mean.clone()
         return {"metric": 1.0}
 

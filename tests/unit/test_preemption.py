@@ -13,7 +13,7 @@ from torch import nn
 
 from groundwork import utils
 from groundwork.dataset.loader import eval_loader
-from groundwork.engine import Settings, Snapshots, Stage, fit
+from groundwork.engine import Preemption, Settings, Snapshots, Stage, Validation, fit
 from groundwork.engine.preemption import PREEMPTED
 from tests.helpers.tiny_runs import start_group
 
@@ -30,6 +30,13 @@ class Batches:
 
     def set_epoch(self, epoch: int, start_batch: int) -> None:
         self.epoch, self.first = epoch, start_batch
+
+    @classmethod
+    def of_validation(cls) -> "Batches":
+        """Other ones, all of them."""
+        batches = cls()
+        batches.set_epoch(EPOCHS, 0)
+        return batches
 
     def __iter__(self):
         for step in range(self.first, STEPS):
@@ -63,8 +70,15 @@ class Loss(nn.Module):
         return {"loss": (outputs * torch.rand_like(outputs)).square().mean()}
 
 
-def run(folder: Path, at: int | None = None, number: int = signal.SIGUSR1) -> nn.Module:
-    """Begin a run, or go on with it."""
+def run(
+    folder: Path, at: int | None = None, number: int = signal.SIGUSR1, validated: int | None = None
+) -> nn.Module:
+    """Begin a run, or go on with it.
+
+    Args:
+        at: the training step that is signalled in. validated: after how many batches of a
+            validation it is.
+    """
     torch.manual_seed(0)
     model = Linear(3, 3)
     snapshots = Snapshots(
@@ -73,8 +87,19 @@ def run(folder: Path, at: int | None = None, number: int = signal.SIGUSR1) -> nn
     loss, optimizer = Loss(at, number), torch.optim.AdamW(model.parameters(), lr=0.1)
     stage = Stage(name="one", criterion=loss, loader=Batches(), optimizer_name="run",
                   learning_rate=lambda *_: 0.1, epochs=EPOCHS)  # fmt: skip
+
+    def validate(epochs: int, preemption: Preemption) -> dict[str, float]:
+        seen = []
+        for number_of_batch, batch in enumerate(preemption.until_told(Batches.of_validation())):
+            seen.append(model(batch).square().mean().item())
+            if number_of_batch + 1 == validated and epochs == EPOCHS - 1:
+                os.kill(os.getpid(), number)
+        assert len(seen) == STEPS
+        return {"metric": sum(seen)}
+
     fit(model, [stage], {"run": optimizer}, Settings(seed=0, log_every=1), snapshots=snapshots,
         output_dir=folder, device=torch.device("cpu"),
+        validation=Validation(run=validate, best={"checkpoint_best.pth": "metric"}),
         resume=snapshots.starting_point(None, None))  # fmt: skip
     return model
 
@@ -97,6 +122,20 @@ def test_a_run_that_is_told_to_end_is_resumed_as_if_nothing_had_happened(tmp_pat
     assert all(torch.equal(found[name], value) for name, value in expected.items())
     assert log_of(tmp_path / "run") == log_of(tmp_path / "whole")
     assert [signal.getsignal(number) for number in utils.PREEMPTING] == before
+
+
+@pytest.mark.parametrize("number", utils.PREEMPTING)
+def test_a_run_that_is_told_to_end_while_it_is_validated_does_that_again(tmp_path, number):
+    expected = run(tmp_path / "whole").state_dict()
+    with pytest.raises(SystemExit) as ended:
+        run(tmp_path / "run", number=number, validated=1)
+    assert ended.value.code == PREEMPTED
+    assert not (tmp_path / "run" / "checkpoint_best.pth").exists()
+    found = run(tmp_path / "run").state_dict()
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+    assert log_of(tmp_path / "run") == log_of(tmp_path / "whole")
+    best = [torch.load(tmp_path / name / "checkpoint_best.pth") for name in ("run", "whole")]
+    assert best[0]["epoch"] == best[1]["epoch"]
 
 
 def test_a_loading_process_outlives_the_signals_and_ends_with_its_parent():
