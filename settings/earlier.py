@@ -1,4 +1,4 @@
-"""Keys and files of version 0.2 that have moved: what was written for it goes on working."""
+"""Keys, values and files of version 0.2 that have moved: what was written for it still works."""
 
 import logging
 from typing import Any
@@ -37,6 +37,11 @@ def renamed(raw: dict[str, Any], where: str) -> dict[str, Any]:
             moved.append(f"{key} is model.{key}")
             model = section(raw.get("model"), join(where, "model"))
             raw["model"] = {**model, key: merged(model.get(key), raw.pop(key))}
+    model = section(raw.get("model"), join(where, "model"))
+    explanation = section(model.get("explanation"), join(where, "model.explanation"))
+    if explanation.get("region") == "half":
+        moved.append("model.explanation.region half is largest")
+        raw["model"] = {**model, "explanation": {**explanation, "region": "largest"}}
     if "curriculum" in raw:
         moved.append("curriculum is the stages before the last")
         first = raw.pop("curriculum")

@@ -10,6 +10,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 from typing_extensions import override
 
+from groundwork.geometry import heatmap_to_mask, otsu_mask
 from groundwork.models.albef.bert import FusionBertForMaskedLM
 from groundwork.models.albef.checkpoint import (
     TOKENS,
@@ -24,7 +25,7 @@ from groundwork.models.albef.criterion import ObjectiveList
 from groundwork.models.albef.explainer import Explainer, Matching
 from groundwork.models.albef.layout import recognise
 from groundwork.models.albef.model import ALBEF, MomentumALBEF
-from groundwork.models.albef.postprocess import REGIONS, heatmaps_to_groundings
+from groundwork.models.albef.postprocess import heatmaps_to_groundings
 from groundwork.models.albef.vision import sine_positions, vision_transformer
 from groundwork.models.common.checkpoint import LoadReport
 from groundwork.models.common.checks import require_vocabulary
@@ -157,6 +158,7 @@ class AlbefSystem(System[AlbefModelConfig, ALBEF]):
         explainer = Explainer(
             model, mode=asked.mode, layer=settings.explained_block, method=asked.method
         )
+        largest = partial(heatmap_to_mask, fraction=asked.fraction)
         # Which parameters a batch reaches depends on its regions, paraphrases, masked words.
         return Parts(
             model=model,
@@ -164,7 +166,7 @@ class AlbefSystem(System[AlbefModelConfig, ALBEF]):
             evaluated=explainer,
             postprocess=partial(
                 heatmaps_to_groundings,
-                region=REGIONS[asked.region],
+                region=otsu_mask if asked.region == "otsu" else largest,
                 over_padding=asked.mode == "itm" and METHODS[asked.method].over_padding,
             ),
             unused_parameters=True,

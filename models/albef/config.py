@@ -197,14 +197,17 @@ class ExplanationConfig:
         self-attention.
     block: text layer (itm) or vision block (itc), counted from 0; None = explanation_layer.
     method: one of `models.common.explain.METHODS`; mode itc has gradcam, the published one, alone.
-    region: the mask, and the box around it, that are derived from a map: its largest part above
-        "half" of the maximum, or above "otsu"'s threshold the connected region with most heat.
+    region: the mask, and the box around it, that are derived from a map: its "largest" part above
+        `fraction` of the maximum, or above "otsu"'s threshold the connected region with most heat.
+    fraction: in (0, 1]. What suits a model depends on how pointed its maps are: choose it on a
+        validation split.
     """
 
     mode: Literal["itm", "itc"] = "itm"
     block: int | None = None
     method: str = "gradcam"
-    region: Literal["half", "otsu"] = "half"
+    region: Literal["largest", "otsu"] = "largest"
+    fraction: float = 0.5
 
     def __post_init__(self) -> None:
         require(
@@ -214,6 +217,9 @@ class ExplanationConfig:
         require(
             self.mode == "itm" or self.method == "gradcam",
             f"explanation.method {self.method} explains by the fusion layers: set mode to itm",
+        )
+        require(
+            0 < self.fraction <= 1, f"explanation.fraction {self.fraction} is not above 0, up to 1"
         )
 
 
@@ -356,4 +362,6 @@ class AlbefModelConfig(ImageTextSettings):
         name = asked.mode if asked.method == "gradcam" else asked.method
         one = METHODS[asked.method].layers == "explained"
         note = f"{name} map" + f" of block {self.explained_block}" * one
-        return note + f", {asked.region} region" * (asked.region != "half")
+        if asked.region == "otsu":
+            return f"{note}, otsu region"
+        return note + f", region above {asked.fraction:g}" * (asked.fraction != 0.5)

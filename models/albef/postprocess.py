@@ -9,18 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from groundwork.geometry import Grounding, WordMap, heatmap_to_mask, mask_to_box, otsu_mask
+from groundwork.geometry import Grounding, WordMap, heatmap_to_mask, mask_to_box
 from groundwork.models.common.heatmap import enlarge, first_maximum
 
 if TYPE_CHECKING:
     from groundwork.dataset.batches import ImageTextEvalBatch
-
-
-REGIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "half": heatmap_to_mask,
-    "otsu": otsu_mask,
-}
-"""How a mask is derived from a map at the image's size, by the names of `explanation.region`."""
 
 
 def heatmaps_to_groundings(
@@ -38,7 +31,7 @@ def heatmaps_to_groundings(
             `Explainer` gives them.
         batch: `phrase` (T texts), `phrase_image` (T,) not decreasing, `size` [(H, W) per image],
             `words` with `token_maps`.
-        region: one of `REGIONS`.
+        region: a map (H, W) at the image's size -> its mask.
         over_padding: the maps are means over all L positions of `text_mask` (T, L); those of a
             `Grounding` are over the real ones, whatever other phrases the batch has.
     """

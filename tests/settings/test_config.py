@@ -199,6 +199,7 @@ def test_keys_of_before_are_taken_and_said(tmp_path, caplog):
         "data: {train_file: a.json, relation_file: r.json, pictures: cropped}\n"
         "objectives: {itc_itm_mlm: {alpha: 0.1}}\n"
         "stages: [{objective: itc_itm_mlm, epochs: 2, data: relation}]\n"
+        "explanation: {region: half}\n"
     )
     with caplog.at_level(logging.INFO):
         config = load_text(tmp_path, text, overrides=["objectives.selfeq.threshold=0.7"])
@@ -208,6 +209,7 @@ def test_keys_of_before_are_taken_and_said(tmp_path, caplog):
     objectives = config.model.objectives
     assert (objectives["itc_itm_mlm"].alpha, objectives["selfeq"].threshold) == (0.1, 0.7)
     assert "data.train_file is data.train.train" in caplog.text
+    assert config.model.explanation.region == "largest"
     text = "benchmark: refcoco\ndata: {train: {train: a.pth}}\nepochs: 3\nsteps: 2\n"
     text += "schedule: {name: cosine}\ncurriculum: [{train: {one: b.pth}, epochs: 1}]\n"
     config = load_text(tmp_path, text)

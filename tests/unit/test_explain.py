@@ -1,6 +1,7 @@
 """Explanations: maps where they are known by hand, from inside and from outside of a model."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -183,12 +184,15 @@ def test_only_the_published_method_explains_by_similarity():
 
 
 def test_rows_say_which_map_was_evaluated():
-    def note(**of: str) -> str:
+    def note(**of: Any) -> str:
         return AlbefModelConfig(explanation=ExplanationConfig(**of)).note
 
     assert note() == "itm map of block 8"
     assert note(method="rollout") == "rollout map"
     assert note(method="attention", region="otsu") == "attention map of block 8, otsu region"
+    assert note(method="rollout", fraction=0.1) == "rollout map, region above 0.1"
+    with pytest.raises(ValueError, match="fraction 0 is not above 0"):
+        ExplanationConfig(fraction=0)
 
 
 # --- perturbation ---------------------------------------------------------------------------------
