@@ -10,6 +10,7 @@ within an epoch.
 """
 
 import logging
+import math
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -39,6 +40,8 @@ logger = logging.getLogger("groundwork")
 OUR_NAMES = Names()
 Model = TypeVar("Model", bound=nn.Module)
 EPOCH_FILE = re.compile(r"checkpoint_(?:[a-z]+_)?(\d+)\.pth")
+SHARES = ("batch_size", "accumulate")
+"""What may change with the number of processes if a step keeps its samples."""
 
 
 @dataclass
@@ -59,7 +62,7 @@ class Snapshots(Generic[Model]):
         restore_model: fills a model from such a state.
         keep: how many epoch checkpoints stay, the newest; None = all.
         may_change: dotted keys of the configuration that a resumed run may have otherwise, because
-            no number of it depends on them.
+            no number of it depends on them; `SHARES`, too, if a step has as many samples.
         beside: further entries of every file.
     """
 
@@ -283,10 +286,14 @@ class Snapshots(Generic[Model]):
         position, logs = Position(**run["position"]), run["logs"]
         same_group = len(logs) == utils.world_size()
         if not same_group:
+            before = samples_per_step(content["config"], len(logs))
+            now = samples_per_step(self.config, utils.world_size())
             logger.warning(
-                "%s was written by %d processes and is resumed by %d: the run continues, but what "
-                "it draws at random differs from the uninterrupted one.",
+                "%s was written by %d processes and is resumed by %d: the run continues, with %s, "
+                "but what it draws at random differs from the uninterrupted one.",
                 path, len(logs), utils.world_size(),
+                f"as many samples in a step ({now})" if now == before else
+                f"{now} samples in a step, not {before} (batch_size, accumulate)",
             )  # fmt: skip
         logger.info("resumed %s at epoch %d, step %d", path, position.epoch, position.step)
         return position, logs[utils.rank()] if same_group else None
@@ -299,16 +306,19 @@ class Snapshots(Generic[Model]):
                 f"{path}: holds weights but no state of a run of ours, so it cannot be resumed. "
                 "To start a new run from these weights, give it as --checkpoint without --resume."
             )
-        self._check_config(path, content["config"])
+        self._check_config(path, content["config"], processes=len(content["run"]["logs"]))
         return content
 
-    def _check_config(self, path: Path, written: dict[str, Any]) -> None:
+    def _check_config(self, path: Path, written: dict[str, Any], processes: int) -> None:
         ours, theirs = _flatten(self.config), _flatten(written)
+        before = samples_per_step(written, processes)
+        same_step = samples_per_step(self.config, utils.world_size()) == before
+        may_change = {*self.may_change, *(SHARES if same_step else ())}
         differing = [
             f"{key} was {theirs.get(key)!r}, now {ours.get(key)!r}"
             # The system first: of another one all else differs, too.
             for key in sorted(ours.keys() | theirs.keys(), key=lambda key: (key != "system", key))
-            if ours.get(key) != theirs.get(key) and key not in self.may_change
+            if ours.get(key) != theirs.get(key) and key not in may_change
         ]
         if differing:
             more = f" and {len(differing) - 5} more" if len(differing) > 5 else ""
@@ -318,6 +328,11 @@ class Snapshots(Generic[Model]):
                 "manifest.json, or start a new run from these weights: --checkpoint without "
                 "--resume."
             )
+
+
+def samples_per_step(config: Mapping[str, Any], processes: int) -> int:
+    """How many samples one step of the optimiser has, those of all processes together."""
+    return processes * math.prod(config.get(key, 1) for key in SHARES)
 
 
 def _flatten(config: Any, prefix: str = "") -> dict[str, Any]:

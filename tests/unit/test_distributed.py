@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import pytest
 import torch
+import yaml
 from torch import nn
 
 from groundwork import utils
@@ -222,11 +223,18 @@ def test_a_run_of_two_processes_is_resumed_by_one(tmp_path, tiny_data):
     assert json.loads((tmp_path / "run/manifest.json").read_text())["world_size"] == 2
     lines = (tmp_path / "run/log.txt").read_text().splitlines()
     (tmp_path / "run/checkpoint_01.pth").unlink()
-    process = start(train, ["--config", str(config), "--resume"], tmp_path / "run")
+    size = yaml.safe_load(config.read_text())["batch_size"]
+    command = ["--config", str(config), "--resume", "--set"]
+    process = start(train, [*command, f"batch_size={4 * size}"], tmp_path / "run")
+    process.join(100)
+    told = (tmp_path / "run.err").read_text()
+    assert process.exitcode and f"batch_size was {size}, now {4 * size}" in told
+    process = start(train, [*command, f"batch_size={2 * size}"], tmp_path / "run")
     process.join(100)
     told = (tmp_path / "run.err").read_text()
     assert process.exitcode == 0, told
     assert "written by 2 processes and is resumed by 1" in told
+    assert f"as many samples in a step ({2 * size})" in told
     again = (tmp_path / "run/log.txt").read_text().splitlines()
     assert len(again) == len(lines) == 4
     assert again[:2] == lines[:2] and "loss_amc_max" in again[2]
