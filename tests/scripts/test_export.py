@@ -1,8 +1,10 @@
 """tools/export: files of every system answer as their checkpoints do, in Python and predict.py."""
 
 import json
+import os
 import shutil
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -85,6 +87,17 @@ def test_points_boxes_masks_and_maps_are_those_of_the_checkpoint(pair, embedded)
                 assert word.heatmap == pytest.approx(same.heatmap, abs=1e-4)
             points.add(one.point)
     assert len(points) > 1
+
+
+def test_no_path_of_this_machine_is_in_the_file(pair):
+    checkpoint, file = pair
+    content = [file.read_bytes()]
+    if file.suffix == ".pt2":
+        with zipfile.ZipFile(file) as archive:
+            content = [archive.read(name) for name in archive.namelist()]
+    folders = (Path(export.__file__).parents[1], sys.prefix, torch.__path__[0], checkpoint.parent)
+    for folder in folders:
+        assert not any(os.fsencode(folder) in one for one in content), folder
 
 
 def test_a_text_that_is_too_long_is_met_as_by_the_checkpoint(pair, embedded, caplog):
