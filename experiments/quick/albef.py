@@ -10,9 +10,9 @@ The papers start from a checkpoint that was pre-trained on 14 million images; ba
 
 import argparse
 import logging
+import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 import torch
@@ -51,15 +51,23 @@ def run(args: argparse.Namespace) -> tuple[list[Row], list[Samples]]:
     threads = max(1, torch.get_num_threads() // processes)
     rows: list[Row] = []
     samples: list[Samples] = []
-    with ProcessPoolExecutor(processes, get_context("spawn"), prepare_process, (threads,)) as pool:
+    given = (threads, multiprocessing.get_start_method())
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, spawn, prepare_process, given) as pool:
         for new, images in pool.map(partial(make_model, args), names):
             rows, samples = merge_rows(rows, new), samples + images
     return rows, samples
 
 
-def prepare_process(threads: int) -> None:
-    """What a process does before its first model."""
+def prepare_process(threads: int, start_method: str) -> None:
+    """What a process does before its first model.
+
+    Args:
+        start_method: how its loading processes start: as those of a script do, where those of a
+            spawned process would import everything again, for every split of every evaluation.
+    """
     utils.setup_logging()
+    multiprocessing.set_start_method(start_method, force=True)
     torch.set_num_threads(threads)
 
 
