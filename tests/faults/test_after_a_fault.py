@@ -3,7 +3,6 @@
 import errno
 import json
 import logging
-import multiprocessing
 import os
 import shutil
 from argparse import Namespace
@@ -27,6 +26,7 @@ from groundwork.models.common.frozen_cache import FrozenCache
 from groundwork.report.prediction_files import read_predictions, write_predictions
 from groundwork.report.predictions import Prediction, Run
 from groundwork.tools.preparation import Outputs
+from tests.helpers.fork_server import fork_server
 from tests.helpers.own_checkpoints import write_checkpoint
 from tests.helpers.script_runs import CONFIGS, error_of
 
@@ -76,7 +76,7 @@ def hold(folder: Path, holding, over) -> None:
 
 
 def test_a_folder_is_held_by_one_process_until_it_ends(tmp_path):
-    context = multiprocessing.get_context("forkserver")
+    context = fork_server()
     holding, over = context.Event(), context.Event()
     process = context.Process(target=hold, args=(tmp_path / "run", holding, over))
     process.start()

@@ -15,6 +15,7 @@ import torch
 from groundwork import utils
 from groundwork.files.json_lines import JsonLines
 from groundwork.settings import dump_yaml
+from tests.helpers.fork_server import fork_server
 
 MODEL = {
     "image_size": 32,
@@ -69,9 +70,7 @@ def write_config(path: Path, data: Path, **changes: object) -> Path:
 
 def start(target: Callable[..., None], *args: object) -> ForkServerProcess:
     """Run `target` in a process of its own, forked from one that has imported everything."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["Pretrain_vg", "tests.helpers.tiny_runs"])
-    process = context.Process(target=_run, args=(target, *args))
+    process = fork_server().Process(target=_run, args=(target, *args))
     process.start()
     return process
 

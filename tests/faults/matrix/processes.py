@@ -12,8 +12,8 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 from tests.faults.matrix.injections import Injection
+from tests.helpers.fork_server import fork_server
 
-DOORS = "tests.faults.matrix.doors"
 PATIENCE = 120.0
 """Seconds after which a job counts as one that hangs; one takes some seconds."""
 
@@ -76,10 +76,8 @@ def start(
     environment: Mapping[str, str] | None = None,
 ) -> Running:
     """Run a command in `folder`; what it says goes to `log`."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([DOORS])
     log.write_bytes(b"")
-    process = context.Process(
+    process = fork_server().Process(
         target=_run, args=(call, folder, log, tuple(injections), dict(environment or {}))
     )
     process.start()
