@@ -2,10 +2,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 OLDEST := .venv-oldest
 DEMO := .venv-demo
-# One thread per process: the tests run side by side.
-TESTS = OMP_NUM_THREADS=1 $(1)/python -m pytest -n 2
+# One thread per process: the tests run side by side, those of a file in one process, so that what
+# they share is made once; the dearest files come first (tests/conftest.py).
+TESTS = OMP_NUM_THREADS=1 $(1)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help test test-oldest test-demo mutation demo quickstart quickstart-all quickstart-photos compare lint lock bill format clean
+.PHONY: help test test-slow test-oldest test-demo mutation demo quickstart quickstart-all quickstart-photos compare lint lock bill format clean
 
 help: ## this list
 	@grep -hE '^[a-z.-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -27,8 +28,11 @@ $(OLDEST)/.installed: requirements.txt constraints.txt pyproject.toml
 	$(OLDEST)/uv/bin/uv pip install --quiet --python $(OLDEST)/env --resolution lowest-direct -e ".[dev]"
 	touch $@
 
-test: .venv/.installed ## the whole test suite
+test: .venv/.installed ## the test suite, without the slow tests
 	$(call TESTS,$(BIN))
+
+test-slow: .venv/.installed ## the slow tests: whole quick starts, shares of many draws
+	$(call TESTS,$(BIN)) --slow -m slow
 
 test-oldest: $(OLDEST)/.installed ## the same with the oldest Python and packages that are allowed
 	$(call TESTS,$(OLDEST)/env/bin)
