@@ -13,6 +13,7 @@ from tests.golden.golden_simrec import GoldenSimREC
 from tests.helpers.onnx_graphs import onnx_answers
 
 
+@pytest.mark.slow
 def test_heat_maps_and_scores_of_albef_are_the_published_ones(albef_golden, tmp_path):
     golden = GoldenALBEF(*albef_golden)
     if golden.meta["objective"] != "amc":
@@ -29,6 +30,7 @@ def test_heat_maps_and_scores_of_albef_are_the_published_ones(albef_golden, tmp_
     assert_close("texts", found["text_features"], golden.arrays["text_feat"][:2])
 
 
+@pytest.mark.slow
 def test_boxes_and_masks_of_reftr_are_the_published_ones(reftr_golden, tmp_path):
     golden = GoldenRefTR(*reftr_golden)
     if golden.base:

@@ -1,5 +1,6 @@
 """Checkpoints of every system with files exported of them, each made once in a run of the tests."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +23,14 @@ FORMS = {
     "alvg": ".pt2",
 }
 """What ships and kinds of `KINDS`, or this one -> ending of the file that is made of it."""
+_SLOW = ("reftr_masks", "alvg_several")  # RefTR and ALVG have another one
 _PATIENCE = 250  # seconds that another process may take
+
+
+def marked(kinds: Iterable[str]) -> list:
+    """Parameters of tests; slow are those whose export takes longest."""
+    slow = pytest.mark.slow
+    return [pytest.param(kind, marks=[slow] * (kind in _SLOW)) for kind in kinds]
 
 
 class Pair(NamedTuple):

@@ -3,7 +3,6 @@
 import multiprocessing
 import os
 import signal
-import socket
 import sys
 from collections.abc import Callable, Sequence
 from multiprocessing.context import ForkServerProcess
@@ -15,7 +14,7 @@ import torch
 from groundwork import utils
 from groundwork.files.json_lines import JsonLines
 from groundwork.settings import dump_yaml
-from tests.helpers.fork_server import fork_server
+from tests.helpers.fork_server import addresses, fork_server
 
 MODEL = {
     "image_size": 32,
@@ -84,13 +83,7 @@ def _run(target: Callable[..., None], *args: object) -> None:
 
 def start_group(target: Callable[..., None], *args: object) -> None:
     """Run `target` in two processes of one group and wait for both."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1])}
-    ranks = [
-        start(_run_rank, address | {"RANK": str(rank), "WORLD_SIZE": "2"}, target, *args)
-        for rank in range(2)
-    ]
+    ranks = [start(_run_rank, address, target, *args) for address in addresses(2)]
     for process in ranks:
         process.join(100)
     assert [process.exitcode for process in ranks] == [0, 0]

@@ -17,7 +17,7 @@ from groundwork.jobs.exported import KEY, load_exported
 from groundwork.jobs.questions import questions_of
 from groundwork.jobs.recognition import load_system
 from groundwork.jobs.systems import SHIPPED
-from tests.helpers.exported_files import FORMS, Pair, exported
+from tests.helpers.exported_files import FORMS, Pair, exported, marked
 from tests.helpers.own_checkpoints import KINDS, write_checkpoint
 from tests.helpers.script_runs import error_of
 from tools import export
@@ -37,7 +37,7 @@ LONG = "circle " * 100
 """More than any of the models reads."""
 
 
-@pytest.fixture(scope="module", params=FORMS)
+@pytest.fixture(scope="module", params=marked(FORMS))
 def pair(request, workplace, shared) -> Pair:
     """A checkpoint and the exported file of it."""
     return exported(request.param, workplace, shared)

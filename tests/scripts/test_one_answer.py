@@ -26,7 +26,7 @@ from groundwork.jobs.systems import System
 from groundwork.report.answers import draw_layer, page_of
 from groundwork.report.overlays import Answer
 from groundwork.report.predictions import Prediction
-from tests.helpers.exported_files import FORMS, checkpoint_of, exported
+from tests.helpers.exported_files import FORMS, checkpoint_of, exported, marked
 from tests.helpers.own_checkpoints import evaluated
 
 pytestmark = pytest.mark.usefixtures("embedded")
@@ -141,6 +141,7 @@ def test_predict_says_what_the_grounder_says(asked, tmp_path):
     assert_predicted(predicted(asked, asked.checkpoint, tmp_path / "out"), asked, 1e-6)
 
 
+@pytest.mark.parametrize("asked", marked(KINDS), indirect=True, scope="module")
 def test_an_exported_file_says_what_its_checkpoint_says(asked, workplace, shared, tmp_path):
     if asked.kind not in FORMS:
         pytest.skip("its file is that of reftr_masks, without masks")

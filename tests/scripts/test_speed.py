@@ -6,15 +6,18 @@ import pytest
 import torch
 
 from groundwork.experiments.speed import __main__ as speed
-from groundwork.experiments.speed import released
+from groundwork.experiments.speed import released, timing
 from groundwork.experiments.speed.subjects import WORKLOADS, build
 from groundwork.models.albef.explainer import Explainer
+from tests.helpers.fork_server import fork_server
 from tests.helpers.tiny_albef import tiny_model
 
 CPU = torch.device("cpu")
 
 
-def test_a_table_of_one_system(tmp_path, capsys):
+def test_a_table_of_one_system(tmp_path, capsys, monkeypatch):
+    forked = fork_server()  # a spawned process imports everything anew
+    monkeypatch.setattr(timing.multiprocessing, "get_context", lambda _: forked)
     call = ["--size", "tiny", "--device", "cpu", "--systems", "ALBEF", "--repeats", "2"]
     report = speed.main([*call, "--out", str(tmp_path)])
     assert json.loads((tmp_path / "speed.json").read_text()) == report

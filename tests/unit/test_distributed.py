@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import ClassVar
 
@@ -26,6 +23,7 @@ from groundwork.engine.training import (
     Validation,
     distribute,
 )
+from tests.helpers.fork_server import addresses
 from tests.helpers.tiny_albef import ALL, rows_of, tiny_batch, tiny_criterion, tiny_model
 from tests.helpers.tiny_runs import start, start_group, train, write_config
 
@@ -212,24 +210,21 @@ def test_ranks_validate_with_the_statistics_that_are_saved(tmp_path):
 def test_a_run_of_two_processes_is_resumed_by_one(tmp_path, tiny_data):
     stages = [{"objective": ["itc_itm_mlm", "amc"], "epochs": 2, "steps": 3}]
     config = write_config(tmp_path / "run.yaml", tiny_data, stages=stages)
-    script = Path(__file__).parents[2] / "Pretrain_vg.py"
-    arguments = ["--config", str(config), "--output_dir", str(tmp_path / "run")]
-    launched = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone",
-         str(script), *arguments, "--device", "cpu"],
-        env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
-    )  # fmt: skip
-    assert launched.returncode == 0, launched.stderr
+    argv, run = ["--config", str(config)], tmp_path / "run"
+    ranks = [start(train, argv, run, address) for address in addresses(2)]
+    for process in ranks:
+        process.join(100)
+    assert [process.exitcode for process in ranks] == [0, 0], (tmp_path / "run.err").read_text()
     assert json.loads((tmp_path / "run/manifest.json").read_text())["world_size"] == 2
     lines = (tmp_path / "run/log.txt").read_text().splitlines()
     (tmp_path / "run/checkpoint_01.pth").unlink()
     size = yaml.safe_load(config.read_text())["batch_size"]
-    command = ["--config", str(config), "--resume", "--set"]
-    process = start(train, [*command, f"batch_size={4 * size}"], tmp_path / "run")
+    command = [*argv, "--resume", "--set"]
+    process = start(train, [*command, f"batch_size={4 * size}"], run)
     process.join(100)
     told = (tmp_path / "run.err").read_text()
     assert process.exitcode and f"batch_size was {size}, now {4 * size}" in told
-    process = start(train, [*command, f"batch_size={2 * size}"], tmp_path / "run")
+    process = start(train, [*command, f"batch_size={2 * size}"], run)
     process.join(100)
     told = (tmp_path / "run.err").read_text()
     assert process.exitcode == 0, told

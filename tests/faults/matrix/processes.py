@@ -3,7 +3,6 @@
 import multiprocessing
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -82,14 +81,6 @@ def start(
     )
     process.start()
     return Running(process, log)
-
-
-def addresses(size: int) -> list[dict[str, str]]:
-    """What a launcher tells each of the processes of a group on this machine."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1])}
-    return [where | {"RANK": str(rank), "WORLD_SIZE": str(size)} for rank in range(size)]
 
 
 def _run(

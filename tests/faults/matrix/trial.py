@@ -12,7 +12,8 @@ from pathlib import Path
 from tests.faults.matrix.comparison import differences, unreadable
 from tests.faults.matrix.injections import Injection
 from tests.faults.matrix.jobs import OUT, Bench, Job
-from tests.faults.matrix.processes import Call, Ended, Running, addresses, start
+from tests.faults.matrix.processes import Call, Ended, Running, start
+from tests.helpers.fork_server import addresses
 
 TIMEOUT = 10
 """Seconds that a process of a group waits for another one in these runs."""
