@@ -7,6 +7,7 @@ Nothing here knows a field by name. Errors carry the whole path of the value tha
 import dataclasses
 import difflib
 import io
+import re
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -18,18 +19,30 @@ from ruamel.yaml.error import YAMLError
 from groundwork.models.common.checks import ByName
 
 Config = TypeVar("Config")
-_MOST_VALUES = 1_000_000
+_MOST_VALUES, _DEEPEST = 1_000_000, 100
+_BRACKETS = re.compile(r"[\[\]{}]")
 
 
 def parse_yaml(text: str, where: str) -> Any:
     """YAML 1.2 (where 1e-5 is a number) to Python values; `where` names the source in errors."""
     try:
+        _require_shallow(text)
         content = YAML(typ="safe", pure=True).load(text)
         if _count(content, {}) > _MOST_VALUES:
             raise ValueError("its aliases multiply to more values than any file needs")
         return content
     except (YAMLError, ValueError, RecursionError) as error:
         raise ValueError(f"{where}: not valid YAML: {error}") from error
+
+
+def _require_shallow(text: str) -> None:
+    """Raises ValueError if more brackets are open at once than in any file; the parser would look
+    through all that follow for each of them."""
+    depth = 0
+    for bracket in _BRACKETS.findall(text):
+        depth += 1 if bracket in "[{" else -1
+        if depth > _DEEPEST:
+            raise ValueError(f"more than {_DEEPEST} brackets are open at once")
 
 
 def _count(value: Any, known: dict[int, int]) -> int:

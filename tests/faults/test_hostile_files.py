@@ -4,6 +4,7 @@ import io
 import os
 import pickle
 import tarfile
+import time
 import zipfile
 from pathlib import Path
 
@@ -95,6 +96,16 @@ def test_a_billion_laughs_of_yaml_take_no_memory(tmp_path):
     file.write_text("a: &a [*a]\n")
     with pytest.raises(ValueError, match=r"own\.yaml: .*an alias stands in"):
         load_config(file)
+
+
+@pytest.mark.parametrize("brackets", ["[", "{a: "])
+def test_brackets_without_end_are_refused_before_they_are_parsed(brackets, tmp_path):
+    file = tmp_path / "own.yaml"
+    file.write_text("a: " + brackets * 100_000)
+    began = time.process_time()
+    with pytest.raises(ValueError, match=r"own\.yaml: .*more than 100 brackets are open at once"):
+        load_config(file)
+    assert time.process_time() - began < 1
 
 
 def test_a_base_that_builds_on_itself_is_named(tmp_path):

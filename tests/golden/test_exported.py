@@ -58,6 +58,7 @@ def test_objectness_of_simrec_is_the_published_one(simrec_golden, tmp_path):
     assert_close("objectness", objectness(found), golden.arrays["infer/objectness"])
 
 
+@pytest.mark.slow
 def test_boxes_masks_and_attention_of_alvg_are_the_published_ones(alvg_golden, tmp_path):
     golden = GoldenALVG(*alvg_golden)
     found = onnx_answers(golden.model("rec", "released"), golden.batch("rec_mask"), tmp_path)
