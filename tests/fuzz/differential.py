@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from groundwork.dataset.text import load_tokenizer
@@ -26,8 +27,9 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 _CHECK = argparse.Namespace(full=True, sample=None, workers=1, strict=False)
 # A sample shows one phrase of its record in an epoch: a fault of another one waits for its turn.
 _EPOCHS = 6
-# Of a list that is changed; what else a run reads is linked.
+# Of a list that is changed; what else is there is linked.
 _ENTRIES = 3
+_OTHER_SPLITS = ("train", "testA", "testB")
 
 
 @dataclass(frozen=True)
@@ -102,14 +104,22 @@ def _first(content: Any) -> Any:
     return content[:_ENTRIES]
 
 
-def _case(name: str, files: Mapping[str, Codec], trim: Callable[[Any], Any] = _first) -> Reader:
+def _case(
+    name: str,
+    files: Mapping[str, Codec],
+    trim: Callable[[Any], Any] = _first,
+    beside: Mapping[str, Codec] = MappingProxyType({}),
+) -> Reader:
+    """files: which are changed. beside: others that a run reads as a whole, made short, too."""
+    short = {**files, **beside}
+
     def sample(embedded: Path, folder: Path) -> None:
         for source in embedded.rglob("*"):
             inside = source.relative_to(embedded)
-            if source.is_file() and inside.as_posix() not in files:
+            if source.is_file() and inside.as_posix() not in short:
                 (folder / inside).parent.mkdir(parents=True, exist_ok=True)
                 os.link(source, folder / inside)
-        for file, codec in files.items():
+        for file, codec in short.items():
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
             content = codec.decode((embedded / file).read_bytes())
             (folder / file).write_bytes(codec.encode(trim(content)))
@@ -133,7 +143,11 @@ READERS: tuple[Reader, ...] = (
         },
         _whole,
     ),
-    _case("tiny/reftr/refcoco+", {"annotations_resc/unc+/unc+_val.pth": TORCH}),
+    _case(
+        "tiny/reftr/refcoco+",
+        {"annotations_resc/unc+/unc+_val.pth": TORCH},
+        beside={f"annotations_resc/unc+/unc+_{split}.pth": TORCH for split in _OTHER_SPLITS},
+    ),
     _case("tiny/refclip/refcoco+", {"anns/refcoco+.json": JSON}),
     _case("tiny/alvg/grefcoco", {"annotations/grefcoco/instances.json": JSON}),
 )

@@ -82,7 +82,15 @@ def test_one_command_makes_one_table_of_all_seven(checkpoints, place, monkeypatc
     assert all(system in table for system in ("ALBEF", "RefTR", "RefCLIP", "SimREC", "ALVG"))
 
 
-@pytest.mark.parametrize("name", ["AMC", "RefTR", "RefCLIP", "SimREC", "ALVG"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "AMC",
+        "RefTR",
+        "ALVG",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("RefCLIP", "SimREC")),
+    ],
+)
 def test_perturbation_gives_every_system_heat_maps(name, checkpoints, place, monkeypatch, tmp_path):
     monkeypatch.chdir(place)
     argv = ["--config", str(CONFIGS / f"{SYSTEMS[name][1]}.yaml"), "--device", "cpu",
