@@ -43,6 +43,7 @@ def test_boxes_and_masks_of_reftr_are_the_published_ones(reftr_golden, tmp_path)
     assert not golden.batch("res")["image_mask"][0].any()
 
 
+@pytest.mark.slow
 def test_similarities_of_refclip_are_the_published_ones(refclip_golden, tmp_path):
     golden = GoldenRefCLIP(*refclip_golden)
     found = onnx_answers(golden.model(), golden.batch, tmp_path)

@@ -1,6 +1,6 @@
 """Checkpoints of every system with files exported of them, each made once in a run of the tests."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,10 +27,10 @@ _SLOW = ("reftr_masks", "alvg_several")  # RefTR and ALVG have another one
 _PATIENCE = 250  # seconds that another process may take
 
 
-def marked(kinds: Iterable[str]) -> list:
+def marked(kinds: Iterable[str], slow: Collection[str] = _SLOW) -> list:
     """Parameters of tests; slow are those whose export takes longest."""
-    slow = pytest.mark.slow
-    return [pytest.param(kind, marks=[slow] * (kind in _SLOW)) for kind in kinds]
+    marks = [pytest.mark.slow]
+    return [pytest.param(kind, marks=marks if kind in slow else ()) for kind in kinds]
 
 
 class Pair(NamedTuple):

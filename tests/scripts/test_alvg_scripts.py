@@ -42,10 +42,11 @@ def test_a_tiny_run_trains_evaluates_and_shows_its_attention(tmp_path, name):
     assert list(out.rglob("attentions_*.npz")) and list(out.glob("sheet_*.png"))
 
 
+@pytest.mark.slow
 def test_the_quick_start_goes_from_boxes_to_masks_to_any_number_of_targets(tmp_path):
     call = ["--parts", "alvg", "--out", str(tmp_path / "run"), "--data", str(tmp_path / "data")]
     few = ["data.workers=0", "batch_size=4", "epochs=1", "steps=2", "stages=[{}]"]
-    rows = quickstart.main([*call, "--scenes", "20", "--set", *few])
+    rows = quickstart.main([*call, "--scenes", "60", "--set", *few])
     found = {(row["checkpoint"], row["metric"]) for row in rows if row["system"] == "ALVG"}
     wanted = {("alvg_rec.pth", "Acc@0.5"), ("alvg_res.pth", "mIoU"), ("alvg_grec.pth", "F1")}
     assert wanted <= found

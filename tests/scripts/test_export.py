@@ -138,7 +138,9 @@ def test_its_speed_is_measured_beside_that_of_the_checkpoint(amc, capsys):
     assert "16 phrases, file" in capsys.readouterr().out
 
 
-@pytest.fixture(scope="module", params=["quickstart_amc", "reftr_phrases"])
+@pytest.fixture(
+    scope="module", params=marked(["quickstart_amc", "reftr_phrases"], slow=["reftr_phrases"])
+)
 def split(request, workplace, shared) -> Pair:
     """A checkpoint and the file of its texts, beside that of its images."""
     return exported(request.param, workplace, shared, "--split")

@@ -101,6 +101,7 @@ def test_the_meeting_point_may_be_an_address():
         adopted("--dist_url", "file:///tmp/x")
 
 
+@pytest.mark.slow
 def test_the_old_launcher_works_without_use_env(embedded, tmp_path):
     config = write_config(
         tmp_path / "c.yaml", embedded,

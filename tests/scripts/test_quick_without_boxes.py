@@ -22,6 +22,7 @@ def reftr(tmp_path):
     return (folder / "log.txt").read_bytes()
 
 
+@pytest.mark.slow
 def test_one_command_ends_in_one_table_of_all_of_them(tmp_path, reftr, capsys):
     out = tmp_path / "run"
     rows = quickstart.main(["--parts", "without_boxes", "--out", str(out), "--set", *SMALL])
