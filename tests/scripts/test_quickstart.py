@@ -53,6 +53,7 @@ def test_a_model_of_the_quick_start_is_trained_evaluated_reported_and_calibrated
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_quick_start_trains_evaluates_and_reports_every_model(tmp_path):
     call = ["--out", str(tmp_path / "run"), "--data", str(tmp_path / "data"), "--scenes", "60"]
     rows = quickstart.main([*call, "--set", *HEAT_MAPS])
@@ -84,6 +85,7 @@ def test_the_part_of_boxes_and_masks_trains_one_model_from_the_other(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_two_processes_share_the_training_of_boxes_and_masks(tmp_path, embedded, monkeypatch):
     monkeypatch.setattr(reftr, "default_processes", lambda: 2)
     train_boxes_and_masks(tmp_path, embedded)
@@ -138,6 +140,7 @@ def test_quick_starts_of_seeds_that_are_done_make_one_row_and_say_what_to_expect
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_quick_start_over_seeds_makes_one_row_of_its_runs_and_says_what_to_expect(
     tmp_path, monkeypatch
 ):
