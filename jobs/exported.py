@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from groundwork import utils
 from groundwork.jobs.plain_pt2 import plain_pt2
@@ -60,8 +60,8 @@ class Description:
     config: dict[str, Any]
     tokenizer: dict[str, str]
     text_encoder: str
-    inputs: Sequence[str]
-    outputs: Sequence[str]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
     image: dict[str, Any]
     calibration: dict[str, Any] | None
     versions: dict[str, str]
@@ -148,14 +148,15 @@ def load_exported(path: Path, device: str | None = None) -> tuple[Loaded, Calibr
     about = _described(path, opened.text)
     images = _images(path, about, device)
     config = config_of(about.config, f"{path}: config")
-    tokenizer = _tokenizer(about, config)
+    tokenizer = _tokenizer(path, about, config)
     system = SYSTEMS[config.system]
     # Of the system only what reads its outputs is needed; on this device weights take no memory.
     with torch.device("meta"):
         parts = system.build(config.model, tokenizer, training=False)
+    _require_known_names(path, about, images and images[1], parts.evaluated)
     network = ExportedNetwork(opened.graph, about, images).eval()
     said = About(
-        system=about.system,
+        system=config.system,
         title=system.title,
         source=str(path),
         config="the file itself",
@@ -170,9 +171,10 @@ def load_exported(path: Path, device: str | None = None) -> tuple[Loaded, Calibr
 def _images(path: Path, about: Description, device: str | None) -> tuple[Graph, Description] | None:
     """The graph of the images for a file that holds the one of the texts."""
     if about.step == "images":
+        name = f"{path.stem.removesuffix(IMAGES)}{path.suffix}"
+        beside = f" beside it, {name}" if name != path.name else ", which was written with it"
         raise CheckpointError(
-            f"{path}: holds what the system does with images; give the file of its texts beside it,"
-            f" {path.name.replace(IMAGES, '')}"
+            f"{path}: holds what the system does with images; give the file of its texts{beside}"
         )
     if about.images is None:
         return None
@@ -196,23 +198,48 @@ def packed_tokenizer(tokenizer: Tokenizer) -> tuple[dict[str, str], str]:
         return {file.name: base64.b64encode(file.read_bytes()).decode() for file in files}, name
 
 
-def _tokenizer(about: Description, config: RunConfig) -> Tokenizer:
+def _tokenizer(path: Path, about: Description, config: RunConfig) -> Tokenizer:
+    if about.text_encoder not in (".", *about.tokenizer):
+        raise _other_version(path, f"text_encoder: {about.text_encoder!r} is not in it")
     with tempfile.TemporaryDirectory() as folder:
-        for name, content in about.tokenizer.items():
-            Path(folder, Path(name).name).write_bytes(base64.b64decode(content))
-        place = str(Path(folder) / about.text_encoder)
-        return load_texts(replace(config, data=replace(config.data, text_encoder=place)))
+        place = str(Path(folder) / Path(about.text_encoder).name)
+        try:
+            for name, content in about.tokenizer.items():
+                Path(folder, Path(name).name).write_bytes(base64.b64decode(content))
+            return load_texts(replace(config, data=replace(config.data, text_encoder=place)))
+        except (ValueError, OSError) as error:
+            raise _other_version(path, f"tokenizer: {error}") from error
+
+
+def _require_known_names(
+    path: Path, about: Description, images: Description | None, network: nn.Module
+) -> None:
+    """Raises CheckpointError if the graph takes or gives tensors that the system does not know."""
+    if not isinstance(network, ImageFirst):
+        raise _other_version(path, "its system cannot be exported")
+    given = (*network.inputs, OWNER, *(images.outputs if images else ()))
+    for kind, names, known in (
+        ("inputs", about.inputs, given),
+        ("outputs", about.outputs, network.outputs),
+        ("inputs of images", images.inputs if images else (), OF_IMAGE),
+    ):
+        if unknown := sorted(set(names) - set(known)):
+            raise _other_version(path, f"{kind}: {', '.join(unknown)} is unknown")
 
 
 def _described(path: Path, text: str | None) -> Description:
     if text is None:
         raise CheckpointError(f"{path}: was not written by tools/export; export its checkpoint")
     try:
-        return Description(**json.loads(text))
-    except (ValueError, TypeError) as error:
-        raise CheckpointError(
-            f"{path}: its description is of another version ({error}); export the checkpoint again"
-        ) from error
+        return from_mapping(Description, json.loads(text), "description")
+    except (ValueError, RecursionError) as error:
+        raise _other_version(path, str(error)) from error
+
+
+def _other_version(path: Path, what: str) -> CheckpointError:
+    return CheckpointError(
+        f"{path}: its description is of another version ({what}); export the checkpoint again"
+    )
 
 
 def _onnx(path: Path, device: str | None) -> Opened:

@@ -101,7 +101,7 @@ def from_mapping(cls: type[Config], mapping: Any, where: str) -> Config:
     """Builds the dataclass `cls` from a mapping, checking every key and type on the way down.
 
     Args:
-        cls: a dataclass whose annotations use scalars, Literal, Optional, tuple[X, ...],
+        cls: a dataclass whose annotations use scalars, Any, Literal, Optional, tuple[X, ...],
             dict[str, X] and other such dataclasses. Where it has a union of dataclasses,
             the value is one of them already.
         mapping: parsed YAML. Integers are taken for floats, lists for tuples and one value for a
@@ -217,6 +217,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return _convert_tuple(typing.get_args(hint), value, where)
     if origin is dict:
         return _convert_dict(typing.get_args(hint)[1], value, where)
+    if hint is Any:
+        return value
     if dataclasses.is_dataclass(hint):
         return from_mapping(typing.cast(type, hint), {} if value is None else value, where)
     return _convert_scalar(hint, value, where)

@@ -6,6 +6,7 @@ import json
 import pickle
 import zipfile
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,17 @@ import torch
 from torch import nn
 from torch.export import Dim
 
-from groundwork.jobs.exported import load_exported
+from groundwork.jobs.exported import (
+    GRAPHS,
+    Description,
+    Opened,
+    load_exported,
+    packed_tokenizer,
+)
+from groundwork.jobs.recognition import load_system
+from groundwork.jobs.systems import SHIPPED
 from groundwork.models.common.checkpoint import CheckpointError
+from groundwork.settings import to_dict
 from tests.faults.test_hostile_files import Running
 
 MODEL, INPUTS = "models/model.json", "data/sample_inputs/model.pt"
@@ -191,3 +201,32 @@ def test_the_weights_of_an_onnx_file_lie_nowhere_else(place, tmp_path):
         onnx.helper.make_model(graph, opset_imports=opset, ir_version=9).SerializeToString()
     )
     assert "damaged" in said_of(file)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("tokenizer", ["vocab.txt"], "tokenizer: expected keys and values"),
+        ("tokenizer", {}, "holds neither vocab.txt"),
+        ("tokenizer", {"vocab.txt": "x"}, "tokenizer: Invalid base64"),
+        ("text_encoder", "/etc/hostname", "'/etc/hostname' is not in it"),
+        ("inputs", ["image", "seen_maps"], "inputs: seen_maps is unknown"),
+        ("outputs", ["answer"], "outputs: answer is unknown"),
+        ("step", "sounds", "step: 'sounds' is not one of"),
+    ],
+)
+def test_a_description_that_does_not_fit_is_named(key, value, said, monkeypatch, tmp_path):
+    loaded = load_system(SHIPPED, device=torch.device("cpu"))
+    files, name = packed_tokenizer(loaded.tokenizer)
+    network = loaded.parts.evaluated
+    about = Description(
+        "albef", "a", "0", to_dict(loaded.config), files, name, network.inputs, network.outputs,
+        {}, None, {},
+    )  # fmt: skip
+    text = json.dumps(asdict(about) | {key: value})
+    file = tmp_path / "a.onnx"
+    file.touch()
+    opened = Opened(lambda *_: (), text, torch.device("cpu"))
+    monkeypatch.setitem(GRAPHS, ".onnx", lambda *_: opened)
+    found = said_of(file)
+    assert said in found and "export the checkpoint again" in found
