@@ -31,6 +31,24 @@ def is_blank(text: str) -> bool:
     return all(unicodedata.category(one)[0] in "CZM" or one in _FILLERS for one in text)
 
 
+def require_text(value: object, what: str) -> str:
+    """The value, if it is a text that UTF-8 can write; `what`: begins the message.
+
+    Raises:
+        ValueError: it is of another type, or has half a pair of surrogates in it, which is what
+            becomes of letters in another encoding.
+    """
+    if not isinstance(value, str):
+        raise ValueError(f"{what} {value!r} is of type {type(value).__name__}; give a text")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{what} {value!r} holds {value[error.start]!r}, which is no letter; write it as UTF-8"
+        ) from None
+    return value
+
+
 def split_words(text: str) -> list[str]:
     """Lower-case words; punctuation is deleted (girl's -> girls), "-" and "/" part words. A text of
     which nothing can be seen has none."""

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from groundwork.dataset.images import CorruptImageError, load_image
+from groundwork.dataset.images import DAMAGE, CorruptImageError, load_image
 
 ImageLike = str | os.PathLike[str] | Image.Image | np.ndarray | Tensor
 _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
@@ -31,14 +32,13 @@ def open_image(image: ImageLike, opener: str) -> tuple[np.ndarray, str]:
     if isinstance(image, str | os.PathLike):
         return _file(os.fspath(image), "shown" if opener == "pillow" else opener)
     if isinstance(image, Image.Image):
-        shown = ImageOps.exif_transpose(image)
-        if shown.mode in ("I", "F") or shown.mode.startswith("I;16"):
-            raise ValueError(f"an image of mode {shown.mode} has no 8-bit colours; convert it")
-        return np.asarray(shown.convert("RGB")), "image"
+        return _picture(image), "image"
     if isinstance(image, Tensor):
         if image.ndim != 3:
             raise ValueError(f"a tensor of an image is (3, H, W), not {tuple(image.shape)}")
-        return _array(image.detach().cpu().permute(1, 2, 0).numpy()), "image"
+        # NumPy has no floats of Brain.
+        plain = image.float() if image.dtype == torch.bfloat16 else image
+        return _array(plain.detach().cpu().permute(1, 2, 0).numpy()), "image"
     if isinstance(image, np.ndarray):
         return _array(image), "image"
     raise ValueError(
@@ -49,13 +49,24 @@ def open_image(image: ImageLike, opener: str) -> tuple[np.ndarray, str]:
 def _file(path: str, opener: str) -> tuple[np.ndarray, str]:
     if _URL.match(path):
         raise ValueError(f"{path} is a URL; download the image and give the path of the file")
-    if not Path(path).is_file():
+    if not os.path.isfile(path):  # which no name is too long for
         raise FileNotFoundError(f"image {path} does not exist")
     try:
         return load_image(Path(path), path, opener), path
     except CorruptImageError as error:
         reason = error.__cause__ or error
         raise CorruptImageError(f"image {path} cannot be decoded ({reason})") from error
+
+
+def _picture(image: Image.Image) -> np.ndarray:
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        raise ValueError(f"an image of mode {image.mode} has no 8-bit colours; convert it")
+    try:
+        # Pillow may decode only now, from a file that is damaged or no longer open.
+        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    except (*DAMAGE, AssertionError) as error:
+        reason = error or "its file is closed"
+        raise CorruptImageError(f"the image cannot be decoded ({reason})") from error
 
 
 def _array(image: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from groundwork.dataset.words import is_blank
+from groundwork.dataset.words import is_blank, require_text
 from groundwork.files import foreign
 from groundwork.files.safe import inside
 
@@ -30,7 +30,7 @@ def read_phrases(given: Sequence[str]) -> tuple[str, ...]:
     """The phrases of a command line, - standing for those of standard input, one a line.
 
     Raises:
-        ValueError: one has no word.
+        ValueError: one has no word, or is of another encoding.
     """
     phrases: list[str] = []
     for text in given:
@@ -39,7 +39,7 @@ def read_phrases(given: Sequence[str]) -> tuple[str, ...]:
         elif is_blank(text):
             raise ValueError(f"phrase {text!r} has no word; say what is looked for")
         else:
-            phrases.append(text.strip())
+            phrases.append(require_text(text, "phrase").strip())
     return tuple(dict.fromkeys(phrases))
 
 
@@ -125,7 +125,7 @@ def phrases_of(row: Mapping[str, Any], source: str) -> tuple[str, ...]:
     """What `phrase`, a text, and `phrases`, a list of texts, say; either may be missing or null.
 
     Raises:
-        ValueError: one that is no text, or has no word.
+        ValueError: one that is no text that can be written, or has no word.
     """
     several = row.get("phrases")
     texts = [
@@ -135,4 +135,4 @@ def phrases_of(row: Mapping[str, Any], source: str) -> tuple[str, ...]:
     for text in texts:
         if not isinstance(text, str) or is_blank(text):
             raise ValueError(f"{source}: phrase {text!r} has no word; say what is looked for")
-    return tuple(text.strip() for text in texts)
+    return tuple(require_text(text, f"{source}: phrase").strip() for text in texts)

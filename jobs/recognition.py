@@ -124,7 +124,7 @@ def load_system(
         title=system.title,
         source=str(checkpoint),
         config=configured.origin,
-        tokenizer=_name_of(settings, content),
+        tokenizer=_name_of(settings, content, texts),
         weights=str(report),
     )
     logger.info("%s", about)
@@ -139,6 +139,11 @@ def _configured(
     overrides: Sequence[str],
 ) -> _Configured:
     if isinstance(config, RunConfig):
+        if overrides:
+            raise ValueError(
+                f"{file}: overrides {', '.join(overrides)} are not applied to a configuration that"
+                " was read before; read it with them"
+            )
         return _Configured(config, "the caller")
     if config is not None:
         return _Configured(load_config(config, overrides, purpose="evaluation"), str(config))
@@ -231,10 +236,10 @@ def _no_vocabulary(file: Path) -> CheckpointError:
     )
 
 
-def _name_of(config: RunConfig, content: Mapping[str, Any]) -> str:
+def _name_of(config: RunConfig, content: Mapping[str, Any], texts: Tokenizer) -> str:
     inside = {"words": "vocabulary", "pieces": "pieces"}.get(config.data.text_encoder)
     if inside is None:
         return config.data.text_encoder
     if inside in content:
-        return f"of {len(content[inside])} {config.data.text_encoder} in the file"
+        return f"of {len(texts)} {config.data.text_encoder} in the file"
     return {"words": WORDS_FILE, "pieces": PIECES_FILE}[config.data.text_encoder] + " beside it"

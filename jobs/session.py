@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +10,7 @@ from torch import nn
 
 from groundwork import engine
 from groundwork.dataset.batches import EvalBatch
+from groundwork.dataset.words import require_text
 from groundwork.geometry import Grounding
 from groundwork.jobs.presence import Calibration
 from groundwork.jobs.questions import Prepared, Questions
@@ -56,10 +57,11 @@ class Session:
             words: with `word_maps`, too.
 
         Raises:
-            ValueError: a phrase without a word, or a system without maps of words.
+            ValueError: a phrase that is no text or has no word, or a system without maps of words.
         """
-        texts = [phrases] if isinstance(phrases, str) else list(phrases)
-        texts = [text.strip() for text in texts]
+        several = isinstance(phrases, Iterable) and not isinstance(phrases, str | bytes)
+        given = list(phrases) if several else [phrases]
+        texts = [require_text(text, "phrase").strip() for text in given]
         with self._lock:
             self._remark(texts)
             parts, config = self._loaded.parts, self._loaded.config

@@ -18,6 +18,7 @@ from typing import Any
 from groundwork.dataset.formats import entries, notes
 from groundwork.dataset.formats.grouping import in_a_row
 from groundwork.dataset.record import Phrase, Record
+from groundwork.dataset.words import require_text
 from groundwork.files.foreign import open_text, parse_json
 from groundwork.files.safe import atomic_write
 
@@ -75,7 +76,7 @@ def record_of(entry: Entry, source: str, split: str = "") -> Record:
     group, synonyms = entries.relation(entry.get("relation"), source)
     phrase = Phrase(
         text,
-        str(entry.get("object", "")),
+        "" if entry.get("object") is None else str(entry["object"]),
         boxes,
         synonyms,
         group,
@@ -92,7 +93,7 @@ def _text(entry: Entry, key: str, source: str) -> str:
     value = entries.need(entry, key, source)
     if not isinstance(value, str):
         raise ValueError(f"{source}: {key} must be a text, got {value!r}")
-    return value
+    return require_text(value, f"{source}: {key}")
 
 
 def _several(entry: Entry, one: str, many: str, source: str) -> list[Any]:
