@@ -54,6 +54,10 @@ def export(loaded: Loaded, path: Path, *, split: bool = False) -> Description:
     """
     if path.suffix not in WRITERS:
         raise ValueError(f"{path}: name a file that ends with {' or '.join(WRITERS)}")
+    file = path.with_suffix(IMAGES + path.suffix)
+    for place in (path, *((file,) if split else ())):
+        if place.is_dir():
+            raise ValueError(f"{place} is a folder; name a file, or move the folder away")
     network = loaded.parts.evaluated
     if is_exported(loaded.path) or not isinstance(network, ImageFirst):
         raise ValueError(
@@ -75,7 +79,6 @@ def export(loaded: Loaded, path: Path, *, split: bool = False) -> Description:
     except ValueError as error:
         raise ValueError(f"{loaded.path}: {error}") from error
     about = _description(loaded, config, questions, of_images)
-    file = path.with_suffix(IMAGES + path.suffix)
     write(of_images, replace(about, step="images"), file)
     about = replace(
         about, inputs=of_texts.inputs, outputs=of_texts.outputs, step="texts", images=file.name

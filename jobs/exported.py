@@ -25,6 +25,7 @@ from groundwork.jobs.recognition import About, Loaded
 from groundwork.jobs.tokenizers import Tokenizer, load_texts, save_tokenizer
 from groundwork.models import SYSTEMS
 from groundwork.models.common.checkpoint import CheckpointError
+from groundwork.models.common.file_kinds import stand_in_of
 from groundwork.models.common.image_first import OF_IMAGE, OWNER, ImageFirst
 from groundwork.settings import RunConfig
 from groundwork.settings.load import config_of
@@ -144,7 +145,7 @@ def load_exported(path: Path, device: str | None = None) -> tuple[Loaded, Calibr
     """
     if not path.is_file():
         raise FileNotFoundError(f"exported file {path} does not exist")
-    opened = GRAPHS[path.suffix](path, device)
+    opened = _opened(path, device)
     about = _described(path, opened.text)
     images = _images(path, about, device)
     config = config_of(about.config, f"{path}: config")
@@ -168,6 +169,12 @@ def load_exported(path: Path, device: str | None = None) -> tuple[Loaded, Calibr
     return Loaded(config, parts, tokenizer, said, path, opened.device), calibration or None
 
 
+def _opened(path: Path, device: str | None) -> Opened:
+    if stands_for := stand_in_of(path):
+        raise CheckpointError(f"{path}: is {stands_for}")
+    return GRAPHS[path.suffix](path, device)
+
+
 def _images(path: Path, about: Description, device: str | None) -> tuple[Graph, Description] | None:
     """The graph of the images for a file that holds the one of the texts."""
     if about.step == "images":
@@ -181,7 +188,7 @@ def _images(path: Path, about: Description, device: str | None) -> tuple[Graph, 
     file = path.with_name(Path(about.images).name)
     if not file.is_file():
         raise FileNotFoundError(f"{path}: needs {file}, what it does with images; put it there")
-    opened = GRAPHS[file.suffix](file, device)
+    opened = _opened(file, device)
     of_images = _described(file, opened.text)
     # The configuration, too: it says which fusion layers are explained, for instance.
     known = (about.weights, about.config, "images")

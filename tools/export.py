@@ -100,7 +100,10 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--tokenizer", help="hub name, folder, or vocab.txt")
     parser.add_argument("--data", help="root of the data, for configurations that need it")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.rounds < 1:
+        parser.error(f"--rounds {args.rounds}: give how many, 1 or more")
+    return args
 
 
 def timed(asked: Mapping[str, Grounder], rounds: int) -> dict[str, dict[str, float]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 _HEAD = 512  # bytes that tell most kinds of files apart
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _PAGES = (b"<!doctype html", b"<html", b"<head", b"<?xml")
+_EXPORTED = (".onnx", ".pt2")
 _PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"7z\xbc\xaf": "7z"}
 _FOREIGN = re.compile(r"GLOBAL ([\w.]+)")
 # What `plain_values` says.
@@ -23,15 +24,14 @@ _AGAIN = "download the file itself"
 def kind_of(path: Path) -> str | None:
     """What the file is and what to do about it, as the end of "FILE: is ..."; None if it may be a
     checkpoint, whole or damaged."""
-    with open(path, "rb") as file:
-        head = file.read(_HEAD)
-    start = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    if not head:
-        return f"an empty file; {_AGAIN} again"
-    if start.startswith(_PAGES):
-        return f"a web page, such as a host's warning or login page, not a checkpoint; {_AGAIN}"
-    if head.startswith(_POINTER):
-        return "a pointer of git-lfs, not the checkpoint that it stands for; run git lfs pull"
+    head = _head(path)
+    if stands_for := stand_in_of(path):
+        return stands_for
+    if path.suffix in _EXPORTED:
+        return (
+            "an exported file, which predict.py, demo.py and Grounder.load take as it is; give the"
+            " checkpoint that it was made of"
+        )
     for magic, name in _PACKED.items():
         if head.startswith(magic):
             return f"an archive packed with {name}, not a checkpoint; unpack it"
@@ -41,6 +41,23 @@ def kind_of(path: Path) -> str | None:
             "safetensors.torch.load_file(FILE)}, 'FILE.pth')"
         )
     return _zip_kind(path) or _pickle_kind(path, head) or _text_kind(head)
+
+
+def stand_in_of(path: Path) -> str | None:
+    """As `kind_of`, of what lies in the place of a file of any kind that was not fetched."""
+    head = _head(path)
+    if not head:
+        return f"an empty file; {_AGAIN} again"
+    if head.removeprefix(b"\xef\xbb\xbf").lstrip().lower().startswith(_PAGES):
+        return f"a web page, such as a host's warning or login page, not a checkpoint; {_AGAIN}"
+    if head.startswith(_POINTER):
+        return "a pointer of git-lfs, not the checkpoint that it stands for; run git lfs pull"
+    return None
+
+
+def _head(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(_HEAD)
 
 
 def _is_safetensors(head: bytes, size: int) -> bool:

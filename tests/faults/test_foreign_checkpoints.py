@@ -230,6 +230,7 @@ FILES: dict[str, tuple[Callable[[Path], None], str]] = {
         lambda path: torch.save(nn.Linear(2, 2), path),
         r"not loaded.*an object of the class torch\.nn\.modules\.linear\.Linear",
     ),
+    "exported": (script, "is an exported file.*give the checkpoint that it was made of"),
     "tensor": (lambda path: torch.save(torch.zeros(2), path), "holds a Tensor, not a dictionary"),
 }
 
@@ -237,9 +238,9 @@ FILES: dict[str, tuple[Callable[[Path], None], str]] = {
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_that_is_no_checkpoint_is_called_what_it_is(name, tmp_path):
     write, expected = FILES[name]
-    path = tmp_path / f"{name}.pth"
+    path = tmp_path / f"{name}{'.pt2' if name == 'exported' else '.pth'}"
     write(path)
-    with pytest.raises(CheckpointError, match=f"{name}.pth: {expected}") as caught:
+    with pytest.raises(CheckpointError, match=f"{path.name}: {expected}") as caught:
         read_checkpoint(path)
     message = str(caught.value)
     assert "weights_only" not in message and "\x1b" not in message and "\n" not in message

@@ -225,8 +225,20 @@ def test_a_description_that_does_not_fit_is_named(key, value, said, monkeypatch,
     )  # fmt: skip
     text = json.dumps(asdict(about) | {key: value})
     file = tmp_path / "a.onnx"
-    file.touch()
+    file.write_bytes(b"graph")
     opened = Opened(lambda *_: (), text, torch.device("cpu"))
     monkeypatch.setitem(GRAPHS, ".onnx", lambda *_: opened)
     found = said_of(file)
     assert said in found and "export the checkpoint again" in found
+
+
+@pytest.mark.parametrize("ending", GRAPHS)
+def test_what_lies_in_the_place_of_an_exported_file_is_called_what_it_is(ending, tmp_path):
+    file = tmp_path / f"a{ending}"
+    for content, what in (
+        ("", "an empty file"),
+        ("<html>Quota exceeded", "a web page"),
+        ("version https://git-lfs.github.com/spec/v1\n", "a pointer of git-lfs"),
+    ):
+        file.write_text(content)
+        assert f"is {what}" in said_of(file)

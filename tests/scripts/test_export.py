@@ -267,6 +267,12 @@ def test_an_ending_that_is_not_known_is_refused(tmp_path):
     assert ".onnx or .pt2" in said
 
 
+def test_a_folder_in_the_place_of_a_file_is_refused_before_anything_is_made(tmp_path):
+    (tmp_path / "a.images.pt2").mkdir()
+    said = refusal(SHIPPED, tmp_path / "a.pt2", "--split")
+    assert "a.images.pt2 is a folder" in said
+
+
 def test_what_is_in_the_file_cannot_be_given_again(amc):
     with pytest.raises(ValueError, match="has its configuration and tokeniser in it"):
         Grounder.load(amc, overrides=["model.explanation.region=otsu"])
