@@ -19,7 +19,7 @@ from groundwork.jobs import plugins, predict_many
 from groundwork.jobs.bulk import run as bulk
 from groundwork.jobs.folders import RUNS
 from groundwork.jobs.open_image import open_image
-from groundwork.jobs.predict_files import WRITERS, Collected, row_of
+from groundwork.jobs.predict_files import WRITERS, Collected, require_own_labels, row_of
 from groundwork.jobs.predict_input import STDIN, Question, is_list, read_phrases, read_questions
 from groundwork.jobs.systems import System, add_system_arguments, checkpoints_of, load_systems
 from groundwork.report.overlays import Answer, draw_words, save_overlays, verdict
@@ -44,14 +44,18 @@ def main(argv: Sequence[str] | None, *, description: str = "") -> dict[str, Any]
     if args.parquet:
         return predict_many.run(args, checkpoints, phrases)
     questions = read_questions(Path(args.source), phrases)
+    if "yolo" in args.write:
+        require_own_labels(question.name for question in questions)
     asked = json.dumps({**vars(args), "phrases": list(phrases)}, ensure_ascii=False) + "\n"
-    out = _output_folder(args.out, Path(args.source), asked)
+    _output_folder(args.out, Path(args.source), asked)  # what is wrong with it, soon
     systems = load_systems(checkpoints, args)
     if args.words and not any(system.grounder.gives_word_maps for system in systems):
         raise ValueError(
             f"--words: {', '.join(system.name for system in systems)} gives no maps of words; ask a"
             " checkpoint of ALBEF, AMC or SelfEQ"
         )
+    # Another call may have begun meanwhile.
+    out = _output_folder(args.out, Path(args.source), asked)
     collected = {system.key: Collected() for system in systems}
     write_text(out / BEGUN, asked)
     faults = _ask(questions, systems, out, collected, strict=_strict(args), words=args.words)

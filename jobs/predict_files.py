@@ -4,7 +4,7 @@ Only what is there is written: a phrase that a system does not find in an image 
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -126,12 +126,29 @@ def write_yolo(out: Path, system: str, collected: Collected) -> Path:
         for one in image.found:
             for box in xyxy_to_cxcywh01(one.boxes, image.size).tolist():
                 lines.append(" ".join([str(classes[one.phrase]), *(f"{n:.6f}" for n in box)]))
-        name = PurePosixPath(image.name.lstrip("/")).with_suffix(".txt")
-        write_text(folder / "labels" / name, "".join(f"{line}\n" for line in lines))
+        write_text(
+            folder / "labels" / _labels_of(image.name), "".join(f"{line}\n" for line in lines)
+        )
     # Texts of JSON are texts of YAML, too.
     names = [f"  {number}: {json.dumps(phrase)}" for phrase, number in classes.items()]
     write_text(folder / "data.yaml", "\n".join(["path: .", "names:", *names]) + "\n")
     return folder
+
+
+def _labels_of(image: str) -> PurePosixPath:
+    return PurePosixPath(image.lstrip("/")).with_suffix(".txt")
+
+
+def require_own_labels(images: Iterable[str]) -> None:
+    """Raises ValueError where YOLO's labels of two images would be one file, by their names."""
+    owners: dict[PurePosixPath, str] = {}
+    for image in images:
+        other = owners.setdefault(_labels_of(image), image)
+        if other != image:
+            raise ValueError(
+                f"--write yolo: {other} and {image} would both have the labels"
+                f" {_labels_of(image)}; rename one of them, or leave yolo out"
+            )
 
 
 WRITERS: dict[str, Callable[[Path, str, Collected], Path]] = {

@@ -53,7 +53,8 @@ def read_questions(source: Path, phrases: tuple[str, ...]) -> list[Question]:
 
     Raises:
         FileNotFoundError: the source, or an image of a list, does not exist.
-        ValueError: no phrase, no image in the folder, or a line of a list that is none.
+        ValueError: no phrase, no image in the folder, one whose name is not UTF-8, or a line of a
+            list that is none.
     """
     if source.is_dir():
         return _of_folder(source, _needed(phrases))
@@ -61,7 +62,7 @@ def read_questions(source: Path, phrases: tuple[str, ...]) -> list[Question]:
         raise FileNotFoundError(f"{source} does not exist; give an image, a folder or a list")
     if is_list(source):
         return _of_list(source, phrases)
-    return [Question(source, source.name, _needed(phrases))]
+    return [Question(source, require_text(source.name, "the name"), _needed(phrases))]
 
 
 def is_list(source: str | Path) -> bool:
@@ -82,7 +83,11 @@ def _of_folder(folder: Path, phrases: tuple[str, ...]) -> list[Question]:
     )
     if not found:
         raise ValueError(f"{folder} holds no image, nor do its folders")
-    return [Question(path, path.relative_to(folder).as_posix(), phrases) for path in found]
+    names = (path.relative_to(folder).as_posix() for path in found)
+    return [
+        Question(path, require_text(name, f"{folder}: the name"), phrases)
+        for path, name in zip(found, names, strict=True)
+    ]
 
 
 def _of_list(path: Path, phrases: tuple[str, ...]) -> list[Question]:
@@ -92,16 +97,25 @@ def _of_list(path: Path, phrases: tuple[str, ...]) -> list[Question]:
             if line.strip():
                 source = f"{path}:{number}"
                 image, own = parse_line(line, source)
-                # What is written is named after the image and stays in its folder.
-                inside(image.lstrip("/"), f"{source}: image", "put the list above its images")
-                if not (path.parent / image).is_file():
-                    raise FileNotFoundError(f"{source}: image {image} does not exist")
+                image = _found(path.parent, image, source)
                 if not (own or phrases):
                     raise ValueError(f"{source}: there is no phrase; name one in the line")
                 asked.setdefault(image, {}).update(dict.fromkeys(own or phrases))
     if not asked:
         raise ValueError(f'{path} is empty; a line is {{"image": path, "phrase": text}}')
     return [Question(path.parent / image, image, tuple(asked[image])) for image in asked]
+
+
+def _found(folder: Path, image: str, source: str) -> str:
+    """An image by its one name below the folder of its list: ./a.jpg is a.jpg, and a path of
+    Windows has its slashes turned round."""
+    for name in (image, foreign.forward_slashes(image)):
+        # What is written is named after the image and stays in its folder.
+        below = inside(name.lstrip("/"), f"{source}: image", "put the list above its images")
+        found = f"{'/' if name.startswith('/') else ''}{below.as_posix()}"
+        if (folder / found).is_file():
+            return found
+    raise FileNotFoundError(f"{source}: image {image} does not exist")
 
 
 def parse_line(line: str, source: str) -> tuple[str, tuple[str, ...]]:
@@ -118,7 +132,7 @@ def parse_line(line: str, source: str) -> tuple[str, tuple[str, ...]]:
     unknown = row.keys() - {"image", "phrase", "phrases"}
     if unknown:
         raise ValueError(f"{source}: keys are image, phrase and phrases, not {sorted(unknown)}")
-    return row["image"], phrases_of(row, source)
+    return require_text(row["image"], f"{source}: image"), phrases_of(row, source)
 
 
 def phrases_of(row: Mapping[str, Any], source: str) -> tuple[str, ...]:

@@ -66,9 +66,11 @@ def checkpoints_of(given: Sequence[str] | None) -> list[Path]:
     return list({file.resolve(): file for file in files}.values())
 
 
-def _keys(files: Sequence[Path]) -> list[str]:
+def _keys(checkpoints: Sequence[Path]) -> list[str]:
     """Names that tell the files apart: theirs, with that of the folder where they have the same,
     with a number where that is not enough, either."""
+    # A link has a name of its own; of "." and ".." it is that of the folder.
+    files = [file if file.name not in ("", "..") else file.resolve() for file in checkpoints]
     for names in (
         [file.stem for file in files],
         [f"{file.absolute().parent.name}_{file.stem}" for file in files],

@@ -1,7 +1,9 @@
 """predict.py: images and phrases of anybody's, by checkpoints of several systems."""
 
+import argparse
 import io
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,8 @@ import predict
 from groundwork import Grounder
 from groundwork.__main__ import main as package_main
 from groundwork.geometry import cxcywh01_to_xyxy
+from groundwork.jobs.predict_input import read_questions
+from groundwork.jobs.systems import SHIPPED, load_systems
 from tests.helpers.own_checkpoints import write_checkpoint
 from tests.helpers.script_runs import error_of
 
@@ -148,6 +152,7 @@ def test_phrases_come_from_standard_input_and_from_a_list(
         ('{"image": "a.jpg", "phrases": ["ring", 3]}', "phrase 3 has no word"),
         ('{"image": "b.jpg", "phrase": "ring"}', "image b.jpg does not exist"),
         ('{"image": "../a.jpg", "phrase": "ring"}', "leads out of the folder"),
+        ('{"image": "a.jpg", "phrase": "the \\ud800"}', "holds '\\ud800', which is no letter"),
         ("", "is empty"),
     ],
 )
@@ -187,3 +192,46 @@ def test_two_calls_are_not_mixed_in_one_folder(checkpoints, photos, tmp_path, mo
     for name in ("a", "a_2"):
         package_main(["predict", *map(str, ask), "--device", "cpu"])
         assert rows_of(tmp_path / "runs" / "predict" / name) == rows
+
+
+def test_an_image_of_a_list_has_one_name_however_it_is_spelt(photos):
+    asked = photos / "asked.jsonl"
+    names = ["more/a.jpg", "./more/a.jpg", "more/../more//a.jpg", "more\\a.jpg"]
+    lines = [{"image": name, "phrase": str(number)} for number, name in enumerate(names)]
+    asked.write_text("\n".join(map(json.dumps, lines)))
+    (question,) = read_questions(asked, ())
+    assert question.name == "more/a.jpg" and question.phrases == ("0", "1", "2", "3")
+
+
+def test_a_name_that_is_not_utf8_is_refused_before_anything_is_asked(photos, tmp_path):
+    os.rename(photos / "a.jpg", os.fsencode(photos) + b"/caf\xe9.jpg")
+    out = tmp_path / "out"
+    assert "holds '\\udce9', which is no letter" in error_of(lambda: run(out, photos, "ring"))
+    assert not out.exists()
+
+
+def test_images_whose_labels_would_be_one_file_are_refused(photos, tmp_path):
+    (photos / "a.png").write_bytes((photos / "a.jpg").read_bytes())
+    said = error_of(lambda: run(tmp_path / "out", photos, "ring", "--write", "yolo"))
+    assert "a.jpg and a.png would both have the labels a.txt" in said
+
+
+def test_a_call_that_begins_while_systems_are_loaded_keeps_its_folder(
+    photos, tmp_path, monkeypatch
+):
+    out = tmp_path / "out"
+
+    def meanwhile(*_):
+        out.mkdir()
+        (out / ".begun.json").write_text("another question")
+        return []
+
+    monkeypatch.setattr("groundwork.jobs.predict.load_systems", meanwhile)
+    assert "is not empty" in error_of(lambda: run(out, photos, "ring"))
+
+
+def test_a_checkpoint_is_called_by_the_name_of_its_folder_wherever_it_is_named_from(monkeypatch):
+    arguments = argparse.Namespace(config=None, tokenizer=None, data=None, device="cpu")
+    monkeypatch.chdir(SHIPPED)
+    (system,) = load_systems([Path(".")], arguments)
+    assert system.key == "quickstart_amc"
