@@ -8,14 +8,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 
 import fsspec
+import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.core import has_magic
 from PIL import Image
 
-from groundwork.dataset.words import is_blank
+from groundwork.dataset.words import is_blank, require_text
 from groundwork.files import foreign
 from groundwork.files.safe import inside
 from groundwork.jobs.bulk.places import located, opened
@@ -91,9 +92,17 @@ def source_of(place: str, phrases: tuple[str, ...], block: int) -> Source:
 
 
 def blocks_of(source: Source) -> Iterator[Block]:
-    """All blocks of a source, in an order that is always the same."""
+    """All blocks of a source, in an order that is always the same.
+
+    Raises:
+        ValueError: a file whose name is not UTF-8, or a table that is damaged.
+    """
     system, root = located(source.place)
-    files = [f for f in _names(system, root, source.place) if _kind(f) == source.kind]
+    files = [
+        require_text(name, "the name")
+        for name in _names(system, root, source.place)
+        if _kind(name) == source.kind
+    ]
     number = 0
     for block in _CUT[source.kind](system, files, source.block):
         yield Block(number, *block)
@@ -103,16 +112,22 @@ def blocks_of(source: Source) -> Iterator[Block]:
 def read_block(source: Source, block: Block) -> Iterator[Asked | str]:
     """What is asked in a block, in its order; a text says what cannot be asked."""
     system, root = located(source.place)
-    return _READ[source.kind](system, _folder(system, root), source, block)
+    for one in _READ[source.kind](system, _folder(system, root), source, block):
+        try:
+            if isinstance(one, Asked):
+                require_text(one.name, "the name")
+            yield one
+        except ValueError as error:
+            yield str(error)
 
 
 def _names(system: fsspec.AbstractFileSystem, root: str, place: str) -> list[str]:
-    if has_magic(root):
-        found = system.glob(root)
-    elif system.isdir(root):
+    if system.isdir(root):
         found = system.find(root)
     elif system.exists(root):
         return [root]
+    elif has_magic(root):
+        found = system.glob(root)
     else:
         raise FileNotFoundError(f"{place} does not exist; give a file, a folder or a pattern")
     if not found:
@@ -134,7 +149,7 @@ def _is_image(name: str) -> bool:
 
 def _folder(system: fsspec.AbstractFileSystem, root: str) -> str:
     """The folder that names of images are told from."""
-    if has_magic(root):
+    if has_magic(root) and not system.exists(root):
         parts = PurePosixPath(root).parts
         fixed = next(n for n, part in enumerate(parts) if has_magic(part))
         return str(PurePosixPath(*parts[:fixed]))
@@ -206,9 +221,16 @@ def _cut_tables(
 ) -> Iterator[tuple[Any, ...]]:
     for path in files:
         with opened(system, path) as file:
-            rows = pq.ParquetFile(file).metadata.num_rows
+            rows = _table_of(file, path).metadata.num_rows
         for start in range(0, rows, size):
             yield ((path,), start, min(start + size, rows), start)
+
+
+def _table_of(file: BinaryIO, path: str) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(file)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ValueError(f"{path} is cut or no Parquet file ({error}); fetch it again") from error
 
 
 def _read_table(
@@ -216,14 +238,18 @@ def _read_table(
 ) -> Iterator[Asked | str]:
     (path,) = block.files
     with opened(system, path) as file:
-        table = pq.ParquetFile(file)
+        table = _table_of(file, path)
         columns = [name for name in _TABLE_COLUMNS if name in table.schema_arrow.names]
-        for number, row in _rows(table, columns, block.start, block.stop):
-            place = f"{path}: row {number}"
-            try:
-                yield _of_row(row, place, f"{_below(folder, path)}:{number}", path, source.phrases)
-            except ValueError as error:
-                yield str(error)
+        try:
+            for number, row in _rows(table, columns, block.start, block.stop):
+                place, name = f"{path}: row {number}", f"{_below(folder, path)}:{number}"
+                try:
+                    yield _of_row(row, place, name, path, source.phrases)
+                except ValueError as error:
+                    yield str(error)
+        except (pa.ArrowInvalid, OSError) as error:
+            rows = f"rows {block.start} to {block.stop - 1}"
+            yield f"{path} is damaged, what follows of {rows} is left out ({error}); fetch it again"
 
 
 def _rows(
@@ -277,7 +303,7 @@ def _read_shard(
 ) -> Iterator[Asked | str]:
     (path,) = block.files
     try:
-        with opened(system, path) as raw, tarfile.open(fileobj=raw, mode="r|*") as shard:
+        with opened(system, path) as raw, _opened(raw) as shard:
             for key, parts in _samples(shard):
                 place = f"{path}/{key}"
                 try:
@@ -286,6 +312,21 @@ def _read_shard(
                     yield str(error)
     except (tarfile.TarError, EOFError) as error:
         yield f"{path} is cut or no tar file, what follows is left out ({error}); fetch it again"
+
+
+class _Member(tarfile.TarInfo):
+    """The header of a file in a shard, of which there is one more, of zeros, at the end: tarfile
+    takes one that is cut between two files for whole."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes, encoding: str, errors: str) -> "_Member":
+        if len(buf) < tarfile.BLOCKSIZE:
+            raise tarfile.ReadError("unexpected end of data")
+        return super().frombuf(buf, encoding, errors)
+
+
+def _opened(raw: BinaryIO) -> tarfile.TarFile:
+    return tarfile.open(fileobj=raw, mode="r|*", tarinfo=_Member)
 
 
 def _samples(shard: tarfile.TarFile) -> Iterator[tuple[str, dict[str, bytes]]]:

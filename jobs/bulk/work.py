@@ -159,14 +159,16 @@ class _Look:
         """The image as a file, which openers need: its own, or a copy that goes away."""
         content = asked.image
         if isinstance(content, str):
-            system, path = located(content) if "://" in content else (self.system, content)
-            if is_local(system):
-                yield Path(path)
-                return
             try:
-                content = system.cat_file(path)
+                system, path = located(content) if "://" in content else (self.system, content)
+                content = path if is_local(system) else system.cat_file(path)
             except FileNotFoundError:
                 raise FileNotFoundError(f"{asked.source}: image {path} does not exist") from None
+            except ValueError as error:
+                raise ValueError(f"{asked.source}: image {content}: {error}") from error
+            if isinstance(content, str):
+                yield Path(content)
+                return
         with tempfile.NamedTemporaryFile(dir=self.folder) as file:
             file.write(content)
             file.flush()

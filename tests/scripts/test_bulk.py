@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import tarfile
 from pathlib import Path
 
@@ -17,6 +18,8 @@ import pseudo_label
 from groundwork.dataset.formats import labels
 from groundwork.jobs import predict_many
 from groundwork.jobs.bulk import store as stores
+from groundwork.jobs.bulk.source import Asked, blocks_of, read_block, source_of
+from groundwork.jobs.bulk.work import _Look
 from groundwork.jobs.systems import SHIPPED
 from tests.helpers.own_checkpoints import write_checkpoint
 from tests.helpers.script_runs import CONFIGS, error_of
@@ -290,6 +293,63 @@ def test_what_cannot_be_begun_is_said_in_a_sentence(source, more, expected, tmp_
         Path(name).write_text("\n")
     assert expected in error_of(lambda: run(source, "out", *more))
     assert not Path("out").exists()
+
+
+def asked_of(place: Path) -> list[Asked | str]:
+    """All that a source asks, and what is said of the rest."""
+    source = source_of(str(place), ("a ring",), 256)
+    return [one for block in blocks_of(source) for one in read_block(source, block)]
+
+
+def test_a_folder_whose_name_is_a_pattern_is_that_folder(tmp_path):
+    for name in ("photos[1]", "photos1", "what?"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{name}.jpg").touch()
+    for name in ("photos[1]", "what?"):
+        (one,) = asked_of(tmp_path / name)
+        assert one.name == f"{name}.jpg"
+    assert {one.name for one in asked_of(tmp_path / "photos?" / "*.jpg")} == {"photos1/photos1.jpg"}
+
+
+def test_names_that_are_not_utf8_are_named(tmp_path):
+    (tmp_path / "photos").mkdir()
+    Path(os.fsdecode(os.fsencode(tmp_path / "photos") + b"/caf\xe9.jpg")).touch()
+    with pytest.raises(ValueError, match=r"name .*caf\\udce9.jpg' holds"):
+        asked_of(tmp_path / "photos")
+    write_tar(tmp_path / "a.tar", [("caf\udce9.jpg", b""), ("b.jpg", b"")])
+    said, one = asked_of(tmp_path / "a.tar")
+    assert "holds '\\udce9'" in said and one.name == "a.tar/b.jpg"
+
+
+def test_a_shard_that_is_cut_between_two_files_is_not_taken_for_whole(tmp_path):
+    file = tmp_path / "a.tar"
+    write_tar(file, [("a.jpg", b""), ("b.jpg", b"image"), ("c.jpg", b"")])
+    whole = file.read_bytes()
+    assert [one.name for one in asked_of(file)] == ["a.tar/a.jpg", "a.tar/b.jpg", "a.tar/c.jpg"]
+    for length in (512, 1500, 1536, 1600):
+        file.write_bytes(whole[:length])
+        assert "is cut" in asked_of(file)[-1]
+
+
+def test_a_damaged_table_is_named(tmp_path):
+    file = tmp_path / "a.parquet"
+    content = pa.table({"image": [bytes(99)] * 50, "phrase": ["a ring"] * 50})
+    pq.write_table(content, file, compression="zstd", use_dictionary=False)
+    whole = file.read_bytes()
+    file.write_bytes(whole[:20] + b"\xff" * 20 + whole[40:])
+    assert "a.parquet is damaged" in asked_of(file)[-1]
+    file.write_bytes(whole[:-9])
+    with pytest.raises(ValueError, match=r"a.parquet is cut or no Parquet file"):
+        asked_of(file)
+
+
+@pytest.mark.parametrize("url", ["nothing://a.jpg", "data://a.jpg"])
+def test_a_url_that_cannot_be_read_is_named_with_its_place(url, tmp_path):
+    (tmp_path / "a.jsonl").write_text(json.dumps({"image": url}))
+    (one,) = asked_of(tmp_path / "a.jsonl")
+    look = _Look([], source_of(str(tmp_path / "a.jsonl"), ("a ring",), 1), tmp_path)
+    with pytest.raises(ValueError, match=f"a.jsonl:1: image {url}"):
+        look(one)
 
 
 def test_without_ray_the_extra_is_named(photos, tmp_path, monkeypatch):
