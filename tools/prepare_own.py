@@ -55,6 +55,7 @@ KINDS: dict[str, Callable[[Phrase], bool]] = {
     UNPLACED: lambda phrase: not phrase.boxes and not phrase.matches_nothing,
 }
 """File of a split -> its phrases."""
+_LISTS = (RELATION, *(kind.format(split) for kind in KINDS for split in SPLITS))
 COUNTED = ("images", "phrases", SEVERAL, "with masks", "of nothing", "of unknown place")
 _ALLOWED = (REPEATED,)
 NEXT = """next, with any recipe, such as configs/reftr/refcoco.yaml or configs/Pretrain_vg_amc.yaml:
@@ -105,6 +106,11 @@ def prepare(args: argparse.Namespace) -> Prepared:
     """
     if not is_own(args.out) and any((args.out / PLACED.format(one)).exists() for one in SPLITS):
         raise ValueError(f"--out {args.out} holds lists of something else; give another folder")
+    if args.list.resolve() in {(args.out / name).resolve() for name in _LISTS}:
+        raise ValueError(
+            f"{args.list} is what an earlier call made for --out {args.out}, and would be replaced"
+            " by a part of itself; give the list that it was made of, or another --out"
+        )
     root, findings = args.images or args.list.parent, Findings()
     listed = open_list(args.list, whole_captions=args.whole_captions)
     with notes.collected() as taken:
@@ -112,6 +118,8 @@ def prepare(args: argparse.Namespace) -> Prepared:
     opened = open_images({one.image: one.source for one in records}, root, args.workers)
     found = _checked(records, opened, listed, findings, args)
     _require_sound(findings, args)
+    if not found:
+        raise ValueError(f"{args.list}: holds no phrase that can be used; write one a line")
     prepared = _split(found, [one for one in opened.values() if isinstance(one, Opened)], args)
     _write(prepared, root, args)
     lines = [f"{args.list}: {listed.form}, {len(records):,} lines", *_table(prepared)]
@@ -207,7 +215,7 @@ def _write(prepared: Prepared, root: Path, args: argparse.Namespace) -> None:
         "asked": asked,
     }
     _write_manifest(args.out, manifest)
-    for name in (RELATION, *(kind.format(s) for kind in KINDS for s in SPLITS)):
+    for name in _LISTS:
         (args.out / name).unlink(missing_ok=True)
     for split, records in prepared.splits.items():
         for kind, is_of in KINDS.items():

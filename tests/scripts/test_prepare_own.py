@@ -198,6 +198,10 @@ def test_a_flag_that_contradicts_the_form_is_refused(tiny_data, tmp_path):
         ("list.csv", "picture,phrase\n", "no column is called image or file_name"),
         ("list.csv", "image,phrase\na.jpg\n", "list.csv:2: 1 cells in 2 columns"),
         ("list.csv", "image,phrase,x1,y1,x2,y2\na.jpg,it,1,2,3,\n", "list.csv:2: box 1, 2, 3,  is"),
+        ("list.csv", "image,phrase,phrase\n", "several columns are called phrase"),
+        ("list.csv", 'image,phrase\n\na.jpg,"a\nb"\na.jpg\n', "list.csv:5: 1 cells in 2 columns"),
+        ("list.csv", "image,phrase\n", "holds no phrase"),
+        ("list.jsonl", "", "holds no phrase"),
         ("list.json", "[]", "expected the keys images and annotations"),
         ("list.txt", "", "give a file *.jsonl, *.json, *.csv, *.tsv"),
         ("list.jsonl", "[1]", "list.jsonl:1: expected an object"),
@@ -212,6 +216,28 @@ def test_a_list_of_another_form_is_refused_by_its_place(name, content, message, 
     (tmp_path / name).write_text(content)
     call = [str(tmp_path / name), "--out", str(tmp_path / "own")]
     assert message in error_of(lambda: prepare_own.main(call))
+
+
+def test_columns_that_are_not_read_are_named(tmp_path, capsys):
+    folder_of(tmp_path, images=1)
+    (tmp_path / "list.csv").write_text("image,phrase,left,box\n0.jpg,a box,1,2\n")
+    prepare_own.main([str(tmp_path / "list.csv"), "--out", str(tmp_path / "own")])
+    assert "columns that are not read (those that are: image, phrase): left, box" in (
+        capsys.readouterr().out
+    )
+
+
+def test_a_call_that_can_write_nothing_leaves_the_lists_of_an_earlier_one(tmp_path):
+    call = folder_of(tmp_path)
+    prepare_own.main(call)
+    lists = held(tmp_path / "own")
+    own = tmp_path / "own" / "train.jsonl"
+    again = error_of(lambda: prepare_own.main([str(own), *call[1:], "--images", str(tmp_path)]))
+    assert "is what an earlier call made" in again
+    for line in ({}, AN_IMAGE | {"phrase": "the \ud800"}):
+        (tmp_path / "list.jsonl").write_text(json.dumps(line) if line else "")
+        assert "error: " in error_of(lambda: prepare_own.main(call))
+    assert held(tmp_path / "own") == lists
 
 
 def test_text_that_is_not_utf8_is_refused(tmp_path):

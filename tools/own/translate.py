@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from groundwork.dataset.formats import coco_json, entries, phrases
+from groundwork.dataset.formats import coco_json, entries, notes, phrases
 from groundwork.files.foreign import read_text
 
 Lines = Iterator[tuple[str, phrases.Entry]]
@@ -116,11 +116,13 @@ def table(path: Path) -> tuple[Lines, bool | None]:
     without a box, where others may have one, refers to nothing.
 
     Raises:
-        ValueError: the columns of image or phrase are missing, or a part of a box's.
+        ValueError: the columns of image or phrase are missing, or a part of a box's, or there are
+            two of one name.
     """
     text = read_text(path, "phrases")
     head = text.partition("\n")[0]
-    rows = _whole(csv.reader(io.StringIO(text), delimiter=max("\t,;", key=head.count)), path)
+    reader = csv.reader(io.StringIO(text), delimiter=max("\t,;", key=head.count))
+    rows = _whole(reader, path)
     names = [name.strip().lower() for name in next(rows, [])]
     image, phrase = (_column(names, known, path) for known in (_IMAGES, _TEXTS))
     box = next((box for box in (*_CORNERS, *_SIDES) if set(box) <= set(names)), ())
@@ -131,11 +133,21 @@ def table(path: Path) -> tuple[Lines, bool | None]:
             f" {' or all of '.join(', '.join(one) for one in (*_CORNERS, *_SIDES))}"
         )
 
+    read = (image, phrase, *box)
+    if twice := [name for name in read if names.count(name) > 1]:
+        raise ValueError(
+            f"{path}: several columns are called {', '.join(twice)}; leave one of each"
+        )
+
     def lines() -> Lines:
-        for number, row in enumerate(rows, 2):
+        unread = [name for name in names if name and name not in read]
+        notes.say(path, f"columns that are not read (those that are: {', '.join(read)})", unread)
+        line = reader.line_num + 1
+        for row in rows:
+            # A cell may have several lines.
+            source, line = f"{path}:{line}", reader.line_num + 1
             if not any(cell.strip() for cell in row):
                 continue
-            source = f"{path}:{number}"
             if len(row) != len(names):
                 raise ValueError(f"{source}: {len(row)} cells in {len(names)} columns")
             cells = dict(zip(names, row, strict=True))
