@@ -28,6 +28,11 @@ def main(argv: Sequence[str] | None = None) -> list[compare.Line]:
     parser.add_argument("--image_root", type=Path, help="folder of the images, if they moved")
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
     args = parser.parse_args(argv)
+    if args.out is not None and (args.out / "results.json").exists():
+        raise ValueError(
+            f"--out {args.out} holds an evaluation, whose page this one would replace; name another"
+            " folder"
+        )
     (first, ones), (second, others) = (
         compare.evaluation_of(folder, args.benchmark) for folder in (args.first, args.second)
     )

@@ -315,3 +315,9 @@ def test_runs_that_cannot_be_compared_are_told_why(run, evaluated, tmp_path):
     write_predictions(tmp_path / "b", other, strange)
     call = [str(tmp_path / "a"), str(tmp_path / "b"), "--benchmark", "refclef"]
     assert "no expression in common" in error_of(lambda: door.main(call))
+
+
+def test_the_page_of_an_evaluation_is_not_replaced_by_a_comparison(tmp_path):
+    (tmp_path / "results.json").write_text("[]")
+    call = [str(tmp_path), str(tmp_path), "--out", str(tmp_path)]
+    assert "holds an evaluation" in error_of(lambda: door.main(call))
