@@ -112,9 +112,12 @@ def prepare(args: argparse.Namespace) -> Prepared:
             " by a part of itself; give the list that it was made of, or another --out"
         )
     root, findings = args.images or args.list.parent, Findings()
-    listed = open_list(args.list, whole_captions=args.whole_captions)
+    broken: list[str] = []
+    listed = open_list(args.list, broken, whole_captions=args.whole_captions)
     with notes.collected() as taken:
         records = list(_read(listed, findings))
+    for said in broken:
+        findings.add(UNREADABLE, said)
     opened = open_images({one.image: one.source for one in records}, root, args.workers)
     found = _checked(records, opened, listed, findings, args)
     _require_sound(findings, args)

@@ -37,8 +37,13 @@ def read(path: str | os.PathLike[str], split: str | None = None) -> Iterator[Rec
     return in_a_row(records)
 
 
-def load(path: str | os.PathLike[str]) -> Iterator[tuple[str, Entry]]:
+def load(
+    path: str | os.PathLike[str], faults: list[str] | None = None
+) -> Iterator[tuple[str, Entry]]:
     """The objects of a file, each with its place for messages; empty lines are none.
+
+    Args:
+        faults: receives what is said of lines that are no JSON object; None: the first is an error.
 
     Raises:
         FileNotFoundError: no such file. ValueError: not UTF-8, or a line that is no JSON object.
@@ -54,12 +59,23 @@ def load(path: str | os.PathLike[str]) -> Iterator[tuple[str, Entry]]:
             if not line.strip():
                 continue
             source = f"{path}:{number}"
-            entry = parse_json(line, source, "write it again")
-            if not isinstance(entry, Mapping):
-                raise ValueError(f"{source}: expected an object, got {type(entry).__name__}")
+            try:
+                entry = _object(line, source)
+            except ValueError as error:
+                if faults is None:
+                    raise
+                faults.append(str(error))
+                continue
             unread += [f"{source}: {key}" for key in entry if key not in KEYS]
             yield source, entry
     notes.say(path, f"keys that are not read (those that are: {', '.join(KEYS)})", unread)
+
+
+def _object(line: str, source: str) -> Entry:
+    entry = parse_json(line, source, "write it again")
+    if not isinstance(entry, Mapping):
+        raise ValueError(f"{source}: expected an object, got {type(entry).__name__}")
+    return entry
 
 
 def record_of(entry: Entry, source: str, split: str = "") -> Record:

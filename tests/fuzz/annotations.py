@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,6 +114,14 @@ def _caption_sample(_embedded: Path, folder: Path) -> None:
 def _captions(_folder: Path, file: Path) -> object:
     Links().read_coco_images(file)
     return table(prepare_coco.read(file, "train2014"))
+
+
+def _own_records(file: Path) -> Iterator[Record]:
+    faults: list[str] = []
+    for source, entry in open_list(file, faults).lines:
+        yield phrases.record_of(entry, source)
+    if faults:
+        raise ValueError(faults[0])
 
 
 def _own_lists(_embedded: Path, folder: Path) -> None:
@@ -237,9 +245,7 @@ READERS: tuple[Reader, ...] = (
     Reader(
         "own lists",
         {"own.jsonl": LINES, "own.csv": None, "coco.json": JSON, "mdetr.json": JSON},
-        lambda _folder, file: table(
-            phrases.record_of(entry, source) for source, entry in open_list(file).lines
-        ),
+        lambda _folder, file: table(_own_records(file)),
         _own_lists,
     ),
 )

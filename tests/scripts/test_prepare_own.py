@@ -142,6 +142,8 @@ WRONG = {
     "mask without a pixel": AN_IMAGE | {"mask": [[200, 0, 300, 0, 300, 90]]},
     "key 'image' is missing": {"phrase": "it"},
     "once it is there, once it is not": {"image": "0.jpg", "phrase": "A  box", "box": None},
+    "is not valid JSON": '{"image": "0.jpg"',
+    "expected an object, got list": "[1]",
     "has box and boxes; give one": AN_IMAGE | {"box": [0, 0, 5, 5], "boxes": []},
 }
 
@@ -216,6 +218,18 @@ def test_a_list_of_another_form_is_refused_by_its_place(name, content, message, 
     (tmp_path / name).write_text(content)
     call = [str(tmp_path / name), "--out", str(tmp_path / "own")]
     assert message in error_of(lambda: prepare_own.main(call))
+
+
+def test_a_row_that_cannot_be_read_is_left_out_if_asked(tmp_path):
+    folder_of(tmp_path)
+    rows = [f"{number}.jpg,a box,30,20,70,50" for number in range(12)]
+    wrong = ["0.jpg,it", "0.jpg,it,30,20,70,wide"]
+    (tmp_path / "list.csv").write_text("\n".join(["image,phrase,x1,y1,x2,y2", *rows, *wrong]))
+    call = [str(tmp_path / "list.csv"), "--out", str(tmp_path / "own")]
+    said = error_of(lambda: prepare_own.main(call))
+    assert "2 things are wrong" in said and "list.csv:14: 2 cells in 6 columns" in said
+    prepare_own.main([*call, "--leave-out"])
+    assert len(held(tmp_path / "own")) == 12
 
 
 def test_columns_that_are_not_read_are_named(tmp_path, capsys):

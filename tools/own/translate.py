@@ -26,10 +26,11 @@ class Listed(NamedTuple):
     xywh: bool | None
 
 
-def open_list(path: Path, *, whole_captions: bool = False) -> Listed:
+def open_list(path: Path, faults: list[str], *, whole_captions: bool = False) -> Listed:
     """The phrases of a file, whose form its name and keys say.
 
     Args:
+        faults: receives what is said of lines that cannot be read, as the others are.
         whole_captions: of MDETR's JSON: a phrase is the caption, not the words that
             tokens_positive names.
 
@@ -41,9 +42,9 @@ def open_list(path: Path, *, whole_captions: bool = False) -> Listed:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; write a line per phrase, {{image, phrase}}")
     if path.suffix == ".jsonl":
-        return Listed("JSON lines", phrases.load(path), None)
+        return Listed("JSON lines", phrases.load(path, faults), None)
     if path.suffix != ".json":
-        rows, xywh = table(path)
+        rows, xywh = table(path, faults)
         return Listed("table", rows, xywh)
     content = entries.load_json(path, "phrases")
     if not isinstance(content, Mapping) or not content.keys() >= {"images", "annotations"}:
@@ -109,11 +110,11 @@ def _spans(row: Mapping[str, Any], caption: str, source: str) -> list[tuple[int,
     return sorted(found)
 
 
-def table(path: Path) -> tuple[Lines, bool | None]:
+def table(path: Path, faults: list[str]) -> tuple[Lines, bool | None]:
     """The rows of a table with named columns, and how their boxes are stated.
 
     Columns are parted by tabs in a *.tsv, in a *.csv by what its first line has most of. A row
-    without a box, where others may have one, refers to nothing.
+    without a box, where others may have one, refers to nothing. `faults`: as of `open_list`.
 
     Raises:
         ValueError: the columns of image or phrase are missing, or a part of a box's, or there are
@@ -149,10 +150,16 @@ def table(path: Path) -> tuple[Lines, bool | None]:
             if not any(cell.strip() for cell in row):
                 continue
             if len(row) != len(names):
-                raise ValueError(f"{source}: {len(row)} cells in {len(names)} columns")
+                faults.append(f"{source}: {len(row)} cells in {len(names)} columns")
+                continue
             cells = dict(zip(names, row, strict=True))
             found = {"image": cells[image].strip(), "phrase": cells[phrase]}
-            yield source, found | ({"box": _box(cells, box, source)} if box else {})
+            try:
+                where = {"box": _box(cells, box, source)} if box else {}
+            except ValueError as error:
+                faults.append(str(error))
+                continue
+            yield source, found | where
 
     return lines(), (box in _SIDES) if box else None
 
