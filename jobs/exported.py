@@ -272,7 +272,9 @@ def _onnx(path: Path, device: str | None) -> Opened:
         ) from error
     except (errors.Fail, errors.InvalidProtobuf, errors.InvalidGraph, errors.InvalidArgument,
             errors.NoSuchFile, errors.RuntimeException) as error:  # fmt: skip
-        raise CheckpointError(f"{path}: damaged ({error}); export it again") from error
+        apart = "external data" in str(error).lower()
+        remedy = f"put {path.name}.data, its weights, back beside it, or " if apart else ""
+        raise CheckpointError(f"{path}: damaged ({error}); {remedy}export it again") from error
     names = [one.name for one in session.get_inputs()]
 
     def run(*inputs: Tensor) -> list[Tensor]:

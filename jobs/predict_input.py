@@ -53,16 +53,17 @@ def read_questions(source: Path, phrases: tuple[str, ...]) -> list[Question]:
 
     Raises:
         FileNotFoundError: the source, or an image of a list, does not exist.
-        ValueError: no phrase, no image in the folder, one whose name is not UTF-8, or a line of a
+        ValueError: no phrase, no image in the folder, a name that is not UTF-8, or a line of a
             list that is none.
     """
+    require_text(str(source), "the path")
     if source.is_dir():
         return _of_folder(source, _needed(phrases))
     if not source.is_file():
         raise FileNotFoundError(f"{source} does not exist; give an image, a folder or a list")
     if is_list(source):
         return _of_list(source, phrases)
-    return [Question(source, require_text(source.name, "the name"), _needed(phrases))]
+    return [Question(source, source.name, _needed(phrases))]
 
 
 def is_list(source: str | Path) -> bool:

@@ -69,11 +69,12 @@ def source_of(place: str, phrases: tuple[str, ...], block: int) -> Source:
     kind, a file, or several by a pattern with *.
 
     Raises:
-        FileNotFoundError: there is nothing. ValueError: no kind that is known, or several.
+        FileNotFoundError: there is nothing. ValueError: no kind that is known, or several, or a
+            path that is not UTF-8.
     """
     if block < 1:
         raise ValueError(f"--block {block}: give how many images are done at a time, 1 or more")
-    system, root = located(place)
+    system, root = located(require_text(place, "the path"))
     names = _names(system, root, place)
     kinds = {kind for name in names if (kind := _kind(name))}
     if FOLDER in kinds:  # what lies beside images, as predict.py's other sources

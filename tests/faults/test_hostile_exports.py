@@ -184,23 +184,32 @@ def test_a_description_that_is_no_description_is_named(sound, tmp_path):
 
 @pytest.mark.parametrize("place", ["../secret.bin", "{folder}/secret.bin"])
 def test_the_weights_of_an_onnx_file_lie_nowhere_else(place, tmp_path):
-    pytest.importorskip("onnxruntime", reason="onnxruntime, of the extra 'export', is missing")
-    onnx = pytest.importorskip("onnx", reason="onnx, of the extra 'export', is missing")
     (tmp_path / "secret.bin").write_bytes(bytes(8))
     folder = tmp_path / "models"
     folder.mkdir()
+    assert "damaged" in said_of(weights_at(place.format(folder=tmp_path), folder / "a.onnx"))
+
+
+def test_an_onnx_file_without_its_weights_asks_for_them(tmp_path):
+    found = said_of(weights_at("a.onnx.data", tmp_path / "a.onnx"))
+    assert "put a.onnx.data, its weights, back beside it" in found
+
+
+def weights_at(place: str, file: Path) -> Path:
+    """An ONNX file that says its weights lie at `place`."""
+    pytest.importorskip("onnxruntime", reason="onnxruntime, of the extra 'export', is missing")
+    onnx = pytest.importorskip("onnx", reason="onnx, of the extra 'export', is missing")
     weight = onnx.TensorProto(name="w", data_type=onnx.TensorProto.FLOAT, dims=[2])
     weight.data_location = onnx.TensorProto.EXTERNAL
-    weight.external_data.add(key="location", value=place.format(folder=tmp_path))
+    weight.external_data.add(key="location", value=place)
     value = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [2])
     node = onnx.helper.make_node("Identity", ["w"], ["y"])
     graph = onnx.helper.make_graph([node], "g", [], [value], [weight])
     opset = [onnx.helper.make_opsetid("", 18)]
-    file = folder / "a.onnx"
     file.write_bytes(
         onnx.helper.make_model(graph, opset_imports=opset, ir_version=9).SerializeToString()
     )
-    assert "damaged" in said_of(file)
+    return file
 
 
 @pytest.mark.parametrize(
