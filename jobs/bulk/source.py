@@ -320,7 +320,7 @@ class _Member(tarfile.TarInfo):
     takes one that is cut between two files for whole."""
 
     @classmethod
-    def frombuf(cls, buf: bytes, encoding: str, errors: str) -> "_Member":
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Member":
         if len(buf) < tarfile.BLOCKSIZE:
             raise tarfile.ReadError("unexpected end of data")
         return super().frombuf(buf, encoding, errors)
