@@ -36,7 +36,7 @@ def open_image(image: ImageLike, opener: str) -> tuple[np.ndarray, str]:
     if isinstance(image, Tensor):
         if image.ndim != 3:
             raise ValueError(f"a tensor of an image is (3, H, W), not {tuple(image.shape)}")
-        # NumPy has no floats of Brain.
+        # NumPy has no bfloat16.
         plain = image.float() if image.dtype == torch.bfloat16 else image
         return _array(plain.detach().cpu().permute(1, 2, 0).numpy()), "image"
     if isinstance(image, np.ndarray):
