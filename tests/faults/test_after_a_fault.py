@@ -62,10 +62,10 @@ def snapshots(folder: Path) -> Snapshots:
 
 def test_resume_auto_begins_and_goes_on_by_the_same_command(tmp_path):
     assert snapshots(tmp_path).starting_point(None, "ALBEF.pth") is None
-    torch.save({"model": {}, "config": {}, "run": {}}, tmp_path / "checkpoint_best.pth")
+    torch.save({"model": {}, "config": {}, "run": {"logs": [{}]}}, tmp_path / "checkpoint_best.pth")
     found = snapshots(tmp_path).starting_point(None, "ALBEF.pth")
     assert found == tmp_path / "checkpoint_best.pth", "nothing else was written yet"
-    torch.save({"model": {}, "config": {}, "run": {}}, tmp_path / LAST)
+    torch.save({"model": {}, "config": {}, "run": {"logs": [{}]}}, tmp_path / LAST)
     assert snapshots(tmp_path).starting_point(None, "ALBEF.pth") == tmp_path / LAST
 
 

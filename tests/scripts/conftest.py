@@ -7,7 +7,7 @@ from groundwork.report import sheet
 _DOTS = 40
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def coarse_sheets():
     """Image sheets with fewer dots per inch, whose drawing and encoding is half of the time of an
     evaluation of some images. Those that jobs of the fault matrix draw are as they ship."""
