@@ -87,8 +87,7 @@ def test_one_command_makes_one_table_of_all_seven(checkpoints, place, monkeypatc
     [
         "AMC",
         "RefTR",
-        "ALVG",
-        *(pytest.param(n, marks=pytest.mark.slow) for n in ("RefCLIP", "SimREC")),
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("RefCLIP", "SimREC", "ALVG")),
     ],
 )
 def test_perturbation_gives_every_system_heat_maps(name, checkpoints, place, monkeypatch, tmp_path):

@@ -138,9 +138,10 @@ def test_its_speed_is_measured_beside_that_of_the_checkpoint(amc, capsys):
     assert "16 phrases, file" in capsys.readouterr().out
 
 
-@pytest.fixture(
-    scope="module", params=marked(["quickstart_amc", "reftr_phrases"], slow=["reftr_phrases"])
-)
+SPLIT = marked(["simrec", "quickstart_amc", "reftr_phrases"], ["quickstart_amc", "reftr_phrases"])
+
+
+@pytest.fixture(scope="module", params=SPLIT)
 def split(request, workplace, shared) -> Pair:
     """A checkpoint and the file of its texts, beside that of its images."""
     return exported(request.param, workplace, shared, "--split")
@@ -178,15 +179,15 @@ def test_a_file_of_texts_wants_its_own_file_of_images(split, tmp_path):
         Grounder.load(alone)
 
 
-def test_images_of_other_weights_are_refused(amc, workplace, shared, tmp_path):
-    file = Path(
-        shutil.copy(exported("quickstart_amc", workplace, shared, "--split").file, tmp_path)
-    )
+def test_images_of_other_weights_are_refused(workplace, shared, tmp_path):
+    texts = exported("simrec", workplace, shared, "--split").file
+    file = Path(shutil.copy(texts, tmp_path))
     images = file.with_suffix(".images.onnx")
-    shutil.copy(amc, images)  # of the same weights, but all of the system
+    # Of the same weights, but all of the system.
+    shutil.copy(exported("simrec", workplace, shared).file, images)
     with pytest.raises(ValueError, match="export both again"):
         Grounder.load(file)
-    other = onnx.load(exported("quickstart_amc", workplace, shared, "--split").file)
+    other = onnx.load(texts)
     (entry,) = (one for one in other.metadata_props if one.key == KEY)
     entry.value = json.dumps(json.loads(entry.value) | {"step": "images", "weights": "0"})
     onnx.save(other, images)
