@@ -112,6 +112,8 @@ class Part:
         )  # fmt: skip
         lists = ", ".join(f"{name}: {path}" for name, path in self.photos.elsewhere.items())
         away = ["data.format=vg", f"data.evaluate={{{lists}}}", "benchmark=mixed", "select=null"]
+        if self.name == "reftr":
+            away.append("data.multi_phrase=false")  # these lists have phrases without a sentence
         rows += evaluate.main(
             [*call, "--output_dir", str(self.folder / "elsewhere"), "--set", *self.overrides,
              *away, f"data.image_root={self.photos.data}"]
