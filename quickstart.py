@@ -50,18 +50,24 @@ def compared(rows: Sequence[Row]) -> list[str]:
         return []
     processor, known = read_seed_rows(EXPECTED)
     expected = {row.key: row for row in known}
-    lines = [f"Beside other runs ({processor}):"]
+    lines, without_bounds = [f"Beside other runs ({processor}):"], 0
     for row in rows:
         other = expected.get(tuple(str(row[name]) for name in ROW_KEY))
         if other is None or row["value"] is None or other.runs < 2:
             continue
         low, high = other.expected()
+        without_bounds += high - low >= 100  # all that a percentage can be
         value = float(str(row["value"]))
         lines.append(
             f"  {Path(other.checkpoint).stem}, {other.benchmark} {other.split}, {other.metric}: "
             f"{value:.2f}; {other.runs} runs gave {other.mean:.2f} (s.d. {other.sd:.2f}), "
             f"expected {low:.2f} to {high:.2f}: "
             + ("as expected" if low <= value <= high else "NOT as expected")
+        )
+    if without_bounds:
+        lines.append(
+            f"  {without_bounds} of {len(lines) - 1} ranges are as wide as the scale: those runs"
+            " differ too much to expect anything of another"
         )
     return lines if len(lines) > 1 else []
 

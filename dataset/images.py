@@ -2,6 +2,7 @@
 
 import os
 import struct
+import threading
 import zlib
 from collections.abc import Callable
 from pathlib import Path, PurePath
@@ -36,6 +37,7 @@ DAMAGE = (
     Image.DecompressionBombError,
 )
 _BITS_PER_SAMPLE = 258  # a tag of TIFF
+_LENIENT = threading.Lock()
 
 
 class CorruptImageError(ValueError):
@@ -139,14 +141,16 @@ def image_size(path: Path, source: str = "", *, shown: bool) -> tuple[int, int]:
 
 
 def _with_pillow(path: Path) -> np.ndarray:
-    """As stored; a truncated file as far as it goes, grey below."""
-    before = ImageFile.LOAD_TRUNCATED_IMAGES
-    ImageFile.LOAD_TRUNCATED_IMAGES = True
-    try:
-        with Image.open(path) as picture:
-            return np.asarray(_rgb(picture, require_bits(picture)))
-    finally:
-        ImageFile.LOAD_TRUNCATED_IMAGES = before
+    """As stored; a truncated file as far as it goes, grey below: that is what was released."""
+    # Pillow asks a global: of two threads the later would leave it on for every opener.
+    with _LENIENT:
+        before = ImageFile.LOAD_TRUNCATED_IMAGES
+        ImageFile.LOAD_TRUNCATED_IMAGES = True
+        try:
+            with Image.open(path) as picture:
+                return np.asarray(_rgb(picture, require_bits(picture)))
+        finally:
+            ImageFile.LOAD_TRUNCATED_IMAGES = before
 
 
 def _as_shown(path: Path) -> np.ndarray:

@@ -62,7 +62,8 @@ class Snapshots(Generic[Model]):
         restore_model: fills a model from such a state.
         keep: how many epoch checkpoints stay, the newest; None = all.
         may_change: dotted keys of the configuration that a resumed run may have otherwise, because
-            no number of it depends on them; `SHARES`, too, if a step has as many samples.
+            no number of it depends on them; with another number of processes `SHARES`, too, if a
+            step has as many samples.
         beside: further entries of every file.
     """
 
@@ -301,19 +302,22 @@ class Snapshots(Generic[Model]):
     def _read_run(self, path: Path) -> dict[str, Any]:
         """A file of ours that this run may go on from; raises as `restore` says."""
         content = read_checkpoint(path)
-        if not isinstance(content.get("run"), dict):
+        run = content.get("run")
+        if not (isinstance(run, dict) and "logs" in run):
             raise CheckpointError(
                 f"{path}: holds weights but no state of a run of ours, so it cannot be resumed. "
                 "To start a new run from these weights, give it as --checkpoint without --resume."
             )
-        self._check_config(path, content["config"], processes=len(content["run"]["logs"]))
+        self._check_config(path, content["config"], processes=len(run["logs"]))
         return content
 
     def _check_config(self, path: Path, written: dict[str, Any], processes: int) -> None:
         ours, theirs = _flatten(self.config), _flatten(written)
-        before = samples_per_step(written, processes)
-        same_step = samples_per_step(self.config, utils.world_size()) == before
-        may_change = {*self.may_change, *(SHARES if same_step else ())}
+        now = utils.world_size()
+        same_step = samples_per_step(self.config, now) == samples_per_step(written, processes)
+        # In as many processes as before, another division would be another run for nothing.
+        shared_anew = now != processes and same_step
+        may_change = {*self.may_change, *(SHARES if shared_anew else ())}
         differing = [
             f"{key} was {theirs.get(key)!r}, now {ours.get(key)!r}"
             # The system first: of another one all else differs, too.

@@ -186,6 +186,8 @@ def _images(path: Path, about: Description, device: str | None) -> tuple[Graph, 
     if about.images is None:
         return None
     file = path.with_name(Path(about.images).name)
+    if file.suffix != path.suffix:
+        raise _other_version(path, f"images: {about.images!r} has another ending")
     if not file.is_file():
         raise FileNotFoundError(f"{path}: needs {file}, what it does with images; put it there")
     opened = _opened(file, device)

@@ -22,6 +22,7 @@ from groundwork.engine.folder import LAST
 from groundwork.engine.weights import require_finite
 from groundwork.files.lock import held
 from groundwork.jobs import label
+from groundwork.models.common.checkpoint import CheckpointError
 from groundwork.models.common.frozen_cache import FrozenCache
 from groundwork.report.prediction_files import read_predictions, write_predictions
 from groundwork.report.predictions import Prediction, Run
@@ -56,8 +57,8 @@ def test_maps_are_never_beside_the_predictions_of_other_weights(tmp_path, monkey
     assert run == new and one.heatmap.max() == 0.75
 
 
-def snapshots(folder: Path) -> Snapshots:
-    return Snapshots(folder, {}, export=dict, restore_model=print)
+def snapshots(folder: Path, **config: int) -> Snapshots:
+    return Snapshots(folder, config, export=dict, restore_model=print)
 
 
 def test_resume_auto_begins_and_goes_on_by_the_same_command(tmp_path):
@@ -67,6 +68,22 @@ def test_resume_auto_begins_and_goes_on_by_the_same_command(tmp_path):
     assert found == tmp_path / "checkpoint_best.pth", "nothing else was written yet"
     torch.save({"model": {}, "config": {}, "run": {"logs": [{}]}}, tmp_path / LAST)
     assert snapshots(tmp_path).starting_point(None, "ALBEF.pth") == tmp_path / LAST
+    torch.save({"model": {}, "config": {}, "run": {}}, tmp_path / LAST)
+    with pytest.raises(CheckpointError, match="no state of a run of ours"):
+        snapshots(tmp_path).starting_point(None, "ALBEF.pth")
+
+
+def test_a_step_is_divided_anew_only_among_another_number_of_processes(tmp_path):
+    def resumed(processes: int, batch_size: int, accumulate: int) -> Path | None:
+        content = {"model": {}, "config": {"batch_size": 4, "accumulate": 1}}
+        torch.save(content | {"run": {"logs": [{}] * processes}}, tmp_path / LAST)
+        ours = snapshots(tmp_path, batch_size=batch_size, accumulate=accumulate)
+        return ours.starting_point(None, None)
+
+    assert resumed(2, 8, 1) == resumed(2, 4, 2) == resumed(1, 4, 1) == tmp_path / LAST
+    for processes, batch_size, accumulate in ((1, 2, 2), (2, 8, 2), (2, 2, 1)):
+        with pytest.raises(CheckpointError, match="batch_size was 4|accumulate was 1"):
+            resumed(processes, batch_size, accumulate)
 
 
 def hold(folder: Path, holding, over) -> None:

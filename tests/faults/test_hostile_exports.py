@@ -222,6 +222,7 @@ def weights_at(place: str, file: Path) -> Path:
         ("inputs", ["image", "seen_maps"], "inputs: seen_maps is unknown"),
         ("outputs", ["answer"], "outputs: answer is unknown"),
         ("step", "sounds", "step: 'sounds' is not one of"),
+        ("images", "a.images.txt", "images: 'a.images.txt' has another ending"),
     ],
 )
 def test_a_description_that_does_not_fit_is_named(key, value, said, monkeypatch, tmp_path):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from groundwork.tools import prepare_own
 from tests.helpers.dataset_files import write_json
 
 WITHOUT_MASKS = ("csv", "tsv")
@@ -32,6 +33,14 @@ def said(embedded: Path) -> list[Said]:
             one = Said(scene["image"], scene["size"], expression["text"], boxes, masks)
             found.setdefault((one.image, one.text), one)
     return list(found.values())
+
+
+def prepared(form: str, embedded: Path, folder: Path, *more: str) -> Path:
+    """The embedded data set's phrases in a form, through tools/prepare_own.py with the flags
+    `more`; returns the folder that it wrote."""
+    given, out = write(form, said(embedded), folder / "given"), folder / "own"
+    prepare_own.main([str(given), "--images", str(embedded / "images"), "--out", str(out), *more])
+    return out
 
 
 def write(form: str, expressions: list[Said], folder: Path) -> Path:

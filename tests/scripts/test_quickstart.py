@@ -1,7 +1,7 @@
 """The quick start runs through, from data to page, at a size that teaches nothing."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -121,6 +121,11 @@ def assert_summarised(folder: Path, rows: list[SeedRow], monkeypatch) -> None:
     lines = quickstart.compared(read_rows(folder / "runs/seed_0_threads_1/results.json"))
     (line,) = [line for line in lines if "testA, pointing" in line and "b_amc" in line]
     assert f"2 runs gave {row.mean:.2f}" in line and line.endswith(": as expected")
+    same = [{**asdict(row), "value": row.mean}]
+    wide = replace(row, mean=50.0, sd=40.0)
+    write_seed_rows(folder / "expected.json", "a processor", [wide])
+    assert "1 of 1 ranges are as wide as the scale" in quickstart.compared(same)[2]
+    write_seed_rows(folder / "expected.json", "a processor", rows)
     far = [{**asdict(row), "value": row.mean + 1000}]
     assert quickstart.compared(far)[1].endswith("NOT as expected")
 

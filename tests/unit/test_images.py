@@ -1,10 +1,15 @@
 """Every system opens images as its published code did, and says which ones it cannot open."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
+from groundwork.dataset import images
 from groundwork.dataset.images import OPENERS, CorruptImageError, load_image
 
 TURNED = 6  # EXIF: the stored image is shown a quarter turn clockwise
@@ -38,6 +43,20 @@ def test_decoders_agree_on_an_ordinary_image(tmp_path, image):
     path = jpeg(tmp_path / "plain.jpg", image)
     first, *others = (load_image(path, opener=name) for name in OPENERS)
     assert all(np.array_equal(first, other) for other in others)
+
+
+def test_threads_that_take_truncated_files_leave_other_openers_strict(tmp_path, image, monkeypatch):
+    file = jpeg(tmp_path / "a.jpg", image)
+    bits, turns = images.require_bits, count(1)
+
+    def slowly(picture):
+        time.sleep(0.05 * next(turns))  # who begins first ends first, while the other is at it
+        return bits(picture)
+
+    monkeypatch.setattr(images, "require_bits", slowly)
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(lambda _: load_image(file, opener="pillow"), range(2)))
+    assert not ImageFile.LOAD_TRUNCATED_IMAGES
 
 
 def test_a_truncated_image_is_decoded_as_far_as_it_goes_as_released_and_is_damaged_to_us(

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import subprocess
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -152,15 +153,16 @@ def test_a_loading_process_outlives_the_signals_and_ends_with_its_parent():
     assert worker.exitcode == 0
 
 
-def end_when_one_is_told(folder: Path) -> None:
+def end_when_one_is_told(folder: Path, **when: int) -> None:
     with pytest.raises(SystemExit) as ended:
-        run(folder, at=2 if utils.rank() else None)
+        run(folder, **(when if utils.rank() else {}))
     (folder / f"rank{utils.rank()}").write_text(str(ended.value.code))
 
 
 @pytest.mark.slow
-def test_all_processes_end_after_the_step_in_which_one_is_told(tmp_path):
-    start_group(end_when_one_is_told, tmp_path)
+@pytest.mark.parametrize(("when", "steps"), [({"at": 2}, 2), ({"validated": 1}, STEPS)])
+def test_all_processes_end_when_one_is_told(tmp_path, when, steps):
+    start_group(partial(end_when_one_is_told, **when), tmp_path)
     assert [(tmp_path / f"rank{rank}").read_text() for rank in range(2)] == [str(PREEMPTED)] * 2
     position = torch.load(tmp_path / "last.ckpt")["run"]["position"]
-    assert position["global_step"] == 2
+    assert position["global_step"] == steps
