@@ -23,7 +23,13 @@ _OF_FILES = (
     IsADirectoryError,
     NotADirectoryError,
 )
-INPUT_ERRORS = (ValueError, FloatingPointError, *_OF_FILES)
+
+
+class Unreachable(Exception):
+    """A server that does not give a file now, and may later."""
+
+
+INPUT_ERRORS = (ValueError, FloatingPointError, Unreachable, *_OF_FILES)
 """What is raised for input that cannot be used; everything else is a fault of the program."""
 
 

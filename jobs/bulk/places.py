@@ -6,6 +6,11 @@ import fsspec
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
+from groundwork.jobs import Unreachable
+
+# Of HTTP, those that are about the file, not about the server's day.
+_REFUSED = (400, 401, 402, 403, 410, 414, 451)
+
 
 def located(place: str) -> tuple[fsspec.AbstractFileSystem, str]:
     """The file system of a path or URL, and what it calls the place; absolute on this machine.
@@ -30,3 +35,26 @@ def opened(system: fsspec.AbstractFileSystem, path: str) -> BinaryIO:
     """A file to be read, with seeking."""
     file: Any = system.open(path, "rb")  # of no type in fsspec
     return file
+
+
+def content_of(
+    system: fsspec.AbstractFileSystem, path: str, start: int | None = None, stop: int | None = None
+) -> bytes:
+    """The bytes of a file, of a part of it.
+
+    Raises:
+        FileNotFoundError: there is none. PermissionError: the server refuses it.
+        Unreachable: another error of the server, or none answers.
+    """
+    try:
+        content: bytes = system.cat_file(path, start, stop)
+    except (FileNotFoundError, PermissionError, ValueError):
+        raise
+    except Exception as error:  # every package behind fsspec has errors of its own
+        status = getattr(error, "status", None)
+        if status in _REFUSED:
+            raise PermissionError(f"{path} is refused by its server ({status})") from error
+        raise Unreachable(
+            f"{path} cannot be read now ({error}); start the same command again later, it goes on"
+        ) from error
+    return content

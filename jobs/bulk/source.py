@@ -19,7 +19,7 @@ from PIL import Image
 from groundwork.dataset.words import is_blank, require_text
 from groundwork.files import foreign
 from groundwork.files.safe import inside
-from groundwork.jobs.bulk.places import located, opened
+from groundwork.jobs.bulk.places import content_of, located, opened
 from groundwork.jobs.predict_input import parse_line, phrases_of
 
 LIST, TABLE, SHARD, FOLDER = "list", "table", "shard", "folder"
@@ -198,7 +198,7 @@ def _read_list(
 ) -> Iterator[Asked | str]:
     (path,) = block.files
     folder = str(PurePosixPath(path).parent)
-    content = system.cat_file(path, block.start, block.stop)
+    content = content_of(system, path, block.start, block.stop)
     for number, line in enumerate(content.split(b"\n"), block.first):
         place = f"{path}:{number}"
         if line.strip():

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 import pyarrow as pa
 
 from groundwork.dataset.images import CorruptImageError
-from groundwork.jobs.bulk.places import is_local, located
+from groundwork.jobs.bulk.places import content_of, is_local, located
 from groundwork.jobs.bulk.source import Asked, Block, Source, read_block
 from groundwork.jobs.bulk.store import Done, Store
 from groundwork.jobs.grounder import Grounder
@@ -161,11 +161,11 @@ class _Look:
         if isinstance(content, str):
             try:
                 system, path = located(content) if "://" in content else (self.system, content)
-                content = path if is_local(system) else system.cat_file(path)
+                content = path if is_local(system) else content_of(system, path)
             except FileNotFoundError:
                 raise FileNotFoundError(f"{asked.source}: image {path} does not exist") from None
-            except ValueError as error:
-                raise ValueError(f"{asked.source}: image {content}: {error}") from error
+            except (ValueError, PermissionError) as error:
+                raise ValueError(f"{asked.source}: image {asked.image!s}: {error}") from error
             if isinstance(content, str):
                 yield Path(content)
                 return

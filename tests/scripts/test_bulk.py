@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
+from fsspec import AbstractFileSystem
 
 import predict
 import pseudo_label
@@ -350,6 +351,39 @@ def test_a_url_that_cannot_be_read_is_named_with_its_place(url, tmp_path):
     look = _Look([], source_of(str(tmp_path / "a.jsonl"), ("a ring",), 1), tmp_path)
     with pytest.raises(ValueError, match=f"a.jsonl:1: image {url}"):
         look(one)
+
+
+class Refused(Exception):
+    """As a package of HTTP says it."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"status {status}")
+        self.status = status
+
+
+class Server(AbstractFileSystem):
+    """What `NUMBER.jpg` is answered with is that status."""
+
+    protocol = "server"
+
+    def cat_file(self, path, *_, **__):
+        raise Refused(int(Path(path).stem))
+
+
+def test_a_refused_image_is_left_out_and_a_server_that_is_down_ends_the_command(photos, tmp_path):
+    fsspec.register_implementation("server", Server, clobber=True)
+    asked, out = tmp_path / "asked.jsonl", tmp_path / "out"
+    names = ["server://403.jpg", "there.jpg", "server://503.jpg"]
+    (tmp_path / "there.jpg").write_bytes((photos / "0.jpg").read_bytes())
+    asked.write_text("".join(json.dumps({"image": name}) + "\n" for name in names))
+    message = error_of(lambda: run(asked, out, block=2))
+    assert "503.jpg cannot be read now (status 503); start the same command again" in message
+    names.pop()
+    asked.write_text("".join(json.dumps({"image": name}) + "\n" for name in names))
+    done = run(asked, tmp_path / "other")
+    (fault,) = done["faults"]
+    assert done["images"] == 1
+    assert "asked.jsonl:1" in fault and "403.jpg is refused by its server (403)" in fault
 
 
 def test_without_ray_the_extra_is_named(photos, tmp_path, monkeypatch):

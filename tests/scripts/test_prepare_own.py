@@ -124,6 +124,7 @@ WRONG = {
     "another size than annotated": AN_IMAGE | {"box": [0, 0, 5, 5], "width": 81, "height": 60},
     "a box is four finite numbers": '{"image": "0.jpg", "phrase": "it", "box": [NaN, 0, 5, 5]}',
     "mask that cannot be drawn": AN_IMAGE | {"mask": [[0, 0, 1, 1]]},
+    "mask '../0.jpg' leads out of the folder": AN_IMAGE | {"mask": "../0.jpg"},
     "mask without a pixel": AN_IMAGE | {"mask": [[200, 0, 300, 0, 300, 90]]},
     "key 'image' is missing": {"phrase": "it"},
     "once it is there, once it is not": {"image": "0.jpg", "phrase": "A  box", "box": None},

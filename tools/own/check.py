@@ -15,6 +15,7 @@ from groundwork.dataset.images import load_image
 from groundwork.dataset.record import Record
 from groundwork.dataset.text import clean_caption
 from groundwork.files.foreign import forward_slashes
+from groundwork.files.safe import inside
 from groundwork.geometry import (
     Box,
     Size,
@@ -62,8 +63,8 @@ def is_xywh(stated: bool | None, flag: str | None, records: Iterable[tuple[Recor
 
 def _fits(box: Box, size: Size) -> bool:
     (x1, y1, x2, y2), (height, width) = box, size
-    inside = min(x1, y1) >= -_TOLERANCE and max(x2 - width, y2 - height) <= _TOLERANCE
-    return inside and x1 < x2 and y1 < y2
+    fits = min(x1, y1) >= -_TOLERANCE and max(x2 - width, y2 - height) <= _TOLERANCE
+    return fits and x1 < x2 and y1 < y2
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,8 @@ class Checker:
             return None
         (phrase,) = record.phrases
         boxes = phrase.boxes or tuple(box for box in around if box is not None)
-        inside = tuple(map(tuple, clip_boxes(np.reshape(boxes, (-1, 4)), size).tolist()))
-        phrase = replace(phrase, boxes=inside, masks=tuple(text for text, _ in masks))
+        boxes = tuple(map(tuple, clip_boxes(np.reshape(boxes, (-1, 4)), size).tolist()))
+        phrase = replace(phrase, boxes=boxes, masks=tuple(text for text, _ in masks))
         return replace(record, width=size[1], height=size[0], phrases=(phrase,))
 
     def _faults(self, record: Record, size: Size) -> Iterator[Fault]:
@@ -151,7 +152,7 @@ def _drawn(text: str, size: Size, folder: Path) -> tuple[str, np.ndarray]:
     if text.endswith(".npy"):
         mask = decode_mask(text, size, folder)
     else:
-        mask = load_image(folder / forward_slashes(text), text, "shown").any(axis=2)
+        mask = load_image(folder / inside(forward_slashes(text), "mask"), text, "shown").any(axis=2)
         if mask.shape != size:
             raise ValueError(f"mask {text} has (H, W) = {mask.shape}, its image {size}")
     return json.dumps(mask_to_runs(mask), separators=(",", ":")), mask
