@@ -7,11 +7,10 @@
 Published sizes and recipes by default; random weights, images, texts, boxes and masks; nothing is
 read but the configurations. Every variant runs in a process of its own, and all variants of a step
 take turns, so that what else the machine does meets all of them; a time is the median of the
-repetitions. ALBEF's evaluation is also timed as it was released ("released": every pair of image
-and phrase encoded by itself, no fused attention, gradients of all parameters), with this project's
-network. The share of the peak is that of the rate at which this device multiplies two large
-matrices in the same precision, measured in the same run; products inside of fused attention on a
-CPU are not counted.
+repetitions. ALBEF's evaluation, AMC's and SelfEQ's training are also timed as they were released
+("released": `experiments.speed.released` says what that is), with this project's network. The share
+of the peak is that of the rate at which this device multiplies two large matrices in the same
+precision, measured in the same run; products inside of fused attention on a CPU are not counted.
 
 Writes speed.json and speed.md into --out.
 """

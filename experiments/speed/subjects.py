@@ -53,8 +53,8 @@ class Workload:
     @property
     def variants(self) -> list[str]:
         """What is measured side by side; the first one is what the others are compared with."""
-        explained = self.system == "ALBEF" and not self.training
-        return ["released", "fp32", "bf16"] if explained else ["fp32", "bf16"]
+        staged = self.system in ("ALBEF", "AMC", "SelfEQ")
+        return ["released", "fp32", "bf16"] if staged else ["fp32", "bf16"]
 
 
 def _pair(system: str, config: str, *, trained: int, evaluated: int) -> list[Workload]:
@@ -110,14 +110,16 @@ def build(load: Workload, variant: str, device: torch.device) -> Callable[[], ob
     objectives = [stage.objective for stage in config.stages] if load.training else []
     parts = system.build(config.model, _texts(config), objectives, training=load.training)
     model, batch = parts.model.to(device), to_device(_batch(config, load), device)
-    if variant == "released":
-        return partial(released.explain, model.eval(), batch)
     if not load.training:
+        if variant == "released":
+            return partial(released.explain, model.eval(), batch)
         return _evaluation(parts.evaluated.eval(), batch, device, variant)
-    optimizer = create_optimizer(config.optimizer, model)
+    optimizer, precision = create_optimizer(config.optimizer, model), variant
+    if variant == "released":
+        model, precision = released.Training(model), "fp32"
     module = TrainingStep(model.train(), parts.criteria[0]).to(device)
     return _training(
-        module, optimizer, batch, device, precision=variant, clip_norm=config.clip_norm
+        module, optimizer, batch, device, precision=precision, clip_norm=config.clip_norm
     )
 
 

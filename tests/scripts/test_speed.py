@@ -5,12 +5,13 @@ import json
 import pytest
 import torch
 
+from groundwork.engine.training import TrainingStep
 from groundwork.experiments.speed import __main__ as speed
 from groundwork.experiments.speed import released, timing
 from groundwork.experiments.speed.subjects import WORKLOADS, build
 from groundwork.models.albef.explainer import Explainer
 from tests.helpers.fork_server import fork_server
-from tests.helpers.tiny_albef import tiny_model
+from tests.helpers.tiny_albef import tiny_batch, tiny_criterion, tiny_model
 
 CPU = torch.device("cpu")
 
@@ -53,3 +54,22 @@ def test_the_released_way_gives_the_same_maps():
     ours = Explainer(model)(batch)["heatmaps"]
     torch.testing.assert_close(released.explain(model, batch), ours, rtol=1e-4, atol=1e-7)
     assert ours.max() > 0
+
+
+@pytest.mark.parametrize("objectives", [("itc_itm_mlm", "amc"), ("selfeq",)], ids="-".join)
+def test_the_released_way_trains_on_the_same_losses(objectives):
+    batch = tiny_batch([True, False, True])
+    criterion = tiny_criterion(*objectives)
+    found = []
+    for way in (lambda model: model, released.Training):
+        model = tiny_model().train()
+        module = TrainingStep(way(model), criterion)
+        found.append((module(batch)[1], model.state_dict()))
+    (ours, weights), (theirs, same_weights) = found
+    # Not of the negatives and the hidden words, of which more are drawn.
+    same = ("ita", "amc_mean", "amc_max", "sim_syn", "cst_syn")
+    kept = [name for name in ours if name.endswith(same)]
+    assert len(kept) == 3
+    for name in kept:
+        torch.testing.assert_close(theirs[name], ours[name], rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(same_weights, weights, rtol=1e-5, atol=1e-6)
