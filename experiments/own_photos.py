@@ -17,7 +17,7 @@ from pathlib import Path
 from groundwork import engine, utils
 from groundwork.experiments.quick.common import CONFIGS, shown
 from groundwork.jobs import evaluate, run_script, train
-from groundwork.report.pages import markdown, write_report
+from groundwork.report.pages import write_report
 from groundwork.report.results import Row
 from groundwork.tools import prepare_own
 
@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> list[Row]:
          "--set", *overrides]
     )  # fmt: skip
     page = write_report(args.out, rows, [shown(results, best)], title="Photographs of your own")
-    print(f"{markdown(rows)}\nReport with images: {page}")
+    print(f"Report with images: {page}")
     return rows
 
 
