@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from groundwork.models.albef.bert import Attention as TextAttention
 from groundwork.models.albef.model import ALBEF, MomentumALBEF
-from groundwork.models.albef.passes import Images, Needs, Pairs, Passes, needed
+from groundwork.models.albef.passes import Needs, Passes
 from groundwork.models.common.attention import AttentionRecorder, unfused
 from groundwork.models.common.heatmap import explanation
 
@@ -56,22 +56,11 @@ class Training(nn.Module):
         return partial(self.passes, batch)
 
     def passes(self, batch: ImageTextTrainBatch, needs: dict[str, Needs]) -> Passes:
-        model, every = self.model, reduce(or_, needs.values())
-        seen: dict[str, Images] = {}
-        pairs: dict[str, Pairs] = {}
-        with unfused(_attentions(model)):
-            for text in needs:
-                seen[text] = model.encode_images(batch["image"], every)
-                if text == "phrase":
-                    of_text, ids, mask = seen[text], batch["text_ids"], batch["text_mask"]
-                else:
-                    of_text = seen[text].select(batch["paraphrase_index"])
-                    ids, mask = batch["paraphrase_ids"], batch["paraphrase_mask"]
-                pairs[text] = model.encode_pairs(ids, mask, of_text, every)
-        images, phrase = seen["phrase"], pairs["phrase"]
-        twin = needed(images.twin)
-        model.enqueue(needed(twin.features), needed(phrase.momentum_features))
-        return Passes(images, **pairs)
+        every = reduce(or_, needs.values())
+        with unfused(_attentions(self.model)):
+            whole = {text: self.model.passes(batch, {text: every}) for text in needs}
+        paraphrase = whole["paraphrase"].paraphrase if "paraphrase" in whole else None
+        return whole["phrase"]._replace(paraphrase=paraphrase)
 
 
 def _attentions(model: nn.Module) -> list[ImageAttention | TextAttention]:

@@ -159,13 +159,14 @@ class _Look:
         """The image as a file, which openers need: its own, or a copy that goes away."""
         content = asked.image
         if isinstance(content, str):
+            place = content
             try:
-                system, path = located(content) if "://" in content else (self.system, content)
+                system, path = located(place) if "://" in place else (self.system, place)
                 content = path if is_local(system) else content_of(system, path)
             except FileNotFoundError:
                 raise FileNotFoundError(f"{asked.source}: image {path} does not exist") from None
             except (ValueError, PermissionError) as error:
-                raise ValueError(f"{asked.source}: image {asked.image!s}: {error}") from error
+                raise ValueError(f"{asked.source}: image {place}: {error}") from error
             if isinstance(content, str):
                 yield Path(content)
                 return
