@@ -8,7 +8,7 @@ from torch import nn
 from torch.func import functional_call
 
 from groundwork.dataset.batches import EvalBatch
-from groundwork.engine.precision import computing, rounded_weights
+from groundwork.engine.precision import chosen, computing, rounded_weights
 from groundwork.engine.training import to_device
 from groundwork.geometry import Grounding
 
@@ -30,11 +30,13 @@ def evaluate(
         model: batch -> outputs, in evaluation mode on `device`.
         postprocess: (outputs, batch) -> one `Grounding` per phrase, in pixels of the original
             image.
+        precision: of the forward pass, as in `settings.training.TrainingConfig`.
         progress: wraps the batches, such as a tqdm bar.
 
     Yields:
         (batch, groundings) per batch.
     """
+    precision = chosen(precision, device)
     weights = rounded_weights(model, precision)
     for batch in progress(loader):
         if not len(batch["image"]):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from typing import Any
 
 import torch
@@ -11,9 +13,31 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from groundwork import utils
 from groundwork.models.common.attention import MultiheadAttention
 
+logger = logging.getLogger("groundwork")
 DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+AUTO = "auto"
+
+
+@cache  # so that it is said once
+def chosen(precision: str, device: torch.device) -> str:
+    """The key of `DTYPES` that a configuration's `precision` means on a device.
+
+    "auto" is bf16 where that is part of its arithmetic, else fp32; any other is what it says.
+    """
+    if precision == AUTO:
+        found = "bf16" if utils.computes_in_bf16(device) else "fp32"
+        logger.info("precision: %s on %s", found, utils.processor_name(device))
+        return found
+    if precision == "bf16" and not utils.computes_in_bf16(device):
+        logger.warning(
+            "precision: bf16 is imitated by %s, many times slower than fp32; precision: auto takes"
+            " what the machine is made for",
+            utils.processor_name(device),
+        )
+    return precision
 
 
 @contextmanager

@@ -31,7 +31,7 @@ from groundwork.engine.curves import open_curves
 from groundwork.engine.folder import LOG, STEPS, lies_in, remove_log
 from groundwork.engine.log import RunLog
 from groundwork.engine.names import Names
-from groundwork.engine.precision import computing
+from groundwork.engine.precision import chosen, computing
 from groundwork.engine.preemption import Interrupted, Preemption
 from groundwork.engine.snapshot import Model, Position, Snapshots
 from groundwork.engine.weights import require_finite, require_weighted
@@ -154,7 +154,8 @@ class Trainer(Generic[Model]):
         self.position = Position()
         self.average = None if settings.ema is None else WeightAverage(model, settings.ema)
         self.preemption = Preemption()
-        self.scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
+        self.precision = chosen(settings.precision, device)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision == "fp16")
 
     def resume(self, path: Path, stages: Sequence[Stage]) -> None:
         """Continue from a checkpoint; lines of the log about later steps are taken back."""
@@ -262,7 +263,7 @@ class Trainer(Generic[Model]):
             last = index == len(micro_batches) - 1
             group = module if isinstance(module, DistributedDataParallel) else None
             with nullcontext() if last or group is None else group.no_sync():
-                with computing(self.device, self.settings.precision):
+                with computing(self.device, self.precision):
                     total, losses = module(to_device(batch, self.device))
                 self.scaler.scale(total / len(micro_batches)).backward()
             for name, value in (losses | {"loss": total.detach()}).items():

@@ -1,12 +1,13 @@
 """The manifest of a run: command, configuration, code, versions and data."""
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
 import platform
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ def write_manifest(
     config: Any,
     *,
     seed: int,
-    files: Iterable[str | Path] = (),
+    data: Mapping[str, Mapping[str, Any]],
     name: str = "manifest.json",
     **rules: str,
 ) -> Path:
@@ -35,7 +36,8 @@ def write_manifest(
     Args:
         config: the merged configuration as plain dicts (`settings.to_dict`).
         seed: before the rank is added.
-        files: annotation files, whose fingerprints tell a changed data set from the same one.
+        data: fingerprints of the files that were read (`reading`, `fingerprints`), which tell a
+            changed data set from the same one.
         name: of the file, another one for every job in a folder.
         rules: what the numbers depend on and no configuration can change, by name.
     """
@@ -49,7 +51,7 @@ def write_manifest(
             "rules": rules,
             "world_size": world_size(),
             **state,
-            "data": {str(file): fingerprint(file) for file in files},
+            "data": data,
         }
         write_text(path, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
     return path
@@ -86,6 +88,28 @@ def git_state() -> dict[str, Any]:
         return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
     except (OSError, subprocess.CalledProcessError):
         return {"commit": "unknown", "dirty": None}
+
+
+@contextlib.contextmanager
+def reading(files: Iterable[str | Path]) -> Iterator[dict[str, dict[str, Any]]]:
+    """Around the reading of annotation files: gives their fingerprints.
+
+    Raises:
+        ValueError: one was changed within the block; who knows which half was read.
+    """
+    before = fingerprints(files)
+    yield before
+    changed = [file for file, found in fingerprints(before).items() if found != before[file]]
+    if changed:
+        raise ValueError(
+            f"{', '.join(changed)} changed while it was read; when it is complete, start the same"
+            " command again"
+        )
+
+
+def fingerprints(files: Iterable[str | Path]) -> dict[str, dict[str, Any]]:
+    """The `fingerprint` of each file, by its path."""
+    return {str(file): fingerprint(file) for file in files}
 
 
 def fingerprint(path: str | Path) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from groundwork.dataset.detection import (
 )
 from groundwork.dataset.loader import eval_loader, train_loader
 from groundwork.engine.training import to_device
-from groundwork.files.manifest import write_manifest
+from groundwork.files.manifest import reading, write_manifest
 from groundwork.geometry import cxcywh01_to_xyxy, iou
 from groundwork.jobs.folders import OUTPUT_HELP, require_writable, run_folder
 from groundwork.jobs.train import AUTO
@@ -79,7 +79,8 @@ def run(config: DetectorConfig, args: argparse.Namespace, device: torch.device) 
     output_dir = Path(args.output_dir or run_folder(args.config))
     require_writable(output_dir)
     utils.seed_everything(config.seed)
-    trained, held_out = images_of(config)
+    with reading([*config.data.train, *config.data.evaluated]) as data:
+        trained, held_out = images_of(config)
     detector = build_detector(config.detector)
     assert isinstance(detector, YoloV3)  # the configuration has looked
     start_objectness_low(detector)
@@ -98,12 +99,7 @@ def run(config: DetectorConfig, args: argparse.Namespace, device: torch.device) 
         _fill(model, read_checkpoint(args.checkpoint)["model"])
     model.to(device)
     with snapshots.alone():
-        write_manifest(
-            output_dir,
-            to_dict(config),
-            seed=config.seed,
-            files=[*config.data.train, *config.data.evaluated],
-        )
+        write_manifest(output_dir, to_dict(config), seed=config.seed, data=data)
         engine.fit(
             model,
             [stage(config, model, trained)],

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from groundwork import engine, utils
 from groundwork.dataset.batches import EvalBatch
-from groundwork.files.manifest import write_manifest
+from groundwork.files.manifest import reading, write_manifest
 from groundwork.geometry import Grounding
 from groundwork.jobs import arguments
 from groundwork.jobs.benchmark_files import require_benchmark
@@ -174,8 +174,9 @@ def run(
     form = FORMS[system.samples]
     tokenizer = load_texts(config, checkpoint_files(job.checkpoints)[0])
     parts = built(config, tokenizer, device)
-    evaluation = form.evaluation(config, splits, tokenizer)
     files = form.evaluation_files(config, splits)
+    with reading(files) as data:
+        evaluation = form.evaluation(config, splits, tokenizer)
 
     def predict_with(file: Path) -> tuple[list[Prediction], Remarks]:
         require_same_words(tokenizer, file)
@@ -193,7 +194,7 @@ def run(
     )
     # Last: an evaluation that fails leaves nothing that looks like one.
     write_manifest(
-        output_dir, to_dict(config), seed=config.seed, files=files, name=MANIFEST, **system.beside
+        output_dir, to_dict(config), seed=config.seed, data=data, name=MANIFEST, **system.beside
     )
     if utils.is_main() and system.samples == "image_text":
         write_released_log(output_dir, rows)

@@ -2,9 +2,10 @@
 
 import argparse
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from groundwork.dataset.pseudo_labels import (
     with_agreement,
 )
 from groundwork.dataset.sources import source_files
-from groundwork.files.manifest import write_manifest
+from groundwork.files.manifest import fingerprint, reading, write_manifest
 from groundwork.jobs import arguments, label_many, student_files
 from groundwork.jobs.bulk import run as bulk
 from groundwork.jobs.evaluate import groundings
@@ -57,10 +58,10 @@ def main(argv: Sequence[str] | None, *, description: str = "") -> dict[str, int]
         require_possible(config, args)
         proposals = detections.read(args.proposals) if args.proposals else None
         ranked = args.by if args.keep < 1 and args.by != "agreement" else None
-        found, counts = label(config, Path(args.checkpoint), device, ranked=ranked)
+        found, counts, data = label(config, Path(args.checkpoint), device, ranked=ranked)
         kept = select(found, args, counts)
         if utils.is_main():
-            write(config, kept, args, counts, proposals)
+            write(config, kept, args, counts, proposals=proposals, data=data)
         return counts
 
 
@@ -131,8 +132,9 @@ def require_possible(config: RunConfig, args: argparse.Namespace) -> None:
 
 def label(
     config: RunConfig, checkpoint: Path, device: torch.device, *, ranked: str | None = None
-) -> tuple[list[Label], dict[str, int]]:
-    """One label for every expression of the split, in its order, and what was counted.
+) -> tuple[list[Label], dict[str, int], dict[str, dict[str, Any]]]:
+    """One label for every expression of the split, in its order; what was counted; and the
+    fingerprints of the files that were read.
 
     Args:
         ranked: what the labels will be ranked by, of CONFIDENCE without "agreement", which is
@@ -146,13 +148,15 @@ def label(
     parts = system.build(config.model, tokenizer, training=False)
     logger.info("%s", system.load(parts.model, checkpoint))
     parts.evaluated.to(device).eval()
-    evaluation = FORMS[system.samples].unlabelled(config, tokenizer)
+    form, files = FORMS[system.samples], source_files(config.data.train, config.data.format)
+    with reading(files or form.evaluation_files(config, config.evaluated_splits)) as data:
+        evaluation = form.unlabelled(config, tokenizer)
     mine = list(_labels(config, parts, evaluation, device, ranked))
     everyone = [row for part in utils.all_gather_objects(mine) for row in part]
     everyone.sort(key=lambda row: row[:2])
     found = [one for *_, one in everyone if one is not None]
     counts = {"expressions": len(everyone), "degenerate": len(everyone) - len(found)}
-    return with_agreement(found), counts
+    return with_agreement(found), counts, {str(checkpoint): fingerprint(checkpoint), **data}
 
 
 def _labels(
@@ -199,21 +203,16 @@ def write(
     kept: list[Label],
     args: argparse.Namespace,
     counts: dict[str, int],
+    *,
     proposals: student_files.Proposals | None,
+    data: Mapping[str, Mapping[str, Any]],
 ) -> None:
     """The label file, what made it, and the files that students read."""
-    out, form = Path(args.out), FORMS[SYSTEMS[config.system].samples]
-    read = source_files(config.data.train, config.data.format)
+    out = Path(args.out)
     # What made earlier labels is never beside these, should this be killed.
     (out / MANIFEST).unlink(missing_ok=True)
     labels.write(kept, out / LABELS_FILE)
-    write_manifest(
-        out,
-        to_dict(config),
-        seed=config.seed,
-        files=[args.checkpoint, *(read or form.evaluation_files(config, [args.split]))],
-        name=MANIFEST,
-    )
+    write_manifest(out, to_dict(config), seed=config.seed, data=data, name=MANIFEST)
     print(", ".join(f"{name} {count}" for name, count in counts.items()))
     print(f"{out / LABELS_FILE}: train.py --set data.labels={out / LABELS_FILE}")
     for kind in args.write:

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from groundwork import utils
 from groundwork.dataset.images import CorruptImageError
 from groundwork.engine.folder import FAULTS
-from groundwork.files.manifest import write_manifest
+from groundwork.files.manifest import fingerprints, write_manifest
 from groundwork.files.safe import atomic_write, write_text
 from groundwork.geometry import Grounding
 from groundwork.jobs import plugins, predict_many
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None, *, description: str = "") -> dict[str, Any]
         out,
         {"checkpoints": {one.key: str(one.grounder.about) for one in systems}},
         seed=0,
-        files=[file for file in checkpoints if file.is_file()],
+        data=fingerprints(file for file in checkpoints if file.is_file()),
         name=MANIFEST,
     )
     (out / BEGUN).unlink(missing_ok=True)

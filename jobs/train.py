@@ -12,7 +12,7 @@ from torch import nn
 from groundwork import engine, utils
 from groundwork.dataset.sources import source_files
 from groundwork.engine.curves import TRACKERS, require_installed
-from groundwork.files.manifest import write_manifest
+from groundwork.files.manifest import reading, write_manifest
 from groundwork.jobs import arguments
 from groundwork.jobs.folders import OUTPUT_HELP, require_writable, run_folder
 from groundwork.jobs.forms import FORMS
@@ -161,22 +161,17 @@ def run(config: RunConfig, args: argparse.Namespace, device: torch.device) -> No
     else:
         system.check_resumed(resume)
     parts.model.to(device)
-    stages = build_stages(config, parts, tokenizer)
-    validation = build_validation(
-        config, parts, tokenizer, device, output_dir=output_dir, source=args.config
-    )
+    with reading(annotation_files(config)) as data:
+        stages = build_stages(config, parts, tokenizer)
+        validation = build_validation(
+            config, parts, tokenizer, device, output_dir=output_dir, source=args.config
+        )
     optimizers = create_optimizers(config, parts.model)
     # The first files of the run: data, weights and settings have been read and fit together.
     with snapshots.alone():
         if utils.is_main():
             save_words(tokenizer, output_dir)
-        write_manifest(
-            output_dir,
-            to_dict(config),
-            seed=config.seed,
-            files=annotation_files(config),
-            **system.beside,
-        )
+        write_manifest(output_dir, to_dict(config), seed=config.seed, data=data, **system.beside)
         engine.fit(
             parts.model,
             stages,

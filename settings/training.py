@@ -51,7 +51,8 @@ class TrainingConfig:
     accumulate: forwards per optimiser step. clip_norm: largest gradient norm; None = no clipping.
     ema: cap of the decay of a running mean of the weights, which is what is evaluated and saved
         (RefCLIP and SimREC 0.9997); None = none.
-    precision: of the forward pass (weights stay fp32).
+    precision: of the forward pass (weights stay fp32); auto = bf16 where the machine has arithmetic
+        for it, else fp32.
     seed: of everything random; rank r uses seed + r.
     log_every: steps between log lines.
     save_every_steps: steps between extra checkpoints; None = at epoch ends only.
@@ -66,7 +67,7 @@ class TrainingConfig:
     accumulate: int = 1
     clip_norm: float | None = 0.1
     ema: float | None = None
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
     seed: int = 42
     log_every: int = 50
     save_every_steps: int | None = None

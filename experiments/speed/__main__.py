@@ -17,7 +17,6 @@ Writes speed.json and speed.md into --out.
 
 import argparse
 import json
-import platform
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -91,16 +90,6 @@ def markdown(report: dict) -> str:
     return f"{about}\n\n{HEAD}" + "\n".join(lines) + "\n"
 
 
-def processor(device: torch.device) -> str:
-    """Its name, as far as the system tells it."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    file = Path("/proc/cpuinfo")
-    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
-    names = (line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
-
-
 def main(argv: Sequence[str] | None = None) -> dict[str, object]:
     """Run with command line arguments `argv`; returns the report, which is also written."""
     args = parse_args(argv)
@@ -113,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, object]:
             rows += rows_of(load, side_by_side(load, args.repeats, device), rates)
             print(f"{load.name}: done", flush=True)
     report: dict[str, object] = {
-        "processor": processor(device),
+        "processor": utils.processor_name(device),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "size": args.size,

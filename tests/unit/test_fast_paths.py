@@ -8,8 +8,9 @@ from torch.func import functional_call
 from torch.profiler import profile
 from torchvision.ops import FrozenBatchNorm2d
 
+from groundwork import utils
 from groundwork.engine import evaluation
-from groundwork.engine.precision import computing, plain_attention, rounded_weights
+from groundwork.engine.precision import chosen, computing, plain_attention, rounded_weights
 from groundwork.models.albef.explainer import Explainer
 from groundwork.models.common.attention import MultiheadAttention
 from groundwork.models.common.normalised import normalised
@@ -273,6 +274,27 @@ def test_what_else_reads_a_weight_gets_it_unrounded():
     assert tied is text.bert.embeddings.word_embeddings.weight
     assert not any(text.get_parameter(name) is tied for name in rounded)
     assert "bert.encoder.layer.0.attention.self.query.weight" in rounded
+
+
+@pytest.mark.parametrize(
+    ("flags", "auto"),
+    [("fpu avx2", "fp32"), ("avx512f avx512_bf16", "bf16"), ("amx_tile amx_bf16", "bf16"),
+     ("fp asimd bf16", "bf16"), ("", "fp32")],
+)  # fmt: skip
+def test_auto_is_half_precision_where_the_processor_has_arithmetic_for_it(
+    flags, auto, monkeypatch, caplog
+):
+    monkeypatch.setattr(utils, "_cpu", lambda key: flags if key == "flags" else "")
+    chosen.cache_clear()
+    cpu = torch.device("cpu")
+    assert chosen("auto", cpu) == auto
+    assert chosen("fp32", cpu) == "fp32"
+    caplog.clear()
+    assert [chosen("bf16", cpu), chosen("bf16", cpu)] == ["bf16"] * 2
+    warned = [record.getMessage() for record in caplog.records]
+    assert len(warned) == (auto == "fp32")
+    assert all("is imitated by" in text and "precision: auto" in text for text in warned)
+    chosen.cache_clear()
 
 
 def test_an_evaluation_in_half_precision_rounds_the_weights_once(monkeypatch):

@@ -101,7 +101,9 @@ def test_the_manifest_tells_code_data_versions_and_configuration(tmp_path, monke
     monkeypatch.setattr(sys, "argv", ["/somewhere/Pretrain_vg.py", "--seed", "1"])
     data = tmp_path / "train.json"
     data.write_text("[]")
-    path = manifest.write_manifest(tmp_path / "run", {"batch_size": 2}, seed=1, files=[data])
+    path = manifest.write_manifest(
+        tmp_path / "run", {"batch_size": 2}, seed=1, data=manifest.fingerprints([data])
+    )
     written = json.loads(path.read_text())
     assert path.name == "manifest.json"
     assert written["command"] == ["Pretrain_vg.py", "--seed", "1"]
@@ -127,6 +129,19 @@ def test_a_fingerprint_changes_with_either_end_and_the_size_of_a_file(tmp_path):
     assert manifest.fingerprint(path) != first
     with pytest.raises(FileNotFoundError, match="none.json: no such annotation file"):
         manifest.fingerprint(tmp_path / "none.json")
+
+
+def test_a_file_that_changes_while_it_is_read_is_named(tmp_path):
+    path = tmp_path / "train.json"
+    path.write_text("[1, 2]")
+    with manifest.reading([path]) as data:
+        pass
+    assert data == {str(path): manifest.fingerprint(path)}
+    with (
+        pytest.raises(ValueError, match=r"train.json changed while it was read; .* again"),
+        manifest.reading([path]),
+    ):
+        path.write_text("[1")
 
 
 def test_code_outside_a_git_checkout_has_an_unknown_commit(tmp_path, monkeypatch):
