@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> list[compare.Line]:
     parser.add_argument("--benchmark", help="which one, if the folders hold several")
     parser.add_argument("--metric", choices=compare.VERDICTS, help="default: what both give")
     parser.add_argument("--out", type=Path, help="folder that receives the page")
-    parser.add_argument("--image_root", type=Path, help="folder of the images, if they moved")
+    parser.add_argument("--image_root", help="folder of the images, if they moved")
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
     args = parser.parse_args(argv)
     if args.out is not None and (args.out / "results.json").exists():

@@ -2,11 +2,11 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from groundwork.dataset.images import ImagePlace
 from groundwork.dataset.record import Record
 from groundwork.dataset.text import clean_caption
 
@@ -18,16 +18,16 @@ _ALL = 1000  # words
 class Asked(NamedTuple):
     """A phrase about an image file; `there`: what it means is in it."""
 
-    image: Path
+    image: ImagePlace
     phrase: str
     there: bool
 
 
-def annotated(records: Iterable[tuple[Path, Record]]) -> list[Asked]:
+def annotated(records: Iterable[tuple[ImagePlace, Record]]) -> list[Asked]:
     """What annotations say of their phrases: those with boxes have a target, those that are marked
     `matches_nothing` have none. What says neither, and what has no word, is left out; what is said
     twice of an image comes once."""
-    found: dict[tuple[Path, str], bool] = {}
+    found: dict[tuple[ImagePlace, str], bool] = {}
     for path, record in records:
         for phrase in record.phrases:
             known = bool(phrase.boxes) or phrase.matches_nothing
@@ -47,7 +47,7 @@ def of_wrong_images(asked: Sequence[Asked], seed: int) -> list[Asked]:
     Args:
         seed: the same gives the same.
     """
-    said: dict[Path, list[frozenset[str]]] = defaultdict(list)
+    said: dict[ImagePlace, list[frozenset[str]]] = defaultdict(list)
     for one in asked:
         if one.there:
             said[one.image].append(_words(one.phrase))

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
@@ -11,7 +10,7 @@ import torch
 
 from groundwork.dataset.batches import DetectionBatch
 from groundwork.dataset.formats import entries
-from groundwork.dataset.images import load_image, resolve_image
+from groundwork.dataset.images import load_image, open_root, resolve_image
 from groundwork.dataset.leakage import identity_of_name, refer_images
 from groundwork.dataset.letterbox import Letterbox, lay, letterbox_of
 from groundwork.dataset.referring.transforms import to_tensor
@@ -158,6 +157,7 @@ class DetectionDataset(SizedDataset[DetectionSample]):
         seed: int = 42,
     ) -> None:
         self.images, self.image_root, self.side = images, image_root, side
+        open_root(image_root)
         self.augmentation = augmentation or Augmentation()
         self.seed = seed
 
@@ -169,7 +169,7 @@ class DetectionDataset(SizedDataset[DetectionSample]):
         rng = np.random.default_rng((self.seed, *index)) if isinstance(index, tuple) else None
         annotated = self.images[number]
         path = resolve_image(self.image_root, annotated.file_name, annotated.source)
-        image, boxes = load_image(Path(path), annotated.source, "shown"), annotated.boxes
+        image, boxes = load_image(path, annotated.source, "shown"), annotated.boxes
         place = letterbox_of(image.shape[:2], self.side)
         if rng is not None:
             if self.augmentation.flip and rng.random() < 0.5:

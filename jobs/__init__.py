@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 
 from groundwork.files.foreign import one_line
+from groundwork.files.places import Unreachable
 from groundwork.utils import LostProcess
 
 _WORKER_ERROR = re.compile(
@@ -23,10 +24,6 @@ _OF_FILES = (
     IsADirectoryError,
     NotADirectoryError,
 )
-
-
-class Unreachable(Exception):
-    """A server that does not give a file now, and may later."""
 
 
 INPUT_ERRORS = (ValueError, FloatingPointError, Unreachable, *_OF_FILES)

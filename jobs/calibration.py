@@ -7,13 +7,12 @@ import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from groundwork.dataset.absent import Asked, annotated, of_wrong_images
-from groundwork.dataset.images import CorruptImageError
+from groundwork.dataset.images import CorruptImageError, ImagePlace
 from groundwork.jobs.forms import FORMS
 from groundwork.jobs.grounder import Grounder
 from groundwork.jobs.presence import Calibration, Measured
@@ -60,7 +59,7 @@ class Answers:
     sample: Sample
     evidence: np.ndarray
     there: np.ndarray
-    images: Sequence[Path]
+    images: Sequence[ImagePlace]
 
 
 def sample_of(config: RunConfig, split: str, *, wrong_images: bool, seed: int) -> Sample:
@@ -95,7 +94,7 @@ def answers_of(grounder: Grounder, sample: Sample) -> Answers:
             f"{grounder.about.title} gives one box for every phrase and no number that says whether"
             " it is there, so that there is nothing to calibrate"
         )
-    by_image: dict[Path, list[Asked]] = defaultdict(list)
+    by_image: dict[ImagePlace, list[Asked]] = defaultdict(list)
     for one in sample.asked:
         by_image[one.image].append(one)
     read: list[Asked] = []

@@ -20,7 +20,7 @@ from groundwork.dataset.formats.refer_agreement import Agreement
 from groundwork.dataset.image_text.collate import EvalCollate, TrainCollate, too_long
 from groundwork.dataset.image_text.dataset import EvalDataset, TrainDataset
 from groundwork.dataset.image_text.transforms import CropTransform, EvalTransform, TrainTransform
-from groundwork.dataset.images import resolve_image
+from groundwork.dataset.images import ImagePlace, resolve_image
 from groundwork.dataset.loader import TrainLoader, eval_loader, train_loader
 from groundwork.dataset.needs import BOX, PARAPHRASE
 from groundwork.dataset.pseudo_labels import Unlabelled
@@ -95,7 +95,9 @@ class ImageText:
         seen = replace(config, data=replace(data, evaluate_image_root=data.image_root))
         return evaluation_of(seen, evaluation_dataset(seen, records), tokenizer)
 
-    def records(self, config: RunConfig, splits: Sequence[str]) -> Iterable[tuple[Path, Record]]:
+    def records(
+        self, config: RunConfig, splits: Sequence[str]
+    ) -> Iterable[tuple[ImagePlace, Record]]:
         """The records of some splits, each with its image file."""
         data = config.data
         for record in records_of(config, splits, Agreement()):

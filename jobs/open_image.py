@@ -10,9 +10,10 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from groundwork.dataset.images import DAMAGE, CorruptImageError, load_image
+from groundwork.dataset.images import DAMAGE, CorruptImageError, ImagePlace, load_image
+from groundwork.files.shards import Member
 
-ImageLike = str | os.PathLike[str] | Image.Image | np.ndarray | Tensor
+ImageLike = str | os.PathLike[str] | Member | Image.Image | np.ndarray | Tensor
 _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
 _CHANNELS = (1, 3, 4)
 
@@ -21,16 +22,20 @@ def open_image(image: ImageLike, opener: str) -> tuple[np.ndarray, str]:
     """(H, W, 3) uint8 RGB as the image is shown, and what to call it.
 
     Args:
-        image: path of a file; a Pillow image; an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4),
-            RGB; a tensor (3, H, W) or (1, H, W). Numbers are bytes, or floats in [0, 1].
+        image: path of a file; a file in a tar shard; a Pillow image; an array (H, W), (H, W, 1),
+            (H, W, 3) or (H, W, 4), RGB; a tensor (3, H, W) or (1, H, W). Numbers are bytes, or
+            floats in [0, 1].
         opener: how the configuration opens files, one of `dataset.images.OPENERS`. That which does
             not look at EXIF orientations is replaced by the one that does.
 
     Raises:
         FileNotFoundError: no such file. ValueError: no image, or a URL; says what to give.
     """
+    as_shown = "shown" if opener == "pillow" else opener
+    if isinstance(image, Member):
+        return _decoded(image, as_shown)
     if isinstance(image, str | os.PathLike):
-        return _file(os.fspath(image), "shown" if opener == "pillow" else opener)
+        return _file(os.fspath(image), as_shown)
     if isinstance(image, Image.Image):
         return _picture(image), "image"
     if isinstance(image, Tensor):
@@ -51,11 +56,15 @@ def _file(path: str, opener: str) -> tuple[np.ndarray, str]:
         raise ValueError(f"{path} is a URL; download the image and give the path of the file")
     if not os.path.isfile(path):  # which no name is too long for
         raise FileNotFoundError(f"image {path} does not exist")
+    return _decoded(Path(path), opener)
+
+
+def _decoded(place: ImagePlace, opener: str) -> tuple[np.ndarray, str]:
     try:
-        return load_image(Path(path), path, opener), path
+        return load_image(place, str(place), opener), str(place)
     except CorruptImageError as error:
         reason = error.__cause__ or error
-        raise CorruptImageError(f"image {path} cannot be decoded ({reason})") from error
+        raise CorruptImageError(f"image {place} cannot be decoded ({reason})") from error
 
 
 def _picture(image: Image.Image) -> np.ndarray:

@@ -8,6 +8,7 @@ import numpy as np
 
 from groundwork import utils
 from groundwork.dataset.batches import ReferringEvalBatch
+from groundwork.dataset.images import ImagePlace
 from groundwork.dataset.loader import TrainLoader, split_loader, train_loader
 from groundwork.dataset.pseudo_labels import Unlabelled
 from groundwork.dataset.record import Record
@@ -57,7 +58,9 @@ class Referring:
         dataset = build_dataset(config, text, config.data.train, training=False, labelled=False)
         return evaluation_of(config, text, dataset)
 
-    def records(self, config: RunConfig, splits: Sequence[str]) -> Iterable[tuple[Path, Record]]:
+    def records(
+        self, config: RunConfig, splits: Sequence[str]
+    ) -> Iterable[tuple[ImagePlace, Record]]:
         """The records of some splits, each with its image file."""
         files = {split: config.data.evaluate[split] for split in splits}
         rules = data_rules(config, training=False)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from groundwork.dataset.batches import EvalBatch
+from groundwork.dataset.images import ImagePlace
 from groundwork.dataset.loader import TrainLoader
 from groundwork.dataset.record import Phrase, Record
 from groundwork.geometry import Grounding
@@ -43,7 +44,9 @@ class FormOfSamples(Protocol):
         """All of data.train as in an evaluation, without any annotated box, mask or class; of
         lists that no training can read the evaluated splits."""
 
-    def records(self, config: RunConfig, splits: Sequence[str]) -> Iterable[tuple[Path, Record]]:
+    def records(
+        self, config: RunConfig, splits: Sequence[str]
+    ) -> Iterable[tuple[ImagePlace, Record]]:
         """The records of some of `RunConfig.evaluated_splits` as they were read, each with its
         image file."""
 

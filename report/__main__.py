@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> list[Row]:
     )
     parser.add_argument("predictions", type=Path, help="predictions file, or a folder of them")
     parser.add_argument("--out", type=Path, help="folder that receives results.json and the page")
-    parser.add_argument("--image_root", type=Path, help="folder of the images, if they moved")
+    parser.add_argument("--image_root", help="folder of the images, if they moved")
     parser.add_argument("--format", choices=FORMATS, default="markdown", help="of the tables")
     parser.add_argument("--log", type=Path, help="log.txt of the training run, for its curves")
     parser.add_argument("--maps", action="store_true", help="score the heat maps, too")

@@ -4,7 +4,6 @@ import base64
 import html
 import io
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -40,7 +39,7 @@ def _margin(prediction: Prediction, box: Sequence[float]) -> float:
 
 
 def card(
-    answers: Sequence[tuple[Run, Prediction]], root: Path | None = None, *, group: str = ""
+    answers: Sequence[tuple[Run, Prediction]], root: str | None = None, *, group: str = ""
 ) -> str:
     """One expression, with the answer of one system or of several.
 
@@ -73,10 +72,10 @@ def card(
     )
 
 
-def _answer(run: Run, prediction: Prediction, root: Path | None, *, named: bool) -> str:
+def _answer(run: Run, prediction: Prediction, root: str | None, *, named: bool) -> str:
     boxes = gives_boxes(run)
     colour = HIT if correct(prediction, boxes=boxes) else MISS
-    image = shown_image(root or Path(run.image_root), run.opener, prediction, LONGEST)
+    image = shown_image(root or run.image_root, run.opener, prediction, LONGEST)
     maps = maps_of(prediction)
     plain = image
     if boxes and prediction.mask is not None:

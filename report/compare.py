@@ -146,7 +146,7 @@ def write_comparison(
     verdict: str,
     lines: Sequence[Line],
     *,
-    image_root: Path | None = None,
+    image_root: str | None = None,
 ) -> Path:
     """A page with the table and the samples that B won and lost, the clearest first.
 

@@ -70,7 +70,7 @@ def write_detail(
     run: Run,
     predictions: Sequence[Prediction],
     *,
-    image_root: Path | None = None,
+    image_root: str | None = None,
     log: Path | None = None,
 ) -> Path:
     """Write the page of an evaluation.
@@ -203,9 +203,7 @@ def _reliability_table(bins: Sequence[Bin]) -> str:
     return f"<table><tr><th>confidence</th>{head}</tr>{lines}</table>"
 
 
-def _samples_html(
-    run: Run, predictions: Sequence[Prediction], image_root: Path | None
-) -> list[str]:
+def _samples_html(run: Run, predictions: Sequence[Prediction], image_root: str | None) -> list[str]:
     boxes = gives_boxes(run)
     order = sorted(
         predictions,

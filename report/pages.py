@@ -37,14 +37,14 @@ class Samples:
 
     run: Run
     groups: Sequence[Group]
-    image_root: Path | None = None
+    image_root: str | None = None
 
     @classmethod
     def of(
         cls,
         run: Run,
         predictions: Sequence[Prediction],
-        image_root: Path | None = None,
+        image_root: str | None = None,
         *,
         each: int = 9,
         seed: int = 0,

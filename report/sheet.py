@@ -18,7 +18,7 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import Normal, Stroke
 from PIL import Image
 
-from groundwork.dataset.images import load_image
+from groundwork.dataset.images import load_image, resolve_image
 from groundwork.geometry import resize_mask, runs_to_mask
 from groundwork.models.common.heatmap import enlarge
 from groundwork.report.predictions import Prediction, Run, correct, gives_boxes
@@ -88,7 +88,7 @@ def draw_sheet(
     run: Run,
     groups: Sequence[Group],
     *,
-    image_root: Path | str | None = None,
+    image_root: str | None = None,
     columns: int = 3,
 ) -> Path:
     """Draw hits, then misses, into one PNG.
@@ -113,14 +113,14 @@ def draw_sheet(
     """
     if not groups:
         raise ValueError(f"no predictions of {run.benchmark} to draw")
-    figure = _draw(run, groups, Path(run.image_root if image_root is None else image_root), columns)
+    figure = _draw(run, groups, run.image_root if image_root is None else image_root, columns)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=DPI, facecolor="white")
     return path
 
 
-def _draw(run: Run, groups: Sequence[Group], root: Path, columns: int) -> Figure:
+def _draw(run: Run, groups: Sequence[Group], root: str, columns: int) -> Figure:
     top = 0.95
     headings: list[tuple[float, str, str]] = []
     cells: list[_Cell] = []
@@ -185,22 +185,20 @@ def _legend(figure: Figure, total: float, what: str, panels: int) -> None:
     )  # fmt: skip
 
 
-def _load(root: Path, opener: str, prediction: Prediction) -> _Cell:
+def _load(root: str, opener: str, prediction: Prediction) -> _Cell:
     array = shown_image(root, opener, prediction, LONGEST)
     return _Cell(prediction, array, panels=1 + len(maps_of(prediction)))
 
 
-def shown_image(root: Path, opener: str, prediction: Prediction, longest: int) -> np.ndarray:
+def shown_image(root: str, opener: str, prediction: Prediction, longest: int) -> np.ndarray:
     """(h, w, 3) uint8: the image as the model saw it, as points and boxes are in that frame, with a
     longer side of `longest` pixels.
 
     Raises:
         FileNotFoundError: there is none.
     """
-    path = root / prediction.image
-    if not path.is_file():
-        raise FileNotFoundError(f"no image {path} for the image sheet; check image_root")
-    picture = Image.fromarray(load_image(path, prediction.id, opener))
+    place = resolve_image(root, prediction.image, prediction.id, allow_outside=True)
+    picture = Image.fromarray(load_image(place, prediction.id, opener))
     scale = longest / max(picture.size)
     side = [max(1, round(length * scale)) for length in picture.size]
     return np.asarray(picture.resize(side, Image.Resampling.BICUBIC))

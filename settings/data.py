@@ -24,7 +24,8 @@ class DataConfig:
         that it names.
     labels: file of pseudo_label.py that is trained on in place of `train`, whose files are then not
         opened: no annotated box of the training split is read.
-    image_root: folder that image paths are relative to ("" = the working directory).
+    image_root: folder that image paths are relative to ("" = the working directory), or tar shards
+        of it: a path or URL, with a * for several (docs/scale.md).
     evaluate_image_root: that of the images of `evaluate`; null: image_root.
     allow_outside_paths: whether an annotation file may name images that are not below image_root.
     max_tokens: a text is cut to this many tokens, special ones included.

@@ -5,7 +5,6 @@ import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from pathlib import Path
 
 from PIL import Image
 from tqdm import tqdm
@@ -13,7 +12,10 @@ from tqdm import tqdm
 from groundwork.dataset.images import (
     DAMAGE,
     CorruptImageError,
+    ImagePlace,
     load_image,
+    open_root,
+    readable,
     require_bits,
     resolve_image,
 )
@@ -38,6 +40,8 @@ def check_images(
         images: name -> (root, record that names it first). sample: how many to decode; None: all.
         workers: processes, at most.
     """
+    for root in {root for root, _ in images.values()}:
+        open_root(root)
     names = list(images)
     decoded = len(names) if sample is None else min(sample, len(names))
     chosen = set(random.Random(0).sample(names, decoded))
@@ -57,7 +61,7 @@ def check_images(
 
 
 def inspect_image(
-    task: tuple[Callable[[str, str, str], Path], str, str, str, str, bool],
+    task: tuple[Callable[[str, str, str], ImagePlace], str, str, str, str, bool],
 ) -> tuple[Size | None, list[tuple[str, str]]]:
     """((height, width) as opened, or None; what there is to say, as (problem, message)).
 
@@ -72,7 +76,7 @@ def inspect_image(
         return None, [(OUTSIDE, str(error))]
     remarks: list[tuple[str, str]] = []
     try:
-        with Image.open(path) as image:  # reads the header only
+        with Image.open(readable(path)) as image:  # reads the header only
             remarks += _header_remarks(image, f"{source}: {name}", opener)
             size = (image.height, image.width)
             decode |= image.format == "TIFF"  # whose sides Pillow may have exchanged already
@@ -89,7 +93,7 @@ def inspect_image(
 
 
 def _as_the_run(
-    path: Path, source: str, opener: str, remarks: list[tuple[str, str]]
+    path: ImagePlace, source: str, opener: str, remarks: list[tuple[str, str]]
 ) -> tuple[Size | None, list[tuple[str, str]]]:
     """As `inspect_image`, of an image whose header Pillow does not read by itself."""
     try:
@@ -117,7 +121,7 @@ def _header_remarks(image: Image.Image, about: str, opener: str) -> Iterator[tup
         )
 
 
-def _truncated(path: Path, name: str, source: str, opener: str) -> list[tuple[str, str]]:
+def _truncated(path: ImagePlace, name: str, source: str, opener: str) -> list[tuple[str, str]]:
     """What a decoder that goes as far as it can does not say."""
     if opener == "shown":
         return []

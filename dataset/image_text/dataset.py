@@ -17,7 +17,13 @@ from groundwork.dataset.faults import (
     said,
 )
 from groundwork.dataset.image_text.transforms import CropTransform, EvalTransform, TrainTransform
-from groundwork.dataset.images import TURN_REMEDY, CorruptImageError, load_image, resolve_image
+from groundwork.dataset.images import (
+    TURN_REMEDY,
+    CorruptImageError,
+    load_image,
+    open_root,
+    resolve_image,
+)
 from groundwork.dataset.masks import phrase_mask
 from groundwork.dataset.record import Phrase, Record, Records
 from groundwork.dataset.regions import covers_a_pixel
@@ -181,6 +187,7 @@ class TrainDataset(SizedDataset[TrainSample]):
             raise ValueError("no training records; check train_file")
         self.records = records
         self.image_root = str(image_root)
+        open_root(self.image_root)
         self.transform = transform
         self.max_words = max_words
         self.seed = seed
@@ -284,6 +291,7 @@ class EvalDataset(SizedDataset[EvalSample]):
         known_faults: Mapping[str, Fault] | None = None,
     ) -> None:
         self.image_root = str(image_root)
+        open_root(self.image_root)
         self.transform = transform
         self.max_words = max_words
         self.stated_size = stated_size

@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,7 +18,13 @@ from groundwork.dataset.faults import (
     said,
 )
 from groundwork.dataset.image_text.dataset import check_size
-from groundwork.dataset.images import CorruptImageError, load_image, resolve_image
+from groundwork.dataset.images import (
+    CorruptImageError,
+    ImagePlace,
+    load_image,
+    open_root,
+    resolve_image,
+)
 from groundwork.dataset.masks import phrase_mask, target_masks
 from groundwork.dataset.record import Phrase, Record, Records
 from groundwork.dataset.referring.text import EncodedText, ReferringText
@@ -117,7 +122,7 @@ class ReferringRules:
         """Whether a record belongs to the data set at all."""
         return not self.collections or collection_of(record) in self.collections
 
-    def path(self, record: Record) -> Path:
+    def path(self, record: Record) -> ImagePlace:
         """Its image file."""
         root = self.image_roots.get(collection_of(record), self.image_root)
         outside = self.allow_outside_paths
@@ -208,6 +213,8 @@ class ReferringDataset(SizedDataset[ReferringSample]):
         self.transform = transform
         self.text = text
         self.rules = rules
+        for root in (rules.image_root, *rules.image_roots.values()):
+            open_root(root)
         # Samples of every split, in the order of the records.
         self.split_sizes: Counter[str] = Counter()
         # (record, first phrase, end of phrases) of every sample, never all as Python objects.
@@ -293,8 +300,8 @@ class ReferringDataset(SizedDataset[ReferringSample]):
     def _sample(self, index: int, rng: np.random.Generator | None) -> ReferringSample:
         record, start, stop = self._chosen(index, rng)
         phrases = record.phrases[start:stop]
-        path = str(self.rules.path(record))
-        image = load_image(Path(path), record.source, self.rules.opener)
+        path = self.rules.path(record)
+        image = load_image(path, record.source, self.rules.opener)
         size = (image.shape[0], image.shape[1])
         self.transform.require(size, f"{record.source}: image {path}")
         if self.rules.stated_sizes:
@@ -323,7 +330,7 @@ class ReferringDataset(SizedDataset[ReferringSample]):
         return ReferringSample(
             image=self.transform(image, rng),
             size=size,
-            image_path=path,
+            image_path=str(path),
             record_id=record.record_id,
             split=record.split,
             text=self.text.encode(record, phrases),

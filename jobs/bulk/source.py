@@ -18,8 +18,9 @@ from PIL import Image
 
 from groundwork.dataset.words import is_blank, require_text
 from groundwork.files import foreign
+from groundwork.files.places import content_of, located, opened, reaching
 from groundwork.files.safe import inside
-from groundwork.jobs.bulk.places import content_of, located, opened
+from groundwork.files.shards import tar_file
 from groundwork.jobs.predict_input import parse_line, phrases_of
 
 LIST, TABLE, SHARD, FOLDER = "list", "table", "shard", "folder"
@@ -69,13 +70,14 @@ def source_of(place: str, phrases: tuple[str, ...], block: int) -> Source:
     kind, a file, or several by a pattern with *.
 
     Raises:
-        FileNotFoundError: there is nothing. ValueError: no kind that is known, or several, or a
-            path that is not UTF-8.
+        FileNotFoundError: there is nothing. PermissionError, Unreachable: as of `reaching`.
+        ValueError: no kind that is known, or several, or a path that is not UTF-8.
     """
     if block < 1:
         raise ValueError(f"--block {block}: give how many images are done at a time, 1 or more")
     system, root = located(require_text(place, "the path"))
-    names = _names(system, root, place)
+    with reaching(place):
+        names = _names(system, root, place)
     kinds = {kind for name in names if (kind := _kind(name))}
     if FOLDER in kinds:  # what lies beside images, as predict.py's other sources
         kinds = {FOLDER}
@@ -99,27 +101,27 @@ def blocks_of(source: Source) -> Iterator[Block]:
         ValueError: a file whose name is not UTF-8, or a table that is damaged.
     """
     system, root = located(source.place)
-    files = [
-        require_text(name, "the name")
-        for name in _names(system, root, source.place)
-        if _kind(name) == source.kind
-    ]
-    number = 0
-    for block in _CUT[source.kind](system, files, source.block):
-        yield Block(number, *block)
-        number += 1
+    with reaching(source.place):
+        files = [
+            require_text(name, "the name")
+            for name in _names(system, root, source.place)
+            if _kind(name) == source.kind
+        ]
+        for number, block in enumerate(_CUT[source.kind](system, files, source.block)):
+            yield Block(number, *block)
 
 
 def read_block(source: Source, block: Block) -> Iterator[Asked | str]:
     """What is asked in a block, in its order; a text says what cannot be asked."""
     system, root = located(source.place)
-    for one in _READ[source.kind](system, _folder(system, root), source, block):
-        try:
-            if isinstance(one, Asked):
-                require_text(one.name, "the name")
-            yield one
-        except ValueError as error:
-            yield str(error)
+    with reaching(source.place):
+        for one in _READ[source.kind](system, _folder(system, root), source, block):
+            try:
+                if isinstance(one, Asked):
+                    require_text(one.name, "the name")
+                yield one
+            except ValueError as error:
+                yield str(error)
 
 
 def _names(system: fsspec.AbstractFileSystem, root: str, place: str) -> list[str]:
@@ -304,7 +306,7 @@ def _read_shard(
 ) -> Iterator[Asked | str]:
     (path,) = block.files
     try:
-        with opened(system, path) as raw, _opened(raw) as shard:
+        with opened(system, path) as raw, tar_file(raw, "r|*") as shard:
             for key, parts in _samples(shard):
                 place = f"{path}/{key}"
                 try:
@@ -313,21 +315,6 @@ def _read_shard(
                     yield str(error)
     except (tarfile.TarError, EOFError) as error:
         yield f"{path} is cut or no tar file, what follows is left out ({error}); fetch it again"
-
-
-class _Member(tarfile.TarInfo):
-    """The header of a file in a shard, of which there is one more, of zeros, at the end: tarfile
-    takes one that is cut between two files for whole."""
-
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Member":
-        if len(buf) < tarfile.BLOCKSIZE:
-            raise tarfile.ReadError("unexpected end of data")
-        return super().frombuf(buf, encoding, errors)
-
-
-def _opened(raw: BinaryIO) -> tarfile.TarFile:
-    return tarfile.open(fileobj=raw, mode="r|*", tarinfo=_Member)
 
 
 def _samples(shard: tarfile.TarFile) -> Iterator[tuple[str, dict[str, bytes]]]:

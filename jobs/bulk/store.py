@@ -19,8 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from groundwork.files import foreign
+from groundwork.files.places import is_local, located, opened
 from groundwork.files.safe import atomic_write
-from groundwork.jobs.bulk.places import is_local, located, opened
 from groundwork.jobs.bulk.source import Block
 
 BEGUN, PLAN, MANIFEST, FAULTS = "_begun.json", "_plan.parquet", "_manifest.json", "_faults.txt"

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 import pyarrow as pa
 
 from groundwork.dataset.images import CorruptImageError
-from groundwork.jobs.bulk.places import content_of, is_local, located
+from groundwork.files.places import content_of, is_local, located
 from groundwork.jobs.bulk.source import Asked, Block, Source, read_block
 from groundwork.jobs.bulk.store import Done, Store
 from groundwork.jobs.grounder import Grounder

@@ -20,11 +20,12 @@ NETWORK = (
 )  # fmt: skip
 PROGRAMS = r"^(curl|wget|scp|rsync|aria2c|gsutil|aws|pip)\b|^git (clone|fetch|pull)\b"
 # To --endpoint, which the user names; to the hub, for an id that the user gives; to the URLs of a
-# source and of --parquet. The demo listens on this machine, and what measures it asks it there.
+# source, of --parquet and of image_root. The demo listens on this machine, and what measures it
+# asks it there.
 MAY_CONNECT = {
     "tools/paraphrasing/endpoint.py", "jobs/pretrained.py", "jobs/demo_page.py",
-    "experiments/demo_server.py", "experiments/demo_load.py", "jobs/bulk/places.py",
-    "jobs/bulk/source.py",
+    "experiments/demo_server.py", "experiments/demo_load.py", "files/places.py",
+    "jobs/bulk/source.py", "files/shards.py",
 }  # fmt: skip
 
 # Libraries that fetch what they are told by name -> where the user has given that name.

@@ -1,15 +1,19 @@
 """Files anywhere: a path of this machine, or a URL of any file system that fsspec knows."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 import fsspec
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
-from groundwork.jobs import Unreachable
-
 # Of HTTP, those that are about the file, not about the server's day.
 _REFUSED = (400, 401, 402, 403, 410, 414, 451)
+
+
+class Unreachable(Exception):
+    """A server that does not give a file now, and may later."""
 
 
 def located(place: str) -> tuple[fsspec.AbstractFileSystem, str]:
@@ -46,15 +50,26 @@ def content_of(
         FileNotFoundError: there is none. PermissionError: the server refuses it.
         Unreachable: another error of the server, or none answers.
     """
-    try:
+    with reaching(path):
         content: bytes = system.cat_file(path, start, stop)
-    except (FileNotFoundError, PermissionError, ValueError):
+    return content
+
+
+@contextlib.contextmanager
+def reaching(place: str) -> Iterator[None]:
+    """Around what asks a server, whose errors are those of the package that asks it.
+
+    Raises:
+        PermissionError: the server refuses it. Unreachable: any other error but those of files.
+    """
+    try:
+        yield
+    except (FileNotFoundError, PermissionError, ValueError, Unreachable):
         raise
-    except Exception as error:  # every package behind fsspec has errors of its own
+    except Exception as error:
         status = getattr(error, "status", None)
         if status in _REFUSED:
-            raise PermissionError(f"{path} is refused by its server ({status})") from error
+            raise PermissionError(f"{place} is refused by its server ({status})") from error
         raise Unreachable(
-            f"{path} cannot be read now ({error}); start the same command again later, it goes on"
+            f"{place} cannot be read now ({error}); start the same command again later, it goes on"
         ) from error
-    return content
