@@ -15,10 +15,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from groundwork.dataset.images import OPENERS, CorruptImageError, image_size, load_image
+from groundwork.dataset.images import (
+    OPENERS,
+    CorruptImageError,
+    image_size,
+    load_image,
+    resolve_image,
+)
 from groundwork.dataset.pieces import SentencePieces
 from groundwork.dataset.text import load_tokenizer
 from groundwork.dataset.words import Vocabulary
+from groundwork.files import shards
 from groundwork.files.json_lines import JsonLines
 from groundwork.geometry import decode_mask, mask_to_runs
 from groundwork.jobs import predict_input, presence, pretrained
@@ -212,6 +219,24 @@ def _archive(folder: Path, file: Path) -> object:
         return load_raw(folder, _IDS)
 
 
+def _shard_sample(_embedded: Path, folder: Path) -> None:
+    with tarfile.open(folder / "images.tar", "w") as shard:
+        for name in ("colour.jpg", "deep.png", "moving.gif"):
+            header = tarfile.TarInfo(f"folder/{name}")
+            header.size = len(IMAGES[name])
+            shard.addfile(header, io.BytesIO(IMAGES[name]))
+    shards.write_index(str(folder / "images.tar"), shards.scan(str(folder / "images.tar")))
+
+
+def _shards(folder: Path, file: Path) -> object:
+    if file.suffix == ".tar":
+        (folder / shards.INDEX).unlink(missing_ok=True)  # so that the headers are read
+    root = str(folder / "images.tar")
+    shards.shards_at.cache_clear()
+    found = [resolve_image(root, f"folder/{name}") for name in ("colour.jpg", "deep.png")]
+    return [load_image(one, str(file)) for one in found]
+
+
 # --- what is asked, what was written --------------------------------------------------------------
 
 
@@ -297,6 +322,7 @@ READERS: tuple[Reader, ...] = (
         _archive,
         _archive_sample,
     ),
+    Reader("tar shards", _files(("images.tar", shards.INDEX), None), _shards, _shard_sample),
     Reader(
         "lists of questions",
         {"phrases.jsonl": LINES},
