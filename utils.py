@@ -264,7 +264,7 @@ def broadcast(tensors: Iterable[torch.Tensor]) -> None:
     """Gives the tensors of every process the values they have on process 0, in place."""
     if dist.is_initialized():
         for tensor in tensors:
-            dist.broadcast(tensor, src=0)
+            dist.broadcast(tensor.detach(), src=0)
 
 
 def all_gather_objects(value: Any) -> list[Any]:

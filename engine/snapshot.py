@@ -24,6 +24,7 @@ from torch.optim import Optimizer
 
 from groundwork import utils
 from groundwork.engine.average import WeightAverage, raw_weights
+from groundwork.engine.distribution import gathered, is_sharded
 from groundwork.engine.folder import (
     CHECKPOINTS,
     LAST,
@@ -107,12 +108,13 @@ class Snapshots(Generic[Model]):
         """Everything a file holds; `current` names the optimiser of the published entry, whose
         own name is one of the stage's `names`.
 
-        Every process of a group must call this: each adds the unfinished means of its `log`.
+        Every process of a group must call this: each adds the unfinished means of its `log`, and
+        its parts of what is sharded, which process 0 has whole.
         """
         with average.applied(model) if average else nullcontext():
             # Copies: the export shares its tensors with the model, which gets its own values back.
             weights = {k: v.clone() if average else v for k, v in self.export(model).items()}
-        return {
+        content = {
             **self.beside,
             "model": weights,
             names.optimizer: optimizers[current].state_dict(),
@@ -134,6 +136,7 @@ class Snapshots(Generic[Model]):
                 "average": average and {"weights": raw_weights(model), "steps": average.steps},
             },
         }
+        return gathered(content) if is_sharded(model) else content
 
     def save_position(self, content: dict[str, Any], position: Position) -> None:
         """Save in the middle of an epoch."""

@@ -8,7 +8,6 @@ happened.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, fields
@@ -28,6 +27,7 @@ from groundwork.dataset.batches import Batch, TrainBatch
 from groundwork.dataset.loader import TrainLoader
 from groundwork.engine.average import WeightAverage
 from groundwork.engine.curves import open_curves
+from groundwork.engine.distribution import distribute, shard, whole
 from groundwork.engine.folder import LOG, STEPS, lies_in, remove_log
 from groundwork.engine.log import RunLog
 from groundwork.engine.names import Names
@@ -82,6 +82,7 @@ class Settings:
     save_every_steps: int | None = None
     unused_parameters: bool = True
     ema: float | None = None
+    sharded: bool = False
 
     @classmethod
     def of(cls, config: object, *, unused_parameters: bool) -> Settings:
@@ -152,6 +153,8 @@ class Trainer(Generic[Model]):
         self.device = device
         self.validation = validation
         self.position = Position()
+        # Processes draw different first weights, and the running mean begins with them.
+        utils.broadcast([*model.parameters(), *model.buffers()])
         self.average = None if settings.ema is None else WeightAverage(model, settings.ema)
         self.preemption = Preemption()
         self.precision = chosen(settings.precision, device)
@@ -169,8 +172,11 @@ class Trainer(Generic[Model]):
             names = next(islice(of_epoch, self.position.epoch - 1, None)).names
             self.snapshots.complete_first_epoch(path, names)
 
-    def train(self, stages: Sequence[Stage]) -> None:
-        """All epochs of all stages, from `position` on."""
+    def train(self, stages: Sequence[Stage], blocks: Sequence[nn.Module] = ()) -> None:
+        """All epochs of all stages, from `position` on; `blocks`: of the model, see
+        `distribution.shard`."""
+        if self.settings.sharded:
+            shard(self.model, blocks, self.optimizers, self.average, self.device)
         first = 0
         for stage in stages:
             step = TrainingStep(self.model, stage.criterion)
@@ -243,7 +249,8 @@ class Trainer(Generic[Model]):
         if self.validation is None:
             return []
         self.model.eval()
-        with self.average.applied(self.model) if self.average else nullcontext():
+        average = self.average.applied(self.model) if self.average else nullcontext()
+        with average, whole(self.model):
             # Batch norms count other images on every process; process 0's are saved.
             utils.broadcast(self.model.buffers())
             values = self.validation.run(self.position.epoch, self.preemption)
@@ -303,6 +310,7 @@ def fit(
     resume: Path | None = None,
     validation: Validation | None = None,
     trackers: Sequence[str] = (),
+    blocks: Sequence[nn.Module] = (),
 ) -> None:
     """Train `model` through all stages.
 
@@ -314,6 +322,7 @@ def fit(
         resume: checkpoint to continue from.
         validation: chooses the best checkpoints; None: there are none.
         trackers: keys of `curves.TRACKERS` that are told, too.
+        blocks: of the model, see `distribution.shard`.
 
     Raises:
         FloatingPointError: a loss or a weight is no longer finite; the message lists the parts.
@@ -345,30 +354,9 @@ def fit(
     model.train()
     try:
         with trainer.preemption:
-            trainer.train(stages)
+            trainer.train(stages, blocks)
     finally:
         log.close()
-
-
-def distribute(module: nn.Module, device: torch.device, *, unused: bool = True) -> nn.Module:
-    """Make all processes equal and wrap for gradient averaging; nothing without a group.
-
-    Args:
-        unused: see `Settings.unused_parameters`.
-    """
-    if utils.world_size() == 1:
-        return module
-    # Buffers are sent once: queues then move alike everywhere, and are too large for every step.
-    utils.broadcast(module.buffers())
-    with warnings.catch_warnings():
-        # Newer versions of torch have another name for `broadcast_buffers`, which older ones lack.
-        warnings.simplefilter("ignore", FutureWarning)
-        return DistributedDataParallel(
-            module,
-            device_ids=[device.index] if device.type == "cuda" else None,
-            broadcast_buffers=False,
-            find_unused_parameters=unused,
-        )
 
 
 def seed_step(seed: int, position: Position) -> None:

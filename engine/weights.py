@@ -6,6 +6,9 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import nn
 
+from groundwork import utils
+from groundwork.engine.distribution import is_sharded, local
+
 PREFIX = "loss_"
 """How the names of losses begin; other scalars of a criterion are only logged."""
 
@@ -38,7 +41,9 @@ def require_finite(model: nn.Module) -> None:
     """Raises FloatingPointError if a parameter is no longer finite: a gradient may be infinite or
     NaN at the last step before a checkpoint, and the loss a number still."""
     named = dict(model.named_parameters())
-    finite = torch.stack([parameter.isfinite().all() for parameter in named.values()])
+    finite = torch.stack([local(parameter).isfinite().all() for parameter in named.values()])
+    if is_sharded(model):
+        finite = utils.all_gather(finite[None].int()).all(dim=0)
     if not finite.all():
         name = list(named)[int(finite.int().argmin())]
         raise FloatingPointError(

@@ -43,6 +43,7 @@ MAY_CHANGE = (
     "keep",
     "log_every",
     "save_every_steps",
+    "sharded",
 )
 
 
@@ -156,6 +157,9 @@ def run(config: RunConfig, args: argparse.Namespace, device: torch.device) -> No
     parts = system.build(
         config.model, tokenizer, [stage.objective for stage in config.stages], training=True
     )
+    blocks = system.blocks(parts.model)
+    if config.sharded and not blocks:
+        raise ValueError(f"sharded: {system.title} cannot be; ALVG can. Set sharded: false")
     if resume is None:
         start(system, parts.model, config, args.checkpoint, tokenizer)
     else:
@@ -183,6 +187,7 @@ def run(config: RunConfig, args: argparse.Namespace, device: torch.device) -> No
             resume=resume,
             validation=validation,
             trackers=args.track,
+            blocks=blocks,
         )
 
 

@@ -53,6 +53,8 @@ class TrainingConfig:
         (RefCLIP and SimREC 0.9997); None = none.
     precision: of the forward pass (weights stay fp32); auto = bf16 where the machine has arithmetic
         for it, else fp32.
+    sharded: parameters, gradients and states of the optimiser are split over the processes (FSDP2)
+        instead of being whole on each: ALVG; fp32 or bf16.
     seed: of everything random; rank r uses seed + r.
     log_every: steps between log lines.
     save_every_steps: steps between extra checkpoints; None = at epoch ends only.
@@ -68,6 +70,7 @@ class TrainingConfig:
     clip_norm: float | None = 0.1
     ema: float | None = None
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
+    sharded: bool = False
     seed: int = 42
     log_every: int = 50
     save_every_steps: int | None = None
@@ -77,6 +80,10 @@ class TrainingConfig:
         require_positive(self, "batch_size", "eval_batch_size", "accumulate", "clip_norm")
         require_positive(self, "log_every", "save_every_steps", "keep")
         require(self.ema is None or 0 <= self.ema < 1, f"ema is {self.ema}; it must be in [0, 1)")
+        require(
+            not (self.sharded and self.precision == "fp16"),
+            "sharded: true trains in fp32 or bf16; set precision",
+        )
         self._fill_schedule_lengths()
 
     @property

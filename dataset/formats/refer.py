@@ -102,7 +102,8 @@ def records(
             continue
         image_id, ref_id = (number(ref, key, source) for key in ("image_id", "ref_id"))
         targets = tuple(instances.target(one, image_id, source) for one in ann_ids(ref, source))
-        phrases = tuple(phrase_of(text, ref_id, targets) for text in _sentences(ref, source))
+        where = f"{source}, {instances.path}"
+        phrases = tuple(phrase_of(text, ref_id, targets, where) for text in _sentences(ref, source))
         yield record_of(ref, instances, phrases, refs_file, source)
     notes.say(refs_file, "references without a sentence are left out", empty)
 
@@ -137,8 +138,8 @@ def _sentences(ref: Mapping[str, Any], source: str) -> tuple[str, ...]:
     return entries.texts({"sentences": texts}, "sentences", source)
 
 
-def phrase_of(text: str, ref_id: int, targets: tuple[Target, ...]) -> Phrase:
-    """A sentence about objects; none: it matches nothing.
+def phrase_of(text: str, ref_id: int, targets: tuple[Target, ...], where: str) -> Phrase:
+    """A sentence about objects; none: it matches nothing. `where` names the files for messages.
 
     Raises:
         ValueError: some of the objects have masks and some have not.
@@ -146,7 +147,7 @@ def phrase_of(text: str, ref_id: int, targets: tuple[Target, ...]) -> Phrase:
     masks = tuple(target.mask for target in targets if target.mask)
     if len(masks) not in (0, len(targets)):
         raise ValueError(
-            f"reference {ref_id}: only {len(masks)} of {len(targets)} objects have"
+            f"{where}: reference {ref_id}: only {len(masks)} of {len(targets)} objects have"
             " a segmentation; annotate all or none"
         )
     categories = [target.category for target in targets]
@@ -279,7 +280,7 @@ def read_list(
         image = str(entries.need(entry, "image", source))
         text = entries.text(entry, "text", source)
         target = instances.target(number(ref, "ann_id", there), image_id, source)
-        phrases = (phrase_of(text, ref_id, (target,)),)
+        phrases = (phrase_of(text, ref_id, (target,), f"{source}, {instances.path}"),)
         record = record_of(ref, instances, phrases, refs_file, source)
         agreement.compare(source, (image, text), (record.image, _said_of(ref)), there)
         split = "test" if own_split and in_split(split, "test") else split

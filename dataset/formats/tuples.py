@@ -198,6 +198,8 @@ def _box(value: Any, xywh: bool, source: str, integers: bool) -> Box:
         numbers = np.asarray(value, dtype=np.float64).tolist()
     except (TypeError, ValueError) as error:
         raise ValueError(f"{source}: box {value!r} is not four numbers") from error
+    except OverflowError as error:
+        raise ValueError(f"{source}: box: {error}") from error
     (stated,) = entries.boxes([numbers], "box", source)
     box = np.trunc(stated) if integers else np.asarray(stated)
     x1, y1, x2, y2 = (xywh_to_xyxy(box) if xywh else box).tolist()

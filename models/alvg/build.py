@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
+from torch import nn
 from typing_extensions import override
 
 from groundwork.models.alvg.beit3 import BEiT3
@@ -167,6 +168,11 @@ class AlvgSystem(System[AlvgModelConfig, ALVG]):
             scaled = init.patch_resize == "bicubic_scaled"
             return [initialise_encoder(model.encoder, init.beit3, scaled=scaled)]
         return []
+
+    @override
+    def blocks(self, model: ALVG) -> Sequence[nn.Module]:
+        """The layers of BEiT-3."""
+        return list(model.encoder.encoder.layers)
 
     @override
     def settings_of(self, model: ALVG, settings: AlvgModelConfig) -> AlvgModelConfig:

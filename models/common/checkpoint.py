@@ -45,6 +45,7 @@ _DAMAGE = (
     AttributeError,
     TypeError,
     AssertionError,
+    MemoryError,
     struct.error,
 )
 

@@ -189,6 +189,11 @@ class System(Protocol[Settings, Model]):
         """
         return None
 
+    def blocks(self, model: Model) -> Sequence[nn.Module]:  # noqa: ARG002
+        """The parts of a model that follow one another and have most of its weights, which a
+        sharded training gathers one at a time; none: it cannot be sharded."""
+        return ()
+
     def settings_of(self, model: Model, settings: Settings) -> ModelSettings:  # noqa: ARG002
         """The settings with what a loaded file may have changed in how the model works."""
         return settings

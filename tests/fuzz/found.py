@@ -35,6 +35,12 @@ FOUND = (
     Found("vg", "vg/train.json", DEEP, "RecursionError"),
     Found("vg", "vg/train.json", DIGITS, "ValueError of no file"),
     Found("vg", "vg/train.json", _set("\ud800", 0, "caption"), "UnicodeEncodeError"),
+    Found(
+        "tuples",
+        "annotations_resc/unc+/unc+_val.pth",
+        lambda content: [[*content[0][:2], 10**400, *content[0][3:]], *content[1:]],
+        "OverflowError",
+    ),
     Found("simrec", "anns/refcoco+.json", DEEP, "RecursionError"),
     Found("simrec", "anns/refcoco+.json", b"9" * 10_000, "ValueError of no file"),
     Found(
@@ -63,6 +69,18 @@ FOUND = (
         "captions.json",
         lambda content: {"images": [], "a\nb": content},
         "message of several lines",
+    ),
+    Found(
+        "grefcoco",
+        "grefcoco/instances.json",
+        _set(None, "annotations", 15, "segmentation"),
+        "ValueError of no file",
+    ),
+    Found(
+        "checkpoints",
+        "old.pth",
+        b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.\x80\x02}q\x00(X\r\x00\x00\xe5",
+        "MemoryError",
     ),
     Found("configurations", "tiny/reftr/refcoco+.yaml", DEEP, "RecursionError"),
     Found("configurations", "tiny/reftr/refcoco+.yaml", b"9" * 10_000, "ValueError of no file"),

@@ -81,12 +81,12 @@ def _run(target: Callable[..., None], *args: object) -> None:
     target(*args)
 
 
-def start_group(target: Callable[..., None], *args: object) -> None:
-    """Run `target` in two processes of one group and wait for both."""
-    ranks = [start(_run_rank, address, target, *args) for address in addresses(2)]
+def start_group(target: Callable[..., None], *args: object, processes: int = 2) -> None:
+    """Run `target` in the processes of one group and wait for all."""
+    ranks = [start(_run_rank, address, target, *args) for address in addresses(processes)]
     for process in ranks:
         process.join(100)
-    assert [process.exitcode for process in ranks] == [0, 0]
+    assert [process.exitcode for process in ranks] == [0] * processes
 
 
 def _run_rank(environment: dict[str, str], target: Callable[..., None], *args: object) -> None:

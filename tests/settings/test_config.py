@@ -90,7 +90,7 @@ def test_an_unknown_key_is_refused_with_its_path_the_legal_keys_and_the_nearest(
         ("batch_size=true", "batch_size: expected a whole number"),
         ("batch_size=0", "batch_size is 0; it must be greater than 0"),
         ("data.augment=yes", "data.augment: expected true or false"),
-        ("precision=fp8", "precision: 'fp8' is not one of 'fp32', 'bf16', 'fp16'"),
+        ("precision=fp8", "precision: 'fp8' is not one of 'auto', 'fp32', 'bf16', 'fp16'"),
         (
             "model.explanation_layer=5",
             r"explanation_layer 5 has no cross-attention; choose one of 6..11",

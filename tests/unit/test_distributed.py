@@ -12,6 +12,7 @@ import yaml
 from torch import nn
 
 from groundwork import utils
+from groundwork.engine.distribution import distribute
 from groundwork.engine.log import RunLog
 from groundwork.engine.preemption import Preemption
 from groundwork.engine.snapshot import Snapshots
@@ -21,7 +22,6 @@ from groundwork.engine.training import (
     Trainer,
     TrainingStep,
     Validation,
-    distribute,
 )
 from tests.helpers.fork_server import addresses
 from tests.helpers.tiny_albef import ALL, rows_of, tiny_batch, tiny_criterion, tiny_model
