@@ -55,7 +55,10 @@ def _to_zip(content: Any) -> bytes:
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, one in content.items():
             plain = isinstance(one, str) and not name.endswith(".json")
-            archive.writestr(name, one.encode("latin-1", "replace") if plain else _to_json(one))
+            # zipfile writes no entry without a name.
+            archive.writestr(
+                name or "/", one.encode("latin-1", "replace") if plain else _to_json(one)
+            )
     return buffer.getvalue()
 
 
