@@ -24,6 +24,13 @@ from groundwork.settings import RunConfig, load_config
 from groundwork.settings.load import CONFIGS, Purpose
 
 WORDS = 12  # tokens of a phrase, special ones included: about the longest of a batch
+SIDES = {
+    **dict.fromkeys(("ALBEF", "AMC", "SelfEQ"), ("model.image_size",)),
+    "RefTR": ("data.image_size", "data.max_image_size"),
+    **dict.fromkeys(("RefCLIP", "SimREC"), ("data.image_size",)),
+    "ALVG": ("data.image_size", "model.encoder.image_size"),
+}
+"""The keys of a system's configuration that say how large its images are."""
 KNOWN_WORDS = 10_000  # of the vocabularies that RefCLIP and SimREC make of annotation files
 
 
@@ -33,7 +40,7 @@ class Workload:
 
     system: as the table calls it. config: below `configs`, without suffix. training: a step of its
     first stage; otherwise an evaluation. images, phrases: of the batch; a training step has one
-    phrase per image.
+    phrase per image. side: of the images in pixels; None: the configuration's.
     """
 
     system: str
@@ -41,6 +48,7 @@ class Workload:
     training: bool
     images: int
     phrases: int = 1
+    side: int | None = None
 
     @property
     def name(self) -> str:
@@ -95,16 +103,22 @@ class AnyTexts:
         return self.words
 
 
+def build_config(load: Workload) -> RunConfig:
+    """The configuration of a workload."""
+    purpose: Purpose = "training" if load.training else "evaluation"
+    # SimREC's recipe draws another image size for every step.
+    fixed = ["model.train_sides=[]"] if load.system == "SimREC" else []
+    sized = [] if load.side is None else [f"{key}={load.side}" for key in SIDES[load.system]]
+    return load_config(CONFIGS / f"{load.config}.yaml", [*fixed, *sized], purpose=purpose)
+
+
 def build(load: Workload, variant: str, device: torch.device) -> Callable[[], object]:
     """A step of a workload with random weights, on `device`.
 
     Args:
         variant: a precision, or "released": see `experiments.speed.released`.
     """
-    purpose: Purpose = "training" if load.training else "evaluation"
-    # SimREC's recipe draws another image size for every step.
-    fixed = ["model.train_sides=[]"] if load.system == "SimREC" else []
-    config = load_config(CONFIGS / f"{load.config}.yaml", fixed, purpose=purpose)
+    config = build_config(load)
     torch.manual_seed(config.seed)
     system = SYSTEMS[config.system]
     objectives = [stage.objective for stage in config.stages] if load.training else []

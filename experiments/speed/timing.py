@@ -25,6 +25,7 @@ from groundwork.experiments.speed.subjects import Workload, build
 
 GIB = 2**30
 SIDE = {"cpu": 2048, "cuda": 8192}  # of the matrices whose product shows what a device can do
+IMITATED_SIDE = 256  # where a precision is none of its arithmetic: a larger one would take a minute
 
 
 @dataclass(frozen=True)
@@ -143,23 +144,32 @@ def peak_memory(device: torch.device) -> float:
 
 def side_by_side(load: Workload, repeats: int, device: torch.device) -> dict[str, Timing]:
     """Variant -> its timing; one repetition of each after the other."""
+    timings = in_turn([(load, variant) for variant in load.variants], repeats, device)
+    return dict(zip(load.variants, timings, strict=True))
+
+
+def in_turn(
+    steps: Sequence[tuple[Workload, str]], repeats: int, device: torch.device
+) -> list[Timing]:
+    """The timing of every workload in its variant; one repetition of each after the other."""
     with ExitStack() as stack:
-        runners = {v: stack.enter_context(Runner(load, v, device)) for v in load.variants}
-        for runner in runners.values():
+        runners = [stack.enter_context(Runner(*step, device)) for step in steps]
+        for runner in runners:
             runner.wait()
         for _ in range(repeats):
-            for runner in runners.values():
+            for runner in runners:
                 runner.step()
-        return {variant: runner.timing() for variant, runner in runners.items()}
+        return [runner.timing() for runner in runners]
 
 
 def product_rates(
     precisions: Sequence[str], repeats: int, device: torch.device
 ) -> dict[str, float]:
     """Precision -> 10^9 operations per second of the product of two large square matrices."""
-    side = SIDE[device.type]
     found = {}
     for precision in precisions:
+        imitated = precision == "bf16" and not utils.computes_in_bf16(device)
+        side = IMITATED_SIDE if imitated else SIDE[device.type]
         matrix = torch.randn(side, side, device=device, dtype=DTYPES[precision])
 
         def product(matrix: torch.Tensor = matrix) -> torch.Tensor:

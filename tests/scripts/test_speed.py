@@ -7,7 +7,7 @@ import torch
 
 from groundwork.engine.training import TrainingStep
 from groundwork.experiments.speed import __main__ as speed
-from groundwork.experiments.speed import released, timing
+from groundwork.experiments.speed import released, scaling, timing
 from groundwork.experiments.speed.subjects import WORKLOADS, build
 from groundwork.models.albef.explainer import Explainer
 from tests.helpers.fork_server import fork_server
@@ -33,6 +33,35 @@ def test_a_table_of_one_system(tmp_path, capsys, monkeypatch):
     table = (tmp_path / "speed.md").read_text()
     assert table in capsys.readouterr().out
     assert table.count("| ALBEF, evaluation, 2 x 5 |") == 3
+
+
+def test_what_a_step_grows_with(tmp_path, capsys, monkeypatch):
+    forked = fork_server()
+    monkeypatch.setattr(timing.multiprocessing, "get_context", lambda _: forked)
+    call = ["--size", "tiny", "--device", "cpu", "--systems", "ALBEF", "AMC", "--repeats", "1",
+            "--times", "1", "3", "--loading", "16"]  # fmt: skip
+    report = scaling.main([*call, "--out", str(tmp_path)])
+    assert json.loads((tmp_path / "scaling.json").read_text()) == report
+    asked = [(row["workload"], row["grows"], row["value"]) for row in report["steps"]]
+    both = ["ALBEF, evaluation", "AMC, training"]
+    assert [row for row in asked if row[1] == "images"] == [
+        *((both[0], "images", n) for n in (2, 6)), *((both[1], "images", n) for n in (4, 12))
+    ]  # fmt: skip
+    assert [row for row in asked if row[1] == "phrases"] == [
+        (both[0], "phrases", n) for n in scaling.PHRASES
+    ]
+    assert [row for row in asked if row[1] == "side"] == [
+        (name, "side", side) for name in both for side in (32, 64)
+    ]
+    assert all(row["seconds"] > 0 and row["gib"] > 0.1 for row in report["steps"])
+    assert list(report["loading"]) == ["AMC"] and report["loading"]["AMC"] > 1
+    table = (tmp_path / "scaling.md").read_text()
+    assert table in capsys.readouterr().out and table.count("| ALBEF, evaluation |") == 3
+
+
+def test_a_line_through_medians_parts_a_step_from_its_images():
+    measured = [scaling.Measured("x", "images", n, 0.3 + 0.2 * n, 1.0) for n in (1, 2, 4)]
+    assert scaling.line(measured) == pytest.approx((0.3, 0.2))
 
 
 @pytest.mark.parametrize("load", WORKLOADS["tiny"], ids=lambda load: load.name)
