@@ -98,11 +98,11 @@ def _resolve(image_root: str, image: str, source: str, allow_outside: bool) -> I
         " the file, set data.allow_outside_paths: true"
     )
     require_file_name(image, f"{source}: image", remedy)
-    if is_shards(image_root):
-        return _in_shards(image_root, image, source)
     as_it_is = Path(image_root, image)  # joined with an absolute path, that path
     if allow_outside and as_it_is.is_file():
         return as_it_is
+    if is_shards(image_root):
+        return _in_shards(image_root, image, f"{source}: image", remedy)
     path = PurePath(os.path.normpath(image))
     root = os.path.abspath(image_root)
     if path.is_relative_to(root):
@@ -125,16 +125,18 @@ def _resolve(image_root: str, image: str, source: str, allow_outside: bool) -> I
     )
 
 
-def _in_shards(root: str, image: str, source: str) -> Member:
+def _in_shards(root: str, image: str, what: str, remedy: str) -> Member:
     shards, path = shards_at(root), PurePath(os.path.normpath(image))
     if path.is_relative_to(root):
         path = path.relative_to(root)
+    elif not path.is_absolute():
+        path = inside(image, what, remedy)
     for start in range(len(path.parts)):
         found = shards.find(PurePath(*path.parts[start:]).as_posix())
         if found is not None:
             return found
     raise FileNotFoundError(
-        f"{source}: image {image!r} is in none of the shards {root}, which hold {len(shards)}"
+        f"{what} {image!r} is in none of the shards {root}, which hold {len(shards)}"
         " files; name the shards that do, or make their index again if they are new"
     )
 

@@ -2,18 +2,20 @@
 
 Shards are named like a file or, with a pattern, like several: `data/coco/*.tar`, `s3://bucket/*.tar`;
 any URL that fsspec reads. Where a file lies in them is read from their headers once, or from an
-index beside them (`INDEX`, written by tools/shards.py), which shards of another machine must have:
-their headers lie between the files, and to read all of them is to read everything.
+index (`INDEX`, written by tools/shards.py) in their folder, of a pattern with folders in the first
+one that is named. Shards of another machine must have one: their headers lie between the files, and
+to read all of them is to read everything.
 """
 
+import contextlib
 import json
 import os
 import posixpath
 import tarfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from pathlib import PurePosixPath
 from typing import Any, BinaryIO, NamedTuple
 
 import fsspec
@@ -29,15 +31,26 @@ INDEX = "index.parquet"
 _ENDING, _COMPRESSED = ".tar", (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 _SIZES = b"groundwork.shards"
 _MAKE = "python -m tools.shards index"
+_HEADER = tarfile.BLOCKSIZE
+_COLUMNS = pa.schema(
+    {
+        "name": pa.string(),
+        "shard": pa.string(),
+        "start": pa.int64(),
+        "size": pa.int64(),
+        "header": pa.int64(),
+    }
+)
 
 
 class Place(NamedTuple):
-    """Where a file lies: bytes [start, start + size) of a shard."""
+    """Where a file lies: bytes [start, start + size) of a shard. header: CRC-32 of its header."""
 
     name: str
     shard: str
     start: int
     size: int
+    header: int
 
 
 @dataclass(frozen=True)
@@ -55,45 +68,42 @@ class Member:
 
         Raises:
             FileNotFoundError, PermissionError, Unreachable: as of `content_of`.
-            ValueError: the shard is shorter than it was, or its server gives no parts of files.
+            ValueError: another file lies there now, or the server gives no parts of files.
         """
-        _, shard, start, size = self.place
-        content = content_of(located(self.root)[0], shard, start, start + size)
-        if len(content) != size:
+        _, shard, start, size, header = self.place
+        content = content_of(located(self.root)[0], shard, start - _HEADER, start + size)
+        if len(content) != _HEADER + size or zlib.crc32(content[:_HEADER]) != header:
             raise ValueError(
-                f"{self}: {len(content)} bytes came where {size} were asked for; either {shard} was"
-                f" replaced, then make its index again ({_MAKE} '{self.root}'), or its server does"
-                " not give parts of files (HTTP: Range)"
+                f"{self} is not where its index says; either {shard} was replaced, then make the"
+                f" index again ({_MAKE} '{self.root}'), or its server does not give parts of files"
+                " (HTTP: Range)"
             )
-        return content
+        return content[_HEADER:]
 
 
 class Shards:
     """The files in the shards `root`, by name.
 
-    Some 150 bytes of memory a file: the names, and where in three arrays they are found.
+    Some 350 bytes of memory a file, most of it its name; twice that while they are read.
     """
 
     def __init__(self, root: str, places: Iterator[Place]) -> None:
         """Raises ValueError if two shards have a file of the same name."""
         self.root = root
-        self._shards: list[str] = []
         self._rows: dict[str, int] = {}
         numbers: dict[str, int] = {}
-        shards, starts, sizes = [], [], []
-        for name, shard, start, size in places:
-            shards.append(numbers.setdefault(shard, len(numbers)))
-            starts.append(start)
-            sizes.append(size)
+        places_of = []
+        for name, shard, *where in places:
+            places_of.append((numbers.setdefault(shard, len(numbers)), *where))
             row = self._rows.setdefault(name, len(self._rows))
-            if row != len(starts) - 1:
-                other = list(numbers)[shards[row]]
+            if row != len(places_of) - 1:
+                other = list(numbers)[places_of[row][0]]
                 raise ValueError(
                     f"{root}: {name} is in {shard} and in {other}, or twice in one; a name stands"
                     " for one file"
                 )
         self._shards = list(numbers)
-        self._shard, self._start, self._size = map(np.array, (shards, starts, sizes))
+        self._places = np.array(places_of, dtype=np.int64).reshape(-1, 4)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -103,8 +113,8 @@ class Shards:
         row = self._rows.get(name)
         if row is None:
             return None
-        shard, start, size = self._shards[self._shard[row]], self._start[row], self._size[row]
-        return Member(self.root, Place(name, shard, int(start), int(size)))
+        shard, start, size, header = self._places[row].tolist()
+        return Member(self.root, Place(name, self._shards[shard], start, size, header))
 
 
 def is_shards(root: str) -> bool:
@@ -114,22 +124,20 @@ def is_shards(root: str) -> bool:
 
 @cache
 def shards_at(root: str) -> Shards:
-    """The shards `root`, whose index is read once in every process (a forked one has it).
+    """The shards `root`, whose index is read once in every process (a forked one has it). Shards of
+    this machine that it does not know are read as without one.
 
     Raises:
         FileNotFoundError: there are none. PermissionError, Unreachable: as of `reaching`.
         ValueError: they are compressed, are cut or no tar files, hold a name twice, lie on another
             machine without an index, or are not those of their index.
     """
-    if root.lower().endswith(_COMPRESSED):
-        raise ValueError(f"{root}: compressed shards can only be read from their beginning; unpack"
-                         " them to .tar files")  # fmt: skip
     system, pattern = located(root)
     index = _index_of(pattern)
     with reaching(root):
         sizes = _sizes(system, pattern, root)
         if system.exists(index):
-            return Shards(root, _indexed(system, index, sizes, root))
+            return Shards(root, _indexed(system, pattern, sizes, root))
     if not is_local(system):
         raise ValueError(f"{root} has no {INDEX} beside it; make it, once, by {_MAKE} '{root}'")
     return Shards(root, scan(root))
@@ -139,39 +147,31 @@ def scan(root: str) -> Iterator[Place]:
     """Every file of the shards, by their headers.
 
     Raises:
-        FileNotFoundError: there are none. ValueError: one is cut, or no tar file.
+        FileNotFoundError: there are none.
+        ValueError: one is compressed, cut, damaged or no tar file, or holds a sparse file.
     """
     system, pattern = located(root)
     for shard in _sizes(system, pattern, root):
-        try:
-            with opened(system, shard) as raw, tar_file(raw, "r:") as tar:
-                for member in tar:
-                    if member.isreg() and not member.issparse():
-                        name = posixpath.normpath(member.name)
-                        yield Place(name, shard, member.offset_data, member.size)
-                    tar.members = []  # type: ignore[attr-defined]  # it keeps every header
-        except (tarfile.TarError, EOFError) as error:
-            raise ValueError(f"{shard} is cut or no tar file ({error}); fetch it again") from error
+        yield from _scan(system, shard)
 
 
 def write_index(root: str, places: Iterator[Place]) -> str:
-    """Writes the index of shards beside them, and gives its place.
+    """Writes the index of shards, and gives its place.
 
     Raises:
         ValueError: two shards have a file of the same name.
     """
     system, pattern = located(root)
-    sizes, rows = _sizes(system, pattern, root), list(places)
+    folder, rows = _folder_of(pattern), list(places)
     Shards(root, iter(rows))
-    table = pa.table(
-        {
-            "name": [place.name for place in rows],
-            "shard": pa.array([PurePosixPath(place.shard).name for place in rows]),
-            "start": pa.array([place.start for place in rows], pa.int64()),
-            "size": pa.array([place.size for place in rows], pa.int64()),
-        }
-    )
-    named = {PurePosixPath(shard).name: size for shard, size in sizes.items()}
+    columns = dict(zip(Place._fields, zip(*rows, strict=True), strict=True)) if rows else {}
+    columns["shard"] = tuple(posixpath.relpath(shard, folder) for shard in columns.get("shard", ()))
+    named = {
+        posixpath.relpath(shard, folder): size
+        for shard, size in _sizes(system, pattern, root).items()
+    }
+    table = pa.table({name: pa.array(columns.get(name, ()), _COLUMNS.field(name).type)
+                      for name in Place._fields})  # fmt: skip
     table = table.replace_schema_metadata({_SIZES: json.dumps(named)})
     index = _index_of(pattern)
     if is_local(system):
@@ -180,7 +180,7 @@ def write_index(root: str, places: Iterator[Place]) -> str:
     else:
         with system.open(index, "wb") as file:
             pq.write_table(table, file)
-    return str(index)
+    return index
 
 
 def tar_file(raw: BinaryIO, mode: Any) -> tarfile.TarFile:
@@ -192,25 +192,76 @@ class _Header(tarfile.TarInfo):
     """The header of a file in a shard, of which there is one more, of zeros, at the end: tarfile
     takes one that is cut between two files for whole."""
 
+    crc = 0
+
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Header":
         if len(buf) < tarfile.BLOCKSIZE:
             raise tarfile.ReadError("unexpected end of data")
-        return super().frombuf(buf, encoding, errors)
+        header = super().frombuf(buf, encoding, errors)
+        header.crc = zlib.crc32(buf)
+        return header
+
+
+def _scan(system: fsspec.AbstractFileSystem, shard: str) -> Iterator[Place]:
+    """The files of one shard; links in it stand for the files that they lead to."""
+    found: dict[str, Place] = {}
+    links: dict[str, str] = {}
+    end = 0
+    try:
+        with opened(system, shard) as raw:
+            with tar_file(raw, "r:") as tar:
+                for member in tar:
+                    tar.members = []  # type: ignore[attr-defined]  # it keeps every header
+                    name, end = posixpath.normpath(member.name), member.offset_data
+                    if member.issparse():
+                        raise ValueError(f"{shard}: {name} is sparse; make the shard without -S")
+                    if member.isreg():
+                        assert isinstance(member, _Header)
+                        found[name] = Place(name, shard, end, member.size, member.crc)
+                        end += member.size
+                    elif member.islnk() or member.issym():
+                        above = posixpath.dirname(name) if member.issym() else ""
+                        links[name] = posixpath.normpath(posixpath.join(above, member.linkname))
+            _require_end(raw, -(-end // _HEADER) * _HEADER, shard)
+    except (tarfile.TarError, EOFError) as error:
+        raise ValueError(f"{shard} is cut or no tar file ({error}); fetch it again") from error
+    yield from found.values()
+    for name in links:
+        target, left = name, dict(links)
+        while target in left:
+            target = left.pop(target)
+        if target in found:
+            yield found[target]._replace(name=name)
+
+
+def _require_end(raw: BinaryIO, end: int, shard: str) -> None:
+    """Raises ValueError unless only zeros follow: tarfile takes a header that is damaged, and
+    another tar file behind the first, for the end."""
+    raw.seek(end)
+    while piece := raw.read(1 << 20):
+        if piece.strip(b"\0"):
+            raise ValueError(
+                f"{shard} is damaged, or several tar files in one, at byte {end}; make it again"
+            )
 
 
 def _sizes(system: fsspec.AbstractFileSystem, pattern: str, root: str) -> dict[str, int]:
     """Path -> bytes of the shards, in the order of their names. A web server lists them without.
 
     Raises:
-        FileNotFoundError: there are none.
+        FileNotFoundError: there are none. ValueError: they are compressed.
     """
+    if pattern.lower().endswith(_COMPRESSED):
+        raise ValueError(
+            f"{root}: compressed shards can only be read from their beginning; unpack them to .tar"
+        )
     found = system.glob(pattern, detail=True) if has_magic(pattern) else {}
     if not found and system.isfile(pattern):
         found = {pattern: system.info(pattern)}
     if not found:
         raise FileNotFoundError(
-            f"{root}: there is no such shard; a pattern such as *.tar names several"
+            f"{root}: there is no such shard; *.tar names several, no {{}} does"
         )
     return {
         path: system.info(path)["size"] if found[path]["size"] is None else found[path]["size"]
@@ -218,26 +269,46 @@ def _sizes(system: fsspec.AbstractFileSystem, pattern: str, root: str) -> dict[s
     }
 
 
+def _folder_of(pattern: str) -> str:
+    """The folder above all shards that a pattern can mean."""
+    parts = posixpath.dirname(pattern).split("/")
+    fixed = next((n for n, part in enumerate(parts) if has_magic(part)), len(parts))
+    return "/".join(parts[:fixed])
+
+
 def _index_of(pattern: str) -> str:
-    return posixpath.join(posixpath.dirname(pattern), INDEX)
+    return posixpath.join(_folder_of(pattern), INDEX)
 
 
 def _indexed(
-    system: fsspec.AbstractFileSystem, index: str, sizes: Mapping[str, int], root: str
+    system: fsspec.AbstractFileSystem, pattern: str, sizes: Mapping[str, int], root: str
 ) -> Iterator[Place]:
     """What the index says of the shards that have these sizes."""
-    again = f"make it again: {_MAKE} '{root}'"
-    try:
+    index, again = _index_of(pattern), f"make it again: {_MAKE} '{root}'"
+    known, rows = None, None
+    with contextlib.suppress(pa.ArrowException, OSError, KeyError, ValueError):
         with opened(system, index) as file:
             table = pq.read_table(file)
         known = json.loads((table.schema.metadata or {})[_SIZES])
-        rows = [table.column(name).to_pylist() for name in Place._fields]
-    except (pa.ArrowInvalid, OSError, KeyError, ValueError) as error:
-        raise ValueError(f"{index} is damaged, or no index of shards; {again}") from error
-    paths = {PurePosixPath(path).name: path for path in sizes}
-    others = [name for name, path in paths.items() if known.get(name) != sizes[path]]
-    if others:
-        raise ValueError(f"{index} is not of these files, {others[0]} is another one; {again}")
-    for name, shard, start, size in zip(*rows, strict=True):
+        if _has_columns(table):
+            rows = [table.column(name).to_pylist() for name in Place._fields]
+    if rows is None or not isinstance(known, dict):
+        raise ValueError(f"{index} is damaged, or no index of shards; {again}")
+    paths = {posixpath.relpath(path, _folder_of(pattern)): path for path in sizes}
+    for name, path in paths.items():
+        new = name not in known and is_local(system)
+        if not new and known.get(name) != sizes[path]:
+            raise ValueError(f"{index} is not of these files, {name} is another one; {again}")
+        if new:
+            yield from _scan(system, path)
+    for name, shard, *where in zip(*rows, strict=True):
         if shard in paths:
-            yield Place(name, paths[shard], start, size)
+            yield Place(name, paths[shard], *where)
+
+
+def _has_columns(table: pa.Table) -> bool:
+    columns = [table.column(name) for name in Place._fields if name in table.column_names]
+    return len(columns) == len(_COLUMNS) and all(
+        column.type == field.type and not column.null_count
+        for column, field in zip(columns, _COLUMNS, strict=True)
+    )

@@ -20,7 +20,7 @@ from groundwork.dataset.words import is_blank, require_text
 from groundwork.files import foreign
 from groundwork.files.places import content_of, located, opened, reaching
 from groundwork.files.safe import inside
-from groundwork.files.shards import tar_file
+from groundwork.files.shards import INDEX, tar_file
 from groundwork.jobs.predict_input import parse_line, phrases_of
 
 LIST, TABLE, SHARD, FOLDER = "list", "table", "shard", "folder"
@@ -140,6 +140,8 @@ def _names(system: fsspec.AbstractFileSystem, root: str, place: str) -> list[str
 
 def _kind(name: str) -> str | None:
     lower = PurePosixPath(name).name.lower()
+    if lower == INDEX:  # of shards, for those who read them one by one
+        return None
     for ending, kind in _ENDINGS.items():
         if lower.endswith(ending):
             return kind

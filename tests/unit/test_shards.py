@@ -8,6 +8,8 @@ from pathlib import Path
 
 import fsspec
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -88,7 +90,11 @@ def test_names_are_looked_for_as_in_a_folder(folder, packed):
     assert str(found) == f"{packed}/train2014/plain.jpg"
     assert found == resolve_image(packed, str(found)), "what a result holds is found again"
     assert found == resolve_image(packed, "train2014\\plain.jpg")
-    for name in ("plain.jpg", "../plain.jpg", "notes.txt", ""):
+    with pytest.raises(ValueError, match=r"list\.json:3: image '\.\./plain\.jpg' leads out"):
+        resolve_image(packed, "../plain.jpg", "list.json:3")
+    elsewhere = folder / "palette.gif"
+    assert resolve_image(packed, str(elsewhere), allow_outside=True) == elsewhere
+    for name in ("plain.jpg", "notes.txt", ""):
         with pytest.raises(FileNotFoundError, match=r"list\.json:3: image .* none of the shards"):
             resolve_image(packed, name, "list.json:3")
     assert found.read() == (folder / "train2014" / "plain.jpg").read_bytes()
@@ -105,8 +111,16 @@ def test_packing_goes_on_where_it_was_ended_and_gives_the_same_files(folder, pac
     tool.main(["pack", str(folder), str(out), "--megabytes", "0.004"])
     assert first.stat().st_mtime_ns == kept
     assert {path.name: path.read_bytes() for path in out.iterdir()} == whole
-    with pytest.raises(FileExistsError, match="is no shard of"):
-        tool.pack(folder, out, megabytes=500)
+    other = folder.with_name("others")
+    save(other / "1.png", pixels(SIDE, SIDE, 3).astype(np.uint8))
+    for source, megabytes in ((folder, 500), (other, 0.004)):
+        with pytest.raises(FileExistsError, match=r"tar has not the images .* empty its folder"):
+            tool.pack(source, out, megabytes)
+    swapped = (folder / "palette.gif").read_bytes()[::-1]
+    (folder / "palette.gif").write_bytes(swapped)
+    with pytest.raises(FileExistsError, match="has not the images that it would have"):
+        tool.pack(folder, out, megabytes=0.004)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == whole, "nothing is lost"
     with pytest.raises(FileNotFoundError, match="holds no image"):
         tool.pack(out, tmp_path / "other")
     with pytest.raises(ValueError, match="above 0"):
@@ -126,7 +140,7 @@ def test_shards_of_another_machine_need_their_index(folder, packed):
         tool.main(["index", root])
         assert resolve_image(root, "palette.gif").read() == (folder / "palette.gif").read_bytes()
         store.pipe_file("/bucket/00000.tar", b"")
-        with pytest.raises(ValueError, match="0 bytes came where .* were asked for"):
+        with pytest.raises(ValueError, match=r"is not where its index says.*make the index again"):
             resolve_image(root, names(folder)[0]).read()
     finally:
         store.rm("/bucket", recursive=True)
@@ -139,10 +153,45 @@ def test_shards_that_are_not_those_of_their_index_are_refused(packed, tmp_path):
     with pytest.raises(ValueError, match=r"index\.parquet is damaged, .* make it again"):
         shards_at(packed)
     index.write_bytes(whole)
-    with shard.open("ab") as file:
-        file.write(b"\0" * 512)
+    content = shard.read_bytes()
+    shard.write_bytes(content + bytes(512))
     with pytest.raises(ValueError, match=r"is not of these files, 00000\.tar is another one"):
         shards_at(packed)
+    shard.write_bytes(content)
+    made(tmp_path / "shards" / "new.tar", ("new.jpg", b"new"))
+    assert resolve_image(packed, "new.jpg").read() == b"new", "what the index does not know yet"
+    table = pq.read_table(index)
+    for change in (
+        table.drop_columns("start"),
+        table.replace_schema_metadata({b"groundwork.shards": b"[]"}),
+        table.set_column(2, "start", pa.array([None] * len(table), pa.int64())),
+        table.set_column(2, "start", pa.array(["0"] * len(table))),
+    ):
+        shards_at.cache_clear()
+        pq.write_table(change, index)
+        with pytest.raises(ValueError, match=r"index\.parquet is damaged, or no index"):
+            shards_at(packed)
+
+
+def test_a_shard_of_the_same_size_in_another_order_is_noticed(tmp_path):
+    members = [("a.jpg", b"a" * 600), ("b.jpg", b"b" * 600)]
+    made(tmp_path / "0.tar", *members)
+    root = str(tmp_path / "0.tar")
+    tool.main(["index", root])
+    found = resolve_image(root, "a.jpg")
+    made(tmp_path / "0.tar", *reversed(members))
+    with pytest.raises(ValueError, match=r"a\.jpg is not where its index says"):
+        found.read()
+
+
+def test_one_index_of_shards_in_several_folders(tmp_path):
+    for name in ("coco", "vg"):
+        (tmp_path / name).mkdir()
+        made(tmp_path / name / "00000.tar", (f"{name}.jpg", name.encode()))
+    root = f"{tmp_path}/*/*.tar"
+    assert tool.main(["index", root]) == f"{tmp_path}/{INDEX}"
+    for name in ("coco", "vg"):
+        assert resolve_image(root, f"{name}.jpg").read() == name.encode()
 
 
 def made(path, *members):
@@ -157,10 +206,42 @@ def test_shards_of_others_are_read_without_an_index(tmp_path):
     made(tmp_path / "a.tar", ("./x/1.jpg", b"one"), ("x/1.json", b"{}"), ("../../up.jpg", b"up"))
     root = str(tmp_path / "a.tar")
     assert resolve_image(root, "x/1.jpg").read() == b"one"
-    assert resolve_image(root, "../../up.jpg").read() == b"up", "a name, which leads nowhere"
     made(tmp_path / "b.tar", ("x/1.jpg", b"two"))
     with pytest.raises(ValueError, match=r"x/1\.jpg is in .*b\.tar and in .*a\.tar"):
         shards_at(f"{tmp_path}/*.tar")
+
+
+def test_links_in_shards_stand_for_files(tmp_path):
+    source = tmp_path / "source"
+    (source / "sub").mkdir(parents=True)
+    (source / "a.jpg").write_bytes(b"one")
+    (source / "sub" / "hard.jpg").hardlink_to(source / "a.jpg")
+    (source / "sub" / "soft.jpg").symlink_to("../a.jpg")
+    (source / "sub" / "twice.jpg").symlink_to("soft.jpg")
+    (source / "gone.jpg").symlink_to("none.jpg")
+    (source / "round.jpg").symlink_to("round.jpg")
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        tar.add(source, ".")
+    root = str(tmp_path / "a.tar")
+    names = ("a.jpg", "sub/hard.jpg", "sub/soft.jpg", "sub/twice.jpg")
+    assert {resolve_image(root, name).read() for name in names} == {b"one"}
+    assert len(shards_at(root)) == 4
+
+
+def test_links_to_folders_are_packed_and_what_is_no_file_is_not(tmp_path):
+    elsewhere, folder = tmp_path / "disk", tmp_path / "images"
+    save(elsewhere / "a.png", pixels(SIDE, SIDE, 3).astype(np.uint8))
+    (folder / "folder.jpg").mkdir(parents=True)
+    (folder / "train2014").symlink_to(elsewhere)
+    (folder / "round").symlink_to(folder)
+    os.mkfifo(folder / "pipe.jpg")
+    out = tmp_path / "out [1]"
+    tool.main(["pack", str(folder), str(out)])
+    root = f"{tmp_path}/out [[]1]/*.tar"
+    assert len(shards_at(root)) == 1
+    assert resolve_image(root, "train2014/a.png").read() == (elsewhere / "a.png").read_bytes()
+    with pytest.raises(ValueError, match="packed on this machine; copy them"):
+        tool.pack(folder, Path("s3://bucket/x"))
 
 
 def test_what_is_no_whole_tar_file_is_named(tmp_path):
@@ -169,6 +250,12 @@ def test_what_is_no_whole_tar_file_is_named(tmp_path):
     for length in (100, 512, 1000, 1536, 2048, 2100, 3000):
         (tmp_path / "cut.tar").write_bytes(content[:length])
         with pytest.raises(ValueError, match=r"cut\.tar is cut or no tar file"):
+            list(shards.scan(str(tmp_path / "cut.tar")))
+    damaged = bytearray(content)
+    damaged[1536:1552] = b"x" * 16  # the second header
+    for bad in (bytes(damaged), content + content):
+        (tmp_path / "cut.tar").write_bytes(bad)
+        with pytest.raises(ValueError, match=r"cut\.tar is damaged, or several tar files in one"):
             list(shards.scan(str(tmp_path / "cut.tar")))
     (tmp_path / "text.tar").write_text("no tar" * 500)
     with pytest.raises(ValueError, match=r"text\.tar is cut or no tar file"):
