@@ -55,10 +55,9 @@ def _to_zip(content: Any) -> bytes:
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, one in content.items():
             plain = isinstance(one, str) and not name.endswith(".json")
-            # zipfile writes no entry without a name.
-            archive.writestr(
-                name or "/", one.encode("latin-1", "replace") if plain else _to_json(one)
-            )
+            entry = name.partition("\0")[0] or "/"  # zipfile writes none without a name
+            written = one.encode("latin-1", "replace") if plain else _to_json(one)
+            archive.writestr(entry, written)
     return buffer.getvalue()
 
 
