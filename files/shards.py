@@ -7,7 +7,6 @@ one that is named. Shards of another machine must have one: their headers lie be
 to read all of them is to read everything.
 """
 
-import contextlib
 import json
 import os
 import posixpath
@@ -24,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.core import has_magic
 
+from groundwork.files import foreign
 from groundwork.files.places import content_of, is_local, located, opened, reaching
 from groundwork.files.safe import atomic_write
 
@@ -99,8 +99,7 @@ class Shards:
             if row != len(places_of) - 1:
                 other = list(numbers)[places_of[row][0]]
                 raise ValueError(
-                    f"{root}: {name} is in {shard} and in {other}, or twice in one; a name stands"
-                    " for one file"
+                    f"{root}: {name} is in {shard} and in {other}; a name stands for one file"
                 )
         self._shards = list(numbers)
         self._places = np.array(places_of, dtype=np.int64).reshape(-1, 4)
@@ -204,7 +203,8 @@ class _Header(tarfile.TarInfo):
 
 
 def _scan(system: fsspec.AbstractFileSystem, shard: str) -> Iterator[Place]:
-    """The files of one shard; links in it stand for the files that they lead to."""
+    """The files of one shard: of several of one name the last, as tar unpacks them; links stand for
+    the files that they lead to."""
     found: dict[str, Place] = {}
     links: dict[str, str] = {}
     end = 0
@@ -228,11 +228,18 @@ def _scan(system: fsspec.AbstractFileSystem, shard: str) -> Iterator[Place]:
         raise ValueError(f"{shard} is cut or no tar file ({error}); fetch it again") from error
     yield from found.values()
     for name in links:
-        target, left = name, dict(links)
-        while target in left:
-            target = left.pop(target)
+        target = _followed(name, links)
         if target in found:
             yield found[target]._replace(name=name)
+
+
+def _followed(name: str, links: Mapping[str, str]) -> str:
+    """What a link leads to in the end; for one that leads round in a circle some link in it."""
+    passed = set[str]()
+    while name in links and name not in passed:
+        passed.add(name)
+        name = links[name]
+    return name
 
 
 def _require_end(raw: BinaryIO, end: int, shard: str) -> None:
@@ -285,15 +292,13 @@ def _indexed(
 ) -> Iterator[Place]:
     """What the index says of the shards that have these sizes."""
     index, again = _index_of(pattern), f"make it again: {_MAKE} '{root}'"
-    known, rows = None, None
-    with contextlib.suppress(pa.ArrowException, OSError, KeyError, ValueError):
+    try:
         with opened(system, index) as file:
-            table = pq.read_table(file)
-        known = json.loads((table.schema.metadata or {})[_SIZES])
-        if _has_columns(table):
-            rows = [table.column(name).to_pylist() for name in Place._fields]
-    if rows is None or not isinstance(known, dict):
-        raise ValueError(f"{index} is damaged, or no index of shards; {again}")
+            known, rows = _content_of(pq.read_table(file))
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        if isinstance(error, OSError) and type(error) is not OSError:
+            raise  # of the file system; pyarrow's own of damage are plain ones
+        raise ValueError(f"{index} is damaged, or no index of shards; {again}") from error
     paths = {posixpath.relpath(path, _folder_of(pattern)): path for path in sizes}
     for name, path in paths.items():
         new = name not in known and is_local(system)
@@ -306,9 +311,17 @@ def _indexed(
             yield Place(name, paths[shard], *where)
 
 
-def _has_columns(table: pa.Table) -> bool:
-    columns = [table.column(name) for name in Place._fields if name in table.column_names]
-    return len(columns) == len(_COLUMNS) and all(
-        column.type == field.type and not column.null_count
-        for column, field in zip(columns, _COLUMNS, strict=True)
-    )
+def _content_of(table: pa.Table) -> tuple[dict[str, int], list[list[Any]]]:
+    """Bytes by shard, and the columns of an index.
+
+    Raises:
+        KeyError, ValueError: it is none.
+    """
+    known = foreign.parse_json((table.schema.metadata or {})[_SIZES].decode(), "sizes")
+    columns = [table.column(field.name) for field in _COLUMNS]
+    for column, field in zip(columns, _COLUMNS, strict=True):
+        if column.type != field.type or column.null_count:
+            raise ValueError(f"{field.name} is not what it should be")
+    if not isinstance(known, dict):
+        raise ValueError("no sizes")
+    return known, [column.to_pylist() for column in columns]
