@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import logging
 import shutil
 import tempfile
@@ -16,13 +17,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from groundwork.files.manifest import versions
+from groundwork.files.manifest import fingerprint, versions
 from groundwork.files.safe import atomic_write
 from groundwork.jobs import presence
 from groundwork.jobs.exported import (
     IMAGES,
     KEY,
     PT2_ENTRY,
+    WEIGHTS_KEY,
     Description,
     is_exported,
     packed_tokenizer,
@@ -171,9 +173,21 @@ def _write_onnx(traced: Traced, about: Description, path: Path) -> None:
     with tempfile.TemporaryDirectory(".tmp", f".{path.name}.", path.parent) as folder:
         file = Path(folder, path.name)
         onnx_program.save(file, external_data=size > _EMBEDDED)
+        weights = Path(folder, f"{path.name}.data")
+        if weights.is_file():
+            _note(file, WEIGHTS_KEY, json.dumps(fingerprint(weights)))
         # The graph comes last, so that it is never there without its weights.
         for part in sorted(Path(folder).iterdir(), key=lambda one: one == file):
             shutil.move(part, path.parent / part.name)
+
+
+def _note(file: Path, key: str, text: str) -> None:
+    """Adds an entry to the metadata of an ONNX file, whose weights are not looked at."""
+    import onnx  # an extra
+
+    graph = onnx.load(file, load_external_data=False)
+    graph.metadata_props.add(key=key, value=text)
+    file.write_bytes(graph.SerializeToString())
 
 
 def to_onnx(traced: Traced) -> torch.onnx.ONNXProgram:

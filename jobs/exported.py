@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from groundwork import utils
+from groundwork.files.manifest import fingerprint
 from groundwork.jobs.plain_pt2 import plain_pt2
 from groundwork.jobs.presence import Calibration
 from groundwork.jobs.recognition import About, Loaded
@@ -33,6 +34,8 @@ from groundwork.settings.parsing import from_mapping
 
 KEY = "groundwork"
 """Under which an ONNX file keeps its description among its metadata."""
+WEIGHTS_KEY = f"{KEY}.weights"
+"""The same of the fingerprint of NAME.data, if its weights lie there."""
 PT2_ENTRY = f"{KEY}.json"
 """The entry of a .pt2 archive that has it."""
 IMAGES = ".images"
@@ -277,13 +280,24 @@ def _onnx(path: Path, device: str | None) -> Opened:
         apart = "external data" in str(error).lower()
         remedy = f"put {path.name}.data, its weights, back beside it, or " if apart else ""
         raise CheckpointError(f"{path}: damaged ({error}); {remedy}export it again") from error
-    names = [one.name for one in session.get_inputs()]
+    names, told = [one.name for one in session.get_inputs()], session.get_modelmeta()
+    _require_own_weights(path, told.custom_metadata_map.get(WEIGHTS_KEY))
 
     def run(*inputs: Tensor) -> list[Tensor]:
         arrays = {name: one.cpu().numpy() for name, one in zip(names, inputs, strict=True)}
         return [torch.from_numpy(array) for array in session.run(None, arrays)]
 
-    return Opened(run, session.get_modelmeta().custom_metadata_map.get(KEY), chosen)
+    return Opened(run, told.custom_metadata_map.get(KEY), chosen)
+
+
+def _require_own_weights(path: Path, noted: str | None) -> None:
+    """Raises CheckpointError if NAME.data is not what was written along with the graph."""
+    weights = path.with_name(f"{path.name}.data")
+    if noted is not None and noted != json.dumps(fingerprint(weights)):
+        raise CheckpointError(
+            f"{weights}: these are not the weights that {path.name} was written with; copy both"
+            " files of one export"
+        )
 
 
 def _onnx_device(available: Sequence[str], device: str | None) -> tuple[Any, torch.device]:

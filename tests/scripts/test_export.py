@@ -195,6 +195,19 @@ def test_images_of_other_weights_are_refused(workplace, shared, tmp_path):
         Grounder.load(file)
 
 
+def test_weights_beside_a_graph_are_those_that_it_was_written_with(tmp_path, monkeypatch):
+    monkeypatch.setattr("groundwork.jobs.export._EMBEDDED", 0)
+    file, weights = tmp_path / "a.onnx", tmp_path / "a.onnx.data"
+    export.main([str(write_checkpoint("simrec", tmp_path / "a.pth")), "--out", str(file)])
+    assert file.stat().st_size < weights.stat().st_size
+    assert Grounder.load(file).about.title == "SimREC"
+    others = bytearray(weights.read_bytes())
+    others[1] ^= 1
+    weights.write_bytes(others)
+    with pytest.raises(ValueError, match=r"a\.onnx\.data: these are not the weights that a\.onnx"):
+        Grounder.load(file)
+
+
 def test_texts_that_look_into_the_image_encoder_cannot_be_split(tmp_path):
     settings = ["--split", "--set", "model.explanation.method=rollout"]
     said = refusal(SHIPPED, tmp_path / "a.pt2", *settings)
