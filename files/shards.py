@@ -306,9 +306,11 @@ def _indexed(
             raise ValueError(f"{index} is not of these files, {name} is another one; {again}")
         if new:
             yield from _scan(system, path)
-    for name, shard, *where in zip(*rows, strict=True):
+    for name, shard, start, size, header in zip(*rows, strict=True):
         if shard in paths:
-            yield Place(name, paths[shard], *where)
+            if not 0 <= start - _HEADER <= start <= start + size <= known[shard]:
+                raise ValueError(f"{index} is damaged: {name} is outside of {shard}; {again}")
+            yield Place(name, paths[shard], start, size, header)
 
 
 def _content_of(table: pa.Table) -> tuple[dict[str, int], list[list[Any]]]:
