@@ -97,9 +97,11 @@ def reading(files: Iterable[str | Path]) -> Iterator[dict[str, dict[str, Any]]]:
     Raises:
         ValueError: one was changed within the block; who knows which half was read.
     """
-    before = fingerprints(files)
+    files = list(files)
+    before = fingerprints(file for file in files if Path(file).is_file())  # readers name the others
     yield before
-    changed = [file for file, found in fingerprints(before).items() if found != before[file]]
+    after = fingerprints(files)
+    changed = [file for file, found in after.items() if found != before.get(file)]
     if changed:
         raise ValueError(
             f"{', '.join(changed)} changed while it was read; when it is complete, start the same"

@@ -1,5 +1,6 @@
 """An image sheet: seeded random hits and misses of an evaluation, drawn to be read in print."""
 
+import os
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -88,7 +89,7 @@ def draw_sheet(
     run: Run,
     groups: Sequence[Group],
     *,
-    image_root: str | None = None,
+    image_root: Path | str | None = None,
     columns: int = 3,
 ) -> Path:
     """Draw hits, then misses, into one PNG.
@@ -113,7 +114,8 @@ def draw_sheet(
     """
     if not groups:
         raise ValueError(f"no predictions of {run.benchmark} to draw")
-    figure = _draw(run, groups, run.image_root if image_root is None else image_root, columns)
+    root = run.image_root if image_root is None else os.fspath(image_root)
+    figure = _draw(run, groups, root, columns)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=DPI, facecolor="white")

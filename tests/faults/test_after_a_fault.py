@@ -256,7 +256,7 @@ def test_labels_are_never_beside_the_manifest_of_others(tmp_path, monkeypatch):
     monkeypatch.setattr("groundwork.dataset.formats.labels.write", stop)
     with pytest.raises(KeyboardInterrupt):
         args = Namespace(out=str(tmp_path), checkpoint="x.pth", split="train", write=[])
-        label.write(label_config(), [], args, {}, None)
+        label.write(label_config(), [], args, {}, proposals=None, data={})
     assert not (tmp_path / label.MANIFEST).exists()
 
 
