@@ -14,6 +14,7 @@ from tests.helpers.onnx_graphs import onnx_answers
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_heat_maps_and_scores_of_albef_are_the_published_ones(albef_golden, tmp_path):
     golden = GoldenALBEF(*albef_golden)
     if golden.meta["objective"] != "amc":
