@@ -50,23 +50,29 @@ def content_of(
         FileNotFoundError: there is none. PermissionError: the server refuses it.
         Unreachable: another error of the server, or none answers.
     """
-    with reaching(path):
+    with reaching(system, path):
         content: bytes = system.cat_file(path, start, stop)
     return content
 
 
 @contextlib.contextmanager
-def reaching(place: str) -> Iterator[None]:
-    """Around what asks a server, whose errors are those of the package that asks it.
+def reaching(system: fsspec.AbstractFileSystem, place: str) -> Iterator[None]:
+    """Around what asks a server, whose errors are those of the package that asks it; nothing for
+    files of this machine.
 
     Raises:
-        PermissionError: the server refuses it. Unreachable: any other error but those of files.
+        PermissionError: the server refuses it. Unreachable: another error of the package, or of the
+            network. Errors of files, and Python's own, which no package means a server by, as they
+            are.
     """
     try:
         yield
-    except (FileNotFoundError, PermissionError, ValueError, Unreachable):
+    except (FileNotFoundError, PermissionError, Unreachable):
         raise
     except Exception as error:
+        own = type(error).__module__ == "builtins" and not isinstance(error, OSError)
+        if is_local(system) or own or isinstance(error, ValueError):
+            raise
         status = getattr(error, "status", None)
         if status in _REFUSED:
             raise PermissionError(f"{place} is refused by its server ({status})") from error

@@ -133,7 +133,7 @@ def shards_at(root: str) -> Shards:
     """
     system, pattern = located(root)
     index = _index_of(pattern)
-    with reaching(root):
+    with reaching(system, root):
         sizes = _sizes(system, pattern, root)
         if system.exists(index):
             return Shards(root, _indexed(system, pattern, sizes, root))

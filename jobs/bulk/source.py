@@ -76,7 +76,7 @@ def source_of(place: str, phrases: tuple[str, ...], block: int) -> Source:
     if block < 1:
         raise ValueError(f"--block {block}: give how many images are done at a time, 1 or more")
     system, root = located(require_text(place, "the path"))
-    with reaching(place):
+    with reaching(system, place):
         names = _names(system, root, place)
     kinds = {kind for name in names if (kind := _kind(name))}
     if FOLDER in kinds:  # what lies beside images, as predict.py's other sources
@@ -101,7 +101,7 @@ def blocks_of(source: Source) -> Iterator[Block]:
         ValueError: a file whose name is not UTF-8, or a table that is damaged.
     """
     system, root = located(source.place)
-    with reaching(source.place):
+    with reaching(system, source.place):
         files = [
             require_text(name, "the name")
             for name in _names(system, root, source.place)
@@ -114,7 +114,7 @@ def blocks_of(source: Source) -> Iterator[Block]:
 def read_block(source: Source, block: Block) -> Iterator[Asked | str]:
     """What is asked in a block, in its order; a text says what cannot be asked."""
     system, root = located(source.place)
-    with reaching(source.place):
+    with reaching(system, source.place):
         for one in _READ[source.kind](system, _folder(system, root), source, block):
             try:
                 if isinstance(one, Asked):

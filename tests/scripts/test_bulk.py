@@ -1,5 +1,6 @@
 """predict.py and pseudo_label.py over many images: the same rows from any source, in blocks."""
 
+import errno
 import io
 import json
 import os
@@ -17,6 +18,7 @@ from fsspec import AbstractFileSystem
 import predict
 import pseudo_label
 from groundwork.dataset.formats import labels
+from groundwork.files.places import Unreachable, reaching
 from groundwork.jobs import predict_many
 from groundwork.jobs.bulk import store as stores
 from groundwork.jobs.bulk.source import Asked, blocks_of, read_block, source_of
@@ -384,6 +386,20 @@ def test_a_refused_image_is_left_out_and_a_server_that_is_down_ends_the_command(
     (fault,) = done["faults"]
     assert done["images"] == 1
     assert "asked.jsonl:1" in fault and "403.jpg is refused by its server (403)" in fault
+
+
+@pytest.mark.parametrize("fault", [TypeError("a fault of the program"), AttributeError("x")])
+def test_a_fault_of_the_program_is_not_called_one_of_a_server(fault):
+    system = Server()
+    with pytest.raises(type(fault)), reaching(system, "server://a"):
+        raise fault
+    for error in (ConnectionResetError("gone"), Refused(503)):
+        with pytest.raises(Unreachable, match=r"server://a cannot be read now"):
+            with reaching(system, "server://a"):
+                raise error
+    here = fsspec.filesystem("file")
+    with pytest.raises(OSError, match="a bad disk"), reaching(here, "/a"):
+        raise OSError(errno.EIO, "a bad disk")
 
 
 def test_without_ray_the_extra_is_named(photos, tmp_path, monkeypatch):

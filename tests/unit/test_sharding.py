@@ -13,6 +13,7 @@ from groundwork.engine.average import WeightAverage
 from groundwork.engine.distribution import gathered, is_sharded, local, shard, whole
 from groundwork.engine.weights import require_finite
 from groundwork.models.common.checkpoint import read_checkpoint
+from groundwork.settings import load_detector
 from tests.helpers.script_runs import CONFIGS, error_of
 from tests.helpers.tiny_runs import start_group
 
@@ -206,3 +207,5 @@ def test_what_cannot_be_sharded_says_so(tmp_path):
     assert "RefTR cannot be; ALVG can" in error_of(lambda: train.main(other))
     half = ["--config", str(ALVG), *call, "precision=fp16"]
     assert "trains in fp32 or bf16" in error_of(lambda: train.main(half))
+    with pytest.raises(ValueError, match="a detector cannot be; ALVG can"):
+        load_detector(CONFIGS / "tiny/detector.yaml", ["sharded=true"])
