@@ -81,6 +81,19 @@ def resolve_image(
     return _resolve(image_root, forward_slashes(image), source or "record", allow_outside)
 
 
+def image_at(image_root: str, name: str) -> ImagePlace:
+    """The image of exactly that path below the root, as results name it, and no other.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    member = shards_at(image_root).find(name) if is_shards(image_root) else None
+    place = member or Path(image_root, name)
+    if isinstance(place, Path) and not place.is_file():
+        raise FileNotFoundError(f"no image {place}; check image_root")
+    return place
+
+
 def open_root(image_root: str) -> None:
     """Reads where images are in shards, if the root names some, before processes that load images
     are started, which would each do so.

@@ -19,7 +19,7 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import Normal, Stroke
 from PIL import Image
 
-from groundwork.dataset.images import load_image, resolve_image
+from groundwork.dataset.images import image_at, load_image
 from groundwork.geometry import resize_mask, runs_to_mask
 from groundwork.models.common.heatmap import enlarge
 from groundwork.report.predictions import Prediction, Run, correct, gives_boxes
@@ -199,8 +199,7 @@ def shown_image(root: str, opener: str, prediction: Prediction, longest: int) ->
     Raises:
         FileNotFoundError: there is none.
     """
-    place = resolve_image(root, prediction.image, prediction.id, allow_outside=True)
-    picture = Image.fromarray(load_image(place, prediction.id, opener))
+    picture = Image.fromarray(load_image(image_at(root, prediction.image), prediction.id, opener))
     scale = longest / max(picture.size)
     side = [max(1, round(length * scale)) for length in picture.size]
     return np.asarray(picture.resize(side, Image.Resampling.BICUBIC))

@@ -159,6 +159,10 @@ def test_sheets_name_what_they_lack(run, evaluated, tmp_path):
         draw(tmp_path / "a.png", run, [])
     with pytest.raises(FileNotFoundError, match=r"0\.png.*image_root"):
         draw(tmp_path / "a.png", run, evaluated, image_root=tmp_path / "absent")
+    # An image of the same name in another folder is another image.
+    moved = [prediction(0, image=f"elsewhere/{evaluated[0].image}")]
+    with pytest.raises(FileNotFoundError, match=r"elsewhere.*image_root"):
+        draw(tmp_path / "a.png", run, moved)
 
 
 def test_a_cold_map_leaves_the_image_as_it_is():
