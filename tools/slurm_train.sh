@@ -21,16 +21,17 @@ again=75
 step=
 told=
 # srun passes a signal on to all its tasks. A signal that comes before there is a step is kept for it.
-trap 'told=1; [ -z "$step" ] || kill -USR1 "$step"' USR1 TERM
+trap 'told=1 woken=1; [ -z "$step" ] || kill -USR1 "$step"' USR1 TERM
 srun --kill-on-bad-exit=0 "${PYTHON:-python}" train.py "$@" --resume auto &
 step=$!
 [ -z "$told" ] || kill -USR1 "$step"
-status=0
-wait "$step" || status=$?
-# A signal ends `wait`, not the step.
-while kill -0 "$step" 2>/dev/null; do
-  status=0
-  wait "$step" || status=$?
+# A signal ends `wait`, not the step, and its status is then that of the signal. The step may have ended
+# since: its own status is asked for until no signal came between.
+while :; do
+  woken=
+  wait "$step"
+  status=$?
+  [ -n "$woken" ] && [ "$status" -gt 128 ] || break
 done
 if [ "$status" -eq "$again" ]; then
   echo "$0: the run has saved itself; job ${SLURM_JOB_ID:?} goes back into the queue" >&2

@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -95,16 +96,22 @@ def test_too_few_arguments_print_the_usage(launch, name):
     assert done.returncode == 2 and "usage:" in done.stderr
 
 
-def test_a_preempted_training_is_signalled_and_put_back_into_the_queue(tmp_path):
+@pytest.mark.parametrize("at_once", [False, True], ids=["saves", "ends before it is looked at"])
+def test_a_preempted_training_is_signalled_and_put_back_into_the_queue(tmp_path, at_once):
     # srun passes the signal on and gives the status of its tasks, as Slurm's own does.
     (tmp_path / "srun").write_text(
-        f"#!/bin/bash\necho srun \"$@\" > '{tmp_path}/said'\ntrap 'exit 75' USR1\n"
-        f"touch '{tmp_path}/begun'\nwhile :; do read -t 0.05 < <(:); done\n"
+        f"#!{sys.executable} -S\nimport signal, sys\nfrom pathlib import Path\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})\n"
+        f"folder = Path({str(tmp_path)!r})\n"
+        "(folder / 'said').write_text(' '.join(sys.argv[1:]))\n(folder / 'begun').touch()\n"
+        "signal.sigwait({signal.SIGUSR1})\nsys.exit(75)\n"
     )
     (tmp_path / "scontrol").write_text(f"#!/bin/bash\necho \"$@\" > '{tmp_path}/queue'\n")
     for name in ("srun", "scontrol"):
         (tmp_path / name).chmod(0o755)
     environment = {"PATH": f"{tmp_path}{os.pathsep}{os.defpath}", "SLURM_JOB_ID": "7"}
+    if at_once:  # bash takes a function of this name from its environment
+        environment["BASH_FUNC_kill%%"] = '() { builtin kill "$@" && sleep 0.5; }'
     script = [TOOLS / "slurm_train.sh", "--config", "x.yaml", "--output_dir", "runs/x y"]
     with subprocess.Popen(script, env=environment, stderr=subprocess.PIPE, text=True) as job:
         end = time.monotonic() + 20
@@ -116,7 +123,7 @@ def test_a_preempted_training_is_signalled_and_put_back_into_the_queue(tmp_path)
     assert (
         (tmp_path / "said")
         .read_text()
-        .endswith("python train.py --config x.yaml --output_dir runs/x y --resume auto\n")
+        .endswith("python train.py --config x.yaml --output_dir runs/x y --resume auto")
     )
 
 
