@@ -9,7 +9,7 @@ import logging
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,16 +43,20 @@ _IMAGES, _TEXTS, _TOKENS = 2, 5, 7
 _EMBEDDED = 1 << 30  # bytes of weights; protobuf's limit of a file is 2 GiB
 
 
-def export(loaded: Loaded, path: Path, *, split: bool = False) -> Description:
+def export(
+    loaded: Loaded, path: Path, *, split: bool = False, outputs: Collection[str] = ()
+) -> Description:
     """Write the system to `path`; its ending says in which form.
 
     Args:
         split: what it does with images goes to a file of its own beside `path`, NAME.images.onnx,
             so that an image is encoded once for all texts that come later.
+        outputs: if any, the file gives these alone, and holds and takes what they need: a text
+            encoder, for instance. Not together with `split`.
 
     Raises:
-        ValueError: an unknown ending, what has no exported form, an extra that is missing, or a
-            calibration beside the checkpoint that is of another one.
+        ValueError: an unknown ending, what has no exported form, an output that it does not give,
+            an extra that is missing, or a calibration beside the checkpoint that is of another one.
     """
     if path.suffix not in WRITERS:
         raise ValueError(f"{path}: name a file that ends with {' or '.join(WRITERS)}")
@@ -71,21 +75,25 @@ def export(loaded: Loaded, path: Path, *, split: bool = False) -> Description:
     example = example_of(questions, loaded.tokenizer, network)
     axes, write = dynamic_axes(questions), WRITERS[path.suffix]
     path.parent.mkdir(parents=True, exist_ok=True)
-    if not split:
-        traced = trace(network, example, axes)
-        about = _description(loaded, config, questions, traced)
-        write(traced, about, path)
-        return about
+    traced: Sequence[Traced]
     try:
-        of_images, of_texts = trace_steps(network, example, axes)
+        if split:
+            traced = trace_steps(network, example, axes)
+        else:
+            traced = [trace(network, example, axes, outputs)]
     except ValueError as error:
         raise ValueError(f"{loaded.path}: {error}") from error
-    about = _description(loaded, config, questions, of_images)
-    write(of_images, replace(about, step="images"), file)
-    about = replace(
-        about, inputs=of_texts.inputs, outputs=of_texts.outputs, step="texts", images=file.name
-    )
-    write(of_texts, about, path)
+    last = traced[-1]
+    about = _description(loaded, config, questions, last)
+    if split:
+        of_images = replace(
+            about, inputs=traced[0].inputs, outputs=traced[0].outputs, step="images"
+        )
+        write(traced[0], of_images, file)
+        about = replace(about, step="texts", images=file.name)
+    elif outputs:
+        about = replace(about, step="some")
+    write(last, about, path)
     return about
 
 

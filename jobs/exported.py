@@ -55,7 +55,9 @@ class Description:
     exported of it. config: as `settings.to_dict` has it. tokenizer: file name -> content in base64;
     text_encoder: which of them is the data.text_encoder, "." for all. inputs, outputs: names of the
     graph's tensors in their order. image: how an image becomes the input `image`, for other
-    programs. calibration: of `jobs.presence`, or None. versions: of what wrote it.
+    programs. calibration: of `jobs.presence`, or None. versions: of what wrote it. step: what of
+    the system it is: all, the images (for the file of the texts, which says by `images` where they
+    are), or some outputs for other programs, of which no answer is made.
     """
 
     system: str
@@ -69,7 +71,7 @@ class Description:
     image: dict[str, Any]
     calibration: dict[str, Any] | None
     versions: dict[str, str]
-    step: Literal["all", "images", "texts"] = "all"
+    step: Literal["all", "images", "texts", "some"] = "all"
     images: str | None = None
 
     def text(self) -> str:
@@ -146,19 +148,20 @@ def load_exported(path: Path, device: str | None = None) -> tuple[Loaded, Calibr
         FileNotFoundError: no such file. CheckpointError: it is damaged, or tools/export did not
             write it. ValueError: the device is not there, or its runtime is not installed.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"exported file {path} does not exist")
-    opened = _opened(path, device)
-    about = _described(path, opened.text)
-    images = _images(path, about, device)
+    network, chosen = open_network(path, device)
+    about = network.about
+    if about.step == "some":
+        raise CheckpointError(
+            f"{path}: holds what gives {', '.join(about.outputs)}, not the system; for questions"
+            f" export {about.source} without --outputs"
+        )
     config = config_of(about.config, f"{path}: config")
     tokenizer = _tokenizer(path, about, config)
     system = SYSTEMS[config.system]
     # Of the system only what reads its outputs is needed; on this device weights take no memory.
     with torch.device("meta"):
         parts = system.build(config.model, tokenizer, training=False)
-    _require_known_names(path, about, images and images[1], parts.evaluated)
-    network = ExportedNetwork(opened.graph, about, images).eval()
+    _require_known_names(path, network, parts.evaluated)
     said = About(
         system=config.system,
         title=system.title,
@@ -169,7 +172,20 @@ def load_exported(path: Path, device: str | None = None) -> tuple[Loaded, Calibr
     )
     parts = replace(parts, model=network, evaluated=network, match=None)
     calibration = about.calibration and from_mapping(Calibration, about.calibration, str(path))
-    return Loaded(config, parts, tokenizer, said, path, opened.device), calibration or None
+    return Loaded(config, parts, tokenizer, said, path, chosen), calibration or None
+
+
+def open_network(path: Path, device: str | None = None) -> tuple[ExportedNetwork, torch.device]:
+    """What is to be asked by tensors, of a file of any step but of images, and where it takes them.
+
+    Args and raises as `load_exported`.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"exported file {path} does not exist")
+    opened = _opened(path, device)
+    about = _described(path, opened.text)
+    network = ExportedNetwork(opened.graph, about, _images(path, about, device))
+    return network.eval(), opened.device
 
 
 def _opened(path: Path, device: str | None) -> Opened:
@@ -223,12 +239,11 @@ def _tokenizer(path: Path, about: Description, config: RunConfig) -> Tokenizer:
             raise _other_version(path, f"tokenizer: {error}") from error
 
 
-def _require_known_names(
-    path: Path, about: Description, images: Description | None, network: nn.Module
-) -> None:
-    """Raises CheckpointError if the graph takes or gives tensors that the system does not know."""
+def _require_known_names(path: Path, exported: ExportedNetwork, network: nn.Module) -> None:
+    """Raises CheckpointError if a graph takes or gives tensors that the system does not know."""
     if not isinstance(network, ImageFirst):
         raise _other_version(path, "its system cannot be exported")
+    about, images = exported.about, exported.images and exported.images[1]
     given = (*network.inputs, OWNER, *(images.outputs if images else ()))
     for kind, names, known in (
         ("inputs", about.inputs, given),

@@ -21,8 +21,8 @@ import torch
 
 from groundwork import utils
 from groundwork.jobs import run_script
-from groundwork.jobs.export import WRITERS, differences, example_of, export
-from groundwork.jobs.exported import load_exported
+from groundwork.jobs.export import WRITERS, as_exported, differences, example_of, export
+from groundwork.jobs.exported import open_network
 from groundwork.jobs.grounder import Grounder
 from groundwork.jobs.questions import questions_of
 from groundwork.jobs.recognition import load_system
@@ -50,12 +50,13 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         data=args.data,
         overrides=args.set,
     )
-    about = export(loaded, args.out, split=args.split)
-    written, calibration = load_exported(args.out, "cpu")
-    questions, network = questions_of(written.config, loaded.tokenizer), loaded.parts.evaluated
+    about = export(loaded, args.out, split=args.split, outputs=args.outputs)
+    written, _ = open_network(args.out, "cpu")
+    config, network = as_exported(loaded.config), loaded.parts.evaluated
+    questions = questions_of(config, loaded.tokenizer)
     apart = differences(
         network,
-        written.parts.evaluated,
+        written,
         (
             example_of(
                 questions, loaded.tokenizer, network, images=images, texts=texts, tokens=tokens,
@@ -75,8 +76,10 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
             f"{args.out}: its {worst} differs from PyTorch's by {apart[worst]:.1e} of the largest"
             f" value, more than {TOLERANCE:g}; do not use it, and report checkpoint and versions"
         )
-    asked = {"PyTorch": Grounder(loaded, calibration), "file": Grounder(written, calibration)}
-    seconds = timed(asked, args.rounds) if args.time else {}
+    seconds = {}
+    if args.time:
+        asked = {"PyTorch": Grounder(loaded), "file": Grounder.load(args.out, device="cpu")}
+        seconds = timed(asked, args.rounds)
     return {"path": args.out, "differences": apart, "seconds": seconds}
 
 
@@ -94,6 +97,13 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         action="store_true",
         help="images in a file of their own, NAME.images.onnx: each is encoded once for all texts",
     )
+    parser.add_argument(
+        "--outputs",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="only what gives these, for other programs: text_features is ALBEF's text encoder",
+    )
     parser.add_argument("--time", action="store_true", help="compare its speed with PyTorch's")
     parser.add_argument("--rounds", type=int, default=9, help="timings of each (%(default)s)")
     parser.add_argument("--config", help="of a file without one")
@@ -103,6 +113,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.rounds < 1:
         parser.error(f"--rounds {args.rounds}: give how many, 1 or more")
+    if args.outputs and (args.split or args.time):
+        parser.error("--outputs: such a file answers no questions, so without --split and --time")
     return args
 
 

@@ -1,11 +1,11 @@
-"""A network as graphs of operations on tensors, which other programs can run: `trace` makes one,
-`trace_steps` one of its images and one of its texts.
+"""A network as graphs of operations on tensors, which other programs can run: `trace` makes one of
+all or of some of its outputs, `trace_steps` one of its images and one of its texts.
 
 Shapes: B images, T texts, L tokens.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -109,7 +109,10 @@ def _name(path: pytree.KeyPath) -> str:
 
 
 def trace(
-    network: ImageFirst, example: Mapping[str, Tensor], axes: Mapping[str, Mapping[int, str]]
+    network: ImageFirst,
+    example: Mapping[str, Tensor],
+    axes: Mapping[str, Mapping[int, str]],
+    wanted: Collection[str] = (),
 ) -> Traced:
     """The operations of `encode` and `answer_each`, gradients among them.
 
@@ -118,14 +121,24 @@ def trace(
         example: its `inputs` and `OWNER`, with 2 images and with numbers of texts and of tokens
             that are different from each other and from the sides of an image.
         axes: input -> its axes of any length by their names.
+        wanted: some of its outputs, for a graph of no more than what these need; none: all.
 
     Raises:
-        ValueError: the network, or an option of it, cannot be traced.
+        ValueError: the network, or an option of it, cannot be traced, or it does not give what is
+            wanted.
     """
     inputs, tensors = _inputs(network, example)
     outputs = _outputs(network, Whole(network, inputs, ()), tensors)
+    if missing := sorted(set(wanted) - set(outputs)):
+        raise ValueError(f"it gives no {', '.join(missing)}, but {', '.join(outputs)}")
+    if wanted:
+        outputs = tuple(name for name in outputs if name in wanted)
+    module: nn.Module = Whole(network, inputs, outputs)
+    if wanted:
+        module, needed = _with_what_it_needs(_listed(module, tensors))
+        inputs, tensors = zip(*((inputs[n], tensors[n]) for n in needed), strict=True)
     named = tuple(axes[name] for name in inputs)
-    program = _program(Whole(network, inputs, outputs), tensors, named, network.needs_gradient)
+    program = _program(module, tensors, named, network.needs_gradient)
     return Traced(program, inputs, outputs, named)
 
 
@@ -195,8 +208,8 @@ def _program(
     gradients: bool,
 ) -> ExportedProgram:
     """The graph of a module; `gradients`: its network asks for some."""
-    if gradients:
-        module = _with_gradients(module, tensors)
+    if gradients and not isinstance(module, fx.GraphModule):
+        module = _listed(module, tensors)
     dynamic = tuple(dict.fromkeys(one, Dim.DYNAMIC) for one in axes)
     shapes = dynamic if isinstance(module, fx.GraphModule) else (dynamic,)
     with torch.no_grad():
@@ -207,9 +220,9 @@ def _program(
     return program
 
 
-def _with_gradients(module: nn.Module, tensors: tuple[Tensor, ...]) -> fx.GraphModule:
-    """A module as a graph in which the backward pass of every gradient that it asks for stands
-    among the other operations, so that it needs no autograd."""
+def _listed(module: nn.Module, tensors: tuple[Tensor, ...]) -> fx.GraphModule:
+    """A module as a list of its operations, in which the backward pass of every gradient that it
+    asks for stands among the others, so that it needs no autograd."""
     # Of the fused attentions the plain products are the one form that ONNX knows; what they look at
     # is never empty.
     softmax = {torch.ops.aten._safe_softmax.default: torch.softmax}
@@ -217,6 +230,7 @@ def _with_gradients(module: nn.Module, tensors: tuple[Tensor, ...]) -> fx.GraphM
         traced = make_fx(module, softmax, tracing_mode="symbolic", _allow_non_fake_inputs=True)(
             *tensors
         )
+    traced.graph.eliminate_dead_code()
     names = {
         tensor: name for name, tensor in chain(module.named_parameters(), module.named_buffers())
     }
@@ -227,6 +241,16 @@ def _with_gradients(module: nn.Module, tensors: tuple[Tensor, ...]) -> fx.GraphM
             node.target = names.get(tensor, node.target)
             held[node.target] = tensor.detach()
     return fx.GraphModule(_holding(held), traced.graph)
+
+
+def _with_what_it_needs(listed: fx.GraphModule) -> tuple[fx.GraphModule, list[int]]:
+    """The same without the inputs that nothing reads, and the positions of those it has left."""
+    inputs = listed.graph.find_nodes(op="placeholder")
+    for node in inputs:
+        if not node.users:
+            listed.graph.erase_node(node)
+    listed.recompile()
+    return listed, [n for n, node in enumerate(inputs) if node.users]
 
 
 def _holding(tensors: Mapping[str, Tensor]) -> nn.Module:

@@ -13,7 +13,7 @@ import torch
 import predict
 from groundwork import Grounder
 from groundwork.jobs.export import differences, example_of, weights_digest
-from groundwork.jobs.exported import KEY, load_exported
+from groundwork.jobs.exported import KEY, load_exported, open_network
 from groundwork.jobs.questions import questions_of
 from groundwork.jobs.recognition import load_system
 from groundwork.jobs.systems import SHIPPED
@@ -212,6 +212,38 @@ def test_texts_that_look_into_the_image_encoder_cannot_be_split(tmp_path):
     settings = ["--split", "--set", "model.explanation.method=rollout"]
     said = refusal(SHIPPED, tmp_path / "a.pt2", *settings)
     assert "images cannot have a graph of their own" in said
+
+
+@pytest.mark.parametrize(
+    ("output", "ending", "inputs"),
+    [
+        ("text_features", ".onnx", ("text_ids", "text_mask")),
+        pytest.param("image_features", ".pt2", ("image",), marks=pytest.mark.slow),
+        pytest.param(
+            "score",
+            ".onnx",
+            ("image", "text_ids", "text_mask", "phrase_image"),
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_a_file_of_some_outputs_takes_and_holds_what_they_need(
+    output, ending, inputs, amc, tmp_path
+):
+    file = tmp_path / f"part{ending}"
+    apart = export.main([str(SHIPPED), "--out", str(file), "--outputs", output])["differences"]
+    assert list(apart) == [output] and apart[output] <= 1e-4
+    network, _ = open_network(file)
+    assert network.about.inputs == inputs
+    if output != "score":
+        assert file.stat().st_size < amc.stat().st_size
+    with pytest.raises(ValueError, match=f"holds what gives {output}, not the system"):
+        Grounder.load(file)
+
+
+def test_an_output_that_is_not_given_is_refused(tmp_path):
+    said = refusal(SHIPPED, tmp_path / "a.onnx", "--outputs", "text", "score")
+    assert "it gives no text, but heatmaps" in said
 
 
 def test_predict_draws_it_beside_its_checkpoint(amc, embedded, tmp_path):
