@@ -74,6 +74,8 @@ def export(
     questions = questions_of(config, loaded.tokenizer)
     example = example_of(questions, loaded.tokenizer, network)
     axes, write = dynamic_axes(questions), WRITERS[path.suffix]
+    if path.suffix == ".onnx":
+        _require_onnx()
     path.parent.mkdir(parents=True, exist_ok=True)
     traced: Sequence[Traced]
     try:
@@ -198,21 +200,21 @@ def _note(file: Path, key: str, text: str) -> None:
     file.write_bytes(graph.SerializeToString())
 
 
-def to_onnx(traced: Traced) -> torch.onnx.ONNXProgram:
-    """A graph in ONNX.
-
-    Raises:
-        ValueError: an extra is not installed.
-    """
+def _require_onnx() -> None:
+    """Raises ValueError if an extra is not installed."""
     try:
         import onnxscript  # noqa: F401 (an extra, which torch.onnx uses)
-
-        from groundwork.jobs.onnx_operators import TRANSLATIONS
     except ImportError as error:
         raise ValueError(
             f"ONNX files need {error.name}; install it with pip install -e '.[export]', or name a"
             " .pt2 file"
         ) from error
+
+
+def to_onnx(traced: Traced) -> torch.onnx.ONNXProgram:
+    """A graph in ONNX."""
+    from groundwork.jobs.onnx_operators import TRANSLATIONS  # of the extra
+
     for chatty in ("onnxscript", "onnx_ir"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
     with warnings.catch_warnings():

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from groundwork import utils
 from groundwork.files.manifest import fingerprint
+from groundwork.jobs import plain_message
 from groundwork.jobs.plain_pt2 import plain_pt2
 from groundwork.jobs.presence import Calibration
 from groundwork.jobs.recognition import About, Loaded
@@ -80,9 +81,12 @@ class Description:
 
 
 class Opened(NamedTuple):
-    """A file's graph, its description and where its tensors belong."""
+    """A file's graph, how many tensors it takes and gives, its description and where its tensors
+    belong."""
 
     graph: Graph
+    takes: int
+    gives: int
     text: str | None
     device: torch.device
 
@@ -183,7 +187,7 @@ def open_network(path: Path, device: str | None = None) -> tuple[ExportedNetwork
     if not path.is_file():
         raise FileNotFoundError(f"exported file {path} does not exist")
     opened = _opened(path, device)
-    about = _described(path, opened.text)
+    about = _described(path, opened)
     network = ExportedNetwork(opened.graph, about, _images(path, about, device))
     return network.eval(), opened.device
 
@@ -210,7 +214,7 @@ def _images(path: Path, about: Description, device: str | None) -> tuple[Graph, 
     if not file.is_file():
         raise FileNotFoundError(f"{path}: needs {file}, what it does with images; put it there")
     opened = _opened(file, device)
-    of_images = _described(file, opened.text)
+    of_images = _described(file, opened)
     # The configuration, too: it says which fusion layers are explained, for instance.
     known = (about.weights, about.config, "images")
     if (of_images.weights, of_images.config, of_images.step) != known:
@@ -254,13 +258,32 @@ def _require_known_names(path: Path, exported: ExportedNetwork, network: nn.Modu
             raise _other_version(path, f"{kind}: {', '.join(unknown)} is unknown")
 
 
-def _described(path: Path, text: str | None) -> Description:
-    if text is None:
+def _described(path: Path, opened: Opened) -> Description:
+    if opened.text is None:
         raise CheckpointError(f"{path}: was not written by tools/export; export its checkpoint")
     try:
-        return from_mapping(Description, json.loads(text), "description")
+        about = from_mapping(Description, json.loads(opened.text), "description")
     except (ValueError, RecursionError) as error:
         raise _other_version(path, str(error)) from error
+    said, counted = (len(about.inputs), len(about.outputs)), (opened.takes, opened.gives)
+    if said != counted:
+        raise _other_version(path, f"{said} inputs and outputs, {counted} in the graph")
+    return about
+
+
+def _runnable(path: Path, run: Graph, errors: tuple[type[Exception], ...]) -> Graph:
+    """A graph that says which file it is of where it cannot be run."""
+
+    def answers(*inputs: Tensor) -> Sequence[Tensor]:
+        try:
+            return run(*inputs)
+        except errors as error:
+            raise CheckpointError(
+                f"{path}: its graph cannot be run ({plain_message(error)}); export it again, unless"
+                " memory was short"
+            ) from error
+
+    return answers
 
 
 def _other_version(path: Path, what: str) -> CheckpointError:
@@ -282,27 +305,33 @@ def _onnx(path: Path, device: str | None) -> Opened:
     provider, chosen = _onnx_device(onnxruntime.get_available_providers(), device)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3  # errors
+    options.log_severity_level = 4  # errors are raised, too
+    failures = (errors.Fail, errors.InvalidProtobuf, errors.InvalidGraph, errors.InvalidArgument,
+                errors.NoSuchFile, errors.RuntimeException, UnicodeError)  # fmt: skip
     try:
-        session = onnxruntime.InferenceSession(path, options, providers=[provider])
+        # Without its second try, of which it prints.
+        session = onnxruntime.InferenceSession(
+            path, options, providers=[provider], enable_fallback=False
+        )
+        names, gives = [one.name for one in session.get_inputs()], len(session.get_outputs())
+        told = session.get_modelmeta().custom_metadata_map
     except errors.NotImplemented as error:
         raise ValueError(
             f"{path}: onnxruntime {onnxruntime.__version__} lacks an operator of it ({error});"
             " install a newer one"
         ) from error
-    except (errors.Fail, errors.InvalidProtobuf, errors.InvalidGraph, errors.InvalidArgument,
-            errors.NoSuchFile, errors.RuntimeException) as error:  # fmt: skip
+    except failures as error:
         apart = "external data" in str(error).lower()
         remedy = f"put {path.name}.data, its weights, back beside it, or " if apart else ""
         raise CheckpointError(f"{path}: damaged ({error}); {remedy}export it again") from error
-    names, told = [one.name for one in session.get_inputs()], session.get_modelmeta()
-    _require_own_weights(path, told.custom_metadata_map.get(WEIGHTS_KEY))
+    _require_own_weights(path, told.get(WEIGHTS_KEY))
 
     def run(*inputs: Tensor) -> list[Tensor]:
         arrays = {name: one.cpu().numpy() for name, one in zip(names, inputs, strict=True)}
         return [torch.from_numpy(array) for array in session.run(None, arrays)]
 
-    return Opened(run, told.custom_metadata_map.get(KEY), chosen)
+    graph = _runnable(path, run, failures)
+    return Opened(graph, len(names), gives, told.get(KEY), chosen)
 
 
 def _require_own_weights(path: Path, noted: str | None) -> None:
@@ -349,7 +378,10 @@ def _pt2(path: Path, device: str | None) -> Opened:
     def run(*inputs: Tensor) -> Sequence[Tensor]:
         return module(*inputs)
 
-    return Opened(run, entries[PT2_ENTRY] or None, chosen)
+    of = program.graph_signature
+    graph = _runnable(path, run, _DAMAGE)
+    takes, gives = len(of.user_inputs), len(of.user_outputs)
+    return Opened(graph, takes, gives, entries[PT2_ENTRY] or None, chosen)
 
 
 GRAPHS: dict[str, Callable[[Path, str | None], Opened]] = {".onnx": _onnx, ".pt2": _pt2}

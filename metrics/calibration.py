@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import minimize
 from scipy.special import expit
-from scipy.stats import rankdata
 
 
 class Bin(NamedTuple):
@@ -105,6 +104,8 @@ def area_under_roc(numbers: ArrayLike, truth: ArrayLike) -> float:
     Raises:
         ValueError: as `fit_platt`.
     """
+    from scipy.stats import rankdata  # takes half a second to import
+
     values, right = _both_kinds(numbers, truth)
     ranks, positive = rankdata(values), int(right.sum())
     above = ranks[right].sum() - positive * (positive + 1) / 2

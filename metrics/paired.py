@@ -2,7 +2,6 @@
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import binomtest
 
 
 def mcnemar(first: ArrayLike, second: ArrayLike) -> tuple[int, int, float]:
@@ -14,6 +13,8 @@ def mcnemar(first: ArrayLike, second: ArrayLike) -> tuple[int, int, float]:
     Raises:
         ValueError: lists of different length.
     """
+    from scipy.stats import binomtest  # takes half a second to import
+
     one, two = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
     if one.shape != two.shape:
         raise ValueError(f"{one.shape} answers cannot be paired with {two.shape}")

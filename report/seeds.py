@@ -7,7 +7,7 @@ from math import sqrt
 from pathlib import Path
 from statistics import mean, stdev
 
-from scipy.stats import t as student_t
+from scipy.special import stdtrit
 
 from groundwork.files.safe import write_text
 from groundwork.report.results import ROW_KEY
@@ -56,7 +56,7 @@ class SeedRow:
         """
         if self.runs < 2:
             raise ValueError(f"{self.checkpoint}: what to expect takes at least two runs")
-        quantile = student_t.ppf((1 + COVERAGE) / 2, self.runs - 1)
+        quantile = stdtrit(self.runs - 1, (1 + COVERAGE) / 2)  # of Student's t
         spread = float(quantile) * self.sd * sqrt(1 + 1 / self.runs)
         margin = max(spread, ROUNDING * abs(self.mean))
         return self.mean - margin, self.mean + margin

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
@@ -121,7 +122,8 @@ def checked_parts(
     if system.samples == "referring":
         return None, parts_of(config)
     tokenizer = load_tokenizer(config.data.text_encoder)
-    system.build(config.model, tokenizer, training=False)  # says if the tokeniser does not fit
+    with torch.device("meta"):  # where weights take neither time nor memory
+        system.build(config.model, tokenizer, training=False)  # says if the tokeniser does not fit
     return tokenizer, parts_of(config)
 
 

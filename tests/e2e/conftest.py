@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.sheets import coarse_sheets  # noqa: F401
+
 OWN = Path(__file__).parent / "sets"
 
 

@@ -20,6 +20,7 @@ from groundwork.jobs.exported import (
     Description,
     Opened,
     load_exported,
+    open_network,
     packed_tokenizer,
 )
 from groundwork.jobs.recognition import load_system
@@ -27,6 +28,7 @@ from groundwork.jobs.systems import SHIPPED
 from groundwork.models.common.checkpoint import CheckpointError
 from groundwork.settings import to_dict
 from tests.faults.test_hostile_files import Running
+from tests.fuzz.others import onnx_sample
 
 MODEL, INPUTS = "models/model.json", "data/sample_inputs/model.pt"
 WEIGHTS = "data/weights/model_weights_config.json"
@@ -233,13 +235,37 @@ def test_a_description_that_does_not_fit_is_named(key, value, said, monkeypatch,
         "albef", "a", "0", to_dict(loaded.config), files, name, network.inputs, network.outputs,
         {}, None, {},
     )  # fmt: skip
-    text = json.dumps(asdict(about) | {key: value})
-    file = tmp_path / "a.onnx"
-    file.write_bytes(b"graph")
-    opened = Opened(lambda *_: (), text, torch.device("cpu"))
-    monkeypatch.setitem(GRAPHS, ".onnx", lambda *_: opened)
-    found = said_of(file)
+    content = asdict(about) | {key: value}
+    counts = len(content["inputs"]), len(content["outputs"])
+    opened = Opened(lambda *_: (), *counts, json.dumps(content), torch.device("cpu"))
+    found = said_of(opened_as(opened, tmp_path, monkeypatch))
     assert said in found and "export the checkpoint again" in found
+
+
+def opened_as(opened: Opened, folder: Path, monkeypatch) -> Path:
+    """A file that is opened as told."""
+    file = folder / "a.onnx"
+    file.write_bytes(b"graph")
+    monkeypatch.setitem(GRAPHS, ".onnx", lambda *_: opened)
+    return file
+
+
+def test_a_graph_of_other_tensors_than_it_says_is_refused(tmp_path, monkeypatch):
+    about = Description("albef", "a", "0", {}, {}, ".", ("image",), ("score",), {}, None, {})
+    opened = Opened(lambda *_: (), 1, 2, about.text(), torch.device("cpu"))
+    said = said_of(opened_as(opened, tmp_path, monkeypatch))
+    assert "(1, 1) inputs and outputs, (1, 2) in the graph" in said
+
+
+def test_a_graph_that_cannot_be_run_names_its_file(tmp_path):
+    onnx = pytest.importorskip("onnx", reason="the extra export is not installed")
+    onnx_sample(tmp_path, tmp_path)
+    graph = onnx.load(tmp_path / "graph.onnx")
+    graph.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "any"
+    onnx.save(graph, tmp_path / "graph.onnx")
+    network, _ = open_network(tmp_path / "graph.onnx")
+    with pytest.raises(CheckpointError, match="graph.onnx: its graph cannot be run"):
+        network.answer_each({}, {"x": torch.ones(4, 7)})
 
 
 @pytest.mark.parametrize("ending", GRAPHS)

@@ -61,6 +61,26 @@ def _to_zip(content: Any) -> bytes:
     return buffer.getvalue()
 
 
+def _from_onnx(file: bytes) -> dict[str, Any]:
+    import onnx  # an extra
+    from google.protobuf import json_format
+
+    return json_format.MessageToDict(onnx.load_from_string(file))
+
+
+def _to_onnx(content: Any) -> bytes:
+    """As far as the content has the form of a graph; else JSON in its place."""
+    import onnx  # an extra
+    from google.protobuf import json_format
+
+    try:
+        return json_format.ParseDict(content, onnx.ModelProto()).SerializeToString()
+    # SystemError: what protobuf makes of a key that is no text.
+    except (json_format.ParseError, AttributeError, TypeError, ValueError, RecursionError,
+            SystemError):  # fmt: skip
+        return _to_json(content)
+
+
 JSON = Codec(json.loads, _to_json)
 LINES = Codec(_from_lines, _to_lines)
 # JSON is YAML 1.2, too.
@@ -68,4 +88,5 @@ YAML = Codec(lambda text: parse_yaml(text.decode(), "a sample"), _to_json)
 PICKLE = Codec(pickle.loads, lambda content: pickle.dumps(content, protocol=2))
 ZIP = Codec(_from_zip, _to_zip)
 """An archive of JSON and bytes."""
+ONNX = Codec(_from_onnx, _to_onnx)
 TORCH = Codec(lambda file: torch.load(io.BytesIO(file), weights_only=True), _to_torch)

@@ -5,6 +5,11 @@ from typing import Any, NamedTuple
 
 DEEP = b"[" * 100_000
 DIGITS = b"[" + b"9" * 10_000 + b"]"
+# A graph whose only operator has a name that is no UTF-8.
+GRAPH = (
+    b'\x08\n:2\n\x0b\n\x01x\x12\x01y"\x03A\xf1s\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02'
+    b"\x08\x01b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\x14"
+)
 ARCHIVE = b"PK\x03\x04" + bytes(60)
 
 
@@ -110,6 +115,7 @@ FOUND = (
     Found("words", "matrix.npy", ARCHIVE, "BadZipFile"),
     Found("words", "pieces.spm", b"", "RuntimeError"),
     Found("words", "vectors.txt", b"red 0.5 0..5 0.5 0.5\n", "ValueError of no file"),
+    Found("exported ONNX files", "graph.onnx", GRAPH, "UnicodeDecodeError"),
     Found("lists of questions", "phrases.jsonl", DEEP, "RecursionError"),
     Found("archives", "annotations.tar.xz", b"\xfd7zXZ\x00" + bytes(40), "LZMAError"),
     Found("results, predictions and logs", "results.json", b'{"a": 1}', "ValueError of no file"),

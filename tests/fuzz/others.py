@@ -29,7 +29,8 @@ from groundwork.files import shards
 from groundwork.files.json_lines import JsonLines
 from groundwork.geometry import decode_mask, mask_to_runs
 from groundwork.jobs import predict_input, presence, pretrained
-from groundwork.jobs.exported import GRAPHS
+from groundwork.jobs.export import OPSET
+from groundwork.jobs.exported import KEY, PT2_ENTRY, Description, open_network
 from groundwork.jobs.open_image import open_image
 from groundwork.models.common.bert_files import unpack
 from groundwork.models.common.checkpoint import read_checkpoint
@@ -39,7 +40,7 @@ from groundwork.report.results import read_rows
 from groundwork.settings import load_config, load_detector
 from groundwork.tools.prepare_flickr30k import load_raw
 from tests.fuzz.annotations import Reader
-from tests.fuzz.codecs import JSON, LINES, TORCH, YAML, ZIP
+from tests.fuzz.codecs import JSON, LINES, ONNX, TORCH, YAML, ZIP
 from tests.fuzz.corpus import IMAGES, bombs
 from tests.helpers.dataset_files import write_image, write_json
 
@@ -100,15 +101,55 @@ def _saved(folder: Path, _file: Path) -> object:
     return pretrained.read(folder)
 
 
-def _exported_sample(_embedded: Path, folder: Path) -> None:
-    program = torch.export.export(torch.nn.Linear(2, 3), (torch.zeros(4, 2),))
+def _description() -> str:
+    said = Description(
+        system="albef", source="a.pth", weights="0", config={}, tokenizer={}, text_encoder=".",
+        inputs=("x",), outputs=("y",), image={}, calibration=None, versions={}
+    )  # fmt: skip
+    return said.text()
+
+
+class _Answers(torch.nn.Linear):
+    """Outputs in a tuple, as every exported file has them."""
+
+    def forward(self, input: torch.Tensor) -> tuple[torch.Tensor]:  # type: ignore[override]
+        return (super().forward(input),)
+
+
+def _pt2_sample(_embedded: Path, folder: Path) -> None:
+    program = torch.export.export(_Answers(2, 3), (torch.zeros(4, 2),))
     content = io.BytesIO()
-    torch.export.save(program, content)
+    torch.export.save(program, content, extra_files={PT2_ENTRY: _description()})
     (folder / "graph.pt2").write_bytes(content.getvalue())
 
 
+def onnx_sample(_embedded: Path, folder: Path) -> None:
+    """A small graph with a description."""
+    from onnx import TensorProto, helper, numpy_helper, save  # an extra
+
+    graph = helper.make_graph(
+        [
+            helper.make_node("Gemm", ["x", "weight", "bias"], ["product"]),
+            helper.make_node("Softmax", ["product"], ["y"], axis=1),
+        ],
+        "graph",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["texts", 2])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["texts", 3])],
+        [
+            numpy_helper.from_array(np.ones((2, 3), np.float32), "weight"),
+            numpy_helper.from_array(np.zeros(3, np.float32), "bias"),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
+    helper.set_model_props(model, {KEY: _description()})
+    save(model, folder / "graph.onnx")
+
+
 def _exported(_folder: Path, file: Path) -> object:
-    return GRAPHS[file.suffix](file, "cpu")
+    network, _ = open_network(file, "cpu")
+    if network.about.inputs != ("x",):
+        return network.about  # which no system knows, as who loads one says
+    return network.answer_each({}, {"x": torch.ones(4, 2)})
 
 
 # --- images and masks -----------------------------------------------------------------------------
@@ -301,7 +342,8 @@ READERS: tuple[Reader, ...] = (
         _saved,
         _saved_sample,
     ),
-    Reader("exported files", {"graph.pt2": ZIP}, _exported, _exported_sample),
+    Reader("exported .pt2 files", {"graph.pt2": ZIP}, _exported, _pt2_sample),
+    Reader("exported ONNX files", {"graph.onnx": ONNX}, _exported, onnx_sample),
     Reader("images", _files(IMAGES, None), _image, _image_sample, bombs),
     Reader(
         "masks",

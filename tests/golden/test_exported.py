@@ -54,6 +54,7 @@ def test_similarities_of_refclip_are_the_published_ones(refclip_golden, tmp_path
     assert_close("boxes", boxes, golden.arrays["infer/candidate_boxes_cxcywh"])
 
 
+@pytest.mark.slow
 def test_objectness_of_simrec_is_the_published_one(simrec_golden, tmp_path):
     golden = GoldenSimREC(*simrec_golden)
     found = onnx_answers(golden.model(), golden.batch(), tmp_path)

@@ -23,14 +23,14 @@ FORMS = {
     "alvg": ".pt2",
 }
 """What ships and kinds of `KINDS`, or this one -> ending of the file that is made of it."""
-_SLOW = ("reftr_masks", "alvg_several")  # RefTR and ALVG have another one
+_FAST = ("quickstart_amc", "simrec", "refclip")
 _PATIENCE = 250  # seconds that another process may take
 
 
-def marked(kinds: Iterable[str], slow: Collection[str] = _SLOW) -> list:
+def marked(kinds: Iterable[str], fast: Collection[str] = _FAST) -> list:
     """Parameters of tests; slow are those whose export takes longest."""
     marks = [pytest.mark.slow]
-    return [pytest.param(kind, marks=marks if kind in slow else ()) for kind in kinds]
+    return [pytest.param(kind, marks=() if kind in fast else marks) for kind in kinds]
 
 
 class Pair(NamedTuple):

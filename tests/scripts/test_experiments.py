@@ -9,6 +9,7 @@ from groundwork.experiments import explanations, phrases_per_image, scale
 from groundwork.report.results import read_rows
 
 
+@pytest.mark.slow
 def test_explanations_are_compared_by_every_score(embedded, tmp_path, capsys):
     rows = explanations.main(
         ["--method", "gradcam", "attention", "perturbation", "--images", "8", "--curves", "5",

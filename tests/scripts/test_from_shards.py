@@ -52,7 +52,14 @@ def losses(out: Path) -> list[tuple[int, float]]:
     return [(row["step"], row["loss"]) for row in rows if row["kind"] == "step"]
 
 
-@pytest.mark.parametrize("system", [AMC, REFTR, ALVG], ids=["AMC", "RefTR", "ALVG"])
+@pytest.mark.parametrize(
+    "system",
+    [
+        pytest.param(AMC, id="AMC"),
+        pytest.param(REFTR, id="RefTR", marks=pytest.mark.slow),
+        pytest.param(ALVG, id="ALVG", marks=pytest.mark.slow),
+    ],
+)
 def test_a_training_from_shards_is_that_from_files_and_goes_on_elsewhere(system, packed, tmp_path):
     expected, folder = run_training(system, tmp_path / "files"), packed[system]
     root = f"data.image_root={folder}/*.tar"

@@ -35,6 +35,7 @@ def test_a_table_of_one_system(tmp_path, capsys, monkeypatch):
     assert table.count("| ALBEF, evaluation, 2 x 5 |") == 3
 
 
+@pytest.mark.slow
 def test_what_a_step_grows_with(tmp_path, capsys, monkeypatch):
     forked = fork_server()
     monkeypatch.setattr(timing.multiprocessing, "get_context", lambda _: forked)

@@ -174,6 +174,7 @@ def rows(out: Path, kind: str) -> list[dict]:
 
 
 @pytest.mark.usefixtures("embedded")
+@pytest.mark.slow
 def test_a_sharded_training_of_alvg_is_that_of_whole_models_and_goes_on_in_any_group(tmp_path):
     for name, sharded in (("whole", False), ("sharded", True)):
         start_group(_train, tmp_path / name, sharded, 1, 4)
