@@ -11,6 +11,7 @@ import os
 import re
 import tokenize
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PureWindowsPath
 from typing import Any, TextIO
@@ -82,18 +83,31 @@ def _not_utf8(content: bytes, source: str) -> ValueError:
     return ValueError(f"{source} is not UTF-8; save it as UTF-8")
 
 
-def parse_json(text: str, source: str, remedy: str = "fetch it again", **options: Any) -> Any:
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, of whose values none is lost to another one."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        key, _ = Counter(key for key, _ in pairs).most_common(1)[0]
+        raise ValueError(f"the key {key!r} comes twice in one object")
+    return found
+
+
+JSON = json.JSONDecoder(object_pairs_hook=_once)
+"""Reads objects of which no key comes twice."""
+
+
+def parse_json(text: str, source: str, remedy: str = "fetch it again") -> Any:
     """The value of a JSON text.
 
     Args:
         source: what it is the text of, remedy: what to do if it is not JSON; for messages.
-        options: of `json.loads`.
 
     Raises:
-        ValueError: not JSON, a number of thousands of digits, or thousands of lists in lists.
+        ValueError: not JSON, an object that has a key twice, a number of thousands of digits, or
+            thousands of lists in lists.
     """
     try:
-        return json.loads(text, **options)
+        return JSON.decode(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{source} is not valid JSON ({error}); {remedy}") from error
 

@@ -5,7 +5,6 @@ import math
 import os
 import re
 import sys
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
@@ -37,26 +36,7 @@ def load_json(path: str | os.PathLike[str], what: str = "annotation file") -> An
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{what} {path} does not exist; check its path in the config")
-    text = foreign.read_text(path, what)
-    try:
-        return foreign.parse_json(text, f"{what} {path}", object_pairs_hook=_object)
-    except _RepeatedKey as error:
-        raise ValueError(f"{what} {path} has the key {error} twice in one object") from error
-
-
-class _RepeatedKey(Exception):
-    """A key of a JSON object that another value of it has already."""
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        keys = Counter(key for key, _ in pairs)
-        raise _RepeatedKey(repr(keys.most_common(1)[0][0]))
-    return found
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_object)
+    return foreign.parse_json(foreign.read_text(path, what), f"{what} {path}")
 
 
 def save_json(path: str | os.PathLike[str], content: Any) -> None:
@@ -146,12 +126,11 @@ class _Text:
         while True:
             problem = None
             try:
-                value, end = _DECODER.raw_decode(self._piece, self._at)
+                value, end = foreign.JSON.raw_decode(self._piece, self._at)
             except json.JSONDecodeError as error:
                 problem, end = error, len(self._piece)
-            except _RepeatedKey as error:
-                raise self.error(f"the key {error} comes twice in one object") from error
-            except (ValueError, RecursionError) as error:  # digits, or lists in lists without end
+            # A key twice, thousands of digits, or lists in lists without end.
+            except (ValueError, RecursionError) as error:
                 raise self.error(str(error)) from error
             # A number at the end of the piece may go on in the next.
             if end < len(self._piece):

@@ -146,6 +146,7 @@ def test_phrases_come_from_standard_input_and_from_a_list(
     ("line", "expected"),
     [
         ("{", "asked.jsonl:1 is not valid JSON"),
+        ('{"image": "a.jpg", "phrase": "a", "phrase": "b"}', "'phrase' comes twice in one object"),
         ('{"picture": "a.jpg"}', 'a line is {"image": path'),
         ('{"image": "a.jpg", "boxes": []}', "not ['boxes']"),
         ('{"image": "a.jpg"}', "there is no phrase"),
