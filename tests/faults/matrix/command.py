@@ -2,14 +2,17 @@
 
 import argparse
 import json
+import multiprocessing
 import platform
 import random
 import shlex
 import shutil
 import time
+import traceback
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 
 import torch
@@ -37,8 +40,12 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--kills", type=int, default=_KILLS, help=f"SIGKILLs, over all jobs ({_KILLS})"
     )
+    parser.add_argument("--at-once", type=int, default=2, metavar="N", help="jobs at a time (2)")
     parser.add_argument("--write", type=Path, metavar="PAGE", help="whose table gets these trials")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.at_once < 1:
+        parser.error(f"--at-once {args.at_once}: give 1 or more")
+    return args
 
 
 def main(argv: Sequence[str] | None = None) -> list[Tried]:
@@ -51,10 +58,9 @@ def main(argv: Sequence[str] | None = None) -> list[Tried]:
     began = time.monotonic()
     chosen = [job for job in jobs() if not args.jobs or {job.kind, job.name} & set(args.jobs)]
     shutil.rmtree(args.out, ignore_errors=True)
-    bench = Bench(args.out.absolute())
     tried: list[Tried] = []
     before = args.write.read_text(encoding="utf-8") if args.write else ""
-    for one in trials(bench, chosen, args):
+    for one in trials(args.out.absolute(), chosen, args):
         verdict = "survived" if one.survived else f"WRONG: {'; '.join(one.wrong)}"
         name = f"{one.job.kind} {one.job.name}"
         print(f"{one.seconds:6.1f} s  {name}: {one.fault}, {one.what}: {verdict}", flush=True)
@@ -72,28 +78,70 @@ def main(argv: Sequence[str] | None = None) -> list[Tried]:
     return tried
 
 
-def trials(bench: Bench, chosen: Sequence[Job], args: argparse.Namespace) -> Iterator[Tried]:
-    """Every fault on every job, drawn by the seed, the job and the fault alone."""
+def trials(root: Path, chosen: Sequence[Job], args: argparse.Namespace) -> Iterator[Tried]:
+    """Every fault on every job, drawn by the seed, the job and the fault alone; jobs are tried by
+    `args.at_once` processes, each of them in a folder of its own.
 
-    def draws(job: Job, fault: str, number: int = 0) -> random.Random:
-        return random.Random(zlib.crc32(f"{args.seed} {job} {fault} {number}".encode()))
+    Raises:
+        RuntimeError: one of these processes ended before its time.
+    """
+    context = multiprocessing.get_context("fork")
+    left, found = context.SimpleQueue(), context.SimpleQueue()
+    for one in (*plan(chosen, args), *[None] * args.at_once):
+        left.put(one)
+    workers = [
+        context.Process(target=_work, args=(root / str(number), left, found, args.seed))
+        for number in range(args.at_once)
+    ]
+    for worker in workers:
+        worker.start()
+    try:
+        for _ in workers:
+            while (one := found.get()) is not None:
+                if isinstance(one, str):
+                    raise RuntimeError(one)
+                yield one
+    finally:
+        for worker in workers:
+            worker.terminate()
+            worker.join()
 
-    def tries(job: Job, fault: str, number: int = 0) -> Iterator[Tried]:
-        try:
-            yield from SCENARIOS[fault](bench, job, draws(job, fault, number))
-        except RuntimeError as error:  # the undisturbed call fails
-            yield Tried(job, fault, "nothing", False, (str(error),), 0.0)
 
-    for job in chosen:
-        for fault in args.faults:
-            if fault not in (KILLED, KILLED_WRITING):
-                yield from tries(job, fault)
+def _work(root: Path, left: SimpleQueue, found: SimpleQueue, seed: int) -> None:
+    """Tries jobs until there are none; None is the end, a text what went wrong in here."""
+    try:
+        bench = Bench(root)
+        while (planned := left.get()) is not None:
+            job, faults = planned
+            for fault, number in faults:
+                for one in tries(bench, job, fault, seed, number):
+                    found.put(one)
+        found.put(None)
+    except Exception:  # noqa: BLE001 (it is raised in the other process)
+        found.put(traceback.format_exc())
+
+
+def plan(
+    chosen: Sequence[Job], args: argparse.Namespace
+) -> list[tuple[Job, list[tuple[str, int]]]]:
+    """Every job with its faults, each with the number of its draw."""
     kills = [fault for fault in (KILLED, KILLED_WRITING) if fault in args.faults]
+    others = [(fault, 0) for fault in args.faults if fault not in kills]
+    planned = [(job, list(others)) for job in chosen]
     for number in range(args.kills if kills else 0):
         # Every job by turns, and every job in every way.
         turn, place = divmod(number, len(chosen))
-        job, fault = chosen[place], kills[(turn + place) % len(kills)]
-        yield from tries(job, fault, number)
+        planned[place][1].append((kills[(turn + place) % len(kills)], number))
+    return planned
+
+
+def tries(bench: Bench, job: Job, fault: str, seed: int, number: int) -> Iterator[Tried]:
+    """One fault on one job."""
+    draws = random.Random(zlib.crc32(f"{seed} {job} {fault} {number}".encode()))
+    try:
+        yield from SCENARIOS[fault](bench, job, draws)
+    except RuntimeError as error:  # the undisturbed call fails
+        yield Tried(job, fault, "nothing", False, (str(error),), 0.0)
 
 
 def command(args: argparse.Namespace) -> str:
