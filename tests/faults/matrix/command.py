@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -107,7 +108,7 @@ def trials(root: Path, chosen: Sequence[Job], args: argparse.Namespace) -> Itera
             worker.join()
 
 
-def _work(root: Path, left: SimpleQueue, found: SimpleQueue, seed: int) -> None:
+def _work(root: Path, left: SimpleQueue[Any], found: SimpleQueue[Any], seed: int) -> None:
     """Tries jobs until there are none; None is the end, a text what went wrong in here."""
     try:
         bench = Bench(root)
