@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from groundwork.files.foreign import JSON
 from groundwork.files.safe import sync, write_text
 from groundwork.utils import is_main
 
@@ -53,7 +54,7 @@ class JsonLines:
         found = []
         for number, line in enumerate(self.path.read_bytes().split(b"\n")[:-1], 1):
             try:
-                row = json.loads(line)
+                row = JSON.decode(line.decode())
             except (ValueError, RecursionError) as error:  # of JSON, or of UTF-8
                 raise ValueError(f"{self.path} line {number}: {error}; delete the line") from error
             if not isinstance(row, dict):

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from groundwork import utils
+from groundwork.files.foreign import JSON
 from groundwork.files.manifest import fingerprint
 from groundwork.jobs import plain_message
 from groundwork.jobs.plain_pt2 import plain_pt2
@@ -262,7 +263,7 @@ def _described(path: Path, opened: Opened) -> Description:
     if opened.text is None:
         raise CheckpointError(f"{path}: was not written by tools/export; export its checkpoint")
     try:
-        about = from_mapping(Description, json.loads(opened.text), "description")
+        about = from_mapping(Description, JSON.decode(opened.text), "description")
     except (ValueError, RecursionError) as error:
         raise _other_version(path, str(error)) from error
     said, counted = (len(about.inputs), len(about.outputs)), (opened.takes, opened.gives)

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from groundwork.files.foreign import read_text
+from groundwork.files.foreign import JSON, read_text
 from groundwork.files.safe import atomic_write, write_text
 from groundwork.report.predictions import Prediction, Run
 
@@ -142,7 +142,7 @@ def _plain(value: object) -> object:
 
 def _parse(path: Path, number: int, line: str, build: Callable[[Any], Parsed]) -> Parsed:
     try:
-        return build(json.loads(line))
+        return build(JSON.decode(line))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(
             f"{path}:{number} is not a line of a predictions file ({error}); evaluate again"

@@ -9,6 +9,7 @@ from statistics import mean, stdev
 
 from scipy.special import stdtrit
 
+from groundwork.files.foreign import JSON
 from groundwork.files.safe import write_text
 from groundwork.report.results import ROW_KEY
 
@@ -126,5 +127,5 @@ def write_seed_rows(path: Path, processor: str, rows: Iterable[SeedRow]) -> None
 
 def read_seed_rows(path: Path) -> tuple[str, list[SeedRow]]:
     """What `write_seed_rows` wrote: the processor and the rows."""
-    found = json.loads(path.read_text(encoding="utf-8"))
+    found = JSON.decode(path.read_text(encoding="utf-8"))
     return found["processor"], [SeedRow(**row) for row in found["rows"]]

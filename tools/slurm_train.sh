@@ -21,20 +21,23 @@ again=75
 step=
 told=
 # srun passes a signal on to all its tasks. A signal that comes before there is a step is kept for it.
-trap 'told=1 woken=1; [ -z "$step" ] || kill -USR1 "$step"' USR1 TERM
+trap 'told=1 woken=1; [ -z "$step" ] || kill -USR1 "$step" 2>/dev/null' USR1 TERM
 srun --kill-on-bad-exit=0 "${PYTHON:-python}" train.py "$@" --resume auto &
 step=$!
-[ -z "$told" ] || kill -USR1 "$step"
-# A signal ends `wait`, not the step, and its status is then that of the signal. The step may have ended
-# since: its own status is asked for until no signal came between.
+[ -z "$told" ] || kill -USR1 "$step" 2>/dev/null
+# A signal ends `wait`, not the step, and its status is then that of the signal.
 while :; do
   woken=
   wait "$step"
   status=$?
   [ -n "$woken" ] && [ "$status" -gt 128 ] || break
 done
-if [ "$status" -eq "$again" ]; then
-  echo "$0: the run has saved itself; job ${SLURM_JOB_ID:?} goes back into the queue" >&2
+# Told to end, a step that was not training yet died of the signal, and of one that ended in the same
+# moment bash may not know the status (127, -1): going on is right for both, and does no harm to a run
+# that was done.
+if [ "$status" -eq "$again" ] || { [ -n "$told" ] && { [ "$status" -lt 0 ] || [ "$status" -gt 126 ]; }; }; then
+  echo "$0: job ${SLURM_JOB_ID:?} goes back into the queue, where its run goes on" >&2
+  trap '' USR1 TERM # a second signal is none for scontrol
   exec scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$status"

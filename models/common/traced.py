@@ -130,12 +130,14 @@ def trace(
     inputs, tensors = _inputs(network, example)
     outputs = _outputs(network, Whole(network, inputs, ()), tensors)
     if missing := sorted(set(wanted) - set(outputs)):
-        raise ValueError(f"it gives no {', '.join(missing)}, but {', '.join(outputs)}")
+        raise ValueError(f"it gives no {', '.join(map(repr, missing))}, but {', '.join(outputs)}")
     if wanted:
         outputs = tuple(name for name in outputs if name in wanted)
     module: nn.Module = Whole(network, inputs, outputs)
     if wanted:
-        module, needed = _with_what_it_needs(_listed(module, tensors))
+        every = tuple(axes[name] for name in inputs)
+        listed = _listed(module, tensors, every, network.needs_gradient)
+        module, needed = _with_what_it_needs(listed)
         inputs, tensors = zip(*((inputs[n], tensors[n]) for n in needed), strict=True)
     named = tuple(axes[name] for name in inputs)
     program = _program(module, tensors, named, network.needs_gradient)
@@ -209,7 +211,7 @@ def _program(
 ) -> ExportedProgram:
     """The graph of a module; `gradients`: its network asks for some."""
     if gradients and not isinstance(module, fx.GraphModule):
-        module = _listed(module, tensors)
+        module = _with_gradients(module, tensors)
     dynamic = tuple(dict.fromkeys(one, Dim.DYNAMIC) for one in axes)
     shapes = dynamic if isinstance(module, fx.GraphModule) else (dynamic,)
     with torch.no_grad():
@@ -220,7 +222,22 @@ def _program(
     return program
 
 
-def _listed(module: nn.Module, tensors: tuple[Tensor, ...]) -> fx.GraphModule:
+def _listed(
+    module: nn.Module,
+    tensors: tuple[Tensor, ...],
+    axes: tuple[Mapping[int, str], ...],
+    gradients: bool,
+) -> fx.GraphModule:
+    """A module as a list of its operations."""
+    if gradients:
+        return _with_gradients(module, tensors)
+    listed = _program(module, tensors, axes, gradients).module(check_guards=False)
+    assert isinstance(listed, fx.GraphModule)
+    listed.graph.set_codegen(fx.graph.CodeGen())  # tensors, and no structures of them
+    return listed
+
+
+def _with_gradients(module: nn.Module, tensors: tuple[Tensor, ...]) -> fx.GraphModule:
     """A module as a list of its operations, in which the backward pass of every gradient that it
     asks for stands among the others, so that it needs no autograd."""
     # Of the fused attentions the plain products are the one form that ONNX knows; what they look at
@@ -230,7 +247,6 @@ def _listed(module: nn.Module, tensors: tuple[Tensor, ...]) -> fx.GraphModule:
         traced = make_fx(module, softmax, tracing_mode="symbolic", _allow_non_fake_inputs=True)(
             *tensors
         )
-    traced.graph.eliminate_dead_code()
     names = {
         tensor: name for name, tensor in chain(module.named_parameters(), module.named_buffers())
     }
@@ -244,13 +260,31 @@ def _listed(module: nn.Module, tensors: tuple[Tensor, ...]) -> fx.GraphModule:
 
 
 def _with_what_it_needs(listed: fx.GraphModule) -> tuple[fx.GraphModule, list[int]]:
-    """The same without the inputs that nothing reads, and the positions of those it has left."""
+    """The same without operations and inputs whose results nothing reads, and the positions of the
+    inputs that are left."""
     inputs = listed.graph.find_nodes(op="placeholder")
+    listed.graph.eliminate_dead_code(_is_needed)
     for node in inputs:
         if not node.users:
             listed.graph.erase_node(node)
-    listed.recompile()
-    return listed, [n for n, node in enumerate(inputs) if node.users]
+    # A new one, which has only the weights that are read, and none of torch's checks of inputs.
+    left = fx.GraphModule(listed, listed.graph)
+    return left, [n for n, node in enumerate(inputs) if node.users]
+
+
+def _is_needed(node: fx.Node) -> bool:
+    """Is an operation whose result nothing reads there for another reason? One in place is, if what
+    it changes has another reader; what asserts something of a tensor is not."""
+    schema = getattr(node.target, "_schema", None)
+    if schema is None:
+        return node.is_impure()
+    written = [one.alias_info is not None and one.alias_info.is_write for one in schema.arguments]
+    changed = [
+        one
+        for one, is_written in zip(node.args, written, strict=False)
+        if is_written and isinstance(one, fx.Node)
+    ]
+    return any(user is not node for one in changed for user in one.users)
 
 
 def _holding(tensors: Mapping[str, Tensor]) -> nn.Module:

@@ -17,7 +17,7 @@ from groundwork.jobs.exported import KEY, load_exported, open_network
 from groundwork.jobs.questions import questions_of
 from groundwork.jobs.recognition import load_system
 from groundwork.jobs.systems import SHIPPED
-from tests.helpers.exported_files import FORMS, Pair, exported, marked
+from tests.helpers.exported_files import FORMS, Pair, checkpoint_of, exported, marked
 from tests.helpers.own_checkpoints import KINDS, write_checkpoint
 from tests.helpers.script_runs import error_of
 from tools import export
@@ -214,36 +214,38 @@ def test_texts_that_look_into_the_image_encoder_cannot_be_split(tmp_path):
     assert "images cannot have a graph of their own" in said
 
 
-@pytest.mark.parametrize(
-    ("output", "ending", "inputs"),
-    [
-        ("text_features", ".onnx", ("text_ids", "text_mask")),
-        ("image_features", ".pt2", ("image",)),
-        pytest.param(
-            "score",
-            ".onnx",
-            ("image", "text_ids", "text_mask", "phrase_image"),
-            marks=pytest.mark.slow,
-        ),
-    ],
-)
+TEXT = ("text_ids", "text_mask")
+
+
+PARTS = {
+    "text encoder": ("quickstart_amc", "text_features", ".onnx", TEXT),
+    "image encoder": ("quickstart_amc", "image_features", ".pt2", ("image",)),
+    "match": ("quickstart_amc", "score", ".onnx", ("image", *TEXT, "phrase_image")),
+    "recurrent": ("simrec", "cells", ".onnx", ("image", "text_ids", "phrase_image")),
+    "what is padded": ("reftr_phrases", "phrase_mask", ".pt2", ("text_mask",)),
+}
+
+
+@pytest.mark.parametrize("part", marked(PARTS, ("text encoder", "image encoder")))
 def test_a_file_of_some_outputs_takes_and_holds_what_they_need(
-    output, ending, inputs, amc, tmp_path
+    part, workplace, shared, tmp_path, monkeypatch
 ):
-    file = tmp_path / f"part{ending}"
-    apart = export.main([str(SHIPPED), "--out", str(file), "--outputs", output])["differences"]
+    kind, output, ending, inputs = PARTS[part]
+    checkpoint, file = checkpoint_of(kind, workplace, shared), tmp_path / f"part{ending}"
+    monkeypatch.chdir(workplace)
+    apart = export.main([str(checkpoint), "--out", str(file), "--outputs", output])["differences"]
     assert list(apart) == [output] and apart[output] <= 1e-4
     network, _ = open_network(file)
     assert network.about.inputs == inputs
-    if output != "score":
-        assert file.stat().st_size < amc.stat().st_size
+    if output.endswith("features"):
+        assert file.stat().st_size < exported(kind, workplace, shared).file.stat().st_size
     with pytest.raises(ValueError, match=f"holds what gives {output}, not the system"):
         Grounder.load(file)
 
 
 def test_an_output_that_is_not_given_is_refused(tmp_path):
     said = refusal(SHIPPED, tmp_path / "a.onnx", "--outputs", "text", "score")
-    assert "it gives no text, but heatmaps" in said
+    assert "it gives no 'text', but heatmaps" in said
 
 
 def test_predict_draws_it_beside_its_checkpoint(amc, embedded, tmp_path):

@@ -5,7 +5,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -96,35 +99,87 @@ def test_too_few_arguments_print_the_usage(launch, name):
     assert done.returncode == 2 and "usage:" in done.stderr
 
 
-@pytest.mark.parametrize("at_once", [False, True], ids=["saves", "ends before it is looked at"])
-def test_a_preempted_training_is_signalled_and_put_back_into_the_queue(tmp_path, at_once):
-    # srun passes the signal on and gives the status of its tasks, as Slurm's own does.
-    (tmp_path / "srun").write_text(
-        f"#!{sys.executable} -S\nimport signal, sys\nfrom pathlib import Path\n"
-        "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})\n"
-        f"folder = Path({str(tmp_path)!r})\n"
-        "(folder / 'said').write_text(' '.join(sys.argv[1:]))\n(folder / 'begun').touch()\n"
-        "signal.sigwait({signal.SIGUSR1})\nsys.exit(75)\n"
-    )
-    (tmp_path / "scontrol").write_text(f"#!/bin/bash\necho \"$@\" > '{tmp_path}/queue'\n")
-    for name in ("srun", "scontrol"):
-        (tmp_path / name).chmod(0o755)
-    environment = {"PATH": f"{tmp_path}{os.pathsep}{os.defpath}", "SLURM_JOB_ID": "7"}
-    if at_once:  # bash takes a function of this name from its environment
-        environment["BASH_FUNC_kill%%"] = '() { builtin kill "$@" && sleep 0.5; }'
-    script = [TOOLS / "slurm_train.sh", "--config", "x.yaml", "--output_dir", "runs/x y"]
-    with subprocess.Popen(script, env=environment, stderr=subprocess.PIPE, text=True) as job:
+class Slurm(NamedTuple):
+    """A job of tools/slurm_train.sh under way, as `signalled` makes it."""
+
+    job: subprocess.Popen
+    folder: Path
+
+    def until(self, name: str) -> None:
+        """Until one of the fake commands has written a file."""
         end = time.monotonic() + 20
-        while not (tmp_path / "begun").exists() and time.monotonic() < end:
+        while not (self.folder / name).exists() and time.monotonic() < end:
             time.sleep(0.01)
-        job.send_signal(signal.SIGUSR1)
-        assert job.wait(20) == 0, job.stderr.read()
-    assert (tmp_path / "queue").read_text() == "requeue 7\n"
-    assert (
-        (tmp_path / "said")
-        .read_text()
-        .endswith("python train.py --config x.yaml --output_dir runs/x y --resume auto")
+
+    def queued(self) -> str:
+        file = self.folder / "queue"
+        return file.read_text() if file.exists() else ""
+
+
+@contextmanager
+def slurm(folder: Path, step: str, **environment: str) -> Iterator[Slurm]:
+    """srun is Python code after which its tasks have begun, and passes signals on to itself, as
+    Slurm's own does to them; scontrol takes half a second."""
+    (folder / "srun").write_text(
+        f"#!{sys.executable} -S\nimport os, signal, sys\nfrom pathlib import Path\n"
+        f"signal.pthread_sigmask(signal.SIG_BLOCK, {{signal.SIGUSR1}})\nfolder = {str(folder)!r}\n"
+        "Path(folder, 'said').write_text(' '.join(sys.argv[1:]))\nPath(folder, 'begun').touch()\n"
+        + step
     )
+    (folder / "scontrol").write_text(
+        f"#!/bin/bash\ntouch '{folder}/asked'\nsleep 0.5\necho \"$@\" > '{folder}/queue'\n"
+    )
+    for name in ("srun", "scontrol"):
+        (folder / name).chmod(0o755)
+    path = f"{folder}{os.pathsep}{os.defpath}"
+    script = [TOOLS / "slurm_train.sh", "--config", "x.yaml", "--output_dir", "runs/x y"]
+    with subprocess.Popen(
+        script, env={"PATH": path, "SLURM_JOB_ID": "7", **environment}, stderr=subprocess.DEVNULL
+    ) as job:
+        yield Slurm(job, folder)
+
+
+WAITS = "signal.sigwait({signal.SIGUSR1})\n"
+STEPS = {
+    "saves": f"{WAITS}sys.exit(75)\n",
+    "is not training yet": "signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})\n"
+    "signal.pause()\n",
+}
+# bash takes a function of this name from its environment. Here the step ends within it, so that
+# `wait` has its status no more.
+SLOWLY = {"BASH_FUNC_kill%%": '() { builtin kill "$@" && sleep 0.5; }'}
+
+
+@pytest.mark.parametrize("slowly", [{}, SLOWLY], ids=["", "ends before it is looked at"])
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM], ids=lambda one: one.name)
+@pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)
+def test_a_preempted_training_is_put_back_into_the_queue(step, number, slowly, tmp_path):
+    with slurm(tmp_path, step, **slowly) as one:
+        one.until("begun")
+        one.job.send_signal(number)
+        assert one.job.wait(20) == 0
+    assert one.queued() == "requeue 7\n"
+    called = (tmp_path / "said").read_text()
+    assert called.endswith("python train.py --config x.yaml --output_dir runs/x y --resume auto")
+
+
+def test_a_second_signal_does_not_reach_what_puts_it_back(tmp_path):
+    with slurm(tmp_path, STEPS["saves"]) as one:
+        for name in ("begun", "asked"):
+            one.until(name)
+            one.job.send_signal(signal.SIGUSR1)
+        one.job.send_signal(signal.SIGTERM)
+        assert one.job.wait(20) == 0
+    assert one.queued() == "requeue 7\n"
+
+
+@pytest.mark.parametrize("ends", [0, 1])
+def test_a_training_that_is_told_to_end_and_is_done_or_fails_is_not_put_back(tmp_path, ends):
+    with slurm(tmp_path, f"{WAITS}sys.exit({ends})\n") as one:
+        one.until("begun")
+        one.job.send_signal(signal.SIGUSR1)
+        assert one.job.wait(20) == ends
+    assert not one.queued()
 
 
 @pytest.mark.parametrize("status", [0, 1])
