@@ -278,11 +278,10 @@ def _is_needed(node: fx.Node) -> bool:
     schema = getattr(node.target, "_schema", None)
     if schema is None:
         return node.is_impure()
-    written = [one.alias_info is not None and one.alias_info.is_write for one in schema.arguments]
     changed = [
-        one
-        for one, is_written in zip(node.args, written, strict=False)
-        if is_written and isinstance(one, fx.Node)
+        given
+        for one, given in zip(schema.arguments[: len(node.args)], node.args, strict=True)
+        if one.alias_info is not None and one.alias_info.is_write and isinstance(given, fx.Node)
     ]
     return any(user is not node for one in changed for user in one.users)
 
