@@ -260,30 +260,48 @@ def _with_gradients(module: nn.Module, tensors: tuple[Tensor, ...]) -> fx.GraphM
 
 
 def _with_what_it_needs(listed: fx.GraphModule) -> tuple[fx.GraphModule, list[int]]:
-    """The same without operations and inputs whose results nothing reads, and the positions of the
+    """The same without operations and inputs that no output depends on, and the positions of the
     inputs that are left."""
-    inputs = listed.graph.find_nodes(op="placeholder")
-    listed.graph.eliminate_dead_code(_is_needed)
-    for node in inputs:
-        if not node.users:
+    needed, inputs = _needed(listed.graph), listed.graph.find_nodes(op="placeholder")
+    for node in reversed(listed.graph.nodes):
+        if node not in needed:
             listed.graph.erase_node(node)
     # A new one, which has only the weights that are read, and none of torch's checks of inputs.
     left = fx.GraphModule(listed, listed.graph)
-    return left, [n for n, node in enumerate(inputs) if node.users]
+    return left, [n for n, node in enumerate(inputs) if node in needed]
 
 
-def _is_needed(node: fx.Node) -> bool:
-    """Is an operation whose result nothing reads there for another reason? One in place is, if what
-    it changes has another reader; what asserts something of a tensor is not."""
+def _needed(graph: fx.Graph) -> set[fx.Node]:
+    """What the outputs depend on: what is read for them, and what writes into that."""
+    owners: dict[fx.Node, fx.Node] = {}  # of a view the tensor whose memory it is
+    writers: dict[fx.Node, list[fx.Node]] = {}
+    for node in graph.nodes:
+        shared = _shared(node)
+        owners[node] = owners[shared[0]] if shared else node
+        for tensor in _shared(node, written=True):
+            writers.setdefault(owners[tensor], []).append(node)
+    needed: set[fx.Node] = set()
+    left = graph.find_nodes(op="output")
+    while left:
+        node = left.pop()
+        if node not in needed:
+            needed.add(node)
+            left += [*node.all_input_nodes, *writers.get(owners[node], ())]
+    return needed
+
+
+def _shared(node: fx.Node, *, written: bool = False) -> list[fx.Node]:
+    """The inputs of an operation that its result may be a view of, or those that it writes to."""
     schema = getattr(node.target, "_schema", None)
-    if schema is None:
-        return node.is_impure()
-    changed = [
+    if schema is None:  # one of several results, numbers
+        return [] if written or node.op == "output" else node.all_input_nodes
+    return [
         given
         for one, given in zip(schema.arguments[: len(node.args)], node.args, strict=True)
-        if one.alias_info is not None and one.alias_info.is_write and isinstance(given, fx.Node)
+        if isinstance(given, fx.Node)
+        and one.alias_info is not None
+        and (one.alias_info.is_write or not written)
     ]
-    return any(user is not node for one in changed for user in one.users)
 
 
 def _holding(tensors: Mapping[str, Tensor]) -> nn.Module:
