@@ -64,8 +64,8 @@ def test_a_run_killed_after_its_first_best_checkpoint_goes_on(bench):
     ]
     trial = Trial(bench, job)
     trial.expect(trial.run(KilledAtChange(opened[0], torn=False)), killed=True)
-    # The one within the epoch is taken away, as in a run without save_every_steps; on a busy machine,
-    # whose curves are written at other moments, it may not be there yet.
+    # The one within the epoch is taken away, as in a run without save_every_steps. On a busy
+    # machine, whose curves are written at other moments, it may not be there yet.
     (trial.folder / OUT / "last.ckpt").unlink(missing_ok=True)
     trial.again()
     assert not trial.wrong
