@@ -56,17 +56,17 @@ def test_a_job_killed_inside_the_writing_of_a_file_goes_on(bench, kind):
 def test_a_run_killed_after_its_first_best_checkpoint_goes_on(bench):
     """There is no other one yet, and the folder cannot begin a new run."""
     job = JOBS["train AMC"]
-    changes = [event for event in bench.reference(job.call).events if event.changes]
-    opened = [
-        number
-        for number, event in enumerate(changes)
+    events = bench.reference(job.call).events
+    opened = next(
+        place
+        for place, event in enumerate(events)
         if event.kind == "write" and ".checkpoint_00.pth" in event.path
-    ]
+    )
     trial = Trial(bench, job)
-    trial.expect(trial.run(KilledAtChange(opened[0], torn=False)), killed=True)
-    # The one within the epoch is taken away, as in a run without save_every_steps. On a busy
-    # machine, whose curves are written at other moments, it may not be there yet.
-    (trial.folder / OUT / "last.ckpt").unlink(missing_ok=True)
+    trial.expect(trial.run(KilledAtChange.as_in(events, opened, torn=False)), killed=True)
+    assert not (trial.folder / OUT / "checkpoint_00.pth").exists(), "killed at another moment"
+    # The one within the epoch is taken away, as in a run without save_every_steps.
+    (trial.folder / OUT / "last.ckpt").unlink()
     trial.again()
     assert not trial.wrong
 

@@ -7,10 +7,11 @@ file to write or to read, its renaming and its removal, each of them before it h
 import errno
 import json
 import os
+import re
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any, Literal, Protocol
 
 from groundwork.files.lock import LOCK
 
+_HIDDEN = re.compile(r"\.\w+\.tmp$")
 Kind = Literal["write", "append", "rename", "remove", "read"]
 DATA = ("data", "photos", "raw", "weights")
 """Folders, below the working one, of what a job is given."""
@@ -40,6 +42,12 @@ class Event:
     def changes(self) -> bool:
         """Whether it changes a file that the job makes."""
         return self.kind != "read"
+
+    @property
+    def deed(self) -> tuple[Kind, str]:
+        """What is done to which file, alike in every run: what is being written has a hidden name
+        of its own each time."""
+        return self.kind, _HIDDEN.sub(".tmp", self.path)
 
     @property
     def what(self) -> str:
@@ -114,17 +122,29 @@ class Record:
 
 @dataclass(frozen=True)
 class KilledAtChange:
-    """SIGKILL at the `number`-th change of a file (from 0); `torn`: a file that was about to get
-    its name loses its second half first, and a line that was about to be added is half there."""
+    """SIGKILL as something is done to a file for the `number`-th time (from 0); `torn`: a file that
+    was about to get its name loses its second half first, and a line that was about to be added is
+    half there.
 
+    The place in the order of all changes would be another one in every run: logs are written by the
+    clock, curves by a thread.
+    """
+
+    deed: tuple[Kind, str]
     number: int
     torn: bool
 
+    @classmethod
+    def as_in(cls, events: Sequence[Event], place: int, *, torn: bool) -> "KilledAtChange":
+        """At the event at this place of an undisturbed run."""
+        deed = events[place].deed
+        return cls(deed, sum(one.deed == deed for one in events[:place]), torn)
+
     def install(self) -> None:
-        changes = count()
+        times = count()
 
         def act(event: Event) -> None:
-            if not event.changes or next(changes) != self.number:
+            if event.deed != self.deed or next(times) != self.number:
                 return
             if self.torn and event.kind == "rename":
                 os.truncate(event.path, os.path.getsize(event.path) // 2)

@@ -41,20 +41,20 @@ def killed_while_writing(
     bench: Bench, job: Job, draws: random.Random, kinds: Sequence[str] = ()
 ) -> Iterator[Tried]:
     """SIGKILL as a file is opened, gets its name or is removed; what was being written is torn."""
-    changes = [event for event in bench.reference(job.call).events if event.changes]
+    events = bench.reference(job.call).events
     # Curves, a third of all changes, are only ever added to, and read by no job.
     possible = [
-        number
-        for number, event in enumerate(changes)
-        if event.what != "curves" and (not kinds or event.what in kinds)
+        place
+        for place, event in enumerate(events)
+        if event.changes and event.what != "curves" and (not kinds or event.what in kinds)
     ]
     if not possible:
         return
-    number, torn = draws.choice(possible), draws.random() < 0.7
+    place, torn = draws.choice(possible), draws.random() < 0.7
     trial = Trial(bench, job)
-    hit = trial.expect(trial.run(KilledAtChange(number, torn)), killed=True)
+    hit = trial.expect(trial.run(KilledAtChange.as_in(events, place, torn=torn)), killed=True)
     trial.again()
-    event = changes[number]
+    event = events[place]
     what = f"{event.kind} of a {event.what}{', torn' if torn else ''}"
     yield trial.done(KILLED_WRITING, what, hit=hit)
 
