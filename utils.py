@@ -77,18 +77,23 @@ def choose_device(name: str | None = None) -> torch.device:
     return torch.device("cuda", index)
 
 
-def init_distributed(device: str | None = None, timeout: float | None = None) -> torch.device:
-    """Joins the process group that the launcher describes, and chooses this process's device.
+@contextmanager
+def process_group(
+    device: str | None = None, timeout: float | None = None
+) -> Iterator[torch.device]:
+    """In the block this process is in the group that the launcher describes; gives its device.
 
     torchrun and `python -m torch.distributed.launch --use_env` set RANK, LOCAL_RANK and WORLD_SIZE;
-    `srun` sets Slurm's own names. Without a launcher there is no group.
+    `srun` sets Slurm's own names. Without a launcher there is no group. Whoever runs several jobs
+    in one process has a block of his own around them: jobs use a group that is there and leave it
+    open. One that is opened behind another, at the same address, may meet what is left of it.
 
     Args:
         device: as for `choose_device`. GPUs talk over nccl, CPUs over gloo.
         timeout: seconds that a process waits for the others; by default those of torch, 600 over
             nccl and 1800 over gloo.
 
-    Returns:
+    Yields:
         The device of this process; a GPU is also made torch's current one. On a CPU the process
         keeps what it frees, see `keep_freed_memory`.
     """
@@ -98,13 +103,19 @@ def init_distributed(device: str | None = None, timeout: float | None = None) ->
         torch.cuda.set_device(chosen)
     else:
         keep_freed_memory()
-    if "RANK" in os.environ and "WORLD_SIZE" in os.environ and not dist.is_initialized():
+    opened = "RANK" in os.environ and "WORLD_SIZE" in os.environ and not dist.is_initialized()
+    if opened:
         dist.init_process_group(
             "nccl" if chosen.type == "cuda" else "gloo",
             init_method="env://",
             timeout=None if timeout is None else timedelta(seconds=timeout),
         )
-    return chosen
+    try:
+        yield chosen
+    finally:
+        if opened:
+            dist.destroy_process_group()
+            _cpu_group.cache_clear()
 
 
 class LostProcess(RuntimeError):
@@ -169,13 +180,6 @@ def release_freed_memory() -> None:
 @cache
 def _glibc() -> ctypes.CDLL | None:
     return ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None
-
-
-def close_distributed() -> None:
-    """Leaves the process group, if there is one."""
-    if dist.is_initialized():
-        dist.destroy_process_group()
-        _cpu_group.cache_clear()
 
 
 def _adopt_slurm() -> None:

@@ -61,14 +61,12 @@ def parser(
 def processes(args: argparse.Namespace) -> Iterator[torch.device]:
     """The device of this process, in its group; plugins are loaded, the log is set up."""
     adopt_launch_flags(args)
-    device = utils.init_distributed(args.device, args.timeout)
-    utils.setup_logging()  # knows by now which process speaks, and hears what the config reports
-    try:
+    with utils.process_group(args.device, args.timeout) as device:
+        # Knows by now which process speaks, and hears what the config reports.
+        utils.setup_logging()
         with utils.losses_of_processes():
             plugins.load(args.plugin)
             yield device
-    finally:
-        utils.close_distributed()
 
 
 def purpose(config: str | Path) -> Purpose:

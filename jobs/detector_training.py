@@ -65,13 +65,10 @@ def main(argv: Sequence[str] | None, *, description: str = "") -> None:
     parser.add_argument("--device", help="cuda, cuda:1, cpu; default: cuda if there is one")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="overrides")
     args = parser.parse_args(argv)
-    device = utils.init_distributed(args.device)
-    utils.setup_logging()
-    try:
+    with utils.process_group(args.device) as device:
+        utils.setup_logging()
         config = load_detector(args.config, [*root_overrides(args.data), *args.set])
         run(config, args, device)
-    finally:
-        utils.close_distributed()
 
 
 def run(config: DetectorConfig, args: argparse.Namespace, device: torch.device) -> None:

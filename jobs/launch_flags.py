@@ -42,7 +42,7 @@ def add_launch_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def adopt_launch_flags(args: argparse.Namespace) -> None:
-    """Gives what the flags say the names in the environment that `utils.init_distributed` reads;
+    """Gives what the flags say the names in the environment that `utils.process_group` reads;
     what the environment says already stays.
 
     Raises:

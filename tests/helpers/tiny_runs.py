@@ -82,18 +82,22 @@ def _run(target: Callable[..., None], *args: object) -> None:
 
 
 def start_group(target: Callable[..., None], *args: object, processes: int = 2) -> None:
-    """Run `target` in the processes of one group and wait for all."""
+    """Run `target` in the processes of one group and wait for all; none is left behind."""
     ranks = [start(_run_rank, address, target, *args) for address in addresses(processes)]
-    for process in ranks:
-        process.join(100)
-    assert [process.exitcode for process in ranks] == [0] * processes
+    try:
+        for process in ranks:
+            process.join(100)
+        assert [process.exitcode for process in ranks] == [0] * processes
+    finally:
+        for process in ranks:
+            process.kill()
+            process.join()
 
 
 def _run_rank(environment: dict[str, str], target: Callable[..., None], *args: object) -> None:
     os.environ.update(environment)
-    utils.init_distributed("cpu")
-    target(*args)
-    utils.close_distributed()
+    with utils.process_group("cpu"):
+        target(*args)
 
 
 def train(argv: Sequence[str], output: Path, environment: dict[str, str] | None = None) -> None:

@@ -39,14 +39,13 @@ def run_python(code, *launcher, **environment):
 
 GATHER = """
     import sys, torch, utils
-    device = utils.init_distributed("cpu")
-    rank = utils.rank()
-    rows = utils.all_gather(torch.arange(rank + 2).unsqueeze(1) + 10 * rank)
-    names = utils.all_gather_objects({"rank": rank})
-    empty = utils.all_gather(torch.zeros(0, 3))
-    utils.barrier()
-    sys.stdout.write(repr((rows.flatten().tolist(), names, empty.shape[0])) + chr(10))
-    utils.close_distributed()
+    with utils.process_group("cpu"):
+        rank = utils.rank()
+        rows = utils.all_gather(torch.arange(rank + 2).unsqueeze(1) + 10 * rank)
+        names = utils.all_gather_objects({"rank": rank})
+        empty = utils.all_gather(torch.zeros(0, 3))
+        utils.barrier()
+        sys.stdout.write(repr((rows.flatten().tolist(), names, empty.shape[0])) + chr(10))
 """
 
 
@@ -64,6 +63,26 @@ def test_without_a_launcher_the_same_code_runs_alone(tmp_path):
     assert result.stdout.splitlines() == ["([0, 1], [{'rank': 0}], 0)"]
 
 
+NESTED = """
+    import sys, torch, torch.distributed as dist, utils
+    with utils.process_group("cpu"):
+        groups = []
+        for job in range(3):
+            with utils.process_group("cpu"):
+                groups.append(dist.group.WORLD)
+                utils.barrier()
+        same = all(group is dist.group.WORLD for group in groups)
+    sys.stdout.write(repr((same, dist.is_initialized())) + chr(10))
+"""
+
+
+def test_jobs_one_after_another_share_the_group_around_them(tmp_path):
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
+    result = run_python(NESTED, *launcher, script=tmp_path / "nested.py")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines() == ["(True, False)"] * 2
+
+
 def test_slurm_tasks_find_their_rank_and_the_first_host(monkeypatch):
     for name in (*LAUNCHER, "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)
@@ -73,7 +92,9 @@ def test_slurm_tasks_find_their_rank_and_the_first_host(monkeypatch):
         monkeypatch.setenv(name, value)
     given = {}
     monkeypatch.setattr(utils.dist, "init_process_group", lambda *a, **k: given.update(a=a, **k))
-    utils.init_distributed("cpu")
+    monkeypatch.setattr(utils.dist, "destroy_process_group", lambda: None)
+    with utils.process_group("cpu"):
+        pass
     found = {name: os.environ.pop(name) for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE")}
     assert found == {"RANK": "5", "LOCAL_RANK": "1", "WORLD_SIZE": "8"}
     assert os.environ.pop("MASTER_ADDR") == "gpu03"
@@ -115,7 +136,7 @@ def test_only_process_0_logs_below_warnings(monkeypatch):
 
 FAULTS = """
     import resource, torch, utils
-    utils.init_distributed("cpu")
+    utils.process_group("cpu").__enter__()
     def fresh_pages():
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         torch.zeros(2**24).add_(1)  # 64 MiB
