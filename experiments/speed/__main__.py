@@ -3,14 +3,17 @@
     python -m experiments.speed
     python -m experiments.speed --device cuda --times 16
     python -m experiments.speed --size tiny --systems RefTR ALVG
+    python -m experiments.speed --variants fp32
 
 Published sizes and recipes by default; random weights, images, texts, boxes and masks; nothing is
 read but the configurations. Every variant runs in a process of its own, and all variants of a step
 take turns, so that what else the machine does meets all of them; a time is the median of the
 repetitions. ALBEF's evaluation, AMC's and SelfEQ's training are also timed as they were released
-("released": `experiments.speed.released` says what that is), with this project's network. The share
-of the peak is that of the rate at which this device multiplies two large matrices in the same
-precision, measured in the same run; products inside of fused attention on a CPU are not counted.
+("released": `experiments.speed.released` says what that is), with this project's network. A
+processor without arithmetic for bf16 would take hours; there it is left out unless asked for.
+The share of the peak is that of the rate at which this device multiplies two large matrices in the
+same precision, measured in the same run; products inside of fused attention on a CPU are not
+counted.
 
 Writes speed.json and speed.md into --out.
 """
@@ -24,7 +27,7 @@ from pathlib import Path
 import torch
 
 from groundwork import utils
-from groundwork.experiments.speed.subjects import WORKLOADS, Workload
+from groundwork.experiments.speed.subjects import VARIANTS, WORKLOADS, Workload
 from groundwork.experiments.speed.timing import Timing, product_rates, side_by_side
 from groundwork.files.safe import write_text
 from groundwork.jobs import run_script
@@ -42,6 +45,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", help="cpu, cuda or cuda:N; by default a GPU if there is one")
     parser.add_argument("--size", choices=WORKLOADS, default="base")
     parser.add_argument("--systems", nargs="+", choices=systems, default=systems)
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, help="by default all")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--times", type=int, default=1, help="so many times the images of a batch")
     parser.add_argument("--out", type=Path, default=Path("runs/speed"))
@@ -94,12 +98,17 @@ def main(argv: Sequence[str] | None = None) -> dict[str, object]:
     """Run with command line arguments `argv`; returns the report, which is also written."""
     args = parse_args(argv)
     device = utils.choose_device(args.device)
-    rates = product_rates(["fp32", "bf16"], args.repeats, device)
+    asked = args.variants or [
+        one for one in VARIANTS if one != "bf16" or utils.computes_in_bf16(device)
+    ]
+    precisions = ["fp32", "bf16"] if "bf16" in asked else ["fp32"]
+    rates = product_rates(precisions, args.repeats, device)
     rows: list[dict[str, object]] = []
     for load in WORKLOADS[args.size]:
-        if load.system in args.systems:
+        variants = [one for one in load.variants if one in asked]
+        if load.system in args.systems and variants:
             load = replace(load, images=args.times * load.images)
-            rows += rows_of(load, side_by_side(load, args.repeats, device), rates)
+            rows += rows_of(load, side_by_side(load, variants, args.repeats, device), rates)
             print(f"{load.name}: done", flush=True)
     report: dict[str, object] = {
         "processor": utils.processor_name(device),

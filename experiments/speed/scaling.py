@@ -7,10 +7,11 @@ Published sizes and random data as in `experiments.speed`, in one precision (aut
 system's training step and evaluation: with more images, so that what a step costs whatever its
 batch (the optimiser, the momentum encoders' update, rounded weights) stands apart from what each
 image costs, by a line laid through the medians; with more phrases per image (ALBEF's evaluation,
-the only one that has several of an image in a batch); with other image sides. Then the training
-loaders alone, without masks, on drawn images of 640 x 480 pixels: what a step may have to wait for.
-Measurements of one kind take turns. How a step grows with processes is not measured here: on one
-machine without GPUs they only share its cores.
+the only one that has several of an image in a batch); with other image sides; training with more
+processes, each of which has such a batch and, on a CPU, the same share of its threads: a step that
+costs the same in all has images for nothing. Then the training loaders alone, without masks, on
+drawn images of 640 x 480 pixels: what a step may have to wait for. Measurements of one kind take
+turns, and all of one kind are in memory at once.
 
 Writes scaling.json and scaling.md into --out.
 """
@@ -39,7 +40,8 @@ MULTIPLE = 32  # of image sides, which every network here takes
 
 @dataclass(frozen=True)
 class Measured:
-    """workload, and what was changed (grows: "images", "phrases" or "side") to which value."""
+    """workload, and what was changed (grows: "images", "phrases", "side" or "processes") to which
+    value."""
 
     workload: str
     grows: str
@@ -57,17 +59,29 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--systems", nargs="+", choices=list(SIDES), default=list(SIDES))
     parser.add_argument("--times", nargs="+", type=int, default=[1, 2, 4], help="the images")
     parser.add_argument("--sides", nargs="+", type=float, default=[0.5, 1], help="shares of it")
+    parser.add_argument(
+        "--processes", nargs="+", type=int, help="of a training; by default 1, and 2 or all GPUs"
+    )
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--loading", type=int, default=256, help="images of a loader; 0: no")
     parser.add_argument("--out", type=Path, default=Path("runs/scaling"))
     return parser.parse_args(argv)
 
 
+def group_sizes(device: torch.device) -> list[int]:
+    """How many processes are measured unless it is said: one, and one for each GPU of this machine,
+    or two on a CPU."""
+    return sorted({1, torch.cuda.device_count() if device.type == "cuda" else 2})
+
+
 def variations(
-    load: Workload, times: Sequence[int], sides: Sequence[float]
+    load: Workload, times: Sequence[int], sides: Sequence[float], processes: Sequence[int]
 ) -> Iterator[tuple[str, list[tuple[int, Workload]]]]:
     """What grows -> its values, each with the workload that has it."""
     yield "images", [(load.images * n, replace(load, images=load.images * n)) for n in times]
+    if load.training:
+        share = max(1, torch.get_num_threads() // max(processes))
+        yield "processes", [(n, replace(load, processes=n, threads=share)) for n in processes]
     if load.phrases > 1:
         yield "phrases", [(n, replace(load, phrases=n)) for n in PHRASES]
     config = build_config(load)
@@ -81,7 +95,8 @@ def measure(
 ) -> list[Measured]:
     """All variations of a workload."""
     found = []
-    for grows, values in variations(load, args.times, args.sides):
+    processes = args.processes or group_sizes(device)
+    for grows, values in variations(load, args.times, args.sides, processes):
         timings = in_turn([(one, precision) for _, one in values], args.repeats, device)
         found += [
             Measured(load.name, grows, value, timing.median, timing.gib)

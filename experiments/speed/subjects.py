@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from groundwork.engine.distribution import distribute
 from groundwork.engine.precision import computing, rounded_weights
 from groundwork.engine.training import TrainingStep, to_device
 from groundwork.experiments.speed import released
@@ -31,6 +32,8 @@ SIDES = {
     "ALVG": ("data.image_size", "model.encoder.image_size"),
 }
 """The keys of a system's configuration that say how large its images are."""
+VARIANTS = ("released", "fp32", "bf16")
+"""What is measured side by side, of a system or a part of it: see `Workload.variants`."""
 KNOWN_WORDS = 10_000  # of the vocabularies that RefCLIP and SimREC make of annotation files
 
 
@@ -40,7 +43,8 @@ class Workload:
 
     system: as the table calls it. config: below `configs`, without suffix. training: a step of its
     first stage; otherwise an evaluation. images, phrases: of the batch; a training step has one
-    phrase per image. side: of the images in pixels; None: the configuration's.
+    phrase per image. side: of the images in pixels; None: the configuration's. processes: of a
+    group, each with such a batch. threads: of each process; None: torch's choice.
     """
 
     system: str
@@ -49,6 +53,8 @@ class Workload:
     images: int
     phrases: int = 1
     side: int | None = None
+    processes: int = 1
+    threads: int | None = None
 
     @property
     def name(self) -> str:
@@ -62,7 +68,7 @@ class Workload:
     def variants(self) -> list[str]:
         """What is measured side by side; the first one is what the others are compared with."""
         staged = self.system in ("ALBEF", "AMC", "SelfEQ")
-        return ["released", "fp32", "bf16"] if staged else ["fp32", "bf16"]
+        return list(VARIANTS if staged else VARIANTS[1:])
 
 
 def _pair(system: str, config: str, *, trained: int, evaluated: int) -> list[Workload]:
@@ -113,7 +119,8 @@ def build_config(load: Workload) -> RunConfig:
 
 
 def build(load: Workload, variant: str, device: torch.device) -> Callable[[], object]:
-    """A step of a workload with random weights, on `device`.
+    """A step of a workload with random weights, on `device`; in a group, one of its process, which
+    averages gradients with the others.
 
     Args:
         variant: a precision, or "released": see `experiments.speed.released`.
@@ -131,7 +138,8 @@ def build(load: Workload, variant: str, device: torch.device) -> Callable[[], ob
     optimizer, precision = create_optimizer(config.optimizer, model), variant
     if variant == "released":
         model, precision = released.Training(model), "fp32"
-    module = TrainingStep(model.train(), parts.criteria[0]).to(device)
+    one = TrainingStep(model.train(), parts.criteria[0]).to(device)
+    module = distribute(one, device, unused=parts.unused_parameters)
     return _training(
         module, optimizer, batch, device, precision=precision, clip_norm=config.clip_norm
     )
@@ -150,7 +158,7 @@ def _evaluation(
 
 
 def _training(
-    module: TrainingStep,
+    module: nn.Module,
     optimizer: torch.optim.Optimizer,
     batch: dict[str, object],
     device: torch.device,
@@ -163,7 +171,7 @@ def _training(
             total, _ = module(batch)
         total.backward()
         if clip_norm is not None:
-            nn.utils.clip_grad_norm_(module.model.parameters(), clip_norm)
+            nn.utils.clip_grad_norm_(module.parameters(), clip_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         return total.item()

@@ -1,10 +1,12 @@
-"""Times the variants of a workload in turn, each in a process of its own.
+"""Times the variants of a workload in turn, each in a process of its own, or a group of them.
 
 So each has its own peak of memory, and what else the machine does in a while meets all of them.
 """
 
 import multiprocessing
+import os
 import resource
+import socket
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -31,7 +33,8 @@ IMITATED_SIDE = 256  # where a precision is none of its arithmetic: a larger one
 @dataclass(frozen=True)
 class Timing:
     """Of one variant: the seconds of every repetition, the peak of memory in GiB (of the process on
-    a CPU, of torch's tensors on a GPU), and the matrix products of one step in 10^9 operations."""
+    a CPU, of torch's tensors on a GPU; of that process of a group that needs most), and the matrix
+    products of one step in 10^9 operations."""
 
     seconds: list[float]
     gib: float
@@ -43,16 +46,21 @@ class Timing:
 
 
 class Runner:
-    """One variant of a workload in a process of its own."""
+    """One variant of a workload in a process of its own, or in as many as it has."""
 
     def __init__(self, load: Workload, variant: str, device: torch.device):
         context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self._process: BaseProcess = context.Process(
-            target=serve, args=(theirs, load, variant, device), daemon=True
-        )
-        self._process.start()
-        theirs.close()
+        self._pipes: list[Connection] = []
+        self._processes: list[BaseProcess] = []
+        for place in places(load.processes):
+            ours, theirs = context.Pipe()
+            process = context.Process(
+                target=serve, args=(theirs, place, load, variant, device), daemon=True
+            )
+            process.start()
+            theirs.close()
+            self._pipes.append(ours)
+            self._processes.append(process)
         self._gflop = 0.0
         self._seconds: list[float] = []
 
@@ -60,12 +68,20 @@ class Runner:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._pipe.close()
-        self._process.join()
+        for pipe in self._pipes:
+            pipe.close()
+        for process in self._processes:
+            process.join()
+
+    def _ask(self, what: str) -> float:
+        """The largest answer of its processes, all of which are asked before one is heard."""
+        for pipe in self._pipes:
+            pipe.send(what)
+        return self._answer()
 
     def _answer(self) -> float:
         try:
-            return self._pipe.recv()
+            return max(pipe.recv() for pipe in self._pipes)
         except EOFError:
             raise ValueError("a measured step failed; its error stands above") from None
 
@@ -74,12 +90,10 @@ class Runner:
         self._gflop = self._answer()
 
     def step(self) -> None:
-        self._pipe.send("step")
-        self._seconds.append(self._answer())
+        self._seconds.append(self._ask("step"))
 
     def timing(self) -> Timing:
-        self._pipe.send("memory")
-        return Timing(self._seconds, self._answer(), self._gflop)
+        return Timing(self._seconds, self._ask("memory"), self._gflop)
 
 
 class OperationCounter(TorchDispatchMode):
@@ -105,25 +119,49 @@ class OperationCounter(TorchDispatchMode):
         return result
 
 
-def serve(pipe: Connection, load: Workload, variant: str, device: torch.device) -> None:
-    """Build, warm up and count; then do what is asked until nobody asks any more."""
-    if device.type == "cpu":
-        utils.keep_freed_memory()
-    step = build(load, variant, device)
-    step()
-    with OperationCounter() as counter:
+def places(processes: int) -> list[dict[str, str]]:
+    """What a launcher tells each of so many processes on this machine; one by itself nothing."""
+    if processes == 1:
+        return [{}]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1])}
+    shared = where | {"WORLD_SIZE": str(processes)}
+    return [shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(processes)]
+
+
+def serve(
+    pipe: Connection,
+    place: Mapping[str, str],
+    load: Workload,
+    variant: str,
+    device: torch.device,
+) -> None:
+    """Build, warm up and count; then do what is asked until nobody asks any more.
+
+    Args:
+        place: what a launcher tells this process. device: in a group, each process has its own.
+    """
+    os.environ.update(place)
+    if load.threads is not None:
+        torch.set_num_threads(load.threads)
+    with utils.process_group(device.type if place else str(device)) as device:
+        step = build(load, variant, device)
         step()
-    pipe.send(counter.total / 1e9)
-    asked = {"step": lambda: seconds(step, device), "memory": lambda: peak_memory(device)}
-    try:
-        while True:
-            pipe.send(asked[pipe.recv()]())
-    except EOFError:
-        return
+        with OperationCounter() as counter:
+            step()
+        pipe.send(counter.total / 1e9)
+        asked = {"step": lambda: seconds(step, device), "memory": lambda: peak_memory(device)}
+        try:
+            while True:
+                pipe.send(asked[pipe.recv()]())
+        except EOFError:
+            return
 
 
 def seconds(step: Callable[[], object], device: torch.device) -> float:
-    """Of one call, until a GPU has done all of it."""
+    """Of one call, until a GPU has done all of it; in a group, all begin together."""
+    utils.barrier()
     wait(device)
     began = time.perf_counter()
     step()
@@ -142,10 +180,12 @@ def peak_memory(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
 
 
-def side_by_side(load: Workload, repeats: int, device: torch.device) -> dict[str, Timing]:
+def side_by_side(
+    load: Workload, variants: Sequence[str], repeats: int, device: torch.device
+) -> dict[str, Timing]:
     """Variant -> its timing; one repetition of each after the other."""
-    timings = in_turn([(load, variant) for variant in load.variants], repeats, device)
-    return dict(zip(load.variants, timings, strict=True))
+    timings = in_turn([(load, variant) for variant in variants], repeats, device)
+    return dict(zip(variants, timings, strict=True))
 
 
 def in_turn(

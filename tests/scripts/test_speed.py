@@ -20,6 +20,7 @@ def test_a_table_of_one_system(tmp_path, capsys, monkeypatch):
     forked = fork_server()  # a spawned process imports everything anew
     monkeypatch.setattr(timing.multiprocessing, "get_context", lambda _: forked)
     call = ["--size", "tiny", "--device", "cpu", "--systems", "ALBEF", "--repeats", "2"]
+    call += ["--variants", "released", "fp32", "bf16"]  # the last on any processor
     report = speed.main([*call, "--out", str(tmp_path)])
     assert json.loads((tmp_path / "speed.json").read_text()) == report
     rows = report["rows"]
@@ -40,7 +41,7 @@ def test_what_a_step_grows_with(tmp_path, capsys, monkeypatch):
     forked = fork_server()
     monkeypatch.setattr(timing.multiprocessing, "get_context", lambda _: forked)
     call = ["--size", "tiny", "--device", "cpu", "--systems", "ALBEF", "AMC", "--repeats", "1",
-            "--times", "1", "3", "--loading", "16"]  # fmt: skip
+            "--times", "1", "3", "--processes", "1", "2", "--loading", "16"]  # fmt: skip
     report = scaling.main([*call, "--out", str(tmp_path)])
     assert json.loads((tmp_path / "scaling.json").read_text()) == report
     asked = [(row["workload"], row["grows"], row["value"]) for row in report["steps"]]
@@ -53,6 +54,9 @@ def test_what_a_step_grows_with(tmp_path, capsys, monkeypatch):
     ]
     assert [row for row in asked if row[1] == "side"] == [
         (name, "side", side) for name in both for side in (32, 64)
+    ]
+    assert [row for row in asked if row[1] == "processes"] == [
+        (both[1], "processes", n) for n in (1, 2)
     ]
     assert all(row["seconds"] > 0 and row["gib"] > 0.1 for row in report["steps"])
     assert list(report["loading"]) == ["AMC"] and report["loading"]["AMC"] > 1
