@@ -7,10 +7,9 @@ from dataclasses import fields
 from groundwork import utils
 from groundwork.jobs import demo_page, plugins
 from groundwork.jobs.demo_desk import Desk, Limits
-from groundwork.jobs.systems import add_system_arguments, checkpoints_of, load_systems
+from groundwork.jobs.systems import UNASKED, add_system_arguments, checkpoints_of, load_systems
 
 PORT = 7860
-_QUICK_START = "This is the small model of the quick start, which knows drawn shapes only."
 _MEANING = {
     "max_upload_mb": "megabytes of an uploaded file",
     "max_megapixels": "million pixels of an image",
@@ -35,7 +34,7 @@ def main(argv: Sequence[str] | None, *, description: str = "") -> None:
     utils.share_heap()
     plugins.load(args.plugin)
     systems = load_systems(checkpoints_of(args.checkpoint), args)
-    desk = Desk(systems, limits, note="" if args.checkpoint else _QUICK_START)
+    desk = Desk(systems, limits, note="" if args.checkpoint else UNASKED)
     demo_page.serve(desk, args.host, args.port)
 
 

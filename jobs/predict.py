@@ -21,7 +21,13 @@ from groundwork.jobs.folders import RUNS
 from groundwork.jobs.open_image import open_image
 from groundwork.jobs.predict_files import WRITERS, Collected, require_own_labels, row_of
 from groundwork.jobs.predict_input import STDIN, Question, is_list, read_phrases, read_questions
-from groundwork.jobs.systems import System, add_system_arguments, checkpoints_of, load_systems
+from groundwork.jobs.systems import (
+    UNASKED,
+    System,
+    add_system_arguments,
+    checkpoints_of,
+    load_systems,
+)
 from groundwork.report.overlays import Answer, draw_words, save_overlays, verdict
 
 logger = logging.getLogger("groundwork")
@@ -41,6 +47,8 @@ def main(argv: Sequence[str] | None, *, description: str = "") -> dict[str, Any]
     plugins.load(args.plugin)
     phrases = read_phrases(args.phrases)
     checkpoints = checkpoints_of(args.checkpoint)
+    if args.checkpoint is None:
+        logger.warning("%s For photographs, --checkpoint names another one.", UNASKED)
     if args.parquet:
         return predict_many.run(args, checkpoints, phrases)
     questions = read_questions(Path(args.source), phrases)

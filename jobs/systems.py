@@ -11,6 +11,8 @@ from groundwork.jobs.grounder import Grounder
 
 QUICKSTART = RUNS / "quickstart" / "b_amc" / "b_amc.pth"
 SHIPPED = Path(__file__).resolve().parents[1] / "checkpoints" / "quickstart_amc"
+UNASKED = "This is the small model of the quick start, which knows drawn shapes only."
+"""What is said where no checkpoint is given, see `checkpoints_of`."""
 
 
 @dataclass(frozen=True)

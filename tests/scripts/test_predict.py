@@ -16,7 +16,7 @@ from groundwork import Grounder
 from groundwork.__main__ import main as package_main
 from groundwork.geometry import cxcywh01_to_xyxy
 from groundwork.jobs.predict_input import read_questions
-from groundwork.jobs.systems import SHIPPED, load_systems
+from groundwork.jobs.systems import SHIPPED, UNASKED, load_systems
 from tests.helpers.own_checkpoints import write_checkpoint
 from tests.helpers.script_runs import error_of
 
@@ -76,6 +76,14 @@ def test_it_writes_what_the_grounders_say_and_draws_it(checkpoints, photos, tmp_
         assert min(drawn.size) > 300
     # The mask is only that of the system that gives masks itself.
     assert all(row["mask"] is None for row in rows if "mask" in row["derived"])
+
+
+def test_without_a_checkpoint_it_says_what_its_model_knows(checkpoints, photos, tmp_path, capsys):
+    (row,) = run(tmp_path / "out", photos / "a.jpg", PHRASES[0])
+    assert row["system"] == f"ALBEF ({SHIPPED.name})"
+    assert UNASKED in capsys.readouterr().err
+    run(tmp_path / "named", photos / "a.jpg", PHRASES[0], "--checkpoint", checkpoints["albef"])
+    assert UNASKED not in capsys.readouterr().err
 
 
 def test_coco_and_yolo_hold_the_boxes(checkpoints, photos, tmp_path):
