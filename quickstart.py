@@ -59,9 +59,9 @@ def compared(rows: Sequence[Row]) -> list[str]:
         without_bounds += high - low >= 100  # all that a percentage can be
         value = float(str(row["value"]))
         lines.append(
-            f"  {Path(other.checkpoint).stem}, {other.benchmark} {other.split}, {other.metric}: "
-            f"{value:.2f}; {other.runs} runs gave {other.mean:.2f} (s.d. {other.sd:.2f}), "
-            f"expected {low:.2f} to {high:.2f}: "
+            f"  {Path(other.checkpoint).stem or other.system}, {other.benchmark} {other.split}, "
+            f"{other.metric}: {value:.2f}; {other.runs} runs gave {other.mean:.2f} "
+            f"(s.d. {other.sd:.2f}), expected {low:.2f} to {high:.2f}: "
             + ("as expected" if low <= value <= high else "NOT as expected")
         )
     if without_bounds:
