@@ -6,7 +6,6 @@ So each has its own peak of memory, and what else the machine does in a while me
 import multiprocessing
 import os
 import resource
-import socket
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +17,7 @@ from typing import Any
 
 import torch
 from torch._ops import OpOverload
+from torch.distributed.elastic.utils.distributed import get_free_port
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
@@ -123,9 +123,7 @@ def places(processes: int) -> list[dict[str, str]]:
     """What a launcher tells each of so many processes on this machine; one by itself nothing."""
     if processes == 1:
         return [{}]
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1])}
+    where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(get_free_port())}
     shared = where | {"WORLD_SIZE": str(processes)}
     return [shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(processes)]
 
