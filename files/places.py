@@ -1,11 +1,13 @@
 """Files anywhere: a path of this machine, or a URL of any file system that fsspec knows."""
 
 import contextlib
+import posixpath
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 import fsspec
-from fsspec.core import url_to_fs
+from braceexpand import braceexpand
+from fsspec.core import has_magic, url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 # Of HTTP, those that are about the file, not about the server's day.
@@ -33,6 +35,51 @@ def located(place: str) -> tuple[fsspec.AbstractFileSystem, str]:
 def is_local(system: fsspec.AbstractFileSystem) -> bool:
     """Are its files those of this machine?"""
     return isinstance(system, LocalFileSystem)
+
+
+def listed(system: fsspec.AbstractFileSystem, pattern: str) -> dict[str, dict[str, Any]]:
+    """Every file that a pattern means, in the order of their names, and what the file system says
+    of it; none if there is none.
+
+    `*`, `?` and `[...]` mean those that are there, as in a shell; `{a,b}` and `{000..146}` each of
+    them, which a web server that lists no folder can be asked for, too. A file whose own name is
+    the pattern is that file.
+
+    Raises:
+        FileNotFoundError: one that braces name is not there.
+        ValueError: braces that are not closed.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for one in _alternatives(system, pattern):
+        if has_magic(one):
+            found |= system.glob(one, detail=True)
+        elif system.isfile(one):
+            found[one] = system.info(one)
+        elif one != pattern:
+            raise FileNotFoundError(f"{one}, which {pattern} names, does not exist")
+    if not found and system.isfile(pattern):
+        found = {pattern: system.info(pattern)}
+    return dict(sorted(found.items()))
+
+
+def folder_of(system: fsspec.AbstractFileSystem, pattern: str) -> str:
+    """The folder above all files that a pattern can mean."""
+    folders = []
+    for one in _alternatives(system, pattern):
+        parts = posixpath.dirname(one).split("/")
+        fixed = next((n for n, part in enumerate(parts) if has_magic(part)), len(parts))
+        folders.append("/".join(parts[:fixed]))
+    return folders[0] if len(set(folders)) == 1 else posixpath.commonpath(folders)
+
+
+def _alternatives(system: fsspec.AbstractFileSystem, pattern: str) -> list[str]:
+    """The patterns without braces that one with braces stands for."""
+    if "{" not in pattern or system.isfile(pattern):
+        return [pattern]
+    try:
+        return list(braceexpand(pattern, escape=False))
+    except ValueError as error:
+        raise ValueError(f"{pattern}: {error}; close the braces, or use *") from error
 
 
 def opened(system: fsspec.AbstractFileSystem, path: str) -> BinaryIO:

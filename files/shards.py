@@ -1,10 +1,10 @@
 """Files in tar shards, as WebDataset has them, read one at a time and in any order.
 
-Shards are named like a file or, with a pattern, like several: `data/coco/*.tar`, `s3://bucket/*.tar`;
-any URL that fsspec reads. Where a file lies in them is read from their headers once, or from an
-index (`INDEX`, written by tools/shards.py) in their folder, of a pattern with folders in the first
-one that is named. Shards of another machine must have one: their headers lie between the files, and
-to read all of them is to read everything.
+Shards are named like a file or, with a pattern (`places.listed`), like several: `data/coco/*.tar`,
+`https://host/{000..146}.tar`; any URL that fsspec reads. Where a file lies in them is read from
+their headers once, or from an index (`INDEX`, written by tools/shards.py) in their folder, of a
+pattern with folders in the first one that is named. Shards of another machine must have one: their
+headers lie between the files, and to read all of them is to read everything.
 """
 
 import json
@@ -21,10 +21,17 @@ import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fsspec.core import has_magic
 
 from groundwork.files import foreign
-from groundwork.files.places import content_of, is_local, located, opened, reaching
+from groundwork.files.places import (
+    content_of,
+    folder_of,
+    is_local,
+    listed,
+    located,
+    opened,
+    reaching,
+)
 from groundwork.files.safe import atomic_write
 
 INDEX = "index.parquet"
@@ -132,7 +139,7 @@ def shards_at(root: str) -> Shards:
             machine without an index, or are not those of their index.
     """
     system, pattern = located(root)
-    index = _index_of(pattern)
+    index = _index_of(system, pattern)
     with reaching(system, root):
         sizes = _sizes(system, pattern, root)
         if system.exists(index):
@@ -161,7 +168,7 @@ def write_index(root: str, places: Iterator[Place]) -> str:
         ValueError: two shards have a file of the same name.
     """
     system, pattern = located(root)
-    folder, rows = _folder_of(pattern), list(places)
+    folder, rows = folder_of(system, pattern), list(places)
     Shards(root, iter(rows))
     columns = dict(zip(Place._fields, zip(*rows, strict=True), strict=True)) if rows else {}
     columns["shard"] = tuple(posixpath.relpath(shard, folder) for shard in columns.get("shard", ()))
@@ -172,7 +179,7 @@ def write_index(root: str, places: Iterator[Place]) -> str:
     table = pa.table({name: pa.array(columns.get(name, ()), _COLUMNS.field(name).type)
                       for name in Place._fields})  # fmt: skip
     table = table.replace_schema_metadata({_SIZES: json.dumps(named)})
-    index = _index_of(pattern)
+    index = _index_of(system, pattern)
     if is_local(system):
         with atomic_write(index) as partial:
             pq.write_table(table, partial)
@@ -263,35 +270,27 @@ def _sizes(system: fsspec.AbstractFileSystem, pattern: str, root: str) -> dict[s
         raise ValueError(
             f"{root}: compressed shards can only be read from their beginning; unpack them to .tar"
         )
-    found = system.glob(pattern, detail=True) if has_magic(pattern) else {}
-    if not found and system.isfile(pattern):
-        found = {pattern: system.info(pattern)}
+    found = listed(system, pattern)
     if not found:
         raise FileNotFoundError(
-            f"{root}: there is no such shard; *.tar names several, no {{}} does"
+            f"{root}: there is no such shard; *.tar or {{000..146}}.tar names several"
         )
     return {
-        path: system.info(path)["size"] if found[path]["size"] is None else found[path]["size"]
-        for path in sorted(found)
+        path: system.info(path)["size"] if about["size"] is None else about["size"]
+        for path, about in found.items()
     }
 
 
-def _folder_of(pattern: str) -> str:
-    """The folder above all shards that a pattern can mean."""
-    parts = posixpath.dirname(pattern).split("/")
-    fixed = next((n for n, part in enumerate(parts) if has_magic(part)), len(parts))
-    return "/".join(parts[:fixed])
-
-
-def _index_of(pattern: str) -> str:
-    return posixpath.join(_folder_of(pattern), INDEX)
+def _index_of(system: fsspec.AbstractFileSystem, pattern: str) -> str:
+    return posixpath.join(folder_of(system, pattern), INDEX)
 
 
 def _indexed(
     system: fsspec.AbstractFileSystem, pattern: str, sizes: Mapping[str, int], root: str
 ) -> Iterator[Place]:
     """What the index says of the shards that have these sizes."""
-    index, again = _index_of(pattern), f"make it again: {_MAKE} '{root}'"
+    folder, again = folder_of(system, pattern), f"make it again: {_MAKE} '{root}'"
+    index = posixpath.join(folder, INDEX)
     try:
         with opened(system, index) as file:
             known, rows = _content_of(pq.read_table(file))
@@ -299,7 +298,7 @@ def _indexed(
         if isinstance(error, OSError) and type(error) is not OSError:
             raise  # of the file system; pyarrow's own of damage are plain ones
         raise ValueError(f"{index} is damaged, or no index of shards; {again}") from error
-    paths = {posixpath.relpath(path, _folder_of(pattern)): path for path in sizes}
+    paths = {posixpath.relpath(path, folder): path for path in sizes}
     for name, path in paths.items():
         new = name not in known and is_local(system)
         if not new and known.get(name) != sizes[path]:

@@ -13,12 +13,11 @@ from typing import Any, BinaryIO
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fsspec.core import has_magic
 from PIL import Image
 
 from groundwork.dataset.words import is_blank, require_text
 from groundwork.files import foreign
-from groundwork.files.places import content_of, located, opened, reaching
+from groundwork.files.places import content_of, folder_of, listed, located, opened, reaching
 from groundwork.files.safe import inside
 from groundwork.files.shards import INDEX, tar_file
 from groundwork.jobs.predict_input import parse_line, phrases_of
@@ -127,14 +126,10 @@ def read_block(source: Source, block: Block) -> Iterator[Asked | str]:
 def _names(system: fsspec.AbstractFileSystem, root: str, place: str) -> list[str]:
     if system.isdir(root):
         found = system.find(root)
-    elif system.exists(root):
-        return [root]
-    elif has_magic(root):
-        found = system.glob(root)
     else:
-        raise FileNotFoundError(f"{place} does not exist; give a file, a folder or a pattern")
+        found = list(listed(system, root))
     if not found:
-        raise FileNotFoundError(f"{place}: there is no such file")
+        raise FileNotFoundError(f"{place}: there is no such file, folder or pattern")
     return sorted(found)
 
 
@@ -154,11 +149,7 @@ def _is_image(name: str) -> bool:
 
 def _folder(system: fsspec.AbstractFileSystem, root: str) -> str:
     """The folder that names of images are told from."""
-    if has_magic(root) and not system.exists(root):
-        parts = PurePosixPath(root).parts
-        fixed = next(n for n, part in enumerate(parts) if has_magic(part))
-        return str(PurePosixPath(*parts[:fixed]))
-    return root if system.isdir(root) else str(PurePosixPath(root).parent)
+    return root if system.isdir(root) else folder_of(system, root)
 
 
 def _below(folder: str, path: str) -> str:

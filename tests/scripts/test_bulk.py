@@ -276,7 +276,7 @@ def test_what_cannot_be_used_is_named_and_left_out(photos, tmp_path):
 @pytest.mark.parametrize(
     ("source", "more", "expected"),
     [
-        ("no", (), "no does not exist"),
+        ("no", (), "no: there is no such file, folder or pattern"),
         ("*.tar", (), "there is no such file"),
         ("empty", (), "there is no such file"),
         ("notes", (), "holds no image, list (.jsonl), table (.parquet) or shard (.tar)"),

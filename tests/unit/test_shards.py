@@ -198,7 +198,28 @@ def test_one_index_of_shards_in_several_folders(tmp_path):
         assert resolve_image(root, f"{name}.jpg").read() == name.encode()
 
 
+def test_braces_name_every_shard_and_each_must_be_there(tmp_path):
+    for number in range(12):
+        member = f"{number}.txt", str(number).encode()
+        made(tmp_path / "abc"[number % 3] / f"x-{number:03}.tar", member)
+    root = f"{tmp_path}/{{a,c}}/x-*.tar"
+    found = shards_at(root)
+    assert [n for n in range(12) if found.find(f"{n}.txt")] == [0, 2, 3, 5, 6, 8, 9, 11]
+    assert Path(tool.write_index(root, shards.scan(root))) == tmp_path / INDEX
+    shards_at.cache_clear()
+    assert resolve_image(root, "11.txt").read() == b"11"
+    root = f"{tmp_path}/b/x-{{001..010..3}}.tar"
+    assert len(shards_at(root)) == 4 and resolve_image(root, "7.txt").read() == b"7"
+    with pytest.raises(FileNotFoundError, match=r"x-013\.tar, which .* names, does not exist"):
+        shards_at(f"{tmp_path}/b/x-{{001..013..3}}.tar")
+    with pytest.raises(ValueError, match=r"x-\{001\.tar: .*close the braces"):
+        shards_at(f"{tmp_path}/b/x-{{001.tar")
+    made(tmp_path / "own {0..3}.tar", ("own.txt", b"own"))
+    assert resolve_image(str(tmp_path / "own {0..3}.tar"), "own.txt").read() == b"own"
+
+
 def made(path, *members):
+    path.parent.mkdir(exist_ok=True)
     with tarfile.open(path, "w") as tar:
         for name, content in members:
             header = tarfile.TarInfo(name)
