@@ -11,9 +11,10 @@ from groundwork.dataset.batches import ReferringEvalBatch
 from groundwork.dataset.images import ImagePlace
 from groundwork.dataset.loader import TrainLoader, split_loader, train_loader
 from groundwork.dataset.pseudo_labels import Unlabelled
-from groundwork.dataset.record import Record
+from groundwork.dataset.record import Record, Records
 from groundwork.dataset.referring.collate import ReferringCollate
 from groundwork.dataset.referring.dataset import ReferringDataset, ReferringRules
+from groundwork.dataset.referring.joined import JoinedSentences
 from groundwork.dataset.referring.text import ReferringText
 from groundwork.dataset.referring.transforms import ReferringTransform
 from groundwork.dataset.sources import read_splits, source_files
@@ -32,7 +33,7 @@ class Referring:
 
     def train_loader(self, alone: RunConfig, tokenizer: Tokenizer) -> TrainLoader:
         """The training loader of a stage for this process."""
-        text = text_rules(alone, tokenizer)
+        text = text_rules(alone, tokenizer, training=True)
         return train_loader(
             build_dataset(alone, text, alone.data.train, training=True),
             collate(alone, text, training=True),
@@ -111,10 +112,11 @@ def task_of(config: RunConfig) -> str:
     return "multi-phrase" if data_of(config).multi_phrase else "REC"
 
 
-def text_rules(config: RunConfig, tokenizer: Tokenizer) -> ReferringText:
+def text_rules(config: RunConfig, tokenizer: Tokenizer, *, training: bool = False) -> ReferringText:
     """How this configuration makes expressions tokens."""
     data = data_of(config)
-    return ReferringText(tokenizer, data.multi_phrase, data.max_tokens, data.max_phrase_tokens)
+    several = data.joins_phrases if training else data.multi_phrase
+    return ReferringText(tokenizer, several, data.max_tokens, data.max_phrase_tokens)
 
 
 def build_dataset(
@@ -128,7 +130,13 @@ def build_dataset(
     """The samples of some splits, for training or for evaluation; `labelled` False: annotated
     boxes, masks and classes are taken away as soon as they have been read."""
     data = data_of(config)
-    records = read_splits(files, data.format, data.cache_dir, integer_boxes=data.integer_boxes)
+    records: Records = read_splits(
+        files, data.format, data.cache_dir, integer_boxes=data.integer_boxes
+    )
+    if training and data.sentences_at_once > 1:
+        records = JoinedSentences(
+            records, most=data.sentences_at_once, max_phrases=data.max_phrases, text=text
+        )
     return ReferringDataset(
         records if labelled else Unlabelled(records),
         data_transform(config, training=training),

@@ -154,6 +154,10 @@ class ReferringDataConfig(DataConfig):
     image_roots: folders of the images of one collection, for mixed lists: coco, vg, saiapr, flickr.
     multi_phrase: a sample is a sentence with all its phrases, not one expression. A sentence of
         more than max_tokens tokens is then an error.
+    sentences_at_once: a training sample is up to so many sentences of an image in a row of the
+        list, or expressions, as far as max_tokens and max_phrases go: one text with all their
+        phrases. The image is then looked at once for all of them, not once for each. RefTR without
+        masks; not published.
     one_per_object: a training sample is an object with one of its sentences, drawn anew in every
         epoch (RefCLIP, SimREC), not every sentence. Of pseudo-labels it is every sentence all the
         same: each has a box of its own.
@@ -186,6 +190,7 @@ class ReferringDataConfig(DataConfig):
     image_roots: dict[str, str] = field(default_factory=dict)
     collections: tuple[str, ...] = ()
     multi_phrase: bool = False
+    sentences_at_once: int = 1
     one_per_object: bool = False
     one_per_record: bool = False
     max_phrase_tokens: int = 22
@@ -205,12 +210,17 @@ class ReferringDataConfig(DataConfig):
 
     def __post_init__(self) -> None:
         DataConfig.__post_init__(self)
-        require_positive(self, "image_size", "max_image_size", "max_phrases")
+        require_positive(self, "image_size", "max_image_size", "max_phrases", "sentences_at_once")
         for name in ("max_tokens", "max_phrase_tokens"):
             value = getattr(self, name)
             require(value >= 3, f"{name} is {value}; it must leave space for [CLS], a token, [SEP]")
         require(
-            not (self.multi_phrase and (self.one_per_object or self.one_per_record)),
+            not (self.joins_phrases and (self.one_per_object or self.one_per_record)),
             "data.multi_phrase and data.one_per_object: a sample has one sentence of its object; "
-            "set one of them to false",
+            "set one of them to false, and sentences_at_once to 1",
         )
+
+    @property
+    def joins_phrases(self) -> bool:
+        """Whether a training sample may have several phrases."""
+        return self.multi_phrase or self.sentences_at_once > 1

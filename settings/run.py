@@ -129,9 +129,9 @@ class RunConfig(TrainingConfig):
                 f" {wanted}",
             )
             require(
-                not (self.model.masks and data.multi_phrase),
+                not (self.model.masks and data.joins_phrases),
                 "model.masks and data.multi_phrase: masks are learnt from one expression per image;"
-                " set one of them to false",
+                " set one of them to false, and data.sentences_at_once to 1",
             )
         elif self.benchmark is not None and not data.evaluate:
             row = BENCHMARKS[self.benchmark]

@@ -199,10 +199,12 @@ def evaluation_part(config: RunConfig) -> Part:
 
 def referring_parts(config: RunConfig) -> Iterator[Part]:
     """A part per stage of the training data, and one per split that is evaluated."""
-    text = referring.text_rules(config, load_texts(config))
+    tokenizer = load_texts(config)
+    text = referring.text_rules(config, tokenizer, training=True)
     for alone in config.of_stages:
         if alone.data.train:
             yield _referring_part(alone, text, alone.data.train, training=True)
+    text = referring.text_rules(config, tokenizer)
     for split, files in config.data.evaluate.items():
         yield _referring_part(config, text, {split: files}, training=False)
 

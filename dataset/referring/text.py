@@ -1,5 +1,6 @@
 """Expressions as tokens: one per image, or a sentence with the places of its phrases."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -136,12 +137,27 @@ class ReferringText:
             )
         return ids
 
-    def _sentence(self, record: Record) -> BatchEncoding:
-        encoded = self.tokenizer(record.sentence)
-        if not isinstance(encoded, BatchEncoding):
-            raise TypeError(
-                "multi_phrase: this tokeniser does not know the characters of its tokens"
+    @property
+    def special_tokens(self) -> int:
+        """How many tokens of a text are not of its words."""
+        return int(self.tokenizer.num_special_tokens_to_add())
+
+    def lengths(self, sentences: Sequence[str]) -> list[int]:
+        """The tokens of each sentence without special ones, wherever in a text it stands."""
+        ids = self._encoded([*sentences, *(f" {sentence}" for sentence in sentences)])["input_ids"]
+        pairs = zip(ids[: len(sentences)], ids[len(sentences) :], strict=True)
+        return [max(len(first), len(later)) - self.special_tokens for first, later in pairs]
+
+    def _encoded(self, sentences: str | list[str]) -> BatchEncoding:
+        if isinstance(self.tokenizer, (Vocabulary, SentencePieces)):
+            raise ValueError(
+                "several phrases in a text are found by the characters of its tokens, which this"
+                " tokeniser does not know; set data.multi_phrase: false, data.sentences_at_once: 1"
             )
+        return self.tokenizer(sentences)
+
+    def _sentence(self, record: Record) -> BatchEncoding:
+        encoded = self._encoded(record.sentence)
         count = len(encoded["input_ids"])
         if count > self.max_tokens:
             raise ValueError(
