@@ -3,6 +3,7 @@
 import contextlib
 import posixpath
 from collections.abc import Iterator
+from itertools import takewhile
 from typing import Any, BinaryIO
 
 import fsspec
@@ -51,14 +52,12 @@ def listed(system: fsspec.AbstractFileSystem, pattern: str) -> dict[str, dict[st
     """
     found: dict[str, dict[str, Any]] = {}
     for one in _alternatives(system, pattern):
-        if has_magic(one):
-            found |= system.glob(one, detail=True)
-        elif system.isfile(one):
-            found[one] = system.info(one)
-        elif one != pattern:
+        hits = system.glob(one, detail=True) if has_magic(one) else {}
+        if not hits and (about := _file(system, one)):
+            hits = {one: about}
+        if not hits and one != pattern:
             raise FileNotFoundError(f"{one}, which {pattern} names, does not exist")
-    if not found and system.isfile(pattern):
-        found = {pattern: system.info(pattern)}
+        found |= hits
     return dict(sorted(found.items()))
 
 
@@ -68,13 +67,27 @@ def folder_of(system: fsspec.AbstractFileSystem, pattern: str) -> str:
     for one in _alternatives(system, pattern):
         parts = posixpath.dirname(one).split("/")
         fixed = next((n for n, part in enumerate(parts) if has_magic(part)), len(parts))
-        folders.append("/".join(parts[:fixed]))
-    return folders[0] if len(set(folders)) == 1 else posixpath.commonpath(folders)
+        folders.append(parts[:fixed])
+    first, last = min(folders), max(folders)
+    shared = takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))
+    return "/".join(part for part, _ in shared)
+
+
+def _file(system: fsspec.AbstractFileSystem, path: str) -> dict[str, Any] | None:
+    """What is known of a file, None without one; a server's other errors stay errors."""
+    try:
+        about: dict[str, Any] = system.info(path)
+    except FileNotFoundError:
+        return None
+    return about if about["type"] == "file" else None
 
 
 def _alternatives(system: fsspec.AbstractFileSystem, pattern: str) -> list[str]:
-    """The patterns without braces that one with braces stands for."""
-    if "{" not in pattern or system.isfile(pattern):
+    """The patterns without braces that one with braces stands for; names on this machine that
+    have the braces themselves go first."""
+    if "{" not in pattern or (
+        is_local(system) and (system.glob(pattern) or _file(system, pattern))
+    ):
         return [pattern]
     try:
         return list(braceexpand(pattern, escape=False))

@@ -125,7 +125,8 @@ class Shards:
 
 def is_shards(root: str) -> bool:
     """Does `root` name shards, and no folder?"""
-    return root.lower().endswith((_ENDING, *_COMPRESSED)) and not os.path.isdir(root)
+    ends = root.lower().rstrip("}").endswith((_ENDING, *_COMPRESSED))  # {000.tar,001.tar}, too
+    return ends and not os.path.isdir(root)
 
 
 @cache

@@ -129,19 +129,25 @@ def build_dataset(
 ) -> ReferringDataset:
     """The samples of some splits, for training or for evaluation; `labelled` False: annotated
     boxes, masks and classes are taken away as soon as they have been read."""
-    data = data_of(config)
-    records: Records = read_splits(
-        files, data.format, data.cache_dir, integer_boxes=data.integer_boxes
-    )
-    if training and data.sentences_at_once > 1:
-        records = JoinedSentences(
-            records, most=data.sentences_at_once, max_phrases=data.max_phrases, text=text
-        )
+    records = records_of(config, text, files, training=training)
     return ReferringDataset(
         records if labelled else Unlabelled(records),
         data_transform(config, training=training),
         text,
         data_rules(config, training=training, labelled=labelled),
+    )
+
+
+def records_of(
+    config: RunConfig, text: ReferringText, files: Mapping[str, Sequence[str]], *, training: bool
+) -> Records:
+    """The records of some splits as a data set takes them, for training or for evaluation."""
+    data = data_of(config)
+    records = read_splits(files, data.format, data.cache_dir, integer_boxes=data.integer_boxes)
+    if not training or data.sentences_at_once == 1:
+        return records
+    return JoinedSentences(
+        records, most=data.sentences_at_once, max_phrases=data.max_phrases, text=text
     )
 
 

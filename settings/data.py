@@ -156,8 +156,9 @@ class ReferringDataConfig(DataConfig):
         more than max_tokens tokens is then an error.
     sentences_at_once: a training sample is up to so many sentences of an image in a row of the
         list, or expressions, as far as max_tokens and max_phrases go: one text with all their
-        phrases. The image is then looked at once for all of them, not once for each. RefTR without
-        masks; not published.
+        phrases. The image is then looked at once for all of them, not once for each. Expressions of
+        an entry stay together, and more than max_tokens of them are an error, as of a sentence.
+        RefTR without masks; not published.
     one_per_object: a training sample is an object with one of its sentences, drawn anew in every
         epoch (RefCLIP, SimREC), not every sentence. Of pseudo-labels it is every sentence all the
         same: each has a box of its own.

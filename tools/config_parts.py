@@ -219,7 +219,7 @@ def _referring_part(
     data, rules = config.data, referring.data_rules(config, training=training)
 
     def read() -> list[Record]:
-        records = read_splits(files, data.format, data.cache_dir, integer_boxes=data.integer_boxes)
+        records = referring.records_of(config, text, files, training=training)
         return [record for record in records if rules.takes(record)]
 
     return Part(

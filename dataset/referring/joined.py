@@ -51,7 +51,7 @@ class JoinedSentences:
         """The first record of every text."""
         about, texts, sentences, phrases, tokens = None, 0, 0, 0, 0
         for number, (record, count) in enumerate(self._counted(text)):
-            image = (record.image, record.width, record.height, record.split)
+            image = (record.image, record.width, record.height, record.split, record.image_ids)
             sentences, phrases, tokens = (
                 sentences + 1,
                 phrases + len(record.phrases),
@@ -72,13 +72,15 @@ class JoinedSentences:
 
 
 def with_sentence(record: Record) -> Record:
-    """The record as it is, or, where no sentence is known, its expressions as one text."""
+    """The record as it is, or, where no sentence is known, its expressions as one text, in small
+    letters as single ones are read."""
     if record.sentence:
         return record
     phrases, sentence = [], ""
     for phrase in record.phrases:
-        sentence, start = _appended(sentence, phrase.text)
-        phrases.append(replace(phrase, start=start))
+        text = phrase.text.strip().lower()
+        sentence, start = _appended(sentence, text)
+        phrases.append(replace(phrase, text=text, start=start))
     return replace(record, phrases=tuple(phrases), sentence=sentence)
 
 

@@ -82,7 +82,7 @@ class ReferringText:
                     f"{record.source}: the expression is empty; correct or remove it in the"
                     " annotation file"
                 )
-        if not self.multi_phrase:
+        if not self.multi_phrase or not record.phrases:
             return
         if not record.sentence:
             raise ValueError(

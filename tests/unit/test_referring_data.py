@@ -450,11 +450,12 @@ def test_sentences_of_an_image_are_one_text_with_all_their_phrases(images):
 
 def test_expressions_are_sentences_where_none_is_known():
     (both,) = joined([record(MAN, DOG, sentence=""), record(HAT, sentence="")])
-    assert both.sentence == "A man his small dog a red hat"
+    assert both.sentence == "a man his small dog a red hat"
     found = [both.sentence[one.start :].startswith(one.text) for one in both.phrases]
     assert found == [True] * 3 and [one.start for one in both.phrases] == [0, 6, 20]
-    (alone,) = joined([record(DOG, sentence="")])
-    assert alone.sentence == "his small dog" and alone.phrases[0].start == 0
+    (alone,) = joined([record(phrase(" His small dog "), sentence="")])
+    assert alone.sentence == alone.phrases[0].text == "his small dog"
+    assert alone.phrases[0].start == 0
 
 
 def test_what_is_joined_is_of_one_image_and_within_the_limits():
@@ -467,6 +468,7 @@ def test_what_is_joined_is_of_one_image_and_within_the_limits():
     assert sizes(joined(wide, most=9, max_tokens=2 * words - 2)) == [2, 2, 1]
     assert sizes(joined(wide, most=9, max_tokens=2 * words - 3)) == [1] * 5
     assert sizes(joined([wide[0], replace(wide[0], width=81)])) == [1, 1]
+    assert sizes(joined([wide[0], replace(wide[0], image_ids=("vg:1",))])) == [1, 1]
     assert sizes(joined([record(MAN)] * 14, most=3)) == [3, 3, 3, 1, 3, 1], "every fourth is short"
     found = joined([*wide, *tall], most=3)
     assert [found[index] for index in range(len(found))] == list(found)

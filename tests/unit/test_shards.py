@@ -15,6 +15,7 @@ from PIL import Image
 
 from groundwork.dataset.images import OPENERS, CorruptImageError, load_image, resolve_image
 from groundwork.files import shards
+from groundwork.files.places import folder_of
 from groundwork.files.shards import INDEX, shards_at
 from groundwork.tools import shards as tool
 
@@ -214,6 +215,13 @@ def test_braces_name_every_shard_and_each_must_be_there(tmp_path):
         shards_at(f"{tmp_path}/b/x-{{001..013..3}}.tar")
     with pytest.raises(ValueError, match=r"x-\{001\.tar: .*close the braces"):
         shards_at(f"{tmp_path}/b/x-{{001.tar")
+    with pytest.raises(FileNotFoundError, match=r"d/\*\.tar, which .* names, does not exist"):
+        shards_at(f"{tmp_path}/{{a,d}}/*.tar")
+    assert shards.is_shards("s3://bucket/{000.tar,001.tar}")
+    made(tmp_path / "lit{p,q}" / "0.tar", ("0.txt", b""))
+    assert len(shards_at(f"{tmp_path}/lit{{p,q}}/*.tar")) == 1, "a folder of that name"
+    web = fsspec.filesystem("memory")
+    assert folder_of(web, "https://host/{a,b}/x/{0..3}.tar") == "https://host"
     made(tmp_path / "own {0..3}.tar", ("own.txt", b"own"))
     assert resolve_image(str(tmp_path / "own {0..3}.tar"), "own.txt").read() == b"own"
 
