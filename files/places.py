@@ -1,9 +1,9 @@
 """Files anywhere: a path of this machine, or a URL of any file system that fsspec knows."""
 
 import contextlib
+import os
 import posixpath
 from collections.abc import Iterator
-from itertools import takewhile
 from typing import Any, BinaryIO
 
 import fsspec
@@ -68,9 +68,7 @@ def folder_of(system: fsspec.AbstractFileSystem, pattern: str) -> str:
         parts = posixpath.dirname(one).split("/")
         fixed = next((n for n, part in enumerate(parts) if has_magic(part)), len(parts))
         folders.append(parts[:fixed])
-    first, last = min(folders), max(folders)
-    shared = takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))
-    return "/".join(part for part, _ in shared)
+    return "/".join(os.path.commonprefix(folders))
 
 
 def _file(system: fsspec.AbstractFileSystem, path: str) -> dict[str, Any] | None:

@@ -14,8 +14,8 @@ from groundwork.dataset.record import Record, Records
 from groundwork.dataset.referring.text import ReferringText, span_of
 
 _TEXTS_AT_ONCE = 1024
-# Every so manieth text stays a single sentence: a network that has only seen long texts does not
-# know short ones (of RefTR's small model, half as many boxes of single expressions are right).
+# Every fourth text stays a single sentence: a network that has only seen long texts does not know
+# short ones (docs/small_models.md, small RefTR).
 _ALONE = 4
 
 
