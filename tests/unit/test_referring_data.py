@@ -10,54 +10,33 @@ from PIL import Image
 
 from groundwork.dataset.loader import split_batches, split_loader, train_loader
 from groundwork.dataset.orientation import OrientationSampler
-from groundwork.dataset.record import Phrase, Record
 from groundwork.dataset.referring.collate import ReferringCollate
 from groundwork.dataset.referring.dataset import ReferringDataset, ReferringRules
-from groundwork.dataset.referring.joined import JoinedSentences
 from groundwork.dataset.referring.text import ReferringText
 from groundwork.dataset.referring.transforms import ReferringTransform
 from groundwork.dataset.sampler import EpochSampler
 from groundwork.dataset.sources import read_splits
-from groundwork.dataset.text import load_tokenizer
 from groundwork.geometry import resize_mask
-
-TOKENIZER = load_tokenizer("bert-base-uncased")
-CLS, SEP = TOKENIZER.cls_token_id, TOKENIZER.sep_token_id
-SENTENCE = "A man with a red hat and his small dog"
-TRANSFORM = ReferringTransform(64, 64)
+from tests.helpers.referring_batches import (
+    CLS,
+    DOG,
+    HAT,
+    MAN,
+    SEP,
+    TOKENIZER,
+    TRANSFORM,
+    batch_of,
+    build,
+    phrase,
+    record,
+    write_images,
+)
 
 
 @pytest.fixture(autouse=True)
 def images(tmp_path):
-    rng = np.random.default_rng(0)
-    for name, (height, width) in {"wide.png": (40, 80), "tall.png": (80, 40)}.items():
-        pixels = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(tmp_path / name)
+    write_images(tmp_path)
     return tmp_path
-
-
-def record(*phrases: Phrase, sentence: str = SENTENCE, image: str = "wide.png") -> Record:
-    return Record(image, 0, 0, phrases, "val", "7", "list.pth[3]", sentence)
-
-
-def phrase(text: str, start: int = -1, **more) -> Phrase:
-    return Phrase(text, "p", ((8, 4, 40.9, 20.2),), start=start, **more)
-
-
-MAN, HAT, DOG = phrase("A man", 0), phrase("a red hat", 11), phrase("his small dog", 25)
-
-
-def build(records, folder, *, multi=False, training=False, **changes):
-    masks = changes.pop("masks", False)
-    text = ReferringText(TOKENIZER, multi, **changes.pop("text", {}))
-    rules = ReferringRules(image_root=str(folder), mask_root=str(folder), masks=masks, **changes)
-    dataset = ReferringDataset(records, TRANSFORM, text, rules)
-    return dataset, ReferringCollate(text, training=training, masks=masks)
-
-
-def batch_of(records, folder, **changes):
-    dataset, collate = build(records, folder, **changes)
-    return collate([dataset[index] for index in range(len(dataset))])
 
 
 # --- what a batch holds ---------------------------------------------------------------------------
@@ -422,55 +401,3 @@ def test_boxes_and_masks_follow_a_jittered_scale(images):
         edges = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
         expected = pytest.approx([x - w / 2, y - h / 2, x + w / 2, y + h / 2], abs=1.01)
         assert [edge.item() for edge in edges] == expected
-
-
-def joined(records, most=2, *, max_phrases=16, max_tokens=40):
-    text = ReferringText(TOKENIZER, multi_phrase=True, max_tokens=max_tokens)
-    return JoinedSentences(records, most=most, max_phrases=max_phrases, text=text)
-
-
-def test_sentences_of_an_image_are_one_text_with_all_their_phrases(images):
-    """The boxes of a network are those of the phrases, wherever in the text these stand."""
-    one = record(MAN, HAT)
-    two = record(replace(DOG, boxes=((0, 0, 10, 10),)), phrase("dog"), sentence="his small dog")
-    (both,) = joined([one, two])
-    assert both.sentence == f"{SENTENCE} his small dog"
-    texts = ["A man", "a red hat", "his small dog", "dog"]
-    assert [phrase.text for phrase in both.phrases] == texts
-    starts = [phrase.start for phrase in both.phrases]
-    assert starts == [0, 11, len(SENTENCE) + 1, len(SENTENCE) + 11]
-    batch = batch_of([both], images, multi=True)
-    tokens = batch["text_ids"][0].tolist()
-    spans = zip(batch["phrase_start"][0].tolist(), batch["phrase_stop"][0].tolist(), strict=True)
-    words = [TOKENIZER.decode(tokens[start:stop]) for start, stop in spans]
-    assert words == ["a man", *texts[1:]]
-    alone = torch.cat([*batch_of([one, two], images, multi=True)["target_boxes"]])
-    torch.testing.assert_close(batch["target_boxes"][0], alone)
-
-
-def test_expressions_are_sentences_where_none_is_known():
-    (both,) = joined([record(MAN, DOG, sentence=""), record(HAT, sentence="")])
-    assert both.sentence == "a man his small dog a red hat"
-    found = [both.sentence[one.start :].startswith(one.text) for one in both.phrases]
-    assert found == [True] * 3 and [one.start for one in both.phrases] == [0, 6, 20]
-    (alone,) = joined([record(phrase(" His small dog "), sentence="")])
-    assert alone.sentence == alone.phrases[0].text == "his small dog"
-    assert alone.phrases[0].start == 0
-
-
-def test_what_is_joined_is_of_one_image_and_within_the_limits():
-    wide, tall = [record(MAN)] * 5, [record(HAT, DOG, image="tall.png")] * 2
-    sizes = lambda found: [len(one.phrases) for one in found]  # noqa: E731
-    assert sizes(joined([*wide, *tall], most=3)) == [3, 2, 4]
-    assert sizes(joined(wide, most=1)) == [1] * 5
-    assert sizes(joined([*wide, *tall], most=9, max_phrases=3)) == [3, 2, 2, 2]
-    words = len(TOKENIZER(SENTENCE)["input_ids"])
-    assert sizes(joined(wide, most=9, max_tokens=2 * words - 2)) == [2, 2, 1]
-    assert sizes(joined(wide, most=9, max_tokens=2 * words - 3)) == [1] * 5
-    assert sizes(joined([wide[0], replace(wide[0], width=81)])) == [1, 1]
-    assert sizes(joined([wide[0], replace(wide[0], image_ids=("vg:1",))])) == [1, 1]
-    assert sizes(joined([record(MAN)] * 14, most=3)) == [3, 3, 3, 1, 3, 1], "every fourth is short"
-    found = joined([*wide, *tall], most=3)
-    assert [found[index] for index in range(len(found))] == list(found)
-    with pytest.raises(ValueError, match=r"list\.pth\[3\]: phrase 'A cat' is not in its sentence"):
-        list(joined([wide[0], record(phrase("A cat"))]))
