@@ -11,11 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fsspec.spec import AbstractFileSystem
 from PIL import Image
 
 from groundwork.dataset.images import OPENERS, CorruptImageError, load_image, resolve_image
 from groundwork.files import shards
-from groundwork.files.places import folder_of
+from groundwork.files.places import Unreachable, folder_of
 from groundwork.files.shards import INDEX, shards_at
 from groundwork.tools import shards as tool
 
@@ -224,6 +225,25 @@ def test_braces_name_every_shard_and_each_must_be_there(tmp_path):
     assert folder_of(web, "https://host/{a,b}/x/{0..3}.tar") == "https://host"
     made(tmp_path / "own {0..3}.tar", ("own.txt", b"own"))
     assert resolve_image(str(tmp_path / "own {0..3}.tar"), "own.txt").read() == b"own"
+
+
+class Busy(AbstractFileSystem):
+    """A server that lists nothing, has 0.tar, does not answer for 1.tar and has no other."""
+
+    protocol = "busy"
+
+    def info(self, path, **_):
+        if path == "0.tar":
+            return {"name": path, "type": "file", "size": 1024}
+        raise ConnectionResetError("gone") if path == "1.tar" else FileNotFoundError(path)
+
+
+def test_a_server_that_does_not_answer_is_not_taken_for_a_shard_that_is_missing():
+    fsspec.register_implementation("busy", Busy, clobber=True)
+    with pytest.raises(Unreachable, match=r"busy://\{0\.\.1\}\.tar cannot be read now \(gone\)"):
+        shards_at("busy://{0..1}.tar")
+    with pytest.raises(FileNotFoundError, match=r"2\.tar, which .* names, does not exist"):
+        shards_at("busy://{0,2}.tar")
 
 
 def made(path, *members):
