@@ -7,9 +7,9 @@ Published sizes and random data as in `experiments.speed`, in one precision (aut
 system's training step and evaluation: with more images, so that what a step costs whatever its
 batch (the optimiser, the momentum encoders' update, rounded weights) stands apart from what each
 image costs, by a line laid through the medians; with more phrases per image (ALBEF's evaluation,
-the only one that has several of an image in a batch); with other image sides; training with more
-processes, each of which has such a batch and, on a CPU, the same share of its threads: a step that
-costs the same in all has images for nothing. Then the training loaders alone, without masks, on
+and RefTR where a text has several); with other image sides; training with more processes, each of
+which has such a batch and, on a CPU, the same share of its threads: a step that costs the same in
+all has images for nothing. Then the training loaders alone, without masks, on
 drawn images of 640 x 480 pixels: what a step may have to wait for. Measurements of one kind take
 turns, and all of one kind are in memory at once.
 

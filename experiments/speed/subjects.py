@@ -34,6 +34,8 @@ SIDES = {
 """The keys of a system's configuration that say how large its images are."""
 VARIANTS = ("released", "fp32", "bf16")
 """What is measured side by side, of a system or a part of it: see `Workload.variants`."""
+SEVERAL = ("reftr/flickr30k", "tiny/reftr/flickr30k")
+"""Configurations of which a text has several phrases."""
 KNOWN_WORDS = 10_000  # of the vocabularies that RefCLIP and SimREC make of annotation files
 
 
@@ -42,9 +44,10 @@ class Workload:
     """One step that is timed.
 
     system: as the table calls it. config: below `configs`, without suffix. training: a step of its
-    first stage; otherwise an evaluation. images, phrases: of the batch; a training step has one
-    phrase per image. side: of the images in pixels; None: the configuration's. processes: of a
-    group, each with such a batch. threads: of each process; None: torch's choice.
+    first stage; otherwise an evaluation. images: of the batch. phrases: of each image; more than
+    one in ALBEF's evaluation, and where a text of RefTR has several. side: of the images in pixels;
+    None: the configuration's. processes: of a group, each with such a batch. threads: of each
+    process; None: torch's choice.
     """
 
     system: str
@@ -58,7 +61,8 @@ class Workload:
 
     @property
     def name(self) -> str:
-        return f"{self.system}, {'training' if self.training else 'evaluation'}"
+        joined = ", several phrases" if self.config in SEVERAL else ""
+        return f"{self.system}{joined}, {'training' if self.training else 'evaluation'}"
 
     @property
     def expressions(self) -> int:
@@ -71,11 +75,11 @@ class Workload:
         return list(VARIANTS if staged else VARIANTS[1:])
 
 
-def _pair(system: str, config: str, *, trained: int, evaluated: int) -> list[Workload]:
-    return [
-        Workload(system=system, config=config, training=False, images=evaluated),
-        Workload(system=system, config=config, training=True, images=trained),
-    ]
+def _pair(
+    system: str, config: str, *, trained: int, evaluated: int, phrases: int = 1
+) -> list[Workload]:
+    one = partial(Workload, system=system, config=config, phrases=phrases)
+    return [one(training=False, images=evaluated), one(training=True, images=trained)]
 
 
 BASE = [
@@ -83,6 +87,7 @@ BASE = [
     Workload(system="AMC", config="Pretrain_vg_amc", training=True, images=4),
     Workload(system="SelfEQ", config="Pretrain_vg_amc_selfeq", training=True, images=4),
     *_pair("RefTR", "reftr/refcoco", trained=2, evaluated=4),
+    *_pair("RefTR", "reftr/flickr30k", trained=2, evaluated=2, phrases=5),
     *_pair("RefCLIP", "refclip/refcoco", trained=8, evaluated=8),
     *_pair("SimREC", "simrec/refcoco", trained=4, evaluated=4),
     *_pair("ALVG", "alvg/refcoco", trained=2, evaluated=2),
@@ -190,19 +195,33 @@ def _batch(config: RunConfig, load: Workload) -> dict[str, object]:
     """As the collates make it, of random numbers."""
     if config.system == "albef":
         return _image_text_batch(config, load)
-    side = config.data.image_size
-    length = config.data.max_tokens if config.system == "alvg" else WORDS
+    side, several = config.data.image_size, load.config in SEVERAL
+    length = config.data.max_tokens if several or config.system == "alvg" else WORDS
     x, y, w, h = 5 / 12, 3 / 8, 1 / 6, 1 / 4
     count = load.images
-    return {
+    batch: dict[str, object] = {
         "image": torch.randn(count, 3, side, side),
         "image_mask": torch.zeros(count, side, side, dtype=torch.bool),
         "text_ids": torch.randint(4, 100, (count, length)),
         "text_mask": torch.ones(count, length, dtype=torch.int64),
-        "target_boxes": [torch.tensor([[x, y, w, h]])] * count,
+        "target_boxes": [torch.tensor([[x, y, w, h]] * load.phrases)] * count,
         "target_mask": middle(count, side).bool(),
         "resized": [(side, side)] * count,
         "offset": [(0, 0)] * count,
+    }
+    return batch | _phrases_of(load, length) if several else batch
+
+
+def _phrases_of(load: Workload, length: int) -> dict[str, object]:
+    """Phrases of four words each, anywhere in texts of `length` tokens."""
+    places = load.images, load.phrases
+    start = torch.randint(1, length - 5, places)
+    return {
+        "phrase_text_ids": torch.randint(4, 100, (*places, 6)),
+        "phrase_text_mask": torch.ones(*places, 6, dtype=torch.int64),
+        "phrase_start": start,
+        "phrase_stop": start + 4,
+        "phrase_valid": torch.ones(places, dtype=torch.bool),
     }
 
 
