@@ -115,6 +115,8 @@ class RunConfig(TrainingConfig):
             image_root=self.data.image_root if stage.image_root is None else stage.image_root,
             evaluate_image_root=self.data.evaluation_images,
         )
+        if stage.sentences_at_once is not None:
+            data = replace(data, sentences_at_once=stage.sentences_at_once)
         # Its data are those that it is left with, whatever its objectives learn from.
         alone = replace(stage, train=data.train, splits=())
         return replace(self, data=data, stages=(alone,), select=None)
@@ -128,11 +130,7 @@ class RunConfig(TrainingConfig):
                 f"data.normalize is {data.normalize}; the model's timm_backbone takes images with"
                 f" {wanted}",
             )
-            require(
-                not (self.model.masks and data.joins_phrases),
-                "model.masks and data.multi_phrase: masks are learnt from one expression per image;"
-                " set one of them to false, and data.sentences_at_once to 1",
-            )
+            self._check_phrases("data", data)
         elif self.benchmark is not None and not data.evaluate:
             row = BENCHMARKS[self.benchmark]
             for key in row.needs:
@@ -147,6 +145,14 @@ class RunConfig(TrainingConfig):
             data.labels is None or not annotated,
             "data.labels and earlier stages: their files hold annotated boxes; give pseudo-labels "
             "of them with format: labels, or leave these stages out",
+        )
+
+    def _check_phrases(self, where: str, data: ReferringDataConfig) -> None:
+        what = f"{self.system} with masks" if self.model.masks else self.system
+        require(
+            self.model.several_phrases or not data.joins_phrases,
+            f"data.multi_phrase, {where}.sentences_at_once: {what} learns from one expression per"
+            " image; set them to false and 1",
         )
 
     def _check_stage(self, where: str, stage: StageConfig) -> None:
@@ -165,7 +171,14 @@ class RunConfig(TrainingConfig):
             require_a_weight(legal[name].losses(legal), f"{where}: {name}")
         data, what = self.data, " + ".join(stage.objective)
         if not isinstance(data, ImageTextDataConfig):
+            if stage.sentences_at_once is not None:
+                joined = replace(data, sentences_at_once=stage.sentences_at_once)
+                self._check_phrases(where, joined)
             return
+        require(
+            stage.sentences_at_once is None,
+            f"{where}: sentences_at_once is for box and mask systems; leave it out",
+        )
         if data.labels is None or stage is not self.stages[-1]:
             self._check_files(where, stage)
         boxes = "boxes" in self.learns_from(stage)

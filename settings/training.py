@@ -18,6 +18,7 @@ class StageConfig:
         objectives learn from. splits: of it, these; empty: all.
     format, image_root: of these files; None = those of data.
     augment: overrides data.augment (ALBEF); None keeps it.
+    sentences_at_once: overrides data.sentences_at_once (RefTR); None keeps it.
     optimizer, schedule: an optimiser of this stage of its own with its schedule; None = the run's.
     """
 
@@ -29,11 +30,12 @@ class StageConfig:
     format: str | None = None
     image_root: str | None = None
     augment: bool | None = None
+    sentences_at_once: int | None = None
     optimizer: OptimizerConfig | None = None
     schedule: ScheduleConfig | None = None
 
     def __post_init__(self) -> None:
-        require_positive(self, "epochs", "steps")
+        require_positive(self, "epochs", "steps", "sentences_at_once")
         require(len(set(self.objective)) == len(self.objective), "objective names one twice")
         require(self.train is None or bool(self.train), "train names no split")
         for split, files in (self.train or {}).items():

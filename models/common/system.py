@@ -27,6 +27,7 @@ class ModelSettings:
     What jobs ask of every system's settings; a field or property of the same name overrides it.
     masks: it learns and gives masks. needs_boxes: training reads annotated boxes.
     several_targets: an expression may have any number of targets, or none.
+    several_phrases: a text may have several phrases, each with a box of its own.
     max_text_tokens: most tokens of a text; None: any number.
     normalisation: what its pixels must be normalised by (`data.normalize`); None: anything.
     note: what rows of results say about how the model was asked.
@@ -46,6 +47,10 @@ class ModelSettings:
 
     @property
     def several_targets(self) -> bool:
+        return False
+
+    @property
+    def several_phrases(self) -> bool:
         return False
 
     @property

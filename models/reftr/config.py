@@ -184,6 +184,11 @@ class ReftrModelConfig(ModelSettings):
         require_a_weight(self.weights, "the model")
 
     @property
+    def several_phrases(self) -> bool:
+        """A sentence has several; but masks are learnt from one expression per image."""
+        return not self.masks
+
+    @property
     def normalisation(self) -> str | None:
         """What its pixels are normalised by, if it matters."""
         return "imagenet" if self.timm_backbone else None

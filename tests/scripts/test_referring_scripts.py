@@ -126,8 +126,11 @@ def test_released_recipes_find_their_data_in_the_published_tree(name, embedded):
         ("benchmark=refcoco++", "benchmark 'refcoco++' does not exist"),
         ("data.max_tokens=500", "data.max_tokens 500 exceeds the model's"),
         ("schedule.drop_epochs=[3]", "schedule cosine with drop_epochs"),
-        ("model.masks=true data.multi_phrase=true", "masks are learnt from one expression"),
-        ("model.masks=true data.sentences_at_once=2", "and data.sentences_at_once to 1"),
+        (
+            "model.masks=true data.multi_phrase=true",
+            "reftr with masks learns from one expression per image; set them to false and 1",
+        ),
+        ("model.masks=true data.sentences_at_once=2", "data.sentences_at_once: reftr with masks"),
         ("optimizer.rates.img_bone=1e-5", "no parameter's name contains img_bone"),
         ("data.train.train=nowhere.pth", "nowhere.pth: its folder does not tell"),
         ("select.metric=mIoU", "select: 'mIoU' is not measured on val"),

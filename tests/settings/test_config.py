@@ -113,6 +113,7 @@ def test_an_unknown_key_is_refused_with_its_path_the_legal_keys_and_the_nearest(
         ),
         ("stages.0.objective=selfeq", "data.train.relation names no file"),
         ("stages.0.splits=[other]", "data.train has no 'other'; legal: train"),
+        ("stages.0.sentences_at_once=2", "stages.0: sentences_at_once is for box and mask systems"),
         ("stages.1.epochs=3", "'1' is not an index of a list of 1"),
         ("data.format=coco", "amc needs boxes, and files of format coco have none"),
         ("data.train.train=[]", "data.train.train names no file"),
@@ -149,6 +150,26 @@ def test_a_wrong_value_is_refused_with_the_remedy(override, message, tmp_path):
 def test_a_wrong_evaluation_is_refused_with_the_remedy(override, message):
     with pytest.raises(ValueError, match=message):
         load_config(CONFIGS / "Grounding_refcoco.yaml", [override], purpose="evaluation")
+
+
+@pytest.mark.parametrize("name", ["alvg", "simrec", "refclip"])
+@pytest.mark.parametrize("joins", ["data.multi_phrase=true", "data.sentences_at_once=2"])
+def test_a_system_of_one_expression_does_not_learn_from_several_at_once(name, joins):
+    single = ["data.one_per_object=false", "data.one_per_record=false"]
+    with pytest.raises(ValueError, match=rf"{name}.* learns from one expression per image"):
+        load_config(CONFIGS / name / "refcoco.yaml", [joins, *single])
+
+
+def test_a_stage_has_its_own_number_of_sentences_at_once():
+    stages = "stages=[{sentences_at_once: 5, epochs: 2}, {epochs: 1}]"
+    config = load_config(CONFIGS / "reftr" / "refcoco.yaml", [stages])
+    assert [alone.data.sentences_at_once for alone in config.of_stages] == [5, 1]
+    for more, message in (
+        (["model.masks=true"], "stages.0.sentences_at_once: reftr with masks learns from one"),
+        (["stages.0.sentences_at_once=0"], "sentences_at_once is 0; it must be greater"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            load_config(CONFIGS / "reftr" / "refcoco.yaml", [stages, *more])
 
 
 def test_overrides_are_yaml_and_win_over_the_file(tmp_path):
