@@ -115,7 +115,7 @@ class RunConfig(TrainingConfig):
             image_root=self.data.image_root if stage.image_root is None else stage.image_root,
             evaluate_image_root=self.data.evaluation_images,
         )
-        if stage.sentences_at_once is not None:
+        if isinstance(data, ReferringDataConfig) and stage.sentences_at_once is not None:
             data = replace(data, sentences_at_once=stage.sentences_at_once)
         # Its data are those that it is left with, whatever its objectives learn from.
         alone = replace(stage, train=data.train, splits=())

@@ -95,12 +95,11 @@ class ReferringCollate:
     def _pad(self, rows: Sequence[list[int]], length: int | None) -> tuple[Tensor, Tensor]:
         """Rows of ids -> ids and mask, (n, length) int64; the longest row without a length."""
         longest = length or max([1, *map(len, rows)])
-        ids = torch.full((len(rows), longest), int(self.text.tokenizer.pad_token_id))
-        mask = torch.zeros(len(rows), longest, dtype=torch.int64)
-        for index, row in enumerate(rows):
-            ids[index, : len(row)] = torch.tensor(row)
-            mask[index, : len(row)] = 1
-        return ids, mask
+        padding = int(self.text.tokenizer.pad_token_id)
+        filled = [[*row, *[padding] * (longest - len(row))] for row in rows]
+        ids = torch.tensor(filled, dtype=torch.int64).reshape(len(rows), longest)
+        lengths = torch.tensor([len(row) for row in rows])
+        return ids, (torch.arange(longest) < lengths[:, None]).long()
 
 
 def pad_images(images: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ from itertools import islice, pairwise
 import numpy as np
 
 from groundwork.dataset.record import Record, Records
-from groundwork.dataset.referring.text import ReferringText, span_of
+from groundwork.dataset.referring.text import FoldedSentence, ReferringText
 
 _TEXTS_AT_ONCE = 1024
 # Every fourth text stays a single sentence: a network that has only seen long texts does not know
@@ -96,8 +96,9 @@ def join_sentences(records: Sequence[Record]) -> Record:
     phrases, sentence = [], ""
     for record in (first, *others):
         sentence, begin = _appended(sentence, record.sentence)
+        own = FoldedSentence(record.sentence, record.source)
         for phrase in record.phrases:
-            start, _ = span_of(phrase, record.sentence, record.source)
+            start, _ = own.span_of(phrase)
             phrases.append(replace(phrase, start=begin + start))
     source = f"{first.source} and {len(others)} after it"
     return replace(first, phrases=tuple(phrases), sentence=sentence, source=source)

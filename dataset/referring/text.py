@@ -25,34 +25,41 @@ class EncodedText:
     spans: list[tuple[int, int]] | None = None
 
 
-def span_of(phrase: Phrase, sentence: str, source: str) -> tuple[int, int]:
-    """The characters [start, stop) of the sentence that are the phrase, letter case aside.
+class FoldedSentence:
+    """A sentence without its letter case, in which phrases are found."""
 
-    That is at its annotated place, or, where the phrase is not there or none is annotated, its
-    first occurrence.
+    def __init__(self, sentence: str, source: str) -> None:
+        # "ß" is folded to "ss", so that places in the folded sentence are not those in the
+        # sentence.
+        folded = [letter.casefold() for letter in sentence]
+        self._sentence, self._source, self._folded = sentence, source, "".join(folded)
+        self._starts = list(accumulate(map(len, folded), initial=0))
+        self._place = {start: index for index, start in reversed(list(enumerate(self._starts)))}
 
-    Raises:
-        ValueError: the phrase is not in the sentence.
-    """
-    text = phrase.text.casefold()
-    # "ß" is folded to "ss", so that places in the folded sentence are not those in the sentence.
-    folded = [letter.casefold() for letter in sentence]
-    starts = list(accumulate(map(len, folded), initial=0))
-    place = {start: index for index, start in reversed(list(enumerate(starts)))}
-    whole = "".join(folded)
-    if 0 <= phrase.start < len(sentence) and whole.startswith(text, starts[phrase.start]):
-        if (stop := place.get(starts[phrase.start] + len(text))) is not None:
-            return phrase.start, stop
-    found = whole.find(text)
-    while found >= 0:
-        start, stop = place.get(found), place.get(found + len(text))
-        if start is not None and stop is not None:
-            return start, stop
-        found = whole.find(text, found + 1)
-    raise ValueError(
-        f"{source}: phrase {phrase.text!r} is not in its sentence {sentence!r}; correct the"
-        " annotation"
-    )
+    def span_of(self, phrase: Phrase) -> tuple[int, int]:
+        """The characters [start, stop) of the sentence that are the phrase.
+
+        That is at its annotated place, or, where the phrase is not there or none is annotated, its
+        first occurrence.
+
+        Raises:
+            ValueError: the phrase is not in the sentence.
+        """
+        text, starts, place = phrase.text.casefold(), self._starts, self._place
+        stated = 0 <= phrase.start < len(self._sentence)
+        if stated and self._folded.startswith(text, starts[phrase.start]):
+            if (stop := place.get(starts[phrase.start] + len(text))) is not None:
+                return phrase.start, stop
+        found = self._folded.find(text)
+        while found >= 0:
+            start, stop = place.get(found), place.get(found + len(text))
+            if start is not None and stop is not None:
+                return start, stop
+            found = self._folded.find(text, found + 1)
+        raise ValueError(
+            f"{self._source}: phrase {phrase.text!r} is not in its sentence {self._sentence!r};"
+            " correct the annotation"
+        )
 
 
 @dataclass(frozen=True)
@@ -89,8 +96,9 @@ class ReferringText:
                 f"{record.source}: the sentence of its phrases is not known, which multi_phrase"
                 " needs; use lists with sentences, or set data.multi_phrase: false"
             )
+        sentence = FoldedSentence(record.sentence, record.source)
         for phrase in record.phrases:
-            span_of(phrase, record.sentence, record.source)
+            sentence.span_of(phrase)
         # A token has at least one character, so that most sentences need no second look.
         if len(record.sentence) + 2 > self.max_tokens:
             self._sentence(record)
@@ -111,31 +119,37 @@ class ReferringText:
         """
         if not self.multi_phrase:
             (phrase,) = phrases
-            return EncodedText(self._expression(phrase.text.lower(), self.max_tokens, record))
-        sentence = self._sentence(record)
-        spans = []
+            return EncodedText(self._expression(phrase.text.lower(), record))
+        encoded = self._sentence(record)
+        sentence, spans = FoldedSentence(record.sentence, record.source), []
         for phrase in phrases:
-            start, stop = span_of(phrase, record.sentence, record.source)
-            first, last = sentence.char_to_token(start), sentence.char_to_token(stop - 1)
+            start, stop = sentence.span_of(phrase)
+            first, last = encoded.char_to_token(start), encoded.char_to_token(stop - 1)
             if first is None or last is None:
                 raise ValueError(
                     f"{record.source}: phrase {phrase.text!r} does not begin or end with a word of"
                     f" its sentence {record.sentence!r}; correct the annotation"
                 )
             spans.append((first, last + 1))
-        ids = [self._expression(one.text, self.max_phrase_tokens, record) for one in phrases]
-        return EncodedText(sentence["input_ids"], ids, spans)
+        texts = [phrase.text for phrase in phrases]
+        ids = self._encoded(texts, self.max_phrase_tokens)["input_ids"]
+        for text, own in zip(texts, ids, strict=True):
+            self._require_a_word(text, own, record)
+        return EncodedText(encoded["input_ids"], ids, spans)
 
-    def _expression(self, text: str, limit: int, record: Record) -> list[int]:
-        ids = self.tokenizer(text, truncation=True, max_length=limit)["input_ids"]
+    def _expression(self, text: str, record: Record) -> list[int]:
+        ids = self.tokenizer(text, truncation=True, max_length=self.max_tokens)["input_ids"]
         # RefCLIP reads a text without words, such as "?", as padding only, and scores it.
-        words = isinstance(self.tokenizer, Vocabulary)
-        if not words and len(ids) <= self.tokenizer.num_special_tokens_to_add():
+        if not isinstance(self.tokenizer, Vocabulary):
+            self._require_a_word(text, ids, record)
+        return ids
+
+    def _require_a_word(self, text: str, ids: list[int], record: Record) -> None:
+        if len(ids) <= self.special_tokens:
             raise ValueError(
                 f"{record.source}: nothing of the expression {text!r} is a word to the tokeniser;"
                 " correct or remove it in the annotation file"
             )
-        return ids
 
     @property
     def special_tokens(self) -> int:
@@ -148,13 +162,13 @@ class ReferringText:
         pairs = zip(ids[: len(sentences)], ids[len(sentences) :], strict=True)
         return [max(len(first), len(later)) - self.special_tokens for first, later in pairs]
 
-    def _encoded(self, sentences: str | list[str]) -> BatchEncoding:
+    def _encoded(self, texts: str | list[str], limit: int | None = None) -> BatchEncoding:
         if isinstance(self.tokenizer, (Vocabulary, SentencePieces)):
             raise ValueError(
                 "several phrases in a text are found by the characters of its tokens, which this"
                 " tokeniser does not know; set data.multi_phrase: false, data.sentences_at_once: 1"
             )
-        return self.tokenizer(sentences)
+        return self.tokenizer(texts, truncation=limit is not None, max_length=limit)
 
     def _sentence(self, record: Record) -> BatchEncoding:
         encoded = self._encoded(record.sentence)

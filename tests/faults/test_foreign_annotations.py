@@ -24,7 +24,7 @@ from groundwork.dataset.formats import (
 )
 from groundwork.dataset.leakage import identity_of_name
 from groundwork.dataset.record import Phrase, Record
-from groundwork.dataset.referring.text import ReferringText, span_of
+from groundwork.dataset.referring.text import FoldedSentence, ReferringText
 from groundwork.dataset.text import clean_caption, load_tokenizer
 from groundwork.dataset.words import is_blank, split_words
 from groundwork.settings import load_config
@@ -274,12 +274,12 @@ SPANS = [
 def test_spans_are_found_in_the_original_text(sentence, text, start):
     stop = start + len(sentence[start:].split(" h\xe4lt")[0].split(" fest")[0])
     for stated in (start, -1, 0):
-        assert span_of(Phrase(text, start=stated), sentence, "list") == (start, stop)
+        assert FoldedSentence(sentence, "list").span_of(Phrase(text, start=stated)) == (start, stop)
 
 
 def test_a_span_does_not_begin_within_a_letter():
     with pytest.raises(ValueError, match="is not in its sentence"):
-        span_of(Phrase("se"), "Stra\xdfe", "list")
+        FoldedSentence("Stra\xdfe", "list").span_of(Phrase("se"))
 
 
 def test_a_list_of_sentences_with_such_letters_passes_the_check(data):
