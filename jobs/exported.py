@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from groundwork import utils
 from groundwork.files.foreign import JSON
 from groundwork.files.manifest import fingerprint
+from groundwork.geometry import Grounding
 from groundwork.jobs import plain_message
 from groundwork.jobs.plain_pt2 import plain_pt2
 from groundwork.jobs.presence import Calibration
@@ -30,6 +31,7 @@ from groundwork.models import SYSTEMS
 from groundwork.models.common.checkpoint import CheckpointError
 from groundwork.models.common.file_kinds import stand_in_of
 from groundwork.models.common.image_first import OF_IMAGE, OWNER, ImageFirst
+from groundwork.models.common.system import Postprocess
 from groundwork.settings import RunConfig
 from groundwork.settings.load import config_of
 from groundwork.settings.parsing import from_mapping
@@ -82,8 +84,7 @@ class Description:
 
 
 class Opened(NamedTuple):
-    """A file's graph, how many tensors it takes and gives, its description and where its tensors
-    belong."""
+    """A file's graph, how many tensors it takes and gives, its description and their device."""
 
     graph: Graph
     takes: int
@@ -104,10 +105,7 @@ class ExportedNetwork(ImageFirst):
     """
 
     def __init__(
-        self,
-        graph: Graph,
-        about: Description,
-        images: tuple[Graph, Description] | None = None,
+        self, graph: Graph, about: Description, images: tuple[Graph, Description] | None = None
     ):
         super().__init__()
         self.graph, self.about, self.images = graph, about, images
@@ -175,7 +173,8 @@ def load_exported(path: Path, device: str | None = None) -> tuple[Loaded, Calibr
         tokenizer="of the file",
         weights=f"Exported from {about.source} (weights {about.weights[:12]}).",
     )
-    parts = replace(parts, model=network, evaluated=network, match=None)
+    named = _of_named(path, parts.postprocess)
+    parts = replace(parts, model=network, evaluated=network, postprocess=named, match=None)
     calibration = about.calibration and from_mapping(Calibration, about.calibration, str(path))
     return Loaded(config, parts, tokenizer, said, path, chosen), calibration or None
 
@@ -255,8 +254,20 @@ def _require_known_names(path: Path, exported: ExportedNetwork, network: nn.Modu
         ("outputs", about.outputs, network.outputs),
         ("inputs of images", images.inputs if images else (), OF_IMAGE),
     ):
-        if unknown := sorted(set(names) - set(known)):
-            raise _other_version(path, f"{kind}: {', '.join(unknown)} is unknown")
+        if strange := sorted({one for one in names if one not in known or names.count(one) > 1}):
+            raise _other_version(path, f"{kind}: {', '.join(strange)} is unknown or named twice")
+
+
+def _of_named(path: Path, postprocess: Postprocess) -> Postprocess:
+    """`postprocess`, which says which file lacks an output that it needs."""
+
+    def groundings(outputs: Any, batch: Any) -> list[Grounding]:
+        try:
+            return postprocess(outputs, batch)
+        except KeyError as error:
+            raise _other_version(path, f"outputs: {error} is not among them") from error
+
+    return groundings
 
 
 def _described(path: Path, opened: Opened) -> Description:

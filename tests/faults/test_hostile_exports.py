@@ -223,11 +223,18 @@ def weights_at(place: str, file: Path) -> Path:
         ("text_encoder", "/etc/hostname", "'/etc/hostname' is not in it"),
         ("inputs", ["image", "seen_maps"], "inputs: seen_maps is unknown"),
         ("outputs", ["answer"], "outputs: answer is unknown"),
+        ("outputs", ["score", "heatmaps", "score"], "outputs: score is unknown or named twice"),
         ("step", "sounds", "step: 'sounds' is not one of"),
         ("images", "a.images.txt", "images: 'a.images.txt' has another ending"),
     ],
 )
 def test_a_description_that_does_not_fit_is_named(key, value, said, monkeypatch, tmp_path):
+    found = said_of(opened_as(described_as({key: value}), tmp_path, monkeypatch))
+    assert said in found and "export the checkpoint again" in found
+
+
+def described_as(changes: dict[str, Any]) -> Opened:
+    """The system that ships, with a graph that gives nothing and another description."""
     loaded = load_system(SHIPPED, device=torch.device("cpu"))
     files, name = packed_tokenizer(loaded.tokenizer)
     network = loaded.parts.evaluated
@@ -235,11 +242,18 @@ def test_a_description_that_does_not_fit_is_named(key, value, said, monkeypatch,
         "albef", "a", "0", to_dict(loaded.config), files, name, network.inputs, network.outputs,
         {}, None, {},
     )  # fmt: skip
-    content = asdict(about) | {key: value}
+    content = asdict(about) | changes
     counts = len(content["inputs"]), len(content["outputs"])
-    opened = Opened(lambda *_: (), *counts, json.dumps(content), torch.device("cpu"))
-    found = said_of(opened_as(opened, tmp_path, monkeypatch))
-    assert said in found and "export the checkpoint again" in found
+    return Opened(lambda *_: (), *counts, json.dumps(content), torch.device("cpu"))
+
+
+def test_an_output_that_an_answer_needs_and_a_description_does_not_name_is_named(
+    tmp_path, monkeypatch
+):
+    file = opened_as(described_as({"outputs": ["score", "evidence"]}), tmp_path, monkeypatch)
+    loaded, _ = load_exported(file, "cpu")
+    with pytest.raises(CheckpointError, match="a.onnx: .*outputs: 'heatmaps' is not among them"):
+        loaded.parts.postprocess({"score": torch.zeros(1), "evidence": torch.zeros(1)}, {})
 
 
 def opened_as(opened: Opened, folder: Path, monkeypatch) -> Path:
