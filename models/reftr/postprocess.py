@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
-from groundwork.geometry import Grounding, box_to_point, cxcywh01_to_xyxy, resize_mask
+from groundwork.geometry import Grounding, box_to_point, cxcywh01_to_xyxy
 from groundwork.models.common.losses import enlarge_logits
 from groundwork.models.common.torch_types import grid_of
 
@@ -30,8 +30,14 @@ def outputs_to_groundings(outputs: dict[str, Tensor], batch: ReferringEvalBatch)
     boxes = outputs["pred_boxes"].detach().cpu().double()
     masks, small = None, None
     if "pred_masks" in outputs:
-        small = resized_masks(outputs, batch)
-        masks = original_masks(small, batch)
+        logits = logits_on_images(outputs, batch)
+        small = [inside(one) for one in logits]
+        # Enlarged before they are cut: by the nearest pixel, as the release enlarges masks for its
+        # pictures, they would lie up to half a pixel right of and below what they show.
+        masks = [
+            inside(enlarge_logits(one[None], size)[0])
+            for one, size in zip(logits, batch["size"], strict=True)
+        ]
     groundings: list[Grounding] = []
     for image, size in enumerate(batch["size"]):
         for box in cxcywh01_to_xyxy(boxes[image][valid[image]].numpy(), size):
@@ -45,29 +51,27 @@ def outputs_to_groundings(outputs: dict[str, Tensor], batch: ReferringEvalBatch)
                     heatmap=None,
                     size=size,
                     derived=frozenset({"point"}),
-                    resized_mask=None if small is None else small[image].cpu().numpy(),
+                    resized_mask=None if small is None else small[image],
                 )
             )
     return groundings
 
 
-def resized_masks(outputs: dict[str, Tensor], batch: ReferringEvalBatch) -> list[Tensor]:
-    """The masks at the size that the network saw, on which the released mIoU is computed.
+def logits_on_images(outputs: dict[str, Tensor], batch: ReferringEvalBatch) -> list[Tensor]:
+    """The logits of the masks at the size at which the network saw the images.
 
-    The logits are enlarged to the padded canvas, cut at 0 (a share of one half), then cropped.
+    They are enlarged to the padded canvas, then cropped.
 
     Returns:
-        B tensors (h, w) bool.
+        B tensors (h, w).
     """
-    canvas = enlarge_logits(outputs["pred_masks"], grid_of(batch["image_mask"]))
-    inside = canvas.detach().sigmoid() > 0.5
-    return [
-        mask[:height, :width]
-        for mask, (height, width) in zip(inside, batch["resized"], strict=True)
-    ]
+    canvas = enlarge_logits(outputs["pred_masks"].detach(), grid_of(batch["image_mask"]))
+    sizes = zip(canvas, batch["resized"], strict=True)
+    return [logits[:height, :width] for logits, (height, width) in sizes]
 
 
-def original_masks(resized: list[Tensor], batch: ReferringEvalBatch) -> list[np.ndarray]:
-    """`resized_masks` brought to the original sizes by nearest neighbours: B arrays (H, W) bool."""
-    pairs = zip(resized, batch["size"], strict=True)
-    return [resize_mask(mask.cpu().numpy(), size) for mask, size in pairs]
+def inside(logits: Tensor) -> np.ndarray:
+    """Logits of a mask -> bool: a share above one half. At the network's size the released mIoU is
+    computed on these."""
+    found: np.ndarray = (logits.sigmoid() > 0.5).cpu().numpy()
+    return found

@@ -321,6 +321,25 @@ def test_groundings_are_in_pixels_of_the_original_image():
     assert first.derived == {"point"} and first.scores == 1 and first.phrase == "thing 0"
 
 
+@pytest.mark.parametrize("size", [(110, 87), (64, 48), (33, 25)])
+def test_mirrored_logits_are_mirrored_masks(size):
+    """Nothing moves to a side on the way from the network's size to that of the image."""
+    logits = torch.randn(1, 16, 12, generator=torch.Generator().manual_seed(0))
+    batch = {
+        "image_mask": torch.zeros(1, 64, 48, dtype=torch.bool),
+        "size": [size],
+        "resized": [(64, 48)],
+        "phrase": ["x"],
+    }
+
+    def mask_of(logits):
+        boxes, valid = torch.full((1, 1, 4), 0.5), torch.ones(1, 1, dtype=torch.bool)
+        outputs = {"pred_boxes": boxes, "phrase_mask": valid, "pred_masks": logits}
+        return outputs_to_groundings(outputs, batch)[0].mask
+
+    assert (mask_of(logits.flip(1, 2)) != mask_of(logits)[::-1, ::-1]).mean() < 1e-3
+
+
 def test_the_position_code_counts_valid_cells_only():
     padding = torch.zeros(1, 4, 6, dtype=torch.bool)
     code = SinePosition(16)(padding)
