@@ -208,7 +208,7 @@ def _images(path: Path, about: Description, device: str | None) -> tuple[Graph, 
         )
     if about.images is None:
         return None
-    file = path.with_name(Path(about.images).name)
+    file = path.parent / Path(about.images).name
     if file.suffix != path.suffix:
         raise _other_version(path, f"images: {about.images!r} has another ending")
     if not file.is_file():
@@ -259,13 +259,13 @@ def _require_known_names(path: Path, exported: ExportedNetwork, network: nn.Modu
 
 
 def _of_named(path: Path, postprocess: Postprocess) -> Postprocess:
-    """`postprocess`, which says which file lacks an output that it needs."""
+    """`postprocess`, which says of which file it cannot read the outputs."""
 
     def groundings(outputs: Any, batch: Any) -> list[Grounding]:
         try:
             return postprocess(outputs, batch)
-        except KeyError as error:
-            raise _other_version(path, f"outputs: {error} is not among them") from error
+        except _DAMAGE as error:
+            raise _other_version(path, f"outputs cannot be read: {error!r}") from error
 
     return groundings
 

@@ -142,13 +142,18 @@ def records_of(
     config: RunConfig, text: ReferringText, files: Mapping[str, Sequence[str]], *, training: bool
 ) -> Records:
     """The records of some splits as a data set takes them, for training or for evaluation."""
-    data = data_of(config)
-    records = read_splits(files, data.format, data.cache_dir, integer_boxes=data.integer_boxes)
+    data, records = data_of(config), listed_records(config, files)
     if not training or data.sentences_at_once == 1:
         return records
     return JoinedSentences(
         records, most=data.sentences_at_once, max_phrases=data.max_phrases, text=text
     )
+
+
+def listed_records(config: RunConfig, files: Mapping[str, Sequence[str]]) -> Records:
+    """The records of some splits as the annotation files have them."""
+    data = data_of(config)
+    return read_splits(files, data.format, data.cache_dir, integer_boxes=data.integer_boxes)
 
 
 def data_transform(config: RunConfig, *, training: bool) -> ReferringTransform:

@@ -217,8 +217,8 @@ class ReferringDataConfig(DataConfig):
             require(value >= 3, f"{name} is {value}; it must leave space for [CLS], a token, [SEP]")
         require(
             not (self.joins_phrases and (self.one_per_object or self.one_per_record)),
-            "data.multi_phrase and data.one_per_object: a sample has one sentence of its object; "
-            "set one of them to false, and sentences_at_once to 1",
+            "data.one_per_object and one_per_record: a sample has one sentence; set both to false,"
+            " or multi_phrase to false and sentences_at_once to 1",
         )
 
     @property

@@ -130,7 +130,7 @@ class RunConfig(TrainingConfig):
                 f"data.normalize is {data.normalize}; the model's timm_backbone takes images with"
                 f" {wanted}",
             )
-            self._check_phrases("data", data)
+            self._check_phrases("data", data.joins_phrases)
         elif self.benchmark is not None and not data.evaluate:
             row = BENCHMARKS[self.benchmark]
             for key in row.needs:
@@ -147,10 +147,10 @@ class RunConfig(TrainingConfig):
             "of them with format: labels, or leave these stages out",
         )
 
-    def _check_phrases(self, where: str, data: ReferringDataConfig) -> None:
+    def _check_phrases(self, where: str, several: bool) -> None:
         what = f"{self.system} with masks" if self.model.masks else self.system
         require(
-            self.model.several_phrases or not data.joins_phrases,
+            self.model.several_phrases or not several,
             f"data.multi_phrase, {where}.sentences_at_once: {what} learns from one expression per"
             " image; set them to false and 1",
         )
@@ -172,8 +172,7 @@ class RunConfig(TrainingConfig):
         data, what = self.data, " + ".join(stage.objective)
         if not isinstance(data, ImageTextDataConfig):
             if stage.sentences_at_once is not None:
-                joined = replace(data, sentences_at_once=stage.sentences_at_once)
-                self._check_phrases(where, joined)
+                self._check_phrases(where, data.multi_phrase or stage.sentences_at_once > 1)
             return
         require(
             stage.sentences_at_once is None,

@@ -20,6 +20,7 @@ from groundwork.dataset.masks import phrase_mask, target_masks
 from groundwork.dataset.needs import BOX, PARAPHRASE, Need
 from groundwork.dataset.record import Phrase, Record
 from groundwork.dataset.referring.dataset import ReferringRules, collection_of
+from groundwork.dataset.referring.joined import with_sentence
 from groundwork.dataset.referring.text import ReferringText
 from groundwork.dataset.referring.transforms import ReferringTransform
 from groundwork.dataset.sources import read_splits
@@ -200,9 +201,9 @@ def evaluation_part(config: RunConfig) -> Part:
 def referring_parts(config: RunConfig) -> Iterator[Part]:
     """A part per stage of the training data, and one per split that is evaluated."""
     tokenizer = load_texts(config)
-    text = referring.text_rules(config, tokenizer, training=True)
     for alone in config.of_stages:
         if alone.data.train:
+            text = referring.text_rules(alone, tokenizer, training=True)
             yield _referring_part(alone, text, alone.data.train, training=True)
     text = referring.text_rules(config, tokenizer)
     for split, files in config.data.evaluate.items():
@@ -219,7 +220,10 @@ def _referring_part(
     data, rules = config.data, referring.data_rules(config, training=training)
 
     def read() -> list[Record]:
-        records = referring.records_of(config, text, files, training=training)
+        records: Iterable[Record] = referring.listed_records(config, files)
+        if training and data.sentences_at_once > 1:
+            # Not the joined texts, of which each has several entries of the list.
+            records = map(with_sentence, records)
         return [record for record in records if rules.takes(record)]
 
     return Part(

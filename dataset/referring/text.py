@@ -132,7 +132,8 @@ class ReferringText:
                 )
             spans.append((first, last + 1))
         texts = [phrase.text for phrase in phrases]
-        ids = self._encoded(texts, self.max_phrase_tokens)["input_ids"]
+        # A tokeniser takes no empty list.
+        ids = self._encoded(texts, self.max_phrase_tokens)["input_ids"] if texts else []
         for text, own in zip(texts, ids, strict=True):
             self._require_a_word(text, own, record)
         return EncodedText(encoded["input_ids"], ids, spans)

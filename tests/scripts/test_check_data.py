@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 from PIL import Image
 
 from groundwork.tools import check_data
@@ -142,6 +143,31 @@ def test_what_stops_a_run_of_boxes_stops_the_check_and_what_does_not_is_a_warnin
     assert "corners are exchanged" in part["examples"]["stops the run"][0]
     assert part["warnings"]["no box covers a pixel"] == 1
     assert part["warnings"]["phrase without a word"] == 1
+
+
+def test_a_stage_is_checked_as_it_reads_and_its_entries_are_named_one_by_one(data):
+    """Too long for several expressions at once, cut alone."""
+    file = data / "annotations_resc" / "unc+" / "unc+_train.pth"
+    entries = torch.load(file, weights_only=False)
+    *rest, _, attributes = entries[3]
+    entries[3] = (*rest, "red " * 120, attributes)
+    torch.save(entries, file)
+    found = {}
+    for name, numbers in {"both": (8, 1), "alone": (1, 1)}.items():
+        stages = ", ".join(f"{{epochs: 1, sentences_at_once: {number}}}" for number in numbers)
+        out = data / "report.json"
+        check_data.main(
+            [str(CONFIGS / "tiny/reftr/refcoco+.yaml"), "--workers", "1", "--out", str(out),
+             "--set", f"roots.embedded={data}", f"stages=[{stages}]", "epochs=1", "steps=null"]
+        )  # fmt: skip
+        parts = json.loads(out.read_text())["parts"]
+        found[name] = [part for part in parts if part["part"].startswith("training")]
+    (joined, alone), others = found["both"], found["alone"]
+    assert joined["errors"] == {"stops the run": 1}
+    (example,) = joined["examples"]["stops the run"]
+    assert "unc+_train.pth[3]: the sentence has 122 tokens, data.max_tokens is 90" in example
+    assert not any(part["errors"] for part in (alone, *others))
+    assert joined["images"] == alone["images"]
 
 
 def test_targets_that_contradict_themselves_and_thin_polygons_are_named(data):

@@ -179,7 +179,7 @@ def test_word_vectors_and_the_cache_are_used(tmp_path, embedded, capsys):
     [
         ("model.detector.name=yolov9", "model.detector.name 'yolov9' does not exist"),
         ("model.detector.batch_norm=train model.cache.folder=x", "cache needs detector.batch_norm"),
-        ("data.multi_phrase=true", "data.multi_phrase and data.one_per_object"),
+        ("data.multi_phrase=true", "data.one_per_object and one_per_record: a sample has one"),
         ("model.masks=true", "model.masks: unknown key"),
         ("ema=1.5", "ema is 1.5; it must be in [0, 1)"),
         ("model.init.detector=nowhere.pth", "checkpoint not found: nowhere.pth"),

@@ -158,6 +158,9 @@ def test_a_system_of_one_expression_does_not_learn_from_several_at_once(name, jo
     single = ["data.one_per_object=false", "data.one_per_record=false"]
     with pytest.raises(ValueError, match=rf"{name}.* learns from one expression per image"):
         load_config(CONFIGS / name / "refcoco.yaml", [joins, *single])
+    stages = "stages=[{epochs: 1, sentences_at_once: 2}]"
+    with pytest.raises(ValueError, match=rf"stages.0.sentences_at_once: {name}.* learns from one"):
+        load_config(CONFIGS / name / "refcoco.yaml", [stages])
 
 
 def test_a_stage_has_its_own_number_of_sentences_at_once():
