@@ -253,7 +253,7 @@ def test_an_output_that_an_answer_needs_and_a_description_does_not_name_is_named
 ):
     file = opened_as(described_as({"outputs": ["score", "evidence"]}), tmp_path, monkeypatch)
     loaded, _ = load_exported(file, "cpu")
-    with pytest.raises(CheckpointError, match="a.onnx: .*outputs: .*heatmaps"):
+    with pytest.raises(CheckpointError, match="a.onnx: .*outputs cannot be read: .*heatmaps"):
         loaded.parts.postprocess({"score": torch.zeros(1), "evidence": torch.zeros(1)}, {})
 
 
