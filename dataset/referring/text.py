@@ -99,8 +99,8 @@ class ReferringText:
         sentence = FoldedSentence(record.sentence, record.source)
         for phrase in record.phrases:
             sentence.span_of(phrase)
-        # A token has at least one character, so that most sentences need no second look.
-        if len(record.sentence) + 2 > self.max_tokens:
+        # A token has at least one byte, so that most sentences need no second look.
+        if len(record.sentence.encode(errors="replace")) + 2 > self.max_tokens:
             self._sentence(record)
 
     def fault(self, phrase: Phrase, record: Record) -> Fault | None:
