@@ -46,7 +46,7 @@ def command(config: Path, out: Path, *more: object, overrides=()) -> list[str]:
 
 
 def short(epochs: int = 1, steps: int = 2) -> list[str]:
-    return [f"epochs={epochs}", f"steps={steps}"]
+    return ["stages=[{}]", f"epochs={epochs}", f"steps={steps}"]
 
 
 def run_training(config: Path, out: Path, *more: object, overrides=()) -> Path:
@@ -198,7 +198,7 @@ def test_a_curriculum_comes_first_and_under_the_same_schedule(tmp_path, embedded
     easy = embedded / "vg/train_1.json"
     data = f"format: vg, train: {{easy: {easy}}}, image_root: {embedded}/images"
     stage = f"{{{data}, epochs: 2, steps: 1}}"
-    overrides = [*short(1, 2), f"curriculum=[{stage}]"]
+    overrides = ["epochs=1", "steps=2", f"curriculum=[{stage}]"]
     run_training(BOXES, tmp_path, overrides=[*overrides, "schedule.warmup_epochs=0"])
     assert [row["step"] for row in lines(tmp_path, "epoch")] == [1, 1, 2]
     factors = [(1 + np.cos(np.pi * share)) / 2 for share in (0, 1 / 3, 5 / 6)]
