@@ -141,6 +141,7 @@ def boxes(folder, backbone: str) -> list[str]:
         f"roots.embedded={folder / 'data' / 'embedded'}",
         "precision=fp32",
         "select=null",
+        "keep=1",
         f"model.timm_backbone={backbone}",
         f"model.init.backbone={folder / 'backbone.pth'}",
     ]
