@@ -79,12 +79,8 @@ class RunConfig(TrainingConfig):
     @property
     def of_stages(self) -> tuple[RunConfig, ...]:
         """The run as it would be with each stage alone, in their order: `data.train` holds its
-        files, or the pseudo-labels in the place of those of the last stage."""
-        stages = list(self.stages)
-        if stages and self.data.labels is not None:
-            train: dict[str, Files] = {"train": (self.data.labels,)}
-            stages[-1] = replace(stages[-1], train=train, splits=(), format="labels")
-        return tuple(map(self._of_stage, stages))
+        files, or the pseudo-labels in their place."""
+        return tuple(map(self._of_stage, map(self._labelled, self.stages)))
 
     def learns_from(self, stage: StageConfig) -> frozenset[str]:
         """What the samples of a stage must have for its objectives: "boxes", "paraphrases"."""
@@ -92,6 +88,19 @@ class RunConfig(TrainingConfig):
             kinds = (self.model.objectives[name].learns_from for name in stage.objective)
             return frozenset().union(*kinds)
         return frozenset({"boxes"} if self.model.needs_boxes else ())
+
+    def _reads_labels(self, stage: StageConfig) -> bool:
+        """Do pseudo-labels take the place of what a stage reads? Of the last one's, and of boxes
+        and masks wherever a stage has no files of its own."""
+        own = stage.train is not None or bool(stage.splits)
+        boxes = isinstance(self.data, ReferringDataConfig)
+        return stage is self.stages[-1] or (boxes and not own)
+
+    def _labelled(self, stage: StageConfig) -> StageConfig:
+        if self.data.labels is None or not self._reads_labels(stage):
+            return stage
+        train: dict[str, Files] = {"train": (self.data.labels,)}
+        return replace(stage, train=train, splits=(), format="labels")
 
     def _files(self, stage: StageConfig) -> dict[str, Files]:
         if stage.train is not None:
@@ -140,7 +149,11 @@ class RunConfig(TrainingConfig):
                 legal = ", ".join(row.splits)
                 message = f"data.splits: {row.name} has no split {split!r}; legal: {legal}"
                 require(split in row.splits, message)
-        annotated = [s for s in self.stages[:-1] if (s.format or data.format) != "labels"]
+        annotated = [
+            stage
+            for stage in self.stages
+            if not self._reads_labels(stage) and (stage.format or data.format) != "labels"
+        ]
         require(
             data.labels is None or not annotated,
             "data.labels and earlier stages: their files hold annotated boxes; give pseudo-labels "

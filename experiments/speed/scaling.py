@@ -9,9 +9,9 @@ batch (the optimiser, the momentum encoders' update, rounded weights) stands apa
 image costs, by a line laid through the medians; with more phrases per image (ALBEF's evaluation,
 and RefTR where a text has several); with other image sides; training with more processes, each of
 which has such a batch and, on a CPU, the same share of its threads: a step that costs the same in
-all has images for nothing. Then the training loaders alone, without masks, on
-drawn images of 640 x 480 pixels: what a step may have to wait for. Measurements of one kind take
-turns, and all of one kind are in memory at once.
+all has images for nothing. Then the training loaders alone, without masks, on drawn images of
+640 x 480 pixels: what a step may have to wait for. Measurements of one kind take turns, and all of
+one kind are in memory at once.
 
 Writes scaling.json and scaling.md into --out.
 """

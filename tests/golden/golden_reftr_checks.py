@@ -20,6 +20,7 @@ from tests.golden.golden_reftr import (
     statistics,
     strides,
 )
+from tests.golden.golden_reftr_data import assert_enlarged
 
 # Numbers of the released evaluation loop that belong to no model: the made-up ids of the images.
 NOT_OURS = ("metrics_result_ids",)
@@ -131,9 +132,9 @@ def check_postprocessing(golden: GoldenRefTR, objective: str) -> int:
             assert_array(f"{objective}/{name}", boxes, value)
         elif name.startswith("post_masks_"):
             row = int(name.rsplit("_", 1)[1])
-            # What the release draws, which is not what a `Grounding` holds.
             drawn = geometry.resize_mask(masks[row], tuple(run.batch["size"][row]))
             _check_mask(name, masks[row], drawn, value)
+            assert_enlarged(groundings[ends[row]].mask, masks[row])
         elif name.startswith("metrics/"):
             _check_metric(run, name.removeprefix("metrics/"), groundings, masks, float(value))
         elif name not in NOT_OURS and not name.startswith("upsampled_logit"):

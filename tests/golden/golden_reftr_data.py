@@ -290,6 +290,18 @@ def _check_pairs(arrays: Arrays, prefix: str) -> None:
     np.testing.assert_allclose(giou, arrays[f"{prefix}giou_matrix_pred_x_target"], atol=1e-5)
 
 
+def assert_enlarged(mask: np.ndarray, seen: np.ndarray) -> None:
+    """A mask in the image's own pixels is that of the network's, whose pixels keep their centres:
+    what the four around a pixel agree on holds for it, too."""
+    sides = []
+    for new, old in zip(mask.shape, seen.shape, strict=True):
+        before = np.floor((np.arange(new) + 0.5) * old / new - 0.5).astype(int)
+        sides.append([np.clip(before + step, 0, old - 1) for step in (0, 1)])
+    around = [seen[rows[:, None], columns] for rows in sides[0] for columns in sides[1]]
+    assert not (mask & ~np.any(around, axis=0)).any()
+    assert not (~mask & np.all(around, axis=0)).any()
+
+
 def check_mask_metrics(arrays: Arrays) -> set[str]:
     """Made-up mask logits of two batches through postprocess, criterion and IoU."""
     prefix = "metric_mask/"
@@ -325,11 +337,12 @@ def check_mask_metrics(arrays: Arrays) -> set[str]:
         }
         losses.append(_losses(outputs, batch))
         masks = [inside(one) for one in logits_on_images(outputs, batch)]
+        groundings = outputs_to_groundings(outputs, batch)
         for row, mask in zip(rows, masks, strict=True):
             assert (mask == arrays[f"{prefix}post_masks_{row}"]).all(), row
-            # What the release draws, which is not what a `Grounding` holds.
             drawn = arrays[f"{prefix}post_masks_origin_{row}"].astype(bool)
             assert (geometry.resize_mask(mask, drawn.shape) == drawn).all(), row
+            assert_enlarged(groundings[row - rows[0]].mask, mask)
             truth_mask = arrays[f"{prefix}target_mask_{row}"]
             overlaps.append(metrics.mask_iou(metrics.mask_overlap(mask, truth_mask)))
         hits += _ious(predicted[:, 0], target_boxes[list(rows)].numpy())

@@ -150,7 +150,7 @@ def test_reftr_trains_on_the_boxes_of_amc(checkpoints, place, monkeypatch, tmp_p
     train.main(
         ["--config", str(CONFIGS / "tiny/reftr/refcoco+.yaml"), "--device", "cpu",
          "--output_dir", str(tmp_path / "student"),
-         "--set", *BOXES, "stages=[{}]", f"data.labels={tmp_path / 'labels.jsonl'}"]
+         "--set", *BOXES, f"data.labels={tmp_path / 'labels.jsonl'}"]
     )  # fmt: skip
     lines = (tmp_path / "student" / "log.txt").read_text().splitlines()
     assert any("loss_bbox" in json.loads(line) for line in lines)

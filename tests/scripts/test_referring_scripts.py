@@ -209,12 +209,20 @@ def test_a_curriculum_comes_first_and_under_the_same_schedule(tmp_path, embedded
     assert str(easy) in manifest["data"]
 
 
-def test_a_stopped_run_goes_on_exactly(tmp_path):
-    whole = run_training(BOXES, tmp_path / "whole", overrides=short(2, 3))
+@pytest.mark.parametrize(
+    "lengths",
+    [
+        short(2, 3),
+        ["stages=[{epochs: 1, steps: 3}, {sentences_at_once: 1}]", "epochs=1", "steps=3"],
+    ],
+    ids=["one stage", "several sentences, then one"],
+)
+def test_a_stopped_run_goes_on_exactly(tmp_path, lengths):
+    whole = run_training(BOXES, tmp_path / "whole", overrides=lengths)
     stopped = tmp_path / "stopped"
     shutil.copytree(whole, stopped)
     (stopped / "checkpoint_01.pth").unlink()
-    run_training(BOXES, stopped, "--resume", overrides=short(2, 3))
+    run_training(BOXES, stopped, "--resume", overrides=lengths)
     for name in ("checkpoint_01.pth", "checkpoint_best.pth"):
         ours, theirs = (read_checkpoint(folder / name) for folder in (stopped, whole))
         assert all(torch.equal(ours["model"][key], theirs["model"][key]) for key in theirs["model"])

@@ -175,6 +175,17 @@ def test_a_stage_has_its_own_number_of_sentences_at_once():
             load_config(CONFIGS / "reftr" / "refcoco.yaml", [stages, *more])
 
 
+def test_pseudo_labels_are_read_by_every_stage_without_files_of_its_own():
+    given, reftr = "data.labels=mine.jsonl", CONFIGS / "reftr" / "refcoco.yaml"
+    stages = "stages=[{epochs: 2, sentences_at_once: 5}, {epochs: 1}]"
+    config = load_config(reftr, [stages, given])
+    read = [(alone.data.train, alone.data.format) for alone in config.of_stages]
+    assert read == [({"train": ("mine.jsonl",)}, "labels")] * 2
+    for own in ("train: {one: [x.pth]}", "splits: [train]"):
+        with pytest.raises(ValueError, match="earlier stages: their files hold annotated boxes"):
+            load_config(reftr, [f"stages=[{{epochs: 1, {own}}}, {{epochs: 1}}]", given])
+
+
 def test_overrides_are_yaml_and_win_over_the_file(tmp_path):
     overrides = ["optimizer.lr=1e-4", "stages.0.epochs=7", "data.train.train=[x.json, y.json]"]
     config = load_text(tmp_path, SMALL, overrides=overrides)
