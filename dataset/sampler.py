@@ -80,7 +80,7 @@ class EpochSampler(TrainingSampler):
     ) -> None:
         if length < batch_size * world_size:
             raise ValueError(
-                f"{length} training records do not fill one global batch of {world_size} x"
+                f"{length} training samples do not fill one global batch of {world_size} x"
                 f" {batch_size}; lower batch_size or the number of processes"
             )
         super().__init__(batch_size, world_size=world_size, rank=rank, seed=seed)
@@ -125,7 +125,7 @@ class PaddedSampler(TrainingSampler):
         self.length, self.blocks = length, blocks
         if not self.steps_per_epoch:
             raise ValueError(
-                f"{length} training records do not fill a batch of {batch_size} for each of"
+                f"{length} training samples do not fill a batch of {batch_size} for each of"
                 f" {world_size} processes; lower batch_size or the number of processes"
             )
 

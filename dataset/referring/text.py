@@ -37,7 +37,8 @@ class FoldedSentence:
         self._place = {start: index for index, start in reversed(list(enumerate(self._starts)))}
 
     def span_of(self, phrase: Phrase) -> tuple[int, int]:
-        """The characters [start, stop) of the sentence that are the phrase.
+        """The characters [start, stop) of the sentence that are the phrase, without blanks around
+        it.
 
         That is at its annotated place, or, where the phrase is not there or none is annotated, its
         first occurrence.
@@ -45,11 +46,12 @@ class FoldedSentence:
         Raises:
             ValueError: the phrase is not in the sentence.
         """
-        text, starts, place = phrase.text.casefold(), self._starts, self._place
-        stated = 0 <= phrase.start < len(self._sentence)
-        if stated and self._folded.startswith(text, starts[phrase.start]):
-            if (stop := place.get(starts[phrase.start] + len(text))) is not None:
-                return phrase.start, stop
+        text, starts, place = phrase.text.strip().casefold(), self._starts, self._place
+        begin = phrase.start + len(phrase.text) - len(phrase.text.lstrip())
+        stated = phrase.start >= 0 and begin < len(self._sentence)
+        if stated and self._folded.startswith(text, starts[begin]):
+            if (stop := place.get(starts[begin] + len(text))) is not None:
+                return begin, stop
         found = self._folded.find(text)
         while found >= 0:
             start, stop = place.get(found), place.get(found + len(text))
@@ -81,15 +83,20 @@ class ReferringText:
     max_phrase_tokens: int = 22
 
     def check(self, record: Record) -> None:
-        """Raises ValueError, naming the record, for an empty expression (but see `fault`), a phrase
-        that is not in its sentence, or a sentence with too many tokens."""
+        """Raises ValueError, naming the record, for an expression without a word (but see `fault`),
+        a phrase that is not in its sentence or does not begin and end with a word of it, or a
+        sentence with too many tokens."""
         for phrase in record.phrases:
             if is_blank(phrase.text) and not isinstance(self.tokenizer, Vocabulary):
                 raise ValueError(
                     f"{record.source}: the expression is empty; correct or remove it in the"
                     " annotation file"
                 )
+        # Tokenisers keep every letter and figure: only expressions with other ends may have none.
+        unusual = tuple(one for one in record.phrases if not _ends_in_letters(one.text))
         if not self.multi_phrase or not record.phrases:
+            for phrase in unusual:
+                self._expression(phrase.text.lower(), record)
             return
         if not record.sentence:
             raise ValueError(
@@ -100,8 +107,8 @@ class ReferringText:
         for phrase in record.phrases:
             sentence.span_of(phrase)
         # A token has at least one byte, so that most sentences need no second look.
-        if len(record.sentence.encode(errors="replace")) + 2 > self.max_tokens:
-            self._sentence(record)
+        if unusual or len(record.sentence.encode(errors="replace")) + 2 > self.max_tokens:
+            self.encode(record, unusual)
 
     def fault(self, phrase: Phrase, record: Record) -> Fault | None:
         """An expression without a word, which is padding only to RefCLIP and SimREC: they score
@@ -181,3 +188,8 @@ class ReferringText:
                 " table of positions goes, or shorten the sentence"
             )
         return encoded
+
+
+def _ends_in_letters(text: str) -> bool:
+    text = text.strip()
+    return text[:1].isalnum() and text[-1:].isalnum()

@@ -244,7 +244,7 @@ def test_boxes_of_an_image_of_another_size_are_named(own, trained):
 def test_fewer_records_than_a_batch_are_refused_with_what_to_lower(own):
     del own[1][2:]
     message = error_of(lambda: train_on(own))
-    assert "2 training records do not fill one global batch of 1 x 4; lower batch_size" in message
+    assert "2 training samples do not fill one global batch of 1 x 4; lower batch_size" in message
 
 
 def test_splits_without_a_phrase_are_refused(embedded, trained, tmp_path):

@@ -277,6 +277,24 @@ def test_spans_are_found_in_the_original_text(sentence, text, start):
         assert FoldedSentence(sentence, "list").span_of(Phrase(text, start=stated)) == (start, stop)
 
 
+@pytest.mark.parametrize("start", [3, -1, 0])
+def test_blanks_around_a_phrase_are_not_of_its_span(start):
+    assert FoldedSentence("the  red hat ", "list").span_of(Phrase("  red ", start=start)) == (5, 8)
+    assert FoldedSentence("red hat", "list").span_of(Phrase(" hat ", start=3)) == (4, 7)
+
+
+@pytest.mark.parametrize("multi_phrase", [True, False])
+@pytest.mark.parametrize("text", ["\ufffd", "red \ufffd"])
+def test_what_a_tokeniser_drops_is_found_by_the_check(text, multi_phrase):
+    """Not by the training that comes to it: a phrase, or the end of one, without a token."""
+    rules = ReferringText(load_tokenizer("bert-base-uncased"), multi_phrase)
+    record = Record("1.jpg", 8, 8, (Phrase(text),), source="list[3]", sentence=f"a {text} hat")
+    if text.startswith("red") and not multi_phrase:
+        return rules.check(record)
+    with pytest.raises(ValueError, match=r"list\[3\]: .*correct"):
+        rules.check(record)
+
+
 def test_a_span_does_not_begin_within_a_letter():
     with pytest.raises(ValueError, match="is not in its sentence"):
         FoldedSentence("Stra\xdfe", "list").span_of(Phrase("se"))

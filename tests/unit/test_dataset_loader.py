@@ -124,7 +124,7 @@ def test_epochs_and_seeds_have_orders_of_their_own():
 
 
 def test_impossible_positions_are_refused_with_the_remedy():
-    with pytest.raises(ValueError, match="7 training records.*lower batch_size"):
+    with pytest.raises(ValueError, match="7 training samples.*lower batch_size"):
         EpochSampler(7, 4, world_size=2)
     with pytest.raises(ValueError, match="rank 2"):
         EpochSampler(99, 4, world_size=2, rank=2)
@@ -250,5 +250,5 @@ def test_blocks_are_contiguous_and_padded_with_the_beginning():
 
 
 def test_too_few_samples_for_a_batch_of_every_process_are_refused():
-    with pytest.raises(ValueError, match="5 training records do not fill a batch of 4 for each"):
+    with pytest.raises(ValueError, match="5 training samples do not fill a batch of 4 for each"):
         PaddedSampler(5, 4, blocks=False, world_size=2, rank=0)
