@@ -71,8 +71,8 @@ def images_per_second(
 
 
 def _loader(system: str, listed: Path) -> TrainLoader:
-    """Of the first stage of a system's recipe, on these images."""
-    (load,) = (one for one in WORKLOADS["base"] if one.system == system and one.training)
+    """Of the first stage of a system's first recipe, on these images."""
+    load = next(one for one in WORKLOADS["base"] if one.system == system and one.training)
     config = load_config(
         CONFIGS / f"{load.config}.yaml",
         [f"data.train={{train: [{listed}]}}", f"data.image_root={listed.parent}",

@@ -22,6 +22,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -112,8 +113,9 @@ def line(measured: Sequence[Measured]) -> tuple[float, float]:
     return float(fixed), float(slope)
 
 
-def markdown(report: dict, measured: Sequence[Measured], loading: dict[str, float]) -> str:
+def markdown(report: dict[str, Any]) -> str:
     """The tables of a report."""
+    measured = [Measured(**one) for one in report["steps"]]
     text = (
         f"{report['processor']}, {report['threads']} threads, PyTorch {report['torch']},"
         f" {report['precision']}; medians of {report['repeats']}.\n\n"
@@ -125,9 +127,9 @@ def markdown(report: dict, measured: Sequence[Measured], loading: dict[str, floa
         fitted = line(same) if grows == "images" and len(same) > 1 else None
         parts = " | ".join(f"{part:.2f}" for part in fitted) if fitted else " | "
         text += f"| {name} | {grows} | {values} | {parts} |\n"
-    if loading:
+    if report["loading"]:
         text += "\n| loader of | images/s on one core |\n|---|---|\n"
-        text += "".join(f"| {name} | {rate:.0f} |\n" for name, rate in loading.items())
+        text += "".join(f"| {name} | {rate:.0f} |\n" for name, rate in report["loading"].items())
     return text
 
 
@@ -135,32 +137,35 @@ def main(argv: Sequence[str] | None = None) -> dict[str, object]:
     """Run with command line arguments `argv`; returns the report, which is also written."""
     args = parse_args(argv)
     device = utils.choose_device(args.device)
-    precision = chosen("auto", device)
-    measured: list[Measured] = []
-    for load in WORKLOADS[args.size]:
-        if load.system in args.systems:
-            measured += measure(load, args, precision, device)
-            print(f"{load.name}: done", flush=True)
-    loading: dict[str, float] = {}
-    if args.loading:
-        with tempfile.TemporaryDirectory() as folder:
-            names = [name for name in LOADERS if name in args.systems]
-            loading = images_per_second(names, args.loading, args.repeats, Path(folder))
-    report: dict[str, object] = {
+    report: dict[str, Any] = {
         "processor": utils.processor_name(device),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "size": args.size,
-        "precision": precision,
+        "precision": chosen("auto", device),
         "repeats": args.repeats,
-        "steps": [asdict(one) for one in measured],
-        "loading": loading,
+        "steps": [],
+        "loading": {},
     }
-    write_text(args.out / "scaling.json", json.dumps(report, indent=1) + "\n")
-    table = markdown(report, measured, loading)
-    write_text(args.out / "scaling.md", table)
-    print(table)
+    for load in WORKLOADS[args.size]:
+        if load.system in args.systems:
+            report["steps"] += map(asdict, measure(load, args, report["precision"], device))
+            write(report, args.out)
+            print(f"{load.name}: done", flush=True)
+    if args.loading:
+        with tempfile.TemporaryDirectory() as folder:
+            names = [name for name in LOADERS if name in args.systems]
+            rates = images_per_second(names, args.loading, args.repeats, Path(folder))
+            report["loading"] = rates
+    write(report, args.out)
+    print(markdown(report))
     return report
+
+
+def write(report: dict[str, Any], folder: Path) -> None:
+    """What was measured so far: an hour's work is not lost to what comes after it."""
+    write_text(folder / "scaling.json", json.dumps(report, indent=1) + "\n")
+    write_text(folder / "scaling.md", markdown(report))
 
 
 if __name__ == "__main__":

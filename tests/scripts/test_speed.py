@@ -8,6 +8,7 @@ import torch
 from groundwork.engine.training import TrainingStep
 from groundwork.experiments.speed import __main__ as speed
 from groundwork.experiments.speed import released, scaling, timing
+from groundwork.experiments.speed.loading import LOADERS, images_per_second
 from groundwork.experiments.speed.subjects import WORKLOADS, build
 from groundwork.models.albef.explainer import Explainer
 from tests.helpers.fork_server import fork_server
@@ -62,6 +63,12 @@ def test_what_a_step_grows_with(tmp_path, capsys, monkeypatch):
     assert list(report["loading"]) == ["AMC"] and report["loading"]["AMC"] > 1
     table = (tmp_path / "scaling.md").read_text()
     assert table in capsys.readouterr().out and table.count("| ALBEF, evaluation |") == 3
+
+
+def test_every_training_loader_is_measured(tmp_path):
+    """Of the published recipes: RefTR has two."""
+    rates = images_per_second(list(LOADERS), 8, 1, tmp_path)
+    assert list(rates) == list(LOADERS) and all(rate > 1 for rate in rates.values())
 
 
 def test_a_line_through_medians_parts_a_step_from_its_images():
