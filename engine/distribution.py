@@ -35,7 +35,8 @@ def distribute(module: nn.Module, device: torch.device, *, unused: bool = True) 
     if is_sharded(module):
         return module  # which averages as its parameters are gathered
     # Kernels of one pixel lie alike in both memory formats; DDP takes them for two.
-    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
+    one_pixel = r"(?s)Grad strides do not match.*sizes\(\) = \[\d+, \d+, 1, 1\]"
+    warnings.filterwarnings("ignore", one_pixel)
     with warnings.catch_warnings():
         # Newer versions of torch have another name for `broadcast_buffers`, which older ones lack.
         warnings.simplefilter("ignore", FutureWarning)
