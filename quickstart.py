@@ -45,31 +45,38 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def compared(rows: Sequence[Row]) -> list[str]:
-    """What each number should have been, by runs with other seeds: lines of text."""
+    """What numbers should have been, by runs with other seeds: lines of text.
+
+    Of the pointing game each, of other metrics those that lie outside, then how many do not.
+    """
     if not EXPECTED.is_file():
         return []
     processor, known = read_seed_rows(EXPECTED)
     expected = {row.key: row for row in known}
-    lines, without_bounds = [f"Beside other runs ({processor}):"], 0
+    lines, within, wide, all_compared = [f"Beside other runs ({processor}):"], 0, 0, 0
     for row in rows:
         other = expected.get(tuple(str(row[name]) for name in ROW_KEY))
         if other is None or row["value"] is None or other.runs < 2:
             continue
-        low, high = other.expected()
-        without_bounds += high - low >= 100  # all that a percentage can be
-        value = float(str(row["value"]))
+        value, (low, high) = float(str(row["value"])), other.expected()
+        met = low <= value <= high
+        all_compared, within = all_compared + 1, within + met
+        wide += high - low >= 100  # all that a percentage can be
+        if met and other.metric != "pointing":
+            continue
         lines.append(
             f"  {Path(other.checkpoint).stem or other.system}, {other.benchmark} {other.split}, "
             f"{other.metric}: {value:.2f}; {other.runs} runs gave {other.mean:.2f} "
-            f"(s.d. {other.sd:.2f}), expected {low:.2f} to {high:.2f}: "
-            + ("as expected" if low <= value <= high else "NOT as expected")
+            f"(s.d. {other.sd:.2f}), expected {max(low, 0):.2f} to {min(high, 100):.2f}: "
+            + ("as expected" if met else "NOT as expected")
         )
-    if without_bounds:
+    lines.append(f"  {within} of {all_compared} numbers of all metrics are as expected")
+    if wide:
         lines.append(
-            f"  {without_bounds} of {len(lines) - 1} ranges are as wide as the scale: those runs"
+            f"  {wide} of {all_compared} ranges are as wide as the scale: those runs"
             " differ too much to expect anything of another"
         )
-    return lines if len(lines) > 1 else []
+    return lines if all_compared else []
 
 
 def main(argv: Sequence[str] | None = None) -> list[dict[str, object]]:

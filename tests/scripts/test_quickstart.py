@@ -124,10 +124,23 @@ def assert_summarised(folder: Path, rows: list[SeedRow], monkeypatch) -> None:
     same = [{**asdict(row), "value": row.mean}]
     wide = replace(row, mean=50.0, sd=40.0)
     write_seed_rows(folder / "expected.json", "a processor", [wide])
-    assert "1 of 1 ranges are as wide as the scale" in quickstart.compared(same)[2]
+    lines = quickstart.compared(same)
+    assert "expected 0.00 to 100.00" in lines[1]
+    assert lines[2:] == [
+        "  1 of 1 numbers of all metrics are as expected",
+        "  1 of 1 ranges are as wide as the scale: those runs differ too much to expect anything of"
+        " another",
+    ]
     write_seed_rows(folder / "expected.json", "a processor", rows)
     far = [{**asdict(row), "value": row.mean + 1000}]
     assert quickstart.compared(far)[1].endswith("NOT as expected")
+    assert quickstart.compared(far)[2] == "  0 of 1 numbers of all metrics are as expected"
+    other = replace(row, metric="matching")
+    write_seed_rows(folder / "expected.json", "a processor", [other])
+    said = quickstart.compared([{**asdict(other), "value": other.mean}])
+    assert said[1:] == ["  1 of 1 numbers of all metrics are as expected"]
+    said = quickstart.compared([{**asdict(other), "value": other.mean + 1000}])
+    assert "matching" in said[1] and said[1].endswith("NOT as expected")
 
 
 def test_quick_starts_of_seeds_that_are_done_make_one_row_and_say_what_to_expect(
