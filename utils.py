@@ -46,6 +46,11 @@ def computes_in_bf16(device: torch.device) -> bool:
     return device.type == "cpu" and not {"amx_bf16", "avx512_bf16", "bf16"}.isdisjoint(told)
 
 
+def has_avx512_beside_intel() -> bool:
+    """Does a CPU of another maker than Intel have AVX-512?"""
+    return "avx512f" in _cpu("flags").split() and _cpu("vendor_id") != "GenuineIntel"
+
+
 def _cpu(key: str) -> str:
     """What Linux says about its first CPU; "" elsewhere, and where it does not say this."""
     known = Path("/proc/cpuinfo")

@@ -1,5 +1,6 @@
 """Training and evaluation loops, checkpoints and logs; knows no system by name."""
 
+from groundwork.engine.compilation import compile_parts, require_compiler
 from groundwork.engine.evaluation import evaluate
 from groundwork.engine.faults import FaultLog
 from groundwork.engine.folder import remove_run
@@ -18,7 +19,9 @@ __all__ = [
     "Stage",
     "Trainer",
     "Validation",
+    "compile_parts",
     "evaluate",
     "fit",
     "remove_run",
+    "require_compiler",
 ]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from groundwork import utils
+from groundwork.engine.linear import OnednnLinear, onednn_is_faster
 from groundwork.models.common.attention import MultiheadAttention
 
 logger = logging.getLogger("groundwork")
@@ -49,6 +50,8 @@ def computing(device: torch.device, precision: str) -> Iterator[None]:
             stack.enter_context(torch.autocast(device.type, dtype=dtype))
             if device.type == "cpu":
                 stack.enter_context(PlainAttention())
+        elif device.type == "cpu" and onednn_is_faster():
+            stack.enter_context(OnednnLinear())
         yield
 
 

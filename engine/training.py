@@ -250,7 +250,8 @@ class Trainer(Generic[Model]):
             return []
         self.model.eval()
         average = self.average.applied(self.model) if self.average else nullcontext()
-        with average, whole(self.model):
+        # Evaluations explain what they find, which compiled parts cannot.
+        with average, whole(self.model), torch.compiler.set_stance("force_eager"):
             # Batch norms count other images on every process; process 0's are saved.
             utils.broadcast(self.model.buffers())
             values = self.validation.run(self.position.epoch, self.preemption)

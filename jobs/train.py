@@ -32,6 +32,7 @@ AUTO = "auto"
 """Of --resume: the same command begins a run and goes on with it."""
 # What a resumed run may be told anew: where things lie, and how often it writes.
 MAY_CHANGE = (
+    "compile",
     "data.allow_outside_paths",
     "data.cache_dir",
     "data.evaluate_image_root",
@@ -137,6 +138,8 @@ def run(config: RunConfig, args: argparse.Namespace, device: torch.device) -> No
     """Build everything and call the engine once."""
     require_training(config, args.config)
     require_installed(args.track)
+    if config.compile:
+        engine.require_compiler(device)
     system, output_dir = SYSTEMS[config.system], Path(args.output_dir or run_folder(args.config))
     require_writable(output_dir)
     utils.seed_everything(config.seed)
@@ -165,6 +168,8 @@ def run(config: RunConfig, args: argparse.Namespace, device: torch.device) -> No
     else:
         system.check_resumed(resume)
     parts.model.to(device)
+    if config.compile:
+        engine.compile_parts(system.compilable(parts.model))
     with reading(annotation_files(config)) as data:
         stages = build_stages(config, parts, tokenizer)
         validation = build_validation(

@@ -57,6 +57,8 @@ class TrainingConfig:
         for it, else fp32.
     sharded: parameters, gradients and states of the optimiser are split over the processes (FSDP2)
         instead of being whole on each: ALVG; fp32 or bf16.
+    compile: what a step can compile of the model is compiled by torch.compile, which takes a minute
+        or several at its first steps; on a CPU that takes a C++ compiler. Evaluations are not.
     seed: of everything random; rank r uses seed + r.
     log_every: steps between log lines.
     save_every_steps: steps between extra checkpoints; None = at epoch ends only.
@@ -73,6 +75,7 @@ class TrainingConfig:
     ema: float | None = None
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
     sharded: bool = False
+    compile: bool = False
     seed: int = 42
     log_every: int = 50
     save_every_steps: int | None = None
@@ -85,6 +88,10 @@ class TrainingConfig:
         require(
             not (self.sharded and self.precision == "fp16"),
             "sharded: true trains in fp32 or bf16; set precision",
+        )
+        require(
+            not (self.sharded and self.compile),
+            "sharded: true does not go with compile: true; leave one of them out",
         )
         self._fill_schedule_lengths()
 

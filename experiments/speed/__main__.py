@@ -27,7 +27,7 @@ from pathlib import Path
 import torch
 
 from groundwork import utils
-from groundwork.experiments.speed.subjects import VARIANTS, WORKLOADS, Workload
+from groundwork.experiments.speed.subjects import VARIANTS, WORKLOADS, Workload, precision_of
 from groundwork.experiments.speed.timing import Timing, product_rates, side_by_side
 from groundwork.files.safe import write_text
 from groundwork.jobs import run_script
@@ -45,7 +45,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", help="cpu, cuda or cuda:N; by default a GPU if there is one")
     parser.add_argument("--size", choices=WORKLOADS, default="base")
     parser.add_argument("--systems", nargs="+", choices=systems, default=systems)
-    parser.add_argument("--variants", nargs="+", choices=VARIANTS, help="by default all")
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, help="by default not compiled")
+    parser.add_argument("--compile", action="store_true", help="training also compiled")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--times", type=int, default=1, help="so many times the images of a batch")
     parser.add_argument("--out", type=Path, default=Path("runs/speed"))
@@ -72,7 +73,7 @@ def rows_of(
             "expressions_per_second": load.expressions / timing.median,
             "gib": timing.gib,
             "gflop": timing.gflop,
-            "share_of_peak": timing.gflop / timing.median / rates.get(variant, rates["fp32"]),
+            "share_of_peak": timing.gflop / timing.median / rates[precision_of(variant) or "fp32"],
         }
         for variant, timing in timings.items()
     ]
@@ -99,9 +100,12 @@ def main(argv: Sequence[str] | None = None) -> dict[str, object]:
     args = parse_args(argv)
     device = utils.choose_device(args.device)
     asked = args.variants or [
-        one for one in VARIANTS if one != "bf16" or utils.computes_in_bf16(device)
+        one
+        for one in VARIANTS
+        if (args.compile or not one.endswith("compiled"))
+        and (precision_of(one) != "bf16" or utils.computes_in_bf16(device))
     ]
-    precisions = ["fp32", "bf16"] if "bf16" in asked else ["fp32"]
+    precisions = sorted({precision_of(one) or "fp32" for one in asked} | {"fp32"}, reverse=True)
     rates = product_rates(precisions, args.repeats, device)
     rows: list[dict[str, object]] = []
     report: dict[str, object] = {

@@ -7,6 +7,7 @@ one step of it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from groundwork.engine.compilation import compile_parts
 from groundwork.engine.distribution import distribute
 from groundwork.engine.precision import computing, rounded_weights
 from groundwork.engine.training import TrainingStep, to_device
@@ -32,10 +34,14 @@ SIDES = {
     "ALVG": ("data.image_size", "model.encoder.image_size"),
 }
 """The keys of a system's configuration that say how large its images are."""
-VARIANTS = ("released", "fp32", "bf16")
+VARIANTS = ("released", "fp32", "bf16", "fp32 compiled", "bf16 compiled")
 """What is measured side by side, of a system or a part of it: see `Workload.variants`."""
 SEVERAL = ("reftr/flickr30k", "tiny/reftr/flickr30k")
 """Configurations of which a text has several phrases."""
+FIXED = {
+    "RefCLIP": ["model.cache=null"],  # its detector sees the same images in every step
+    "SimREC": ["model.train_sides=[]"],  # its recipe draws another image size for every step
+}
 KNOWN_WORDS = 10_000  # of the vocabularies that RefCLIP and SimREC make of annotation files
 
 
@@ -72,7 +78,7 @@ class Workload:
     def variants(self) -> list[str]:
         """What is measured side by side; the first one is what the others are compared with."""
         staged = self.system in ("ALBEF", "AMC", "SelfEQ")
-        return list(VARIANTS if staged else VARIANTS[1:])
+        return list(VARIANTS[not staged : None if self.training else 3])
 
 
 def _pair(
@@ -114,11 +120,15 @@ class AnyTexts:
         return self.words
 
 
+def precision_of(variant: str) -> str | None:
+    """A variant's precision; None: single precision by the kernels of torch's own choice."""
+    return None if variant == "released" else variant.removesuffix(" compiled")
+
+
 def build_config(load: Workload) -> RunConfig:
     """The configuration of a workload."""
     purpose: Purpose = "training" if load.training else "evaluation"
-    # SimREC's recipe draws another image size for every step.
-    fixed = ["model.train_sides=[]"] if load.system == "SimREC" else []
+    fixed = FIXED.get(load.system, [])
     sized = [] if load.side is None else [f"{key}={load.side}" for key in SIDES[load.system]]
     return load_config(CONFIGS / f"{load.config}.yaml", [*fixed, *sized], purpose=purpose)
 
@@ -128,7 +138,8 @@ def build(load: Workload, variant: str, device: torch.device) -> Callable[[], ob
     averages gradients with the others.
 
     Args:
-        variant: a precision, or "released": see `experiments.speed.released`.
+        variant: a precision, maybe with what can be compiled compiled, or "released": see
+            `experiments.speed.released`.
     """
     config = build_config(load)
     torch.manual_seed(config.seed)
@@ -140,9 +151,11 @@ def build(load: Workload, variant: str, device: torch.device) -> Callable[[], ob
         if variant == "released":
             return partial(released.explain, model.eval(), batch)
         return _evaluation(parts.evaluated.eval(), batch, device, variant)
-    optimizer, precision = create_optimizer(config.optimizer, model), variant
+    optimizer, precision = create_optimizer(config.optimizer, model), precision_of(variant)
     if variant == "released":
-        model, precision = released.Training(model), "fp32"
+        model = released.Training(model)
+    elif variant != precision:
+        compile_parts(system.compilable(model))
     one = TrainingStep(model.train(), parts.criteria[0]).to(device)
     module = distribute(one, device, unused=parts.unused_parameters)
     return _training(
@@ -168,11 +181,11 @@ def _training(
     batch: dict[str, object],
     device: torch.device,
     *,
-    precision: str,
+    precision: str | None,
     clip_norm: float | None,
 ) -> Callable[[], object]:
     def step() -> object:
-        with computing(device, precision):
+        with nullcontext() if precision is None else computing(device, precision):
             total, _ = module(batch)
         total.backward()
         if clip_norm is not None:

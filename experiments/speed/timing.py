@@ -16,17 +16,19 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch._ops import OpOverload
 from torch.distributed.elastic.utils.distributed import get_free_port
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from groundwork import utils
-from groundwork.engine.precision import DTYPES
+from groundwork.engine.precision import DTYPES, computing
 from groundwork.experiments.speed.subjects import Workload, build
 
 GIB = 2**30
 SIDE = {"cpu": 2048, "cuda": 8192}  # of the matrices whose product shows what a device can do
+ONEDNN_LINEAR = "mkldnn::_linear_pointwise"  # of engine/linear.py, which torch has no formula for
 IMITATED_SIDE = 256  # where a precision is none of its arithmetic: a larger one would take a minute
 
 
@@ -114,7 +116,9 @@ class OperationCounter(TorchDispatchMode):
         """As torch calls it in the place of every operator."""
         result = function(*args, **(kwargs or {}))
         count = flop_registry.get(function.overloadpacket)
-        if count is not None:
+        if function.name() == ONEDNN_LINEAR:
+            self.total += 2 * args[0].numel() * len(args[1])
+        elif count is not None:
             self.total += count(*args, **(kwargs or {}), out_val=result)
         return result
 
@@ -146,7 +150,7 @@ def serve(
     with utils.process_group(device.type if place else str(device)) as device:
         step = build(load, variant, device)
         step()
-        with OperationCounter() as counter:
+        with torch.compiler.set_stance("force_eager"), OperationCounter() as counter:
             step()
         pipe.send(counter.total / 1e9)
         asked = {"step": lambda: seconds(step, device), "memory": lambda: peak_memory(device)}
@@ -203,15 +207,17 @@ def in_turn(
 def product_rates(
     precisions: Sequence[str], repeats: int, device: torch.device
 ) -> dict[str, float]:
-    """Precision -> 10^9 operations per second of the product of two large square matrices."""
+    """Precision -> 10^9 operations per second of the product of two large square matrices, as a
+    linear map is computed."""
     found = {}
     for precision in precisions:
         imitated = precision == "bf16" and not utils.computes_in_bf16(device)
         side = IMITATED_SIDE if imitated else SIDE[device.type]
         matrix = torch.randn(side, side, device=device, dtype=DTYPES[precision])
 
-        def product(matrix: torch.Tensor = matrix) -> torch.Tensor:
-            return matrix @ matrix
+        def product(precision: str = precision, matrix: torch.Tensor = matrix) -> torch.Tensor:
+            with torch.no_grad(), computing(device, precision):
+                return F.linear(matrix, matrix)
 
         product()
         taken = statistics.median(seconds(product, device) for _ in range(repeats))

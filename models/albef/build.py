@@ -174,6 +174,20 @@ class AlbefSystem(System[AlbefModelConfig, ALBEF]):
         )
 
     @override
+    def compilable(self, model: ALBEF) -> Sequence[nn.Module]:
+        """The layers of the encoders and of their twins; `MomentumALBEF.explain` runs them as they
+        are."""
+        encoders = [model.visual_encoder], [model.text_encoder]
+        if isinstance(model, MomentumALBEF):
+            encoders[0].append(model.visual_encoder_m)
+            encoders[1].append(model.text_encoder_m)
+        images, texts = encoders
+        return [
+            *(block for encoder in images for block in encoder.blocks),
+            *(layer for encoder in texts for layer in encoder.bert.encoder.layer),
+        ]
+
+    @override
     def initialise(
         self, model: ALBEF, settings: AlbefModelConfig, tokenizer: object
     ) -> list[LoadReport]:

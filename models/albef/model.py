@@ -244,9 +244,10 @@ class MomentumALBEF(ALBEF):
         bert = self.text_encoder.bert
         layers = bert.encoder.layer[self.explanation_layer :]
         attentions = [attention for layer in layers for attention in layer.attentions()]
-        # The map's gradient is differentiated again: no fused kernel between the attention and the
-        # logit.
-        with unfused(attentions), AttentionRecorder(layers[0].crossattention.self) as recorder:
+        # The map's gradient is differentiated again: nothing compiled and no fused kernel between
+        # the attention and the logit.
+        recorder = AttentionRecorder(layers[0].crossattention.self)
+        with torch.compiler.set_stance("force_eager"), unfused(attentions), recorder:
             fused = bert.fuse(states, mask, images.keys_values, first_only=len(layers) > 1)
         logits = self.match_logits(fused)
         gradient = recorder.gradient(logits[:, 1].sum(), create_graph=True)

@@ -175,6 +175,11 @@ class AlvgSystem(System[AlvgModelConfig, ALVG]):
         return list(model.encoder.encoder.layers)
 
     @override
+    def compilable(self, model: ALVG) -> Sequence[nn.Module]:
+        """The layers of BEiT-3 and of the decoder."""
+        return [*model.encoder.encoder.layers, *model.head.transformer.decoder.layers]
+
+    @override
     def settings_of(self, model: ALVG, settings: AlvgModelConfig) -> AlvgModelConfig:
         """A file of the authors has selected their forward pass, whatever was configured."""
         released = model.head.integer_positions and not settings.quirks.integer_positions

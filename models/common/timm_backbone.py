@@ -178,6 +178,11 @@ class TimmBackbone(nn.Module):
             return self.cache(self.moved, image) if self.cache else self.moved(image)
 
 
+def compilable_network(network: nn.Module) -> nn.Module:
+    """An image network without what keeps its maps on disk, if it is timm's."""
+    return network.moved if isinstance(network, TimmBackbone) else network
+
+
 def _colours(values: Sequence[float]) -> Tensor:
     return torch.tensor(values)[:, None, None]
 

@@ -31,6 +31,7 @@ class WordSystem(System[Any, Any]):
     network: (settings, number of words) -> random model. criterion: settings -> that of all stages.
     sources: settings -> (what fills a part of the model from a file, the file that they name).
     layout: a file's content -> what it is, if it is of this system.
+    compiled: the network -> its `compilable` parts.
     """
 
     title: str
@@ -40,6 +41,12 @@ class WordSystem(System[Any, Any]):
     postprocess: Postprocess
     sources: Callable[[Any], Iterable[Source]]
     layout: Callable[[Mapping[str, Any]], Layout | None]
+    compiled: Callable[[Any], Sequence[nn.Module]]
+
+    @override
+    def compilable(self, model: Any) -> Sequence[nn.Module]:
+        """See `models.common.system.System.compilable`."""
+        return self.compiled(model)
 
     @override
     def build(

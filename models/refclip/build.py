@@ -1,5 +1,6 @@
 """RefCLIP from a config: the only file of this room that reads one."""
 
+from torch import nn
 from torchvision.models import detection as torchvision_detection
 from torchvision.models import get_model, list_models
 
@@ -73,6 +74,12 @@ def build_criterion(config: RefclipModelConfig) -> RefCLIPCriterion:
     return RefCLIPCriterion(weights, across_processes=config.across_processes)
 
 
+def compilable(model: RefCLIP) -> list[nn.Module]:
+    """Its own detector; those of torchvision's are not made for it."""
+    detector = model.visual_encoder
+    return [detector] if isinstance(detector, YoloV3) else []
+
+
 REFCLIP = WordSystem(
     title="RefCLIP",
     settings=RefclipModelConfig,
@@ -80,6 +87,7 @@ REFCLIP = WordSystem(
     criterion=build_criterion,
     postprocess=outputs_to_groundings,
     layout=recognise,
+    compiled=compilable,
     sources=lambda settings: (
         (initialise_detector, settings.init.detector),
         (load, settings.init.refclip),

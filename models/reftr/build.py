@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from torch import nn
 from transformers import (
     BertConfig,
     BertModel,
@@ -15,6 +16,7 @@ from typing_extensions import override
 from groundwork.models.common.checkpoint import LoadReport
 from groundwork.models.common.checks import require_vocabulary
 from groundwork.models.common.system import Parts, System, shared_parts
+from groundwork.models.common.timm_backbone import compilable_network
 from groundwork.models.reftr.backbone import (
     Backbone,
     ImageNetwork,
@@ -153,6 +155,17 @@ class ReftrSystem(System[ReftrModelConfig, RefTR]):
             )
         model, criterion = build_model(settings), build_criterion(settings)
         return shared_parts(model, criterion, outputs_to_groundings, objectives)
+
+    @override
+    def compilable(self, model: RefTR) -> Sequence[nn.Module]:
+        """The image network, the layers of the text network and of the transformer."""
+        transformer = model.vl_transformer
+        return [
+            compilable_network(model.backbone.body),
+            *model.lang_backbone.encoder.layer,
+            *transformer.encoder.layers,
+            *transformer.decoder.layers,
+        ]
 
     @override
     def initialise(

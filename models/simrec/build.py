@@ -1,8 +1,10 @@
 """SimREC from a config: the only file of this room that reads one."""
 
+from torch import nn
+
 from groundwork.models.common.darknet import MultiScaleFusion
 from groundwork.models.common.distributed import synchronise_batch_norms
-from groundwork.models.common.timm_backbone import TimmBackbone
+from groundwork.models.common.timm_backbone import TimmBackbone, compilable_network
 from groundwork.models.common.word_language import WordLanguageEncoder
 from groundwork.models.common.word_system import WordSystem, load
 from groundwork.models.simrec.backbone import CSPDarkNet
@@ -69,6 +71,11 @@ def build_criterion(config: SimrecModelConfig) -> SimRECCriterion:
     )
 
 
+def compilable(model: SimREC) -> list[nn.Module]:
+    """The image network, and what joins its maps."""
+    return [compilable_network(model.visual_encoder), model.multi_scale_manner]
+
+
 SIMREC = WordSystem(
     title="SimREC",
     settings=SimrecModelConfig,
@@ -76,6 +83,7 @@ SIMREC = WordSystem(
     criterion=build_criterion,
     postprocess=outputs_to_groundings,
     layout=recognise,
+    compiled=compilable,
     sources=lambda settings: (
         (initialise_backbone, settings.init.backbone),
         (load, settings.init.simrec),
