@@ -7,6 +7,7 @@ FOLDER: see experiments/photos/data.py. The encoders are packages: README, Photo
     itc_itm_mlm   (a) ALBEF: image-text losses on phrases, no boxes
     amc           (b) ALBEF: matching + AMC on phrases with boxes
     selfeq        (c) SelfEQ on top of (a): paraphrases, no boxes
+    control       beside (c): as many further steps of (a)
     reftr         (d) RefTR, all phrases of a sentence at once
     simrec        (e) SimREC on annotated boxes
     student       (f) RefTR, one phrase, on the boxes of (b)'s maps: pseudo_label.py
@@ -33,8 +34,8 @@ from groundwork.report.results import Row, merge_rows
 from groundwork.report.seeds import SeedRow, over_seeds, seed_table, write_seed_rows
 
 # In the order in which they are trained: (c) begins with (a), (f) with the labels of (b).
-PARTS = ("amc", "itc_itm_mlm", "selfeq", "reftr", "simrec", "student")
-STARTS = {"selfeq": "itc_itm_mlm"}
+PARTS = ("amc", "itc_itm_mlm", "selfeq", "control", "reftr", "simrec", "student")
+STARTS = dict.fromkeys(("selfeq", "control"), "itc_itm_mlm")
 SHOWN = ("pointing", "Acc@0.5 (merged box)", "Acc@0.5 (any box)")
 
 

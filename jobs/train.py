@@ -138,8 +138,6 @@ def run(config: RunConfig, args: argparse.Namespace, device: torch.device) -> No
     """Build everything and call the engine once."""
     require_training(config, args.config)
     require_installed(args.track)
-    if config.compile:
-        engine.require_compiler(device)
     system, output_dir = SYSTEMS[config.system], Path(args.output_dir or run_folder(args.config))
     require_writable(output_dir)
     utils.seed_everything(config.seed)
@@ -169,7 +167,7 @@ def run(config: RunConfig, args: argparse.Namespace, device: torch.device) -> No
         system.check_resumed(resume)
     parts.model.to(device)
     if config.compile:
-        engine.compile_parts(system.compilable(parts.model))
+        compile_parts(system, parts.model, device)
     with reading(annotation_files(config)) as data:
         stages = build_stages(config, parts, tokenizer)
         validation = build_validation(
@@ -194,6 +192,19 @@ def run(config: RunConfig, args: argparse.Namespace, device: torch.device) -> No
             trackers=args.track,
             blocks=blocks,
         )
+
+
+def compile_parts(system: System[Any, Any], model: nn.Module, device: torch.device) -> None:
+    """As `compile: true` says.
+
+    Raises:
+        ValueError: there is nothing to compile, or nothing to compile it with.
+    """
+    engine.require_compiler(device)
+    parts = system.compilable(model)
+    if not parts:
+        raise ValueError(f"compile: nothing of this {system.title} can be; set compile: false")
+    engine.compile_parts(parts)
 
 
 def require_training(config: RunConfig, source: str) -> None:

@@ -199,9 +199,10 @@ class System(Protocol[Settings, Model]):
         sharded training gathers one at a time; none: it cannot be sharded."""
         return ()
 
-    def compilable(self, model: Model) -> Sequence[nn.Module]:
+    def compilable(self, model: Model) -> Sequence[nn.Module]:  # noqa: ARG002
         """The parts of a model that `torch.compile` may take in a training: those that do most of
         its work, whose gradient nothing differentiates again, and that read no file."""
+        return ()
 
     def settings_of(self, model: Model, settings: Settings) -> ModelSettings:  # noqa: ARG002
         """The settings with what a loaded file may have changed in how the model works."""

@@ -1,6 +1,7 @@
 """Compiled parts of a model train as they do uncompiled."""
 
 import shutil
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -12,11 +13,21 @@ from groundwork.engine import compilation
 from groundwork.engine.compilation import compile_parts
 from groundwork.experiments.speed import subjects
 from groundwork.experiments.speed.subjects import WORKLOADS, build
+from groundwork.jobs import train as job
+from groundwork.models import SYSTEMS
+from groundwork.models.refclip.config import RefclipDetectorConfig
 from groundwork.settings import load_config
 from tests.helpers.script_runs import CONFIGS, error_of, train
+from tests.helpers.tiny_refclip import MODEL, tiny_refclip
 
 CPU = torch.device("cpu")
 AMC = "tiny/Pretrain_vg_amc"
+VALIDATED = [
+    "benchmark=embedded/refcoco+",
+    "data.test_file=[data/embedded/refcoco+/test.json]",
+    "data.refcoco_data=data/embedded",
+    "select={splits: [val], metric: pointing}",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -48,13 +59,14 @@ def test_a_step_of_every_system(load, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(not shutil.which("g++"), reason="compiling for a CPU takes g++")
+@pytest.mark.usefixtures("embedded")
 def test_a_compiled_run_is_validated_saved_and_resumed_like_any_other(tmp_path):
     def run(name: str, *more: str, compiled: bool) -> dict[str, torch.Tensor]:
-        overrides = [f"compile={compiled}", "precision=fp32", "select={splits: [testA]}"]
+        overrides = [*VALIDATED, "precision=fp32", f"compile={str(compiled).lower()}"]
         out = train(
             Pretrain_vg, AMC, tmp_path / name, *more, overrides=overrides, epochs=2, steps=2
         )
-        assert (out / "best_testA.pth").is_file()
+        assert (out / "checkpoint_best.pth").is_file()
         return torch.load(out / "checkpoint_01.pth", weights_only=True)["model"]
 
     eager, compiled = run("eager", compiled=False), run("compiled", compiled=True)
@@ -67,11 +79,19 @@ def test_a_compiled_run_is_validated_saved_and_resumed_like_any_other(tmp_path):
         torch.testing.assert_close(resumed[name], value, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.usefixtures("embedded")
 def test_without_a_compiler_a_run_says_so_before_it_begins(tmp_path, monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     said = error_of(lambda: train(Pretrain_vg, AMC, tmp_path / "run", overrides=["compile=true"]))
     assert "compile: true" in said and "no-such-compiler" in said
     assert not (tmp_path / "run").exists()
+
+
+def test_a_model_that_has_no_such_parts_is_refused():
+    detector = RefclipDetectorConfig(name="fcos_resnet50_fpn", classes=4)
+    model = tiny_refclip(replace(MODEL, detector=detector))
+    with pytest.raises(ValueError, match="nothing of this RefCLIP can be; set compile: false"):
+        job.compile_parts(SYSTEMS["refclip"], model, CPU)
 
 
 def test_sharded_trainings_are_not_compiled():
