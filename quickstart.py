@@ -61,13 +61,14 @@ def compared(rows: Sequence[Row]) -> list[str]:
         value, (low, high) = float(str(row["value"])), other.expected()
         met = low <= value <= high
         all_compared, within = all_compared + 1, within + met
-        wide += high - low >= 100  # all that a percentage can be
+        least, most = (-1.0, 1.0) if other.metric == "map correlation" else (0.0, 100.0)
+        wide += high - low >= most - least
         if met and other.metric != "pointing":
             continue
         lines.append(
             f"  {Path(other.checkpoint).stem or other.system}, {other.benchmark} {other.split}, "
             f"{other.metric}: {value:.2f}; {other.runs} runs gave {other.mean:.2f} "
-            f"(s.d. {other.sd:.2f}), expected {max(low, 0):.2f} to {min(high, 100):.2f}: "
+            f"(s.d. {other.sd:.2f}), expected {max(low, least):.2f} to {min(high, most):.2f}: "
             + ("as expected" if met else "NOT as expected")
         )
     lines.append(f"  {within} of {all_compared} numbers of all metrics are as expected")

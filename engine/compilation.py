@@ -1,7 +1,7 @@
 """torch.compile for the parts of a model that a training may compile."""
 
 import os
-import shutil
+import subprocess
 import sys
 from collections.abc import Sequence
 
@@ -16,11 +16,15 @@ first, with and without a gradient, of a size that changes."""
 def require_compiler(device: torch.device) -> None:
     """Raises ValueError if what torch compiles for a CPU could not be compiled further."""
     name = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
-    if device.type == "cpu" and shutil.which(name) is None:
+    if device.type != "cpu":
+        return
+    try:
+        subprocess.run([name, "--version"], capture_output=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
         raise ValueError(
-            f"compile: true needs a C++ compiler on a CPU, and there is no {name}: install it, "
+            f"compile: true needs a C++ compiler on a CPU, and {name} does not answer: install it, "
             "name another in the environment variable CXX, or set compile: false"
-        )
+        ) from error
 
 
 def compile_parts(parts: Sequence[nn.Module], backend: str = "inductor") -> None:
@@ -31,6 +35,8 @@ def compile_parts(parts: Sequence[nn.Module], backend: str = "inductor") -> None
     Args:
         backend: of `torch.compile`; "aot_eager" only takes apart and joins again, in seconds.
     """
+    # Dropout draws the numbers that it draws uncompiled.
+    torch._inductor.config.fallback_random = True
     limit = torch._dynamo.config.recompile_limit
     torch._dynamo.config.recompile_limit = max(limit, GRAPHS)
     for part in parts:

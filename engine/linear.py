@@ -12,11 +12,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from groundwork import utils
 
+PLAIN = (Tensor, nn.Parameter)  # not what stands for a tensor in parts, or while a graph is drawn
 SMALL = 2**22  # multiplications: of fewer, a call of ours costs what the kernel gains
 
 
@@ -42,16 +43,28 @@ class OnednnLinear(TorchFunctionMode):
 
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x W^T + b by oneDNN if it is large and in single precision; arguments as of `F.linear`.
+    """x W^T + b; arguments as of `F.linear`.
 
-    What is compiled keeps torch's own.
+    By oneDNN if it is large, all is in single precision and lies in memory as oneDNN reads it. What
+    is compiled keeps torch's own.
     """
-    large = input.dim() > 1 and input.numel() * len(weight) >= SMALL
-    single = input.dtype == weight.dtype == torch.float32
-    fits = input.shape[-1] == weight.shape[-1]
-    if large and single and fits and not torch.compiler.is_compiling():
+    if not torch.compiler.is_compiling() and _is_for_onednn(input, weight, bias):
         return _Linear.apply(input, weight, bias)
     return F.linear(input, weight, bias)
+
+
+def _is_for_onednn(input: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+    if input.dim() < 2 or weight.dim() != 2 or input.numel() * len(weight) < SMALL:
+        return False
+    parts = (input, weight) if bias is None else (input, weight, bias)
+    return bool(
+        all(type(part) in PLAIN and part.dtype == torch.float32 for part in parts)
+        and input.shape[-1] == weight.shape[1]
+        # It reads a bias of another layout as if it were of this one.
+        and (bias is None or (bias.shape == weight.shape[:1] and bias.is_contiguous()))
+        and not torch.is_autocast_enabled("cpu")
+        and torch.backends.mkldnn.enabled
+    )
 
 
 class _Linear(torch.autograd.Function):
@@ -60,10 +73,11 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(input, weight)
-        rows = input.flatten(0, -2)
         # The only way to oneDNN's product for tensors in their ordinary layout.
+        rows = input.flatten(0, -2)
         result = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
-        return result.view(*input.shape[:-1], len(weight))
+        # As torch's own linear map does: a view could not be changed in place.
+        return torch.ops.aten._unsafe_view(result, [*input.shape[:-1], len(weight)])
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:

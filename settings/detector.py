@@ -57,6 +57,7 @@ class DetectorConfig(TrainingConfig):
     def __post_init__(self) -> None:
         TrainingConfig.__post_init__(self)
         require(not self.sharded, "sharded: a detector cannot be; ALVG can. Set sharded: false")
+        require(not self.compile, "compile: a detector's training is not; set compile: false")
         require(
             self.detector.name == "yolov3",
             f"detector.name is {self.detector.name}; only yolov3 is trained here",

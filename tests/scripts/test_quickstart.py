@@ -138,9 +138,14 @@ def assert_summarised(folder: Path, rows: list[SeedRow], monkeypatch) -> None:
     other = replace(row, metric="matching")
     write_seed_rows(folder / "expected.json", "a processor", [other])
     said = quickstart.compared([{**asdict(other), "value": other.mean}])
-    assert said[1:] == ["  1 of 1 numbers of all metrics are as expected"]
-    said = quickstart.compared([{**asdict(other), "value": other.mean + 1000}])
+    assert said[1] == "  1 of 1 numbers of all metrics are as expected"
+    far = [{**asdict(other), "value": other.mean + 1000}]
+    said = quickstart.compared(far)
     assert "matching" in said[1] and said[1].endswith("NOT as expected")
+    other = replace(row, metric="map correlation", mean=0.9, sd=0.1, runs=3)
+    write_seed_rows(folder / "expected.json", "a processor", [other])
+    said = quickstart.compared([{**asdict(other), "value": -1.5}])
+    assert "expected -0.25 to 1.00" in said[1] and said[2].startswith("  0 of 1 numbers")
 
 
 def test_quick_starts_of_seeds_that_are_done_make_one_row_and_say_what_to_expect(

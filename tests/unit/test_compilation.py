@@ -16,7 +16,7 @@ from groundwork.experiments.speed.subjects import WORKLOADS, build
 from groundwork.jobs import train as job
 from groundwork.models import SYSTEMS
 from groundwork.models.refclip.config import RefclipDetectorConfig
-from groundwork.settings import load_config
+from groundwork.settings import load_config, load_detector
 from tests.helpers.script_runs import CONFIGS, error_of, train
 from tests.helpers.tiny_refclip import MODEL, tiny_refclip
 
@@ -80,10 +80,11 @@ def test_a_compiled_run_is_validated_saved_and_resumed_like_any_other(tmp_path):
 
 
 @pytest.mark.usefixtures("embedded")
-def test_without_a_compiler_a_run_says_so_before_it_begins(tmp_path, monkeypatch):
-    monkeypatch.setenv("CXX", "no-such-compiler")
+@pytest.mark.parametrize("compiler", ["no-such-compiler", "false"])
+def test_without_a_compiler_a_run_says_so_before_it_begins(compiler, tmp_path, monkeypatch):
+    monkeypatch.setenv("CXX", compiler)
     said = error_of(lambda: train(Pretrain_vg, AMC, tmp_path / "run", overrides=["compile=true"]))
-    assert "compile: true" in said and "no-such-compiler" in said
+    assert f"compile: true needs a C++ compiler on a CPU, and {compiler} does not" in said
     assert not (tmp_path / "run").exists()
 
 
@@ -101,6 +102,11 @@ def test_sharded_trainings_are_not_compiled():
             ["sharded=true", "compile=true"],
             purpose="training",
         )
+
+
+def test_the_training_of_a_detector_is_not_compiled():
+    with pytest.raises(ValueError, match="compile: a detector's training is not"):
+        load_detector(CONFIGS / "tiny/detector.yaml", ["compile=true"])
 
 
 def test_a_limit_that_someone_raised_stays(monkeypatch):

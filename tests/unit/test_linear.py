@@ -1,5 +1,6 @@
 """Linear maps by oneDNN: the same numbers and gradients as torch's, where they are faster."""
 
+from contextlib import nullcontext
 from functools import partial
 
 import pytest
@@ -77,6 +78,42 @@ def test_what_is_small_or_in_another_precision_is_torchs_own(given):
     states, weight, bias = given
     assert ONEDNN not in called(lambda: linear(states, weight, bias))
     torch.testing.assert_close(linear(states, weight, bias), F.linear(states, weight, bias))
+
+
+def test_layouts_of_a_bias_that_onednn_would_misread():
+    states, weight = torch.randn(300, 160), torch.randn(192, 160)
+    for bias in (
+        torch.randn(384)[::2],
+        torch.randn(192, 3)[:, 1],
+        torch.ones(1).expand(192),
+        torch.tensor(1.5),
+        torch.ones(1),
+    ):
+        close(linear(states, weight, bias), F.linear(states, weight, bias))
+
+
+def test_what_it_gives_can_be_changed_in_place():
+    model = nn.Sequential(nn.Linear(160, 192), nn.ReLU(inplace=True), nn.Linear(192, 160))
+    states = torch.randn(3, 300, 160)
+    gradients = []
+    for mode in (nullcontext(), OnednnLinear()):
+        model.zero_grad()
+        with mode:
+            loss = model(states).relu_().square().mean()
+        loss.backward()
+        gradients.append([parameter.grad for parameter in model.parameters()])
+    for ours, theirs in zip(*gradients, strict=True):
+        close(ours, theirs)
+
+
+def test_autocast_within_and_onednn_switched_off_are_heeded(monkeypatch):
+    states, weight = torch.randn(300, 160), torch.randn(192, 160)
+    with OnednnLinear(), torch.autocast("cpu", dtype=torch.bfloat16):
+        assert F.linear(states, weight).dtype == torch.bfloat16
+    monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)
+    assert ONEDNN not in called(lambda: linear(states, weight))
+    monkeypatch.undo()
+    assert ONEDNN in called(lambda: linear(states, weight))
 
 
 def test_sizes_that_do_not_fit_are_told_as_torch_tells_them():
