@@ -46,6 +46,12 @@ def computes_in_bf16(device: torch.device) -> bool:
     return device.type == "cpu" and not {"amx_bf16", "avx512_bf16", "bf16"}.isdisjoint(told)
 
 
+def computes_in_bf16_without_tiles() -> bool:
+    """Does an x86 CPU know bfloat16 by its vectors (AVX-512) alone, and not by tiles (AMX)?"""
+    flags = _cpu("flags").split()
+    return "avx512_bf16" in flags and "amx_bf16" not in flags
+
+
 def has_avx512_beside_intel() -> bool:
     """Does a CPU of another maker than Intel have AVX-512?"""
     return "avx512f" in _cpu("flags").split() and _cpu("vendor_id") != "GenuineIntel"

@@ -20,6 +20,7 @@ from groundwork.models.common.attention import MultiheadAttention
 logger = logging.getLogger("groundwork")
 DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 AUTO = "auto"
+CACHED_SCORES = 2**23  # of an attention in half precision, that a CPU's cache holds
 
 
 @cache  # so that it is said once
@@ -80,13 +81,20 @@ def rounded_weights(model: nn.Module, precision: str) -> dict[str, Tensor]:
     }
 
 
+@cache
+def fused_wants_tiles() -> bool:
+    """Does this machine's CPU lack what the fused kernel of half precision is made for?"""
+    return utils.computes_in_bf16_without_tiles()
+
+
 class PlainAttention(TorchFunctionMode):
-    """Attention that a gradient goes through, as two matrix products and a softmax.
+    """Attention as two matrix products and a softmax, where that is faster: see `attention`.
 
     On a CPU, in half precision, forward and backward of the fused kernel together take 2 to 7 times
     as long for 12 to 200 keys, 1 to 1.8 times for 257 to 577, and torch's own unfused attention,
     which works in single precision in between, 1.5 to 3.4 times. Forwards alone the fused one is
-    always the faster: twice for 16 keys, 7 to 12 times for 420.
+    the faster with AMX: twice for 16 keys, 7 to 12 times for 420. It is made for tiles: with the
+    vectors of AVX-512 alone it takes 1.4 to 2.4 times as long while the scores fit into the cache.
     """
 
     def __torch_function__(
@@ -110,10 +118,12 @@ def attention(  # noqa: PLR0917 (torch's own order)
     is_causal: bool = False,
     **others: Any,
 ) -> Tensor:
-    """`plain_attention` where a gradient is wanted and no argument asks for more than it does, else
-    torch's own; arguments as of torch's."""
+    """`plain_attention` where a gradient is wanted, or the fused kernel is slow, and no argument
+    asks for more than it does; else torch's own. Arguments as of torch's."""
     wanted = torch.is_grad_enabled() and any(part.requires_grad for part in (query, key, value))
-    if is_causal or others or not wanted:
+    scores = query.shape[:-1].numel() * key.shape[-2]
+    slow = scores <= CACHED_SCORES and fused_wants_tiles()
+    if is_causal or others or not (wanted or slow):
         return F.scaled_dot_product_attention(
             query, key, value, attn_mask, dropout_p, is_causal, **others
         )

@@ -9,7 +9,7 @@ from torch.profiler import profile
 from torchvision.ops import FrozenBatchNorm2d
 
 from groundwork import utils
-from groundwork.engine import evaluation
+from groundwork.engine import evaluation, precision
 from groundwork.engine.precision import chosen, computing, plain_attention, rounded_weights
 from groundwork.models.albef.explainer import Explainer
 from groundwork.models.common.attention import MultiheadAttention
@@ -174,8 +174,27 @@ def as_timm_calls_it(query: Tensor, key: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("call", [named, as_timm_calls_it])
 @pytest.mark.parametrize("gradient", [True, False])
-def test_attention_is_fused_where_no_gradient_goes_through(call, gradient):
+def test_attention_is_fused_where_no_gradient_goes_through(call, gradient, monkeypatch):
+    monkeypatch.setattr(precision, "fused_wants_tiles", lambda: False)
     assert (FUSED in kernels_of(call, gradient=gradient)) is not gradient
+
+
+@pytest.mark.parametrize("call", [named, as_timm_calls_it])
+def test_attention_of_bf16_by_vectors_is_fused_only_beyond_the_cache(call, monkeypatch):
+    monkeypatch.setattr(precision, "fused_wants_tiles", lambda: True)
+    assert FUSED not in kernels_of(call, gradient=False)
+    monkeypatch.setattr(precision, "CACHED_SCORES", 2 * 4 * 300 - 1)
+    assert FUSED in kernels_of(call, gradient=False)
+    assert FUSED not in kernels_of(call, gradient=True)
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [("avx2", False), ("avx512f avx512_bf16", True), ("avx512_bf16 amx_tile amx_bf16", False)],
+)
+def test_which_processor_multiplies_bf16_by_vectors_alone(flags, expected, monkeypatch):
+    monkeypatch.setattr(utils, "_cpu", lambda key: flags if key == "flags" else "")
+    assert utils.computes_in_bf16_without_tiles() == expected
 
 
 def causal_by_name(query: Tensor, key: Tensor) -> Tensor:
