@@ -11,7 +11,8 @@ take turns, so that what else the machine does meets all of them; a time is the 
 repetitions. ALBEF's evaluation, AMC's and SelfEQ's training are also timed as they were released
 ("released": `experiments.speed.released` says what that is), with this project's network. A
 processor without arithmetic for bf16 would take hours; there it is left out unless asked for.
-The share of the peak is that of the rate at which this device multiplies two large matrices in the
+Training may also be compiled (--compile), which takes minutes before its first measured step.
+The share of the peak is that of the rate at which this device computes a large linear map in the
 same precision, measured in the same run; products inside of fused attention on a CPU are not
 counted.
 
@@ -51,6 +52,16 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--times", type=int, default=1, help="so many times the images of a batch")
     parser.add_argument("--out", type=Path, default=Path("runs/speed"))
     return parser.parse_args(argv)
+
+
+def default_variants(device: torch.device, *, compiled: bool) -> list[str]:
+    """All that this device is made for; `compiled` ones on request, since they take minutes."""
+    return [
+        one
+        for one in VARIANTS
+        if (compiled or not one.endswith("compiled"))
+        and (precision_of(one) != "bf16" or utils.computes_in_bf16(device))
+    ]
 
 
 def rows_of(
@@ -99,12 +110,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, object]:
     """Run with command line arguments `argv`; returns the report, which is also written."""
     args = parse_args(argv)
     device = utils.choose_device(args.device)
-    asked = args.variants or [
-        one
-        for one in VARIANTS
-        if (args.compile or not one.endswith("compiled"))
-        and (precision_of(one) != "bf16" or utils.computes_in_bf16(device))
-    ]
+    asked = args.variants or default_variants(device, compiled=args.compile)
     precisions = sorted({precision_of(one) or "fp32" for one in asked} | {"fp32"}, reverse=True)
     rates = product_rates(precisions, args.repeats, device)
     rows: list[dict[str, object]] = []

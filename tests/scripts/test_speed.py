@@ -5,11 +5,12 @@ import json
 import pytest
 import torch
 
+from groundwork import utils
 from groundwork.engine.training import TrainingStep
 from groundwork.experiments.speed import __main__ as speed
 from groundwork.experiments.speed import released, scaling, timing
 from groundwork.experiments.speed.loading import LOADERS, images_per_second
-from groundwork.experiments.speed.subjects import WORKLOADS, build
+from groundwork.experiments.speed.subjects import VARIANTS, WORKLOADS, build
 from groundwork.models.albef.explainer import Explainer
 from tests.helpers.fork_server import fork_server
 from tests.helpers.tiny_albef import tiny_batch, tiny_criterion, tiny_model
@@ -35,6 +36,27 @@ def test_a_table_of_one_system(tmp_path, capsys, monkeypatch):
     table = (tmp_path / "speed.md").read_text()
     assert table in capsys.readouterr().out
     assert table.count("| ALBEF, evaluation, 2 x 5 |") == 3
+
+
+@pytest.mark.parametrize(
+    ("half", "compiled", "expected"),
+    [
+        (False, False, ["released", "fp32"]),
+        (True, False, ["released", "fp32", "bf16"]),
+        (False, True, ["released", "fp32", "fp32 compiled"]),
+        (True, True, ["released", "fp32", "bf16", "fp32 compiled", "bf16 compiled"]),
+    ],
+)
+def test_what_is_measured_unless_it_is_said(half, compiled, expected, monkeypatch):
+    monkeypatch.setattr(utils, "computes_in_bf16", lambda _: half)
+    assert speed.default_variants(CPU, compiled=compiled) == expected
+    evaluation, training = (
+        next(load for load in WORKLOADS["tiny"] if load.training is kind) for kind in (False, True)
+    )
+    assert training.variants == list(VARIANTS)
+    assert evaluation.variants == ["released", "fp32", "bf16"]
+    reftr = [load.variants for load in WORKLOADS["tiny"] if load.system == "RefTR"]
+    assert reftr[0] == ["fp32", "bf16"] and reftr[1] == list(VARIANTS[1:])
 
 
 @pytest.mark.slow
