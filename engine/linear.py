@@ -6,14 +6,12 @@ precision, is twice as fast (AMD EPYC, Zen 5, 2 threads: 1154 x 768 by 768 x 307
 200 * 10^9 operations per second, its gradients at 400 and 326 in place of 215 and 210).
 """
 
-from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from groundwork import utils
 
@@ -25,21 +23,6 @@ SMALL = 2**22  # multiplications: of fewer, a call of ours costs what the kernel
 def onednn_is_faster() -> bool:
     """Than what torch takes for a linear map in single precision on this machine's CPU."""
     return utils.has_avx512_beside_intel() and torch.backends.mkldnn.is_available()
-
-
-class OnednnLinear(TorchFunctionMode):
-    """Every `F.linear` is `linear`."""
-
-    def __torch_function__(
-        self,
-        function: Callable[..., Any],
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        """As torch calls it in the place of every function of its own."""
-        replaced = linear if function is F.linear else function
-        return replaced(*args, **(kwargs or {}))
 
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from groundwork import utils
-from groundwork.engine.linear import OnednnLinear, onednn_is_faster
+from groundwork.engine.linear import linear, onednn_is_faster
 from groundwork.models.common.attention import MultiheadAttention
 
 logger = logging.getLogger("groundwork")
@@ -50,9 +50,9 @@ def computing(device: torch.device, precision: str) -> Iterator[None]:
         if dtype is not None:
             stack.enter_context(torch.autocast(device.type, dtype=dtype))
             if device.type == "cpu":
-                stack.enter_context(PlainAttention())
+                stack.enter_context(Instead(F.scaled_dot_product_attention, attention))
         elif device.type == "cpu" and onednn_is_faster():
-            stack.enter_context(OnednnLinear())
+            stack.enter_context(Instead(F.linear, linear))
         yield
 
 
@@ -87,15 +87,12 @@ def fused_wants_tiles() -> bool:
     return utils.computes_in_bf16_without_tiles()
 
 
-class PlainAttention(TorchFunctionMode):
-    """Attention as two matrix products and a softmax, where that is faster: see `attention`.
+class Instead(TorchFunctionMode):
+    """Every call of `function`, one of torch's, is one of `replacement`, of the same arguments."""
 
-    On a CPU, in half precision, forward and backward of the fused kernel together take 2 to 7 times
-    as long for 12 to 200 keys, 1 to 1.8 times for 257 to 577, and torch's own unfused attention,
-    which works in single precision in between, 1.5 to 3.4 times. Forwards alone the fused one is
-    the faster with AMX: twice for 16 keys, 7 to 12 times for 420. It is made for tiles: with the
-    vectors of AVX-512 alone it takes 1.4 to 2.4 times as long while the scores fit into the cache.
-    """
+    def __init__(self, function: Callable[..., Any], replacement: Callable[..., Any]):
+        super().__init__()
+        self.function, self.replacement = function, replacement
 
     def __torch_function__(
         self,
@@ -105,8 +102,8 @@ class PlainAttention(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         """As torch calls it in the place of every function of its own."""
-        replaced = attention if function is F.scaled_dot_product_attention else function
-        return replaced(*args, **(kwargs or {}))
+        called = self.replacement if function is self.function else function
+        return called(*args, **(kwargs or {}))
 
 
 def attention(  # noqa: PLR0917 (torch's own order)
@@ -119,7 +116,14 @@ def attention(  # noqa: PLR0917 (torch's own order)
     **others: Any,
 ) -> Tensor:
     """`plain_attention` where a gradient is wanted, or the fused kernel is slow, and no argument
-    asks for more than it does; else torch's own. Arguments as of torch's."""
+    asks for more than it does; else torch's own. Arguments as of torch's.
+
+    On a CPU, in half precision, forward and backward of the fused kernel together take 2 to 7 times
+    as long for 12 to 200 keys, 1 to 1.8 times for 257 to 577, and torch's own unfused attention,
+    which works in single precision in between, 1.5 to 3.4 times. Forwards alone the fused one is
+    the faster with AMX: twice for 16 keys, 7 to 12 times for 420. It is made for tiles: with the
+    vectors of AVX-512 alone it takes 1.4 to 2.4 times as long while the scores fit into the cache.
+    """
     wanted = torch.is_grad_enabled() and any(part.requires_grad for part in (query, key, value))
     scores = query.shape[:-1].numel() * key.shape[-2]
     slow = scores <= CACHED_SCORES and fused_wants_tiles()

@@ -11,8 +11,8 @@ from torch.profiler import profile
 
 from groundwork import utils
 from groundwork.engine import linear as module
-from groundwork.engine.linear import OnednnLinear, linear, onednn_is_faster
-from groundwork.engine.precision import computing
+from groundwork.engine.linear import linear, onednn_is_faster
+from groundwork.engine.precision import Instead, computing
 
 CPU = torch.device("cpu")
 ONEDNN = "mkldnn::_linear_pointwise"
@@ -96,7 +96,7 @@ def test_what_it_gives_can_be_changed_in_place():
     model = nn.Sequential(nn.Linear(160, 192), nn.ReLU(inplace=True), nn.Linear(192, 160))
     states = torch.randn(3, 300, 160)
     gradients = []
-    for mode in (nullcontext(), OnednnLinear()):
+    for mode in (nullcontext(), Instead(F.linear, linear)):
         model.zero_grad()
         with mode:
             loss = model(states).relu_().square().mean()
@@ -108,7 +108,7 @@ def test_what_it_gives_can_be_changed_in_place():
 
 def test_autocast_within_and_onednn_switched_off_are_heeded(monkeypatch):
     states, weight = torch.randn(300, 160), torch.randn(192, 160)
-    with OnednnLinear(), torch.autocast("cpu", dtype=torch.bfloat16):
+    with Instead(F.linear, linear), torch.autocast("cpu", dtype=torch.bfloat16):
         assert F.linear(states, weight).dtype == torch.bfloat16
     monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)
     assert ONEDNN not in called(lambda: linear(states, weight))
@@ -157,7 +157,7 @@ def test_a_module_trains_under_the_mode_as_without(monkeypatch):
         for _ in range(3):
             optimizer.zero_grad()
             if mode:
-                with OnednnLinear():
+                with Instead(F.linear, linear):
                     loss = model(torch.randn(6, 8)).square().mean()
             else:
                 loss = model(torch.randn(6, 8)).square().mean()
