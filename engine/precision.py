@@ -126,7 +126,8 @@ def attention(  # noqa: PLR0917 (torch's own order)
     """
     wanted = torch.is_grad_enabled() and any(part.requires_grad for part in (query, key, value))
     scores = query.shape[:-1].numel() * key.shape[-2]
-    slow = scores <= CACHED_SCORES and fused_wants_tiles()
+    # What is compiled is not to ask the machine.
+    slow = scores <= CACHED_SCORES and not torch.compiler.is_compiling() and fused_wants_tiles()
     if is_causal or others or not (wanted or slow):
         return F.scaled_dot_product_attention(
             query, key, value, attn_mask, dropout_p, is_causal, **others
