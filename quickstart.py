@@ -61,14 +61,13 @@ def compared(rows: Sequence[Row]) -> list[str]:
         value, (low, high) = float(str(row["value"])), other.expected()
         met = low <= value <= high
         all_compared, within = all_compared + 1, within + met
-        least, most = (-1.0, 1.0) if other.metric == "map correlation" else (0.0, 100.0)
-        wide += high - low >= most - least
+        wide += (low, high) == other.scale
         if met and other.metric != "pointing":
             continue
         lines.append(
             f"  {Path(other.checkpoint).stem or other.system}, {other.benchmark} {other.split}, "
             f"{other.metric}: {value:.2f}; {other.runs} runs gave {other.mean:.2f} "
-            f"(s.d. {other.sd:.2f}), expected {max(low, least):.2f} to {min(high, most):.2f}: "
+            f"(s.d. {other.sd:.2f}), expected {low:.2f} to {high:.2f}: "
             + ("as expected" if met else "NOT as expected")
         )
     lines.append(f"  {within} of {all_compared} numbers of all metrics are as expected")

@@ -14,7 +14,7 @@ from groundwork.files.safe import write_text
 from groundwork.report.results import ROW_KEY
 
 COVERAGE = 0.99
-# Of a model that is not trained nothing differs but arithmetic: some phrases of thousands at most.
+# Where runs agree, arithmetic and chance are left: some phrases of thousands at most.
 ROUNDING = 1e-3
 
 
@@ -46,11 +46,17 @@ class SeedRow:
         """What names the row, as `results.ROW_KEY` does."""
         return tuple(str(asdict(self)[name]) for name in ROW_KEY)
 
+    @property
+    def scale(self) -> tuple[float, float]:
+        """The lowest and the highest that the metric can be."""
+        return (-1.0, 1.0) if self.metric == "map correlation" else (0.0, 100.0)
+
     def expected(self) -> tuple[float, float]:
         """Where one more run lies with a probability of COVERAGE, if runs differ by seed alone.
 
         mean -/+ t sd sqrt(1 + 1 / runs), with Student's t of runs - 1 degrees of freedom, but at
-        least ROUNDING of the mean.
+        least ROUNDING of the scale: three runs that all gave 0 leave room for some phrases, too.
+        Both ends lie on the scale.
 
         Raises:
             ValueError: of a single run.
@@ -59,8 +65,9 @@ class SeedRow:
             raise ValueError(f"{self.checkpoint}: what to expect takes at least two runs")
         quantile = stdtrit(self.runs - 1, (1 + COVERAGE) / 2)  # of Student's t
         spread = float(quantile) * self.sd * sqrt(1 + 1 / self.runs)
-        margin = max(spread, ROUNDING * abs(self.mean))
-        return self.mean - margin, self.mean + margin
+        least, most = self.scale
+        margin = max(spread, ROUNDING * most)
+        return max(self.mean - margin, least), min(self.mean + margin, most)
 
 
 def over_seeds(runs: Sequence[Iterable[Mapping[str, object]]]) -> list[SeedRow]:
