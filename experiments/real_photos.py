@@ -14,27 +14,29 @@ FOLDER: see experiments/photos/data.py. The encoders are packages: README, Photo
 
 Each is a recipe of configs/photos, trained by train.py; the checkpoint that is best on val is
 evaluated by test.py, once, on test and on photographs from elsewhere. A model that is there is not
-trained again, an evaluation that is there is not done again. One table over the seeds, and a page
-with images of the first.
+trained again, an evaluation that is there is not done again. On a CPU with two cores two models are
+made at a time. One table over the seeds, and a page with images of the first.
 """
 
 import argparse
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from groundwork import engine, utils
 from groundwork.experiments.gains import make_parser
 from groundwork.experiments.photos.data import Photos, prepare
-from groundwork.experiments.quick.common import CONFIGS, shown
+from groundwork.experiments.quick.common import CONFIGS, several_at_a_time, shown
 from groundwork.files.safe import write_text
 from groundwork.jobs import evaluate, label, run_script, train
 from groundwork.report.pages import Samples, write_report
 from groundwork.report.results import Row, merge_rows
 from groundwork.report.seeds import SeedRow, over_seeds, seed_table, write_seed_rows
 
-# In the order in which they are trained: (c) begins with (a), (f) with the labels of (b).
-PARTS = ("amc", "itc_itm_mlm", "selfeq", "control", "reftr", "simrec", "student")
+PARTS = ("itc_itm_mlm", "amc", "selfeq", "control", "reftr", "simrec", "student")
+# What is made one after the other, the longest first: (c) begins with (a), (f) with (b)'s labels.
+LANES = (("amc", "student"), ("reftr",), ("itc_itm_mlm", "selfeq", "control"), ("simrec",))
 STARTS = dict.fromkeys(("selfeq", "control"), "itc_itm_mlm")
 SHOWN = ("pointing", "Acc@0.5 (merged box)", "Acc@0.5 (any box)")
 
@@ -122,23 +124,46 @@ class Part:
         return rows, shown(folder, self.checkpoint)
 
 
+Found = dict[str, tuple[list[Row], Samples]]
+"""Part -> its rows, and images of its test predictions."""
+
+
+def make(args: argparse.Namespace, photos: Photos, task: tuple[int, Sequence[str]]) -> Found:
+    """Train and evaluate the parts of one seed, one after the other."""
+    seed, names = task
+    found: Found = {}
+    for name in names:
+        part = Part(args, photos, seed, name)
+        part.train()
+        found[name] = part.evaluate()
+    return found
+
+
+def make_all(args: argparse.Namespace, photos: Photos) -> dict[int, Found]:
+    """Everything of every seed, as many models at a time as there is room for."""
+    lanes = [[name for name in lane if name in args.parts] for lane in LANES]
+    tasks = [(seed, lane) for seed in args.seeds for lane in lanes if lane]
+    found: dict[int, Found] = {seed: {} for seed in args.seeds}
+    made = several_at_a_time(partial(make, args, photos), tasks)
+    for (seed, _), parts in zip(tasks, made, strict=True):
+        found[seed] |= parts
+    return found
+
+
 def main(argv: Sequence[str] | None = None) -> list[SeedRow]:
     """Run with command line arguments `argv`; returns the rows of the table."""
     args = parse_args(argv)
     utils.setup_logging()
     photos = prepare(args.data, args.out)
+    found = make_all(args, photos)
+    names = [name for name in PARTS if name in args.parts]
     runs: list[list[Row]] = []
-    samples: list[Samples] = []
-    for seed in args.seeds:
+    for parts in found.values():
         rows: list[Row] = []
-        for name in PARTS:
-            if name in args.parts:
-                part = Part(args, photos, seed, name)
-                part.train()
-                new, images = part.evaluate()
-                rows = merge_rows(rows, new)
-                samples += [images] * (seed == args.seeds[0])
+        for name in names:
+            rows = merge_rows(rows, parts[name][0])
         runs.append(rows)
+    samples = [found[args.seeds[0]][name][1] for name in names]
     table = [row for row in over_seeds(runs) if row.metric in SHOWN]
     text = f"{utils.processor_name()}, seeds {args.seeds}\n\n{seed_table(table)}\n"
     write_text(args.out / "table.md", text)

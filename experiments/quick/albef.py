@@ -10,18 +10,13 @@ The papers start from a checkpoint that was pre-trained on 14 million images; ba
 
 import argparse
 import logging
-import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
-import torch
-
-from groundwork import utils
 from groundwork.experiments.quick.common import (
     CONFIGS,
-    default_processes,
     paths,
+    several_at_a_time,
     shown,
     train_last,
 )
@@ -47,28 +42,11 @@ EVALUATIONS = {"refcoco": "[testA, testB]", "refclef": "[test]", "flickr": "[tes
 def run(args: argparse.Namespace) -> tuple[list[Row], list[Samples]]:
     """Train the three variants, evaluate them and base: two at a time where there are two cores."""
     names = args.models or MODELS
-    processes = min(default_processes(), len(names))
-    threads = max(1, torch.get_num_threads() // processes)
     rows: list[Row] = []
     samples: list[Samples] = []
-    given = (threads, multiprocessing.get_start_method())
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, spawn, prepare_process, given) as pool:
-        for new, images in pool.map(partial(make_model, args), names):
-            rows, samples = merge_rows(rows, new), samples + images
+    for new, images in several_at_a_time(partial(make_model, args), names):
+        rows, samples = merge_rows(rows, new), samples + images
     return rows, samples
-
-
-def prepare_process(threads: int, start_method: str) -> None:
-    """What a process does before its first model.
-
-    Args:
-        start_method: how its loading processes start: as those of a script do, where those of a
-            spawned process would import everything again, for every split of every evaluation.
-    """
-    utils.setup_logging()
-    multiprocessing.set_start_method(start_method, force=True)
-    torch.set_num_threads(threads)
 
 
 def make_model(args: argparse.Namespace, name: str) -> tuple[list[Row], list[Samples]]:

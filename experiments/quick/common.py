@@ -1,21 +1,27 @@
 """What the parts of the quick start share: data, paths, and one run of a box and mask system."""
 
 import argparse
+import multiprocessing
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
-from groundwork import engine
+from groundwork import engine, utils
 from groundwork.dataset.synthetic import write_dataset
 from groundwork.jobs import evaluate, train
 from groundwork.report.pages import Samples
 from groundwork.report.prediction_files import read_predictions
 from groundwork.report.results import Row, merge_rows, predictions_files
 from groundwork.settings import load_config
+
+Task = TypeVar("Task")
+Made = TypeVar("Made")
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs"
@@ -42,6 +48,28 @@ def default_processes() -> int:
     one with half the batch each."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return 2 if not torch.cuda.is_available() and (cores or 1) >= 2 else 1
+
+
+def several_at_a_time(function: Callable[[Task], Made], tasks: Sequence[Task]) -> Iterator[Made]:
+    """What `function` makes of each task, in their order, in `default_processes` processes that
+    share the threads."""
+    processes = min(default_processes(), len(tasks))
+    given = (max(1, torch.get_num_threads() // processes), multiprocessing.get_start_method())
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, spawn, prepare_process, given) as pool:
+        yield from pool.map(function, tasks)
+
+
+def prepare_process(threads: int, start_method: str) -> None:
+    """What a process does before its first model.
+
+    Args:
+        start_method: how its loading processes start: as those of a script do, where those of a
+            spawned process would import everything again, for every split of every evaluation.
+    """
+    utils.setup_logging()
+    multiprocessing.set_start_method(start_method, force=True)
+    torch.set_num_threads(threads)
 
 
 def paths(args: argparse.Namespace) -> list[str]:
