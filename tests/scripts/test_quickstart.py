@@ -9,7 +9,7 @@ import pytest
 import quickstart
 from groundwork import Grounder
 from groundwork.experiments import seeds
-from groundwork.experiments.quick import albef, reftr
+from groundwork.experiments.quick import common, reftr
 from groundwork.experiments.quick.common import draw
 from groundwork.report.results import Row, read_rows
 from groundwork.report.seeds import SeedRow, write_seed_rows
@@ -24,7 +24,7 @@ def one_model(tmp_path_factory) -> tuple[Path, list[Row]]:
     folder = tmp_path_factory.mktemp("one_model")
     call = ["--out", str(folder / "run"), "--data", str(folder / "data"), "--scenes", "20"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(albef, "default_processes", lambda: 1)
+        patch.setattr(common, "default_processes", lambda: 1)
         rows = quickstart.main([*call, "--models", "b_amc", "--set", *HEAT_MAPS])
     return folder / "run", rows
 
