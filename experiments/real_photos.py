@@ -47,6 +47,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="training config")
     args = parser.parse_args(argv)
+    # Two lanes must not train one model at a time.
+    args.seeds = list(dict.fromkeys(args.seeds))
     if args.data is None:
         parser.error("--data: give the folder of the photographs; see experiments/photos/data.py")
     return args
