@@ -31,14 +31,18 @@ from groundwork.experiments.quick.common import CONFIGS, several_at_a_time, show
 from groundwork.files.safe import write_text
 from groundwork.jobs import evaluate, label, run_script, train
 from groundwork.report.pages import Samples, write_report
-from groundwork.report.results import Row, merge_rows
+from groundwork.report.results import ANY_BOX, MERGED_BOX, Row, merge_rows
 from groundwork.report.seeds import SeedRow, over_seeds, seed_table, write_seed_rows
 
 PARTS = ("itc_itm_mlm", "amc", "selfeq", "control", "reftr", "simrec", "student")
 # What is made one after the other, the longest first: (c) begins with (a), (f) with (b)'s labels.
 LANES = (("amc", "student"), ("reftr",), ("itc_itm_mlm", "selfeq", "control"), ("simrec",))
 STARTS = dict.fromkeys(("selfeq", "control"), "itc_itm_mlm")
-SHOWN = ("pointing", "Acc@0.5 (merged box)", "Acc@0.5 (any box)")
+SHOWN = tuple(
+    f"{metric}{protocol}"
+    for metric in ("pointing", "Acc@0.5")
+    for protocol in ("", MERGED_BOX, ANY_BOX)
+)
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:

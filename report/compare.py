@@ -186,8 +186,9 @@ def write_comparison(
 
 
 def name_of(run: Run) -> str:
-    """System, objective and checkpoint."""
-    return " ".join(filter(None, (run.system, run.objective, run.checkpoint)))
+    """System, objective and checkpoint, and what is right where two evaluations may differ."""
+    protocol = "(merged box)" if run.merged_boxes else ""
+    return " ".join(filter(None, (run.system, run.objective, run.checkpoint, protocol)))
 
 
 def markdown(lines: Sequence[Line]) -> str:

@@ -130,8 +130,8 @@ def _resized_metrics(run: Run, *, several: bool) -> dict[str, Metric]:
     return found
 
 
-POINT_METRICS: dict[str, Metric] = {
-    "pointing": Metric(_always, lambda p: p.hit),
+POINTING = Metric(_always, lambda p: p.hit)
+PROPOSAL_METRICS: dict[str, Metric] = {
     "proposal@0.5": Metric(
         lambda p: p.proposal_index is not None, lambda p: p.proposal_correct, native=""
     ),
@@ -203,6 +203,11 @@ def _alternative_metrics(predictions: Sequence[Prediction]) -> dict[str, Metric]
     return {f"Acc@0.5 ({name})": accuracy(name) for name in names}
 
 
+def _pointing(run: Run) -> str:
+    """The name of the pointing game: a box around all boxes of a phrase is hit more easily."""
+    return "pointing" + (MERGED_BOX if run.merged_boxes else "")
+
+
 def metrics_of(run: Run, predictions: Sequence[Prediction]) -> dict[str, Metric]:
     """The metrics that may concern an evaluation, in the order of the table.
 
@@ -221,7 +226,8 @@ def metrics_of(run: Run, predictions: Sequence[Prediction]) -> dict[str, Metric]
         boxes |= _box_metrics(name, truth, inclusive=run.inclusive)
     boxes |= _alternative_metrics(predictions)
     masks = MASK_METRICS | _resized_metrics(run, several=False)
-    return POINT_METRICS | boxes | masks | PARAPHRASE_METRICS
+    points = {_pointing(run): POINTING, **PROPOSAL_METRICS}
+    return points | boxes | masks | PARAPHRASE_METRICS
 
 
 def score_rows(run: Run, predictions: Sequence[Prediction], *, maps: bool = False) -> list[Row]:
@@ -241,7 +247,7 @@ def score_rows(run: Run, predictions: Sequence[Prediction], *, maps: bool = Fals
         given = [prediction for prediction in predictions if metric.given(prediction)]
         if given and metric.counts is not None:
             given = [prediction for prediction in predictions if metric.counts(prediction)]
-        if given or name == "pointing":
+        if given or metric is POINTING:
             rows += _rows(run, name, given, metric)
     return rows
 
@@ -260,7 +266,7 @@ def chance_rows(run: Run, predictions: Sequence[Prediction]) -> list[Row]:
     rows: list[Row] = []
     for system, measure in trivial.items():
         chance = replace(run, system=system, objective="", checkpoint="", note="")
-        rows += _rows(chance, "pointing", predictions, Metric(_always, measure, native=""))
+        rows += _rows(chance, _pointing(run), predictions, Metric(_always, measure, native=""))
     return rows
 
 
