@@ -121,6 +121,7 @@ class Part:
         )  # fmt: skip
         lists = ", ".join(f"{name}: {path}" for name, path in self.photos.elsewhere.items())
         away = ["data.format=vg", f"data.evaluate={{{lists}}}", "benchmark=mixed", "select=null"]
+        away.append("data.merged_boxes=false")  # these lists have every box of a phrase
         if self.name == "reftr":
             away.append("data.multi_phrase=false")  # these lists have phrases without a sentence
         rows += evaluate.main(

@@ -203,9 +203,15 @@ def _alternative_metrics(predictions: Sequence[Prediction]) -> dict[str, Metric]
     return {f"Acc@0.5 ({name})": accuracy(name) for name in names}
 
 
-def _pointing(run: Run) -> str:
-    """The name of the pointing game: a box around all boxes of a phrase is hit more easily."""
-    return "pointing" + (MERGED_BOX if run.merged_boxes else "")
+def _has_several_boxes(predictions: Iterable[Prediction]) -> bool:
+    return any(len(prediction.boxes) > 1 for prediction in predictions)
+
+
+def _pointing(run: Run, predictions: Sequence[Prediction]) -> str:
+    """The name of the pointing game: a box around all boxes of a phrase is hit more easily than one
+    of them."""
+    merged = run.merged_boxes and not _has_several_boxes(predictions)
+    return "pointing" + (MERGED_BOX if merged else "")
 
 
 def metrics_of(run: Run, predictions: Sequence[Prediction]) -> dict[str, Metric]:
@@ -217,7 +223,7 @@ def metrics_of(run: Run, predictions: Sequence[Prediction]) -> dict[str, Metric]
     """
     if any(prediction.several for prediction in predictions):
         return SEVERAL_METRICS | _resized_metrics(run, several=True)
-    if any(len(prediction.boxes) > 1 for prediction in predictions):
+    if _has_several_boxes(predictions):
         protocols = {ANY_BOX: lambda p: p.boxes, MERGED_BOX: _merged}
     else:
         protocols = {MERGED_BOX if run.merged_boxes else "": lambda p: p.boxes}
@@ -226,7 +232,7 @@ def metrics_of(run: Run, predictions: Sequence[Prediction]) -> dict[str, Metric]
         boxes |= _box_metrics(name, truth, inclusive=run.inclusive)
     boxes |= _alternative_metrics(predictions)
     masks = MASK_METRICS | _resized_metrics(run, several=False)
-    points = {_pointing(run): POINTING, **PROPOSAL_METRICS}
+    points = {_pointing(run, predictions): POINTING, **PROPOSAL_METRICS}
     return points | boxes | masks | PARAPHRASE_METRICS
 
 
@@ -264,9 +270,10 @@ def chance_rows(run: Run, predictions: Sequence[Prediction]) -> list[Row]:
         "random": lambda p: metrics.random_hit_probability(p.size, p.boxes),
     }
     rows: list[Row] = []
+    name = _pointing(run, predictions)
     for system, measure in trivial.items():
         chance = replace(run, system=system, objective="", checkpoint="", note="")
-        rows += _rows(chance, _pointing(run), predictions, Metric(_always, measure, native=""))
+        rows += _rows(chance, name, predictions, Metric(_always, measure, native=""))
     return rows
 
 

@@ -86,16 +86,18 @@ def fill(outlines: tuple[np.ndarray, ...], height: int, width: int) -> np.ndarra
 
     A point (x, y) of an outline is the centre of pixel (x, y).
     """
+    mask = np.zeros((height, width), np.uint8)
     points = np.concatenate(outlines)
     # Only the pixels that an outline can reach: each is judged by its own _FINE x _FINE points.
     left, top = np.maximum(np.floor(points.min(axis=0)).astype(int) - 1, 0)
     right, bottom = np.minimum(np.ceil(points.max(axis=0)).astype(int) + 2, (width, height))
+    if left >= right or top >= bottom:
+        return mask  # all of it lies outside
     fine = np.zeros(((bottom - top) * _FINE, (right - left) * _FINE), np.uint8)
     scaled = ((outline - (left, top) + 0.5) * _FINE - 0.5 for outline in outlines)
     fixed = [np.round(outline * (1 << _SHIFT)).astype(np.int32) for outline in scaled]
     cv2.fillPoly(fine, fixed, 255, lineType=cv2.LINE_8, shift=_SHIFT)
     covered = cv2.resize(fine, (right - left, bottom - top), interpolation=cv2.INTER_AREA)
-    mask = np.zeros((height, width), np.uint8)
     mask[top:bottom, left:right] = covered >= 128
     return mask
 
